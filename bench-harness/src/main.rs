@@ -1,0 +1,2 @@
+//! ringmain-bench
+fn main() {}

@@ -1,0 +1,1 @@
+//! Models of the engine's protocols.
