@@ -1,0 +1,130 @@
+//! Time behind its seam: the processor's time-stamp counter, or a virtual clock that a test moves by hand.
+//!
+//! A reading is a [`Timestamp`]: nanoseconds since the clock was made. The time-stamp counter is read where the
+//! processor keeps it invariant across cores and sleep states (some 8 to 15 ns), else the system's monotonic clock
+//! (some 25 ns); the choice and the calibration are the `quanta` crate's.
+
+use crate::sync::CachePadded;
+use std::fmt;
+use std::sync::Arc;
+// A virtual clock is an instrument of tests, not a protocol: models do not explore it.
+#[allow(clippy::disallowed_types)]
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// A moment: nanoseconds since the origin of the clock that was read. Good for 584 years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment that many nanoseconds after the clock's origin.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the clock's origin.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to this moment; zero when `earlier` is the later of the two.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `wait` after this one, or the last the clock can tell.
+    pub fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A source of time. Cheap to clone; clones tell the same time. Can be read from any thread, waits for nobody.
+#[derive(Clone)]
+pub struct Clock {
+    source: Source,
+    wall_origin: SystemTime,
+}
+
+#[derive(Clone)]
+enum Source {
+    Hardware { clock: quanta::Clock, origin: u64 },
+    Virtual(Arc<CachePadded<AtomicU64>>),
+}
+
+impl Clock {
+    /// The hardware's clock. The first call of a process calibrates it, which takes up to 200 ms.
+    pub fn hardware() -> Self {
+        let clock = quanta::Clock::new();
+        let origin = clock.raw();
+        Self { source: Source::Hardware { clock, origin }, wall_origin: SystemTime::now() }
+    }
+
+    /// A clock that stands still until its [`VirtualTime`] is moved.
+    ///
+    /// ```
+    /// use ringmain::clock::Clock;
+    /// use std::time::Duration;
+    ///
+    /// let (clock, time) = Clock::manual();
+    /// let before = clock.now();
+    /// time.advance(Duration::from_secs(3));
+    /// assert_eq!(clock.now().since(before), Duration::from_secs(3));
+    /// ```
+    pub fn manual() -> (Self, VirtualTime) {
+        let nanos = Arc::new(CachePadded::new(AtomicU64::new(0)));
+        let clock = Self { source: Source::Virtual(nanos.clone()), wall_origin: SystemTime::UNIX_EPOCH };
+        (clock, VirtualTime(nanos))
+    }
+
+    /// The present moment. Never runs backwards on one thread.
+    #[inline]
+    pub fn now(&self) -> Timestamp {
+        match &self.source {
+            Source::Hardware { clock, origin } => Timestamp(clock.delta_as_nanos(*origin, clock.raw())),
+            Source::Virtual(nanos) => Timestamp(nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The wall-clock time of a moment, as the wall clock stood when this clock was made: later corrections of the
+    /// wall clock do not show.
+    pub fn wall(&self, at: Timestamp) -> SystemTime {
+        self.wall_origin + Duration::from_nanos(at.0)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.source {
+            Source::Hardware { .. } => "Clock(hardware)",
+            Source::Virtual(_) => "Clock(virtual)",
+        })
+    }
+}
+
+/// The hand that moves a virtual clock.
+#[derive(Clone, Debug)]
+pub struct VirtualTime(Arc<CachePadded<AtomicU64>>);
+
+impl VirtualTime {
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hardware_clock_keeps_the_time_of_the_system() {
+        let clock = Clock::hardware();
+        let (ours, theirs) = (clock.now(), std::time::Instant::now());
+        while theirs.elapsed() < Duration::from_millis(50) {
+            std::hint::spin_loop();
+        }
+        let (ours, theirs) = (clock.now().since(ours), theirs.elapsed());
+        let off = ours.abs_diff(theirs);
+        assert!(off < Duration::from_millis(5), "{ours:?} against {theirs:?}");
+    }
+}

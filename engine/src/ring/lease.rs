@@ -1,0 +1,253 @@
+//! The lease: what lets a consumer that is stuck in a handler be replaced, safely.
+//!
+//! A consumer works under a lease on its position. Before each call of user code it stores what it is about to
+//! handle, light fence, and looks at its control word; after the call it does the same with "nothing". Whoever
+//! deposes it sets the word, heavy fence, and reads what is being handled. The two fences (edge `LEASE`) are in one
+//! total order, which leaves three cases:
+//!
+//! * The deposer reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
+//!   no further call begins, and it hands over by itself.
+//! * The deposer reads *a call*, and it is still running. Both sides then want the verdict, a word that is written
+//!   once by compare-and-swap: the consumer when its call has returned, the deposer at once. The deposer wins: the call's
+//!   outcome is in doubt for ever, the deposer owns the position, and the consumer finds out when its call returns.
+//! * The same, but the call has just returned. The consumer wins, settles what it did, and hands over by itself.
+//!
+//! A consumer whose call returns while a deposer has read that call cannot miss the word: the deposer's fence came before
+//! the consumer's closing fence, or the deposer would have read *nothing* or something later.
+//!
+//! The ring's memory safety rests on this. Who has taken a position over reads slots that the deposed consumer has not
+//! released, so the deposed consumer must never again move its sequence; and nobody else may move it either, because
+//! the stuck call still holds a reference to its event. Such a ring is at its end: what it holds can be read out as
+//! [`Remains`], and it stays allocated until the stuck call has returned. It is this file and the poller that see to
+//! that, and not their caller.
+
+use super::Sequence;
+use super::control::Core;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::edge::{LEASE, POST_MAIL};
+use crate::sync::{CachePadded, fence};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Bits of the control word.
+const MAIL: u32 = 1;
+const STOP: u32 = 2;
+
+/// Values of the verdict.
+const OPEN: u32 = 0;
+const RETURNED: u32 = 1;
+const TAKEN: u32 = 2;
+
+/// What is being handled when nothing is.
+const NOTHING: u64 = 0;
+
+/// What a consumer and its overseers share.
+#[derive(Debug)]
+struct Shared {
+    /// Written seldom, looked at before each call.
+    control: CachePadded<AtomicU32>,
+    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or `NOTHING`.
+    call: CachePadded<AtomicU64>,
+    /// Which delivery of that sequence; written before `call`.
+    delivery: AtomicU32,
+    verdict: AtomicU32,
+}
+
+/// The consumer's side.
+#[derive(Debug)]
+pub struct Lease {
+    shared: Arc<Shared>,
+    /// Whether a deposer has taken the position over: the poller must not touch the ring again.
+    lost: bool,
+}
+
+/// The other side: posts mail, stops, deposes, watches. Cheap to clone.
+pub struct Overseer<E> {
+    core: Arc<Core<E>>,
+    shared: Arc<Shared>,
+}
+
+/// How a call under the lease went.
+#[derive(Debug)]
+pub enum Called<R> {
+    /// The call returned, or panicked, and its outcome counts.
+    Returned(std::thread::Result<R>),
+    /// The consumer has been stopped; there was no call.
+    Refused,
+    /// The call returned, but the position had been taken over: its outcome must not count.
+    TakenOver,
+}
+
+/// What a consumer was doing when it was stopped.
+#[derive(Debug)]
+pub enum Stopped<E> {
+    /// Not in a call, or stopped before: it will notice, and hand over by itself.
+    BetweenCalls,
+    /// In a call, which is now in doubt.
+    InCall(Remains<E>),
+}
+
+/// The position of a consumer that was deposed while it was in a call: that call, and all events from there on.
+pub struct Remains<E> {
+    core: Arc<Core<E>>,
+    sequence: Sequence,
+    delivery: u32,
+}
+
+impl Lease {
+    pub(super) fn new() -> Self {
+        fence::register();
+        let shared = Shared {
+            control: CachePadded::new(AtomicU32::new(0)),
+            call: CachePadded::new(AtomicU64::new(NOTHING)),
+            delivery: AtomicU32::new(0),
+            verdict: AtomicU32::new(OPEN),
+        };
+        Self { shared: Arc::new(shared), lost: false }
+    }
+
+    pub(super) fn overseer<E>(&self, core: &Arc<Core<E>>) -> Overseer<E> {
+        Overseer { core: core.clone(), shared: self.shared.clone() }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Calls `f`, which handles the given delivery of the given event, unless the consumer has been stopped. A panic
+    /// of `f` is caught.
+    #[inline(always)]
+    pub fn call<R>(&mut self, sequence: Sequence, delivery: u32, f: impl FnOnce() -> R) -> Called<R> {
+        let shared = &*self.shared;
+        shared.delivery.store(delivery, Ordering::Relaxed);
+        // Release, so that who reads the call reads its delivery.
+        shared.call.store(sequence << 1 | 1, Ordering::Release);
+        fence::light(&LEASE);
+        if shared.control.load(Ordering::Relaxed) & STOP != 0 {
+            return self.refuse();
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(f));
+        shared.call.store(NOTHING, Ordering::Release);
+        fence::light(&LEASE);
+        if shared.control.load(Ordering::Relaxed) & STOP != 0 && self.has_lost_the_verdict() {
+            return Called::TakenOver;
+        }
+        Called::Returned(outcome)
+    }
+
+    /// The deposer may have read the call that was about to begin: then the verdict tells whether it was believed.
+    #[cold]
+    fn refuse<R>(&mut self) -> Called<R> {
+        self.shared.call.store(NOTHING, Ordering::Release);
+        if self.has_lost_the_verdict() { Called::TakenOver } else { Called::Refused }
+    }
+
+    #[cold]
+    fn has_lost_the_verdict(&mut self) -> bool {
+        let verdict = &self.shared.verdict;
+        let previous = verdict.compare_exchange(OPEN, RETURNED, Ordering::AcqRel, Ordering::Acquire);
+        self.lost = previous == Err(TAKEN);
+        self.lost
+    }
+
+    /// Whether there is mail, or a stop: something to be seen to before the next event.
+    #[inline(always)]
+    pub fn is_summoned(&self) -> bool {
+        self.shared.control.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the consumer has been stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.control.load(Ordering::Relaxed) & STOP != 0
+    }
+
+    /// Takes the mail flag down; the mail is to be fetched afterwards. Edge `POST_MAIL`, acquire side.
+    pub fn take_mail(&self) -> bool {
+        self.shared.control.fetch_and(!MAIL, POST_MAIL.acquire()) & MAIL != 0
+    }
+}
+
+impl<E> Overseer<E> {
+    /// Says that there is mail, after it has been put in its box. Edge `POST_MAIL`, release side. The consumer may be
+    /// asleep and is woken.
+    pub fn announce_mail(&self) {
+        self.shared.control.fetch_or(MAIL, POST_MAIL.release());
+        self.core.control.readers.wake_all();
+    }
+
+    /// Stops the consumer: no further call begins. Where it is in a call, that call is in doubt from now on and the
+    /// caller owns the position. Only the first stop can own it; a later one is told `BetweenCalls`. Makes a system
+    /// call.
+    pub fn stop(&self) -> Stopped<E> {
+        let shared = &*self.shared;
+        shared.control.fetch_or(STOP, Ordering::Relaxed);
+        fence::heavy(&LEASE);
+        self.core.control.readers.wake_all();
+        let call = shared.call.load(Ordering::Acquire);
+        if call == NOTHING {
+            return Stopped::BetweenCalls;
+        }
+        let delivery = shared.delivery.load(Ordering::Relaxed);
+        match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Stopped::InCall(Remains { core: self.core.clone(), sequence: call >> 1, delivery }),
+            Err(_) => Stopped::BetweenCalls,
+        }
+    }
+
+    /// The call that is running at this moment: sequence and delivery. A watcher's look, old when it returns.
+    pub fn current_call(&self) -> Option<(Sequence, u32)> {
+        let call = self.shared.call.load(Ordering::Acquire);
+        (call != NOTHING).then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
+    }
+
+    /// Whether somebody has taken the position over from the consumer.
+    pub fn is_taken_over(&self) -> bool {
+        self.shared.verdict.load(Ordering::Acquire) == TAKEN
+    }
+}
+
+impl<E> Remains<E> {
+    /// The event of the call in doubt.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The delivery in doubt, as it was given to [`Lease::call`].
+    pub fn delivery(&self) -> u32 {
+        self.delivery
+    }
+
+    /// Reads all events from the one in doubt on, in order, as far as they are published, and returns the sequence
+    /// behind the last. Tombstones are passed over.
+    pub fn for_each(&self, mut f: impl FnMut(Sequence, &E)) -> Sequence {
+        let mut sequence = self.sequence;
+        while self.core.slots.is_published(sequence) {
+            if !self.core.slots.is_tombstone(sequence) {
+                // SAFETY: `sequence` is published. Its slot is not reused: the deposed consumer has not released any
+                // slot from `self.sequence` on, it still holds producers up, and it never moves again (see above).
+                unsafe { self.core.slots.read(sequence, |event| f(sequence, event)) };
+            }
+            sequence += 1;
+        }
+        sequence
+    }
+}
+
+impl<E> Clone for Overseer<E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), shared: self.shared.clone() }
+    }
+}
+
+impl<E> fmt::Debug for Overseer<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overseer").field("current_call", &self.current_call()).finish_non_exhaustive()
+    }
+}
+
+impl<E> fmt::Debug for Remains<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remains").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,310 @@
+//! Producers: they claim, fill the slot in place, and stamp it.
+
+use super::Sequence;
+use super::control::Core;
+use super::overflow::{Overflow, PublishError};
+use super::sequencer::{Exclusive, Multi, Run, Sequencer, Unclaimed};
+use crate::wait::{Deadline, wait_until};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The only producer of its ring: publishing costs no read-modify-write.
+pub type ExclusiveProducer<E> = Producer<E, Exclusive>;
+
+/// One of many producers of its ring; clone it for each thread. Publishing costs one read-modify-write.
+pub type MultiProducer<E> = Producer<E, Multi>;
+
+/// A handle to publish into a ring.
+///
+/// Filling happens in place: the event still holds what it held a capacity ago, so that its buffers can be reused. A
+/// closure that panics publishes nothing; the event is made anew by the ring's factory, and the panic goes on.
+///
+/// No method allocates or locks, except to wake threads that sleep under
+/// [`WaitStrategy::Blocking`](crate::wait::WaitStrategy::Blocking).
+pub struct Producer<E, S> {
+    core: Arc<Core<E>>,
+    sequencer: S,
+}
+
+/// Part of a batch was published, and then the ring was full or closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{published} events of the batch were published, then: {reason}")]
+pub struct BatchError {
+    /// So many events, the first of the batch, are in the ring.
+    pub published: usize,
+    /// Why the rest is not.
+    pub reason: PublishError,
+}
+
+impl<E, S: Sequencer> Producer<E, S> {
+    pub(super) fn new(core: Arc<Core<E>>, sequencer: S) -> Self {
+        Self { core, sequencer }
+    }
+
+    /// Publishes one event; on a full ring does what the ring's [`Overflow`] policy says.
+    ///
+    /// # Errors
+    /// `Full` under `Reject`, `TimedOut` under a limited `Block`, `Closed`. `fill` was not called.
+    #[inline]
+    pub fn publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
+        Ok(self.claim_by_policy(1)?.publish(fill))
+    }
+
+    /// Publishes one event if there is room at this moment.
+    ///
+    /// # Errors
+    /// `Full` or `Closed`. `fill` was not called.
+    #[inline]
+    pub fn try_publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
+        Ok(self.try_claim(1)?.publish(fill))
+    }
+
+    /// Publishes one event, waiting for room no longer than `limit`, whatever the ring's policy.
+    ///
+    /// # Errors
+    /// `TimedOut` or `Closed`. `fill` was not called.
+    pub fn publish_timeout(
+        &mut self,
+        limit: Duration,
+        fill: impl FnOnce(&mut E),
+    ) -> Result<Sequence, PublishError> {
+        Ok(self.claim_until(1, Deadline::after(limit))?.publish(fill))
+    }
+
+    /// Publishes `count` events, each filled by `fill` with its place in the batch. Claims as many at once as are
+    /// free, so other producers' events may come between; on a full ring does what the policy says.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), with the number of events that were published before.
+    pub fn publish_batch(
+        &mut self,
+        count: usize,
+        mut fill: impl FnMut(usize, &mut E),
+    ) -> Result<(), BatchError> {
+        let mut published = 0;
+        while published < count {
+            let mut claimed = self
+                .claim_by_policy((count - published) as u64)
+                .map_err(|reason| BatchError { published, reason })?;
+            while claimed.is_open() {
+                claimed.publish_next(|event| fill(published, event));
+                published += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims up to `count` sequences as the ring's policy says.
+    #[inline(always)]
+    pub(crate) fn claim_by_policy(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+        match self.sequencer.try_claim(&self.core.control, count) {
+            Ok(run) => Ok(Claimed::new(self, run)),
+            Err(why) => self.wait_by_policy(why, count),
+        }
+    }
+
+    #[cold]
+    fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+        match (why, self.core.control.overflow) {
+            (Unclaimed::Closed, _) => Err(PublishError::Closed),
+            (Unclaimed::Full, Overflow::Reject) => Err(PublishError::Full),
+            (Unclaimed::Full, Overflow::Block { limit }) => {
+                self.claim_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
+            }
+        }
+    }
+
+    /// Claims up to `count` sequences that are free at this moment.
+    #[inline(always)]
+    pub(crate) fn try_claim(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+        match self.sequencer.try_claim(&self.core.control, count) {
+            Ok(run) => Ok(Claimed::new(self, run)),
+            Err(Unclaimed::Full) => Err(PublishError::Full),
+            Err(Unclaimed::Closed) => Err(PublishError::Closed),
+        }
+    }
+
+    /// Claims up to `count` sequences, waiting for the first of them until the deadline.
+    pub(crate) fn claim_until(
+        &mut self,
+        count: u64,
+        deadline: Deadline,
+    ) -> Result<Claimed<'_, E, S>, PublishError> {
+        let control = &self.core.control;
+        // A ring that rejects has no spot where producers could sleep.
+        let wait = if control.overflow == Overflow::Reject { control.wait.without_parking() } else { control.wait };
+        let outcome = wait_until(wait, &control.writers, deadline, || {
+            match self.sequencer.try_claim(control, count) {
+                Err(Unclaimed::Full) => None,
+                other => Some(other),
+            }
+        });
+        match outcome {
+            Some(Ok(run)) => Ok(Claimed::new(self, run)),
+            Some(Err(_)) => Err(PublishError::Closed),
+            None => Err(PublishError::TimedOut),
+        }
+    }
+
+    /// What the ring does when it is full.
+    pub fn overflow(&self) -> Overflow {
+        self.core.control.overflow
+    }
+}
+
+impl<E> ExclusiveProducer<E> {
+    /// The next event, to be filled over several statements. Dropped or forgotten, it was never claimed. On a full
+    /// ring fails at once.
+    ///
+    /// # Errors
+    /// `Full` or `Closed`.
+    ///
+    /// ```
+    /// # use ringmain::ring::RingBuilder;
+    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().exclusive()?;
+    /// let mut claim = producer.claim()?;
+    /// claim[0] = 7;
+    /// claim.publish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
+        match self.sequencer.has_room(&self.core.control) {
+            Ok(sequence) => Ok(Claim { producer: self, sequence }),
+            Err(Unclaimed::Full) => Err(PublishError::Full),
+            Err(Unclaimed::Closed) => Err(PublishError::Closed),
+        }
+    }
+}
+
+impl<E> Clone for MultiProducer<E> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), sequencer: self.sequencer.clone() }
+    }
+}
+
+impl<E, S> fmt::Debug for Producer<E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("claimed", &self.core.control.claimed()).finish_non_exhaustive()
+    }
+}
+
+/// A run of claimed sequences, published one after the other. What is left when it is dropped, by a panic of a fill
+/// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
+pub(crate) struct Claimed<'p, E, S: Sequencer> {
+    producer: &'p mut Producer<E, S>,
+    next: Sequence,
+    end: Sequence,
+}
+
+impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
+    #[inline(always)]
+    fn new(producer: &'p mut Producer<E, S>, run: Run) -> Self {
+        Self { producer, next: run.first, end: run.first + run.count }
+    }
+
+    /// Whether any sequence of the run is left to publish.
+    pub(crate) fn is_open(&self) -> bool {
+        self.next < self.end
+    }
+
+    /// How many sequences are left to publish.
+    pub(crate) fn left(&self) -> u64 {
+        self.end - self.next
+    }
+
+    /// Fills and publishes the only sequence of the run.
+    #[inline(always)]
+    pub(crate) fn publish(mut self, fill: impl FnOnce(&mut E)) -> Sequence {
+        self.publish_next(fill)
+    }
+
+    /// Fills and publishes the next sequence of the run.
+    #[inline(always)]
+    pub(crate) fn publish_next(&mut self, fill: impl FnOnce(&mut E)) -> Sequence {
+        debug_assert!(self.is_open(), "more was published than claimed");
+        let sequence = self.next;
+        let core = &*self.producer.core;
+        // SAFETY: `sequence` lies in the claimed run and is not yet stamped.
+        unsafe { core.slots.write(sequence, fill) };
+        core.slots.stamp(sequence, false);
+        self.next += 1;
+        sequence
+    }
+
+    /// Makes the rest of the run harmless.
+    #[cold]
+    fn abandon(&mut self) {
+        let Producer { core, sequencer } = &mut *self.producer;
+        for sequence in self.next..self.end {
+            // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
+            // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                let fresh = (core.factory)();
+                // SAFETY: `sequence` lies in the claimed run and is not yet stamped.
+                unsafe { core.slots.write(sequence, |event| *event = fresh) };
+            }));
+        }
+        if sequencer.abandon(&core.control, self.next) && !crate::sync::edge::left_out("tombstone") {
+            for sequence in self.next..self.end {
+                core.slots.stamp(sequence, true);
+            }
+        }
+    }
+}
+
+impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.is_open() {
+            self.abandon();
+        }
+        self.producer.core.control.readers.wake_all();
+    }
+}
+
+/// The next event of an exclusive producer, not yet claimed. See [`ExclusiveProducer::claim`].
+pub struct Claim<'p, E> {
+    producer: &'p mut ExclusiveProducer<E>,
+    sequence: Sequence,
+}
+
+impl<E> Claim<'_, E> {
+    /// Publishes the event.
+    ///
+    /// # Errors
+    /// `Closed` when the ring was closed meanwhile: nothing was published.
+    pub fn publish(self) -> Result<Sequence, PublishError> {
+        Ok(self.producer.try_claim(1)?.publish(|_| ()))
+    }
+
+    /// The sequence under which the event will be published.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+}
+
+impl<E> Deref for Claim<'_, E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all consumers and it
+        // is not stamped anew, so nobody writes while the claim is borrowed.
+        unsafe { &*self.producer.core.slots.pointer(self.sequence) }
+    }
+}
+
+impl<E> DerefMut for Claim<'_, E> {
+    fn deref_mut(&mut self) -> &mut E {
+        // SAFETY: as for `deref`, and the claim is borrowed mutably.
+        unsafe { &mut *self.producer.core.slots.pointer(self.sequence) }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Claim<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! One producer: the next sequence is its own plain number, and a claim is a comparison and a plain store.
+//!
+//! The store announces the claim to whoever closes the ring; see "Closing" in the documentation of `ring`.
+
+use super::sealed::Claims;
+use super::{CachedGate, Run, Unclaimed};
+use crate::ring::Sequence;
+use crate::ring::control::Control;
+use crate::sync::atomic::Ordering;
+use crate::sync::edge::CLOSE;
+use crate::sync::fence;
+
+/// Claims for the only producer of a ring.
+#[derive(Debug, Default)]
+pub struct Exclusive {
+    next: Sequence,
+    gate: CachedGate,
+}
+
+impl Exclusive {
+    /// Whether there is room for one more, which stays so: nobody else claims.
+    pub(in crate::ring) fn has_room(&mut self, control: &Control) -> Result<Sequence, Unclaimed> {
+        if !control.is_open() {
+            return Err(Unclaimed::Closed);
+        }
+        if self.gate.free(control, self.next) == 0 { Err(Unclaimed::Full) } else { Ok(self.next) }
+    }
+}
+
+impl Claims for Exclusive {
+    #[inline(always)]
+    fn try_claim(&mut self, control: &Control, wanted: u64) -> Result<Run, Unclaimed> {
+        let first = self.next;
+        let count = wanted.min(self.gate.free(control, first));
+        if count == 0 {
+            return Err(if control.is_open() { Unclaimed::Full } else { Unclaimed::Closed });
+        }
+        self.next = first + count;
+        control.claim.store(self.next, Ordering::Relaxed);
+        fence::light(&CLOSE);
+        if !control.is_open() {
+            self.abandon(control, first);
+            return Err(Unclaimed::Closed);
+        }
+        Ok(Run { first, count })
+    }
+
+    #[cold]
+    fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
+        self.next = from;
+        control.claim.store(from, Ordering::Relaxed);
+        // A consumer may have gone to sleep over a claim that nothing follows.
+        control.readers.wake_all();
+        false
+    }
+}

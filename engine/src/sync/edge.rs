@@ -1,0 +1,104 @@
+//! Every synchronising pair of the engine, by name.
+//!
+//! An edge is a store (or fence) on one side and the load (or fence) that meets it on the other. The code never
+//! writes `Release` or `Acquire` by itself: it names the edge, so that both ends can be found by searching for one
+//! word, and so that a model build can weaken either end of any edge at run time and see a model fail.
+//!
+//! | edge | the release side | the acquire side | what crosses |
+//! |---|---|---|---|
+//! | [`PUBLISH_SLOT`] | the producer stamps the slot | the barrier reads the stamp | the event's bytes |
+//! | [`RELEASE_SLOT`] | the consumer moves its sequence on | the gate reads the sequence | that the slot is no longer read |
+//! | [`FINISH_STAGE`] | the same store | the barrier of a later stage reads it | that the earlier stage has finished |
+//! | [`CLOSE_RING`] | the closer seals the ring | the consumer sees it sealed | the last claim there will be |
+//! | [`PARK`] | publication, then the light fence | `parked`, then the heavy fence | one of the two sees the other |
+//! | [`CLOSE`] | an exclusive claim, then the light fence | closing, then the heavy fence | one of the two sees the other |
+//! | [`LEASE`] | what is being handled, then the light fence | deposition, then the heavy fence | one of the two sees the other |
+//! | [`POST_MAIL`] | the control word after the mail is in its box | the consumer reads the control word | that there is mail |
+//! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table |
+//!
+//! The last column of proof, which model covers which edge and which mutant it kills, is in the `loom-tests` crate.
+
+use super::atomic::Ordering;
+
+/// One synchronising pair. See the module's table.
+#[derive(Debug)]
+pub struct Edge {
+    label: &'static str,
+}
+
+/// A stamped slot is visible with its event.
+pub const PUBLISH_SLOT: Edge = Edge { label: "publish-slot" };
+/// A released slot is no longer read by that consumer.
+pub const RELEASE_SLOT: Edge = Edge { label: "release-slot" };
+/// A later stage sees what an earlier one has finished.
+pub const FINISH_STAGE: Edge = Edge { label: "finish-stage" };
+/// A sealed ring has had its last claim.
+pub const CLOSE_RING: Edge = Edge { label: "close-ring" };
+/// Either the publisher sees the sleeper or the sleeper sees the publication.
+pub const PARK: Edge = Edge { label: "park" };
+/// Either an exclusive producer sees that the ring closes or the closer sees its claim.
+pub const CLOSE: Edge = Edge { label: "close" };
+/// Either the consumer sees that it is deposed or who deposes it sees what it is handling.
+pub const LEASE: Edge = Edge { label: "lease" };
+/// The mail is in the box before the flag says so.
+pub const POST_MAIL: Edge = Edge { label: "post-mail" };
+/// The table is swapped before the generation says so.
+pub const SWAP_TABLE: Edge = Edge { label: "swap-table" };
+
+impl Edge {
+    /// The ordering of the storing side.
+    #[inline(always)]
+    pub fn release(&self) -> Ordering {
+        if self.weakened("release") { Ordering::Relaxed } else { Ordering::Release }
+    }
+
+    /// The ordering of the loading side.
+    #[inline(always)]
+    pub fn acquire(&self) -> Ordering {
+        if self.weakened("acquire") { Ordering::Relaxed } else { Ordering::Acquire }
+    }
+
+    /// Whether the light fence stands. Only a mutant says no.
+    #[inline(always)]
+    pub(super) fn light_fence_stands(&self) -> bool {
+        !self.weakened("light")
+    }
+
+    /// Whether the heavy fence stands. Only a mutant says no.
+    #[inline(always)]
+    pub(super) fn heavy_fence_stands(&self) -> bool {
+        !self.weakened("heavy")
+    }
+
+    #[cfg(not(ringmain_loom))]
+    #[inline(always)]
+    fn weakened(&self, _side: &str) -> bool {
+        false
+    }
+
+    /// Whether the mutant named by `RINGMAIN_MUTANT` (`label.side`) is this end of this edge.
+    #[cfg(ringmain_loom)]
+    fn weakened(&self, side: &str) -> bool {
+        mutant().is_some_and(|mutant| mutant.split_once('.') == Some((self.label, side)))
+    }
+}
+
+/// The mutant under test in a model build: `label.side` from the environment variable `RINGMAIN_MUTANT`.
+#[cfg(ringmain_loom)]
+pub fn mutant() -> Option<&'static str> {
+    static MUTANT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    MUTANT.get_or_init(|| std::env::var("RINGMAIN_MUTANT").ok()).as_deref()
+}
+
+/// Whether a named piece of logic is to be left out: for mutants that are not a weakened ordering.
+#[cfg(ringmain_loom)]
+pub fn left_out(what: &str) -> bool {
+    mutant() == Some(what)
+}
+
+/// Whether a named piece of logic is to be left out: never, in a build that ships.
+#[cfg(not(ringmain_loom))]
+#[inline(always)]
+pub(crate) fn left_out(_what: &str) -> bool {
+    false
+}

@@ -1,0 +1,71 @@
+//! Mutex and condition variable for slow paths.
+//!
+//! A poisoned lock is taken all the same: every critical section of the engine leaves its data consistent at each
+//! step, and a panic elsewhere must not take the control plane down.
+
+use std::time::Instant;
+
+#[cfg(ringmain_loom)]
+use loom::sync as imp;
+#[cfg(not(ringmain_loom))]
+use std::sync as imp;
+
+/// What [`Mutex::lock`] returns.
+pub use imp::MutexGuard;
+
+/// A lock for slow paths.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(imp::Mutex<T>);
+
+impl<T> Mutex<T> {
+    /// A free lock around a value.
+    pub fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    /// Waits for the lock, poisoned or not.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The lock if it is free at this moment.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// A condition variable whose waits may have a deadline.
+#[derive(Debug)]
+pub struct Condvar(imp::Condvar);
+
+impl Condvar {
+    /// A condition variable nobody waits on.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(imp::Condvar::new())
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+
+    /// Waits for a notification, at most until the deadline. Wakes spuriously, as all of its kind. In a model time
+    /// does not pass: a wake-up that only the deadline would save is a deadlock, and reported as one.
+    pub fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+        #[cfg(not(ringmain_loom))]
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            return match self.0.wait_timeout(guard, left) {
+                Ok((guard, _)) => guard,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        let _ = deadline;
+        self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,62 @@
+//! The one façade over atomics, cells, locks and threads.
+//!
+//! Nothing else in the engine names the standard library's or loom's primitives, so that the code which ships is
+//! the code which the models check: built with `--cfg ringmain_loom`, every name below is loom's. What differs
+//! between the two builds is types, constants and what a spin hint does; never the logic.
+//!
+//! * [`atomic`], [`cell`], [`thread`], [`hint`]: the primitives themselves
+//! * [`Mutex`], [`Condvar`]: for slow paths; a poisoned lock is taken all the same, because nothing that can panic
+//!   runs under one
+//! * [`edge`]: every synchronising pair of the engine by name
+//! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to sleep
+//! * [`swapped`]: a value that is replaced whole and reclaimed when nobody reads it any more
+
+pub mod cell;
+pub mod edge;
+pub mod fence;
+mod lock;
+pub(crate) mod swapped;
+
+pub use crossbeam_utils::CachePadded;
+pub use lock::{Condvar, Mutex, MutexGuard};
+
+/// Atomics and their orderings.
+pub mod atomic {
+    #[cfg(ringmain_loom)]
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+    #[cfg(not(ringmain_loom))]
+    pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+}
+
+/// Threads: spawning by name, yielding, sleeping.
+pub mod thread {
+    #[cfg(ringmain_loom)]
+    pub use loom::thread::{Builder, JoinHandle, current, yield_now};
+    #[cfg(not(ringmain_loom))]
+    pub use std::thread::{Builder, JoinHandle, current, sleep, yield_now};
+
+    /// In a model time does not pass: a sleep is a chance for the others.
+    #[cfg(ringmain_loom)]
+    pub fn sleep(_: std::time::Duration) {
+        yield_now();
+    }
+}
+
+/// Hints for threads that spin.
+pub mod hint {
+    /// Spins politely: tells the processor (and a hyper-thread beside it) that this is a wait.
+    #[inline(always)]
+    pub fn spin() {
+        #[cfg(ringmain_loom)]
+        loom::hint::spin_loop();
+        #[cfg(not(ringmain_loom))]
+        std::hint::spin_loop();
+    }
+
+    /// Spins as tightly as possible. A model must still let the others run.
+    #[inline(always)]
+    pub fn busy() {
+        #[cfg(ringmain_loom)]
+        loom::hint::spin_loop();
+    }
+}
