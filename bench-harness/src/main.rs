@@ -1,2 +1,94 @@
-//! ringmain-bench
-fn main() {}
+//! `ringmain-bench`: measures, probes and tries the Ringmain engine without a line of Rust.
+//!
+//! A command line becomes a job, a job becomes a [`Report`], and only then is anything written: the JSON to its
+//! file, the text to standard output, the verdict to the exit code. A run that cannot give an answer therefore
+//! leaves standard output empty. Progress and complaints go to standard error.
+
+#![deny(unsafe_code)]
+
+mod baseline;
+mod cli;
+mod cores;
+mod csv_input;
+mod error;
+mod exit;
+mod floor;
+mod input;
+mod interrupt;
+mod machine;
+mod noise;
+#[cfg_attr(not(test), expect(dead_code, reason = "the scenarios that pace messages are not plugged in yet"))]
+mod open_loop;
+mod output;
+mod progress;
+mod report;
+// Counting allocations and asking the system for memory and processor time are the only things here that need it.
+#[allow(unsafe_code)]
+mod resources;
+mod route;
+mod scenario;
+mod stats;
+mod table;
+mod template;
+mod values;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use cli::{Command, Job, Parsed};
+use error::Error;
+use exit::Exit;
+use report::Report;
+
+fn main() -> ExitCode {
+    let exit = work().unwrap_or_else(|error| {
+        complain(&error.to_string());
+        error.exit()
+    });
+    ExitCode::from(exit)
+}
+
+/// Parses, works, writes; the code is the report's verdict.
+fn work() -> Result<Exit, Error> {
+    let Job { command, json } = match cli::parse(std::env::args_os())? {
+        Parsed::Job(job) => job,
+        Parsed::Answer(text) => return output::print(&text).map(|()| Exit::Done),
+    };
+    interrupt::install()?;
+    machine::remember();
+    let destination = output::Destination::open(json)?;
+    let (report, text) = dispatch(&command)?;
+    let text = text.unwrap_or_else(|| table::render(&report));
+    destination.deliver(&report, &text)?;
+    if report.ledger.is_some_and(|ledger| !ledger.balanced) {
+        complain("check failed: the ledger does not balance");
+    }
+    for check in &report.failed_checks {
+        complain(&format!("check failed: {check}"));
+    }
+    if let Some(noise) = &report.too_noisy {
+        complain(&format!("too noisy for a verdict: {noise}"));
+    }
+    Ok(report.exit())
+}
+
+/// Runs the job. The text is there when the job's answer is not a table of figures.
+fn dispatch(command: &Command) -> Result<(Report, Option<String>), Error> {
+    match command {
+        Command::Run(options) => scenario::run(options).map(figures),
+        Command::Floor(options) => scenario::floor(options).map(figures),
+        Command::Latency(load) => scenario::latency(load).map(figures),
+        Command::Throughput(load) => scenario::throughput(load).map(figures),
+        Command::Replay(replay) => scenario::replay(replay).map(figures),
+        Command::Route(files) => route::route(files).map(|(report, text)| (report, Some(text))),
+    }
+}
+
+fn figures(report: Report) -> (Report, Option<String>) {
+    (report, None)
+}
+
+/// Writes to standard error, and does not mind when nobody listens.
+fn complain(what: &str) {
+    let _ = writeln!(std::io::stderr(), "ringmain-bench: {what}");
+}

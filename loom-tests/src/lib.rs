@@ -1,1 +1,241 @@
-//! Models of the engine's protocols.
+//! Models of the ring's protocols: small programs on the code that ships, run in every interleaving.
+//!
+//! Built with `--cfg ringmain_loom`, the engine's atomics, cells, locks and threads are loom's, and [`explore`] runs a
+//! model in all interleavings and with all values that the memory model lets a load return. Without the flag the same
+//! models run on real threads some hundreds of times, as stress tests. `scripts/loom.sh` does the former.
+//!
+//! A model returns what it saw. [`Explored`] compares the set of all that with what is possible, so that a model which
+//! never gets to the interesting interleavings fails as surely as one that sees a forbidden outcome.
+//!
+//! # What each edge is worth
+//!
+//! Any end of any edge (`ringmain::sync::edge`), and some pieces of logic, can be taken away at run time by the
+//! environment variable `RINGMAIN_MUTANT`. For every line below a test runs the model with that mutant and demands that
+//! it fails: the table is checked against the code by `mutants::every_mutant_is_killed_by_its_model`.
+//!
+//! | mutant | what goes wrong | model that fails |
+//! |---|---|---|
+//! | `publish-slot.release` | a consumer reads an event that is being written | `publish::an_exclusive_producers_event_is_seen_whole` |
+//! | `publish-slot.acquire` | the same | `publish::one_of_many_producers_events_is_seen_whole` |
+//! | `release-slot.release` | a producer overwrites an event that is being read | `gate::an_exclusive_producer_waits_for_a_ring_of_one` |
+//! | `release-slot.acquire` | the same | `gate::two_producers_share_a_ring_of_one` |
+//! | `finish-stage.acquire` | a later stage misses what an earlier one did | `stages::a_later_stage_sees_what_an_earlier_one_did` |
+//! | `swap-list.release` | a producer overwrites what a consumer read before it left | `gate::a_consumer_that_leaves_has_stopped_reading` |
+//! | `swap-list.acquire` | the same | `gate::a_consumer_that_leaves_has_stopped_reading` |
+//! | `in-hand` | without consumers two producers write one slot | `gate::without_consumers_no_two_producers_hold_one_slot` |
+//! | `halted-keeps-its-place` | a later stage passes one that was halted | `stages::nothing_passes_a_halted_stage` |
+//! | `park.light` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
+//! | `park.light` | the same, of a producer | `parking::a_sleeping_producer_is_woken_by_a_release` |
+//! | `park.heavy` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
+//! | `park.heavy` | the same, of a producer | `parking::a_sleeping_producer_is_woken_by_a_release` |
+//! | `park-without-second-look` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
+//! | `close.light` | an accepted event is not consumed | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
+//! | `close.heavy` | the same | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
+//! | `close-ring.acquire` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
+//! | `close-without-closed-bit` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
+//! | `tombstone` | consumers wait for ever behind a panic | `faults::a_panic_between_two_producers_is_skipped` |
+//! | `post-mail.release` | the mail is not in its box yet | `mail::the_flag_hands_over_what_was_written_before` |
+//! | `post-mail.acquire` | the same | `mail::the_flag_hands_over_what_was_written_before` |
+//! | `lease.light` | a call begins after the consumer was stopped | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `lease.heavy` | the same, or a call is both settled and in doubt | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `lease-return.light` | a call is both settled and in doubt | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `lease-call.release` | another delivery is held in doubt | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `lease-call.acquire` | the same | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `release-after-loss` | what remains is overwritten while it is read | `lease::what_remains_is_not_overwritten` |
+//!
+//! # What survives, and why it may
+//!
+//! * `close-ring.release`: the store that seals the ring comes after the heavy fence of edge `CLOSE`, which contains a
+//!   sequentially consistent fence. A fence before a relaxed store synchronises with an acquire load that reads it
+//!   (C++20, [atomics.fences]), so the ordering of the store itself adds nothing. It says what is meant, and keeps tools
+//!   that do not know fences quiet. Taking the fence away is the mutant `close.heavy`. The other user, the store of the
+//!   halted phase, hands nothing over: who sees it stops. `mutants::survivors_survive` holds this to be so.
+//! * `finish-stage.release` does not exist: it is the same store as `release-slot.release`.
+//! * `lease-return.heavy` does not exist: it is the same fence as `lease.heavy`.
+//! * `swap-table.*` belongs to routing and not to the ring.
+//!
+//! # What the models cannot see
+//!
+//! loom does not explore load buffering, treats every pair of sequentially consistent fences as synchronising, and knows
+//! no time: deadlines never pass. The light fence of the shipped code is a compiler fence, made whole by `membarrier(2)` on
+//! the other side; a model has a real fence in both places, so the system call itself is trusted. crossbeam-epoch's
+//! reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
+//! cyclic buffers that are known to need the most preemptions, two, are within all of them.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+/// What models build on: loom's primitives, or the standard library's under the same names.
+#[cfg(ringmain_loom)]
+pub mod sync {
+    pub use loom::thread;
+    pub use ringmain::sync::{Mutex, atomic, cell::UnsafeCell};
+}
+
+/// What models build on: loom's primitives, or the standard library's under the same names.
+#[cfg(not(ringmain_loom))]
+pub mod sync {
+    pub use std::sync::atomic;
+    pub use std::thread;
+
+    /// A lock, poisoned or not.
+    #[derive(Debug, Default)]
+    pub struct Mutex<T>(std::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        /// A free lock.
+        pub fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        /// Waits for the lock.
+        pub fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        }
+    }
+
+    /// A cell whose accesses loom would see.
+    #[derive(Debug)]
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        /// Wraps a value.
+        pub const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Calls `f` with a pointer that may be read while nobody writes.
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        /// Calls `f` with a pointer that may be written while nobody else reads or writes.
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+/// How much of a model's space is explored.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// All of it.
+    Exhaustive,
+    /// Every interleaving in which threads are switched at most so often at places where they could have gone on.
+    Preemptions(usize),
+}
+
+/// What the executions of a model came to.
+#[derive(Debug)]
+#[must_use = "a model whose outcomes nobody looks at may be vacuous"]
+pub struct Explored<O> {
+    name: &'static str,
+    executions: usize,
+    outcomes: BTreeSet<O>,
+}
+
+/// Whether one end of an edge has been taken away.
+fn is_mutated() -> bool {
+    std::env::var_os("RINGMAIN_MUTANT").is_some()
+}
+
+/// Runs a model in all its interleavings, or some hundreds of times on real threads.
+pub fn explore<O, F>(name: &'static str, bound: Bound, model: F) -> Explored<O>
+where
+    O: Ord + Debug + Send + 'static,
+    F: Fn() -> O + Send + Sync + 'static,
+{
+    // Outside of loom's sight: recording is no part of the model.
+    let seen = Arc::new(Mutex::new((0, BTreeSet::new())));
+    let recording = {
+        let seen = seen.clone();
+        move || {
+            let outcome = model();
+            let mut seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            seen.0 += 1;
+            seen.1.insert(outcome);
+        }
+    };
+    run(name, bound, recording);
+    let mut seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let explored = Explored { name, executions: seen.0, outcomes: std::mem::take(&mut seen.1) };
+    println!("{name}: {} executions ({bound:?}), outcomes {:?}", explored.executions, explored.outcomes);
+    explored
+}
+
+#[cfg(ringmain_loom)]
+fn run(_name: &'static str, bound: Bound, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    // Whatever the environment says: a model that is cut short must not pass.
+    builder.max_permutations = None;
+    builder.max_duration = None;
+    builder.max_branches = 5_000;
+    builder.preemption_bound = match bound {
+        Bound::Exhaustive => None,
+        Bound::Preemptions(most) => Some(most),
+    };
+    if is_mutated() {
+        // A mutant that has not been caught by then counts as a survivor.
+        builder.max_duration = Some(std::time::Duration::from_secs(60));
+        builder.checkpoint_interval = 1_000;
+    }
+    builder.check(model);
+}
+
+#[cfg(not(ringmain_loom))]
+fn run(name: &'static str, _bound: Bound, model: impl Fn() + Send + Sync + 'static) {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::{Duration, Instant};
+
+    const ITERATIONS: u32 = 300;
+    const AT_MOST: Duration = Duration::from_secs(5);
+    const HANGS_AFTER: Duration = Duration::from_secs(60);
+
+    let (ended, has_ended) = channel();
+    let runner = std::thread::spawn(move || {
+        let started = Instant::now();
+        for _ in 0..ITERATIONS {
+            model();
+            if started.elapsed() > AT_MOST {
+                break;
+            }
+        }
+        let _ = ended.send(());
+    });
+    let outcome = has_ended.recv_timeout(HANGS_AFTER);
+    assert_ne!(outcome, Err(RecvTimeoutError::Timeout), "{name} hangs");
+    if let Err(panic) = runner.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl<O: Ord + Debug> Explored<O> {
+    /// Every outcome was one of these and, in a model, each of these was seen.
+    ///
+    /// # Panics
+    /// Otherwise.
+    pub fn saw_exactly(self, possible: impl IntoIterator<Item = O>) -> Self {
+        let possible: BTreeSet<O> = possible.into_iter().collect();
+        let forbidden: Vec<&O> = self.outcomes.difference(&possible).collect();
+        assert!(forbidden.is_empty(), "{}: forbidden outcomes {forbidden:?}", self.name);
+        if cfg!(ringmain_loom) && !is_mutated() {
+            let unseen: Vec<&O> = possible.difference(&self.outcomes).collect();
+            assert!(unseen.is_empty(), "{}: vacuous, it never came to {unseen:?}", self.name);
+        }
+        self
+    }
+
+    /// In a model, there were at least so many executions.
+    ///
+    /// # Panics
+    /// Otherwise.
+    pub fn in_at_least(self, executions: usize) {
+        assert!(
+            !cfg!(ringmain_loom) || is_mutated() || self.executions >= executions,
+            "{}: vacuous, {} executions only",
+            self.name,
+            self.executions
+        );
+    }
+}

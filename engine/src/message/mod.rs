@@ -1,1 +1,35 @@
-//! message
+//! What a message is made of: its identity, its headers, its bytes, its rank, and its JSON form.
+//!
+//! * [`MessageId`]: which publisher of which broker published it, and as its how-manieth message
+//! * [`Headers`]: a short ordered list of names and values, within limits
+//! * [`Payload`]: bytes, inline when few, else in a buffer that a slot uses again and again
+//! * [`IntoPayload`]: what can be published as a payload, checked first and then written in place
+//! * [`Priority`]: which of a dispatcher's rings it travels through
+//! * [`CorrelationId`]: what ties the messages of one conversation together
+//! * [`Message`]: what a handler sees, read in place; [`OwnedMessage`]: a copy to keep
+//! * `JsonMessage` (feature `serde`): all of a message as JSON, without loss
+//!
+//! No payload byte and no header value ever appears in an error, a panic message or the Debug output of anything
+//! in here; names and lengths may.
+
+#![forbid(unsafe_code)]
+
+mod correlation;
+mod envelope;
+mod headers;
+mod id;
+#[cfg(feature = "serde")]
+mod json;
+mod payload;
+mod priority;
+mod view;
+
+pub use correlation::{CorrelationId, CorrelationIdError};
+pub(crate) use envelope::{Envelope, Rare, Stamp};
+pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
+pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
+#[cfg(feature = "serde")]
+pub use json::{JsonError, JsonMessage};
+pub use payload::{IntoPayload, Payload, PayloadTooLarge};
+pub use priority::{ParsePriorityError, Priority};
+pub use view::{Message, OwnedMessage};

@@ -12,7 +12,7 @@ use super::sequencer::{Exclusive, Multi, Sequencer};
 use super::slots::Slots;
 use super::Sequence;
 use crate::affinity::{AffinityError, Pinning};
-use crate::sync::CachePadded;
+use crate::sync::{CachePadded, unique_number};
 use crate::sync::atomic::AtomicU64;
 use crate::wait::{Parking, WaitStrategy};
 use std::fmt;
@@ -127,7 +127,7 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         let control = Control::new(self.capacity as u64, self.overflow, self.wait, readers);
         let slots = Slots::new(self.capacity, &self.factory);
         let core = Arc::new(Core { control, slots, factory: self.factory });
-        Graph { core, pinning: self.pinning, consumers: Vec::new(), planned: Vec::new() }
+        Graph { id: unique_number(), core, pinning: self.pinning, consumers: Vec::new(), planned: Vec::new() }
     }
 }
 
@@ -140,8 +140,8 @@ impl<E> fmt::Debug for RingBuilder<E> {
 /// One consumer of a [`Graph`], for others to depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsumerId {
-    /// The address of the ring it belongs to.
-    ring: usize,
+    /// The ring it belongs to.
+    ring: u64,
     index: usize,
 }
 
@@ -155,6 +155,8 @@ pub(super) struct Node {
 
 /// The consumers of a ring that has no producer yet.
 pub struct Graph<E> {
+    /// Unique in this process.
+    id: u64,
     core: Arc<Core<E>>,
     pinning: Pinning,
     consumers: Vec<Node>,
@@ -188,10 +190,9 @@ impl<E: Send + Sync + 'static> Graph<E> {
     }
 
     fn add(&mut self, name: &str, after: &[ConsumerId]) -> Result<(ConsumerId, Poller<E>), BuildError> {
-        let ring = Arc::as_ptr(&self.core).addr();
         let mut ancestors = Vec::new();
         for dependency in after {
-            if dependency.ring != ring {
+            if dependency.ring != self.id {
                 return Err(BuildError::ForeignConsumer { name: name.to_owned() });
             }
             ancestors.push(dependency.index);
@@ -205,7 +206,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
         let dependencies = ancestors.iter().map(|&index| self.consumers[index].sequence.clone()).collect();
         let poller = Poller::new(self.core.clone(), dependencies, sequence.clone(), 0);
         self.consumers.push(Node { name: name.to_owned(), sequence, ancestors });
-        Ok((ConsumerId { ring, index: self.consumers.len() - 1 }, poller))
+        Ok((ConsumerId { ring: self.id, index: self.consumers.len() - 1 }, poller))
     }
 
     /// Starts the managed consumers and returns the ring's only producer.
@@ -225,7 +226,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     }
 
     fn build<S: Sequencer>(self, sequencer: S) -> Result<(Producer<E, S>, Ring<E>), BuildError> {
-        let Self { core, pinning, consumers, planned } = self;
+        let Self { core, pinning, consumers, planned, .. } = self;
         let producer = Producer::new(core.clone(), sequencer);
         let ring = Ring::start(core, consumers, planned, &pinning)?;
         Ok((producer, ring))

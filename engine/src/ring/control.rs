@@ -126,7 +126,7 @@ impl Control {
 }
 
 /// A whole ring: what is shared, and the slots.
-pub(super) struct Core<E> {
+pub struct Core<E> {
     pub(super) control: Control,
     pub(super) slots: Slots<E>,
     /// Makes an event anew where a fill closure has panicked.

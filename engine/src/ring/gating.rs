@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// A consumer's sequence on a line of its own: every sequence below it is done with.
 pub(super) type ConsumerSequence = Arc<CachePadded<AtomicU64>>;
 
+/// The sequence of a consumer that has left: it holds nobody up.
+pub(super) const LEFT: Sequence = Sequence::MAX;
+
 /// All consumers' sequences. The list is swapped whole when a consumer comes or goes, and is read only by a producer
 /// whose cached minimum is used up.
 pub(super) struct Gating {
@@ -24,18 +27,13 @@ impl Gating {
         Self { sequences: Swapped::new(Vec::new()), latest: Mutex::new(Vec::new()) }
     }
 
-    /// The lowest of `claimed` and all consumers' sequences. `claimed` must have been read before this call: a ring
-    /// without consumers is never full, and a consumer that joins starts no earlier than what was claimed before
-    /// its list could be seen. Edge `RELEASE_SLOT`, acquire side.
-    pub(super) fn minimum(&self, claimed: Sequence) -> Sequence {
-        self.sequences.read(|sequences| {
-            sequences.iter().map(|sequence| sequence.load(RELEASE_SLOT.acquire())).fold(claimed, Sequence::min)
-        })
-    }
-
-    /// Each consumer's sequence, for statistics.
+    /// The lowest sequence of all consumers that are there, `None` where there is none. Edge `RELEASE_SLOT`, acquire
+    /// side.
     pub(super) fn lowest(&self) -> Option<Sequence> {
-        self.sequences.read(|sequences| sequences.iter().map(|sequence| sequence.load(RELEASE_SLOT.acquire())).min())
+        self.sequences.read(|sequences| {
+            let all = sequences.iter().map(|sequence| sequence.load(RELEASE_SLOT.acquire()));
+            all.filter(|&sequence| sequence != LEFT).min()
+        })
     }
 
     /// Lets a consumer hold producers up from now on.

@@ -1,9 +1,9 @@
 //! The lease: what lets a consumer that is stuck in a handler be replaced, safely.
 //!
 //! A consumer works under a lease on its position. Before each call of user code it stores what it is about to
-//! handle, light fence, and looks at its control word; after the call it does the same with "nothing". Whoever
-//! deposes it sets the word, heavy fence, and reads what is being handled. The two fences (edge `LEASE`) are in one
-//! total order, which leaves three cases:
+//! handle, light fence (edge `LEASE`), and looks at its control word; after the call it does the same with "nothing"
+//! (edge `LEASE_RETURN`). Whoever deposes it sets the word, heavy fence, and reads what is being handled. The fences
+//! are in one total order, which leaves three cases:
 //!
 //! * The deposer reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
 //!   no further call begins, and it hands over by itself.
@@ -15,17 +15,24 @@
 //! A consumer whose call returns while a deposer has read that call cannot miss the word: the deposer's fence came before
 //! the consumer's closing fence, or the deposer would have read *nothing* or something later.
 //!
+//! The verdict needs no ordering: it is one word, decided by a swap, and hands over nothing but itself. What the
+//! deposer goes on to read, the delivery and the consumer's sequence, was written before the call that it read (edge
+//! `LEASE_CALL`), and stays so; each event comes with its own stamp.
+//!
 //! The ring's memory safety rests on this. Who has taken a position over reads slots that the deposed consumer has not
 //! released, so the deposed consumer must never again move its sequence; and nobody else may move it either, because
 //! the stuck call still holds a reference to its event. Such a ring is at its end: what it holds can be read out as
 //! [`Remains`], and it stays allocated until the stuck call has returned. It is this file and the poller that see to
-//! that, and not their caller.
+//! that, and not their caller: handlers get the lease as a shared reference, because a mutable one could be swapped
+//! with another poller's, and a sequence that a caller made up is never read below what the consumer has released.
 
 use super::Sequence;
 use super::control::Core;
+use super::gating::ConsumerSequence;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::edge::{LEASE, POST_MAIL};
+use crate::sync::edge::{LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL, RELEASE_SLOT};
 use crate::sync::{CachePadded, fence};
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -43,23 +50,23 @@ const TAKEN: u32 = 2;
 const NOTHING: u64 = 0;
 
 /// What a consumer and its overseers share.
-#[derive(Debug)]
 struct Shared {
     /// Written seldom, looked at before each call.
     control: CachePadded<AtomicU32>,
     /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or `NOTHING`.
     call: CachePadded<AtomicU64>,
     /// Which delivery of that sequence; written before `call`.
-    delivery: AtomicU32,
+    delivery: AtomicU64,
     verdict: AtomicU32,
+    /// The consumer's sequence, which guards the slots that a deposer reads.
+    released: ConsumerSequence,
 }
 
-/// The consumer's side.
-#[derive(Debug)]
+/// The consumer's side. See [`Poller::poll_leased`](super::Poller::poll_leased).
 pub struct Lease {
     shared: Arc<Shared>,
     /// Whether a deposer has taken the position over: the poller must not touch the ring again.
-    lost: bool,
+    lost: Cell<bool>,
 }
 
 /// The other side: posts mail, stops, deposes, watches. Cheap to clone.
@@ -92,44 +99,47 @@ pub enum Stopped<E> {
 pub struct Remains<E> {
     core: Arc<Core<E>>,
     sequence: Sequence,
-    delivery: u32,
+    delivery: u64,
+    /// Where the deposed consumer's sequence stands for ever: no slot from there on is reused.
+    guarded: Sequence,
 }
 
 impl Lease {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(released: ConsumerSequence) -> Self {
         fence::register();
         let shared = Shared {
             control: CachePadded::new(AtomicU32::new(0)),
             call: CachePadded::new(AtomicU64::new(NOTHING)),
-            delivery: AtomicU32::new(0),
+            delivery: AtomicU64::new(0),
             verdict: AtomicU32::new(OPEN),
+            released,
         };
-        Self { shared: Arc::new(shared), lost: false }
+        Self { shared: Arc::new(shared), lost: Cell::new(false) }
     }
 
     pub(super) fn overseer<E>(&self, core: &Arc<Core<E>>) -> Overseer<E> {
         Overseer { core: core.clone(), shared: self.shared.clone() }
     }
 
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.get()
     }
 
     /// Calls `f`, which handles the given delivery of the given event, unless the consumer has been stopped. A panic
-    /// of `f` is caught.
+    /// of `f` is caught. `f` is not to make such calls itself: while it goes on after one, it cannot be taken over.
     #[inline(always)]
-    pub fn call<R>(&mut self, sequence: Sequence, delivery: u32, f: impl FnOnce() -> R) -> Called<R> {
+    pub fn call<R>(&self, sequence: Sequence, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
         let shared = &*self.shared;
         shared.delivery.store(delivery, Ordering::Relaxed);
-        // Release, so that who reads the call reads its delivery.
-        shared.call.store(sequence << 1 | 1, Ordering::Release);
+        // Edge `LEASE_CALL`, release side.
+        shared.call.store(sequence << 1 | 1, LEASE_CALL.release());
         fence::light(&LEASE);
         if shared.control.load(Ordering::Relaxed) & STOP != 0 {
             return self.refuse();
         }
         let outcome = catch_unwind(AssertUnwindSafe(f));
-        shared.call.store(NOTHING, Ordering::Release);
-        fence::light(&LEASE);
+        shared.call.store(NOTHING, Ordering::Relaxed);
+        fence::light(&LEASE_RETURN);
         if shared.control.load(Ordering::Relaxed) & STOP != 0 && self.has_lost_the_verdict() {
             return Called::TakenOver;
         }
@@ -138,17 +148,17 @@ impl Lease {
 
     /// The deposer may have read the call that was about to begin: then the verdict tells whether it was believed.
     #[cold]
-    fn refuse<R>(&mut self) -> Called<R> {
-        self.shared.call.store(NOTHING, Ordering::Release);
+    fn refuse<R>(&self) -> Called<R> {
+        self.shared.call.store(NOTHING, Ordering::Relaxed);
         if self.has_lost_the_verdict() { Called::TakenOver } else { Called::Refused }
     }
 
     #[cold]
-    fn has_lost_the_verdict(&mut self) -> bool {
+    fn has_lost_the_verdict(&self) -> bool {
         let verdict = &self.shared.verdict;
-        let previous = verdict.compare_exchange(OPEN, RETURNED, Ordering::AcqRel, Ordering::Acquire);
-        self.lost = previous == Err(TAKEN);
-        self.lost
+        let previous = verdict.compare_exchange(OPEN, RETURNED, Ordering::Relaxed, Ordering::Relaxed);
+        self.lost.set(previous == Err(TAKEN));
+        self.lost.get()
     }
 
     /// Whether there is mail, or a stop: something to be seen to before the next event.
@@ -181,29 +191,35 @@ impl<E> Overseer<E> {
     /// call.
     pub fn stop(&self) -> Stopped<E> {
         let shared = &*self.shared;
-        shared.control.fetch_or(STOP, Ordering::Relaxed);
+        let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
         fence::heavy(&LEASE);
         self.core.control.readers.wake_all();
-        let call = shared.call.load(Ordering::Acquire);
-        if call == NOTHING {
+        // Edge `LEASE_CALL`, acquire side.
+        let call = shared.call.load(LEASE_CALL.acquire());
+        // A later stop may meet a call that is about to be refused, whose consumer was promised to the first.
+        if call == NOTHING || !is_first {
             return Stopped::BetweenCalls;
         }
         let delivery = shared.delivery.load(Ordering::Relaxed);
-        match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Stopped::InCall(Remains { core: self.core.clone(), sequence: call >> 1, delivery }),
+        match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => {
+                // It was last stored before the call that was read, and is never stored again.
+                let guarded = shared.released.load(RELEASE_SLOT.acquire());
+                Stopped::InCall(Remains { core: self.core.clone(), sequence: call >> 1, delivery, guarded })
+            }
             Err(_) => Stopped::BetweenCalls,
         }
     }
 
     /// The call that is running at this moment: sequence and delivery. A watcher's look, old when it returns.
-    pub fn current_call(&self) -> Option<(Sequence, u32)> {
-        let call = self.shared.call.load(Ordering::Acquire);
+    pub fn current_call(&self) -> Option<(Sequence, u64)> {
+        let call = self.shared.call.load(LEASE_CALL.acquire());
         (call != NOTHING).then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
     }
 
     /// Whether somebody has taken the position over from the consumer.
     pub fn is_taken_over(&self) -> bool {
-        self.shared.verdict.load(Ordering::Acquire) == TAKEN
+        self.shared.verdict.load(Ordering::Relaxed) == TAKEN
     }
 }
 
@@ -214,23 +230,29 @@ impl<E> Remains<E> {
     }
 
     /// The delivery in doubt, as it was given to [`Lease::call`].
-    pub fn delivery(&self) -> u32 {
+    pub fn delivery(&self) -> u64 {
         self.delivery
     }
 
     /// Reads all events from the one in doubt on, in order, as far as they are published, and returns the sequence
     /// behind the last. Tombstones are passed over.
     pub fn for_each(&self, mut f: impl FnMut(Sequence, &E)) -> Sequence {
-        let mut sequence = self.sequence;
+        let mut sequence = self.sequence.max(self.guarded);
         while self.core.slots.is_published(sequence) {
             if !self.core.slots.is_tombstone(sequence) {
                 // SAFETY: `sequence` is published. Its slot is not reused: the deposed consumer has not released any
-                // slot from `self.sequence` on, it still holds producers up, and it never moves again (see above).
+                // slot from `self.guarded` on, it still holds producers up, and it never moves again (see above).
                 unsafe { self.core.slots.read(sequence, |event| f(sequence, event)) };
             }
             sequence += 1;
         }
         sequence
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("is_stopped", &self.is_stopped()).finish_non_exhaustive()
     }
 }
 

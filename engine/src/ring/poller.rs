@@ -5,9 +5,9 @@
 use super::Sequence;
 use super::barrier::Barrier;
 use super::control::Core;
-use super::gating::ConsumerSequence;
+use super::gating::{ConsumerSequence, LEFT};
 use super::lease::{Lease, Overseer};
-use crate::sync::edge::RELEASE_SLOT;
+use crate::sync::edge::{self, RELEASE_SLOT};
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +16,6 @@ use std::time::Duration;
 /// The most events between two releases: enough to spread the cost of a release, and few enough to keep what was
 /// looked at in the first-level cache until it is handled.
 const LONGEST_RUN: u64 = 64;
-
-/// The sequence of a consumer that has left: it holds nobody up.
-const LEFT: Sequence = Sequence::MAX;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +51,8 @@ impl<E> Poller<E> {
     ) -> Self {
         let run = (core.control.capacity / 8).clamp(1, LONGEST_RUN);
         let barrier = Barrier::new(dependencies);
-        Self { core, barrier, sequence, next, run, tombstones: 0, lease: Lease::new() }
+        let lease = Lease::new(sequence.clone());
+        Self { core, barrier, sequence, next, run, tombstones: 0, lease }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -76,13 +74,14 @@ impl<E> Poller<E> {
     pub fn poll_leased(
         &mut self,
         max: u64,
-        mut handler: impl FnMut(&E, Sequence, bool, &mut Lease),
+        mut handler: impl FnMut(&E, Sequence, bool, &Lease),
     ) -> Polled {
         if self.core.control.is_halted() || self.lease.is_lost() {
             return Polled::Finished;
         }
         let mut handled = 0;
-        while handled < max {
+        // A halt is noticed between runs: a consumer does not go on with a whole ring first.
+        while handled < max && !self.core.control.is_halted() {
             let first = self.next;
             let end = self.barrier.available(&self.core, first, self.run.min(max - handled));
             if end == first {
@@ -103,7 +102,7 @@ impl<E> Poller<E> {
 
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
     #[inline(always)]
-    fn handle_run(&mut self, end: Sequence, handler: &mut impl FnMut(&E, Sequence, bool, &mut Lease)) {
+    fn handle_run(&mut self, end: Sequence, handler: &mut impl FnMut(&E, Sequence, bool, &Lease)) {
         struct Releasing<'p, E>(&'p mut Poller<E>);
         impl<E> Drop for Releasing<'_, E> {
             #[inline(always)]
@@ -120,7 +119,7 @@ impl<E> Poller<E> {
                 poller.tombstones += 1;
                 continue;
             }
-            let (slots, lease) = (&poller.core.slots, &mut poller.lease);
+            let (slots, lease) = (&poller.core.slots, &poller.lease);
             let end_of_batch = sequence + 1 == end;
             // SAFETY: the barrier has seen `sequence` published, and nobody but the drop of `running` releases it.
             unsafe { slots.read(sequence, |event| handler(event, sequence, end_of_batch, lease)) };
@@ -130,7 +129,7 @@ impl<E> Poller<E> {
     /// Lets producers, and later stages, have all below `self.next`.
     #[inline(always)]
     fn release(&mut self) {
-        if !self.lease.is_lost() {
+        if !self.lease.is_lost() || edge::left_out("release-after-loss") {
             // Edges `RELEASE_SLOT` and `FINISH_STAGE`, release side.
             self.sequence.store(self.next, RELEASE_SLOT.release());
             self.core.control.consumer_moved();
@@ -195,7 +194,9 @@ impl<E> Poller<E> {
 
 impl<E> Drop for Poller<E> {
     fn drop(&mut self) {
-        if self.lease.is_lost() {
+        // A consumer of a halted ring leaves events behind that it has not finished: its place must go on keeping them
+        // from later stages, and producers need none any more.
+        if self.lease.is_lost() || (self.core.control.is_halted() && !edge::left_out("halted-keeps-its-place")) {
             return;
         }
         self.sequence.store(LEFT, RELEASE_SLOT.release());

@@ -3,6 +3,7 @@
 use super::Sequence;
 use super::control::Core;
 use super::overflow::{Overflow, PublishError};
+use super::runner::discard_panic;
 use super::sequencer::{Exclusive, Multi, Run, Sequencer, Unclaimed};
 use crate::wait::{Deadline, wait_until};
 use std::fmt;
@@ -100,7 +101,7 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// Claims up to `count` sequences as the ring's policy says.
     #[inline(always)]
     pub(crate) fn claim_by_policy(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
-        match self.sequencer.try_claim(&self.core.control, count) {
+        match self.sequencer.try_claim(&self.core, count) {
             Ok(run) => Ok(Claimed::new(self, run)),
             Err(why) => self.wait_by_policy(why, count),
         }
@@ -110,19 +111,35 @@ impl<E, S: Sequencer> Producer<E, S> {
     fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
         match (why, self.core.control.overflow) {
             (Unclaimed::Closed, _) => Err(PublishError::Closed),
-            (Unclaimed::Full, Overflow::Reject) => Err(PublishError::Full),
-            (Unclaimed::Full, Overflow::Block { limit }) => {
+            (Unclaimed::Full | Unclaimed::InHand, Overflow::Reject) => Err(PublishError::Full),
+            (Unclaimed::Full | Unclaimed::InHand, Overflow::Block { limit }) => {
                 self.claim_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
             }
         }
     }
 
+    /// Reserves up to `count` sequences that are free at this moment, to be turned into a [`Claimed`] at once. Two steps,
+    /// so that whoever fails here still has the producer.
+    #[inline(always)]
+    pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
+        self.sequencer.try_claim(&self.core, count).map_err(|why| match why {
+            Unclaimed::Full | Unclaimed::InHand => PublishError::Full,
+            Unclaimed::Closed => PublishError::Closed,
+        })
+    }
+
+    /// What was reserved just now.
+    #[inline(always)]
+    pub(crate) fn claimed(&mut self, run: Run) -> Claimed<'_, E, S> {
+        Claimed::new(self, run)
+    }
+
     /// Claims up to `count` sequences that are free at this moment.
     #[inline(always)]
     pub(crate) fn try_claim(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
-        match self.sequencer.try_claim(&self.core.control, count) {
+        match self.sequencer.try_claim(&self.core, count) {
             Ok(run) => Ok(Claimed::new(self, run)),
-            Err(Unclaimed::Full) => Err(PublishError::Full),
+            Err(Unclaimed::Full | Unclaimed::InHand) => Err(PublishError::Full),
             Err(Unclaimed::Closed) => Err(PublishError::Closed),
         }
     }
@@ -136,12 +153,20 @@ impl<E, S: Sequencer> Producer<E, S> {
         let control = &self.core.control;
         // A ring that rejects has no spot where producers could sleep.
         let wait = if control.overflow == Overflow::Reject { control.wait.without_parking() } else { control.wait };
-        let outcome = wait_until(wait, &control.writers, deadline, || {
-            match self.sequencer.try_claim(control, count) {
+        let mut outcome =
+            wait_until(wait, &control.writers, deadline, || match self.sequencer.try_claim(&self.core, count) {
                 Err(Unclaimed::Full) => None,
                 other => Some(other),
-            }
-        });
+            });
+        if let Some(Err(Unclaimed::InHand)) = outcome {
+            // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
+            let wait = wait.without_parking();
+            outcome =
+                wait_until(wait, &control.writers, deadline, || match self.sequencer.try_claim(&self.core, count) {
+                    Err(Unclaimed::Full | Unclaimed::InHand) => None,
+                    other => Some(other),
+                });
+        }
         match outcome {
             Some(Ok(run)) => Ok(Claimed::new(self, run)),
             Some(Err(_)) => Err(PublishError::Closed),
@@ -171,9 +196,9 @@ impl<E> ExclusiveProducer<E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
-        match self.sequencer.has_room(&self.core.control) {
+        match self.sequencer.has_room(&self.core) {
             Ok(sequence) => Ok(Claim { producer: self, sequence }),
-            Err(Unclaimed::Full) => Err(PublishError::Full),
+            Err(Unclaimed::Full | Unclaimed::InHand) => Err(PublishError::Full),
             Err(Unclaimed::Closed) => Err(PublishError::Closed),
         }
     }
@@ -241,11 +266,14 @@ impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
         for sequence in self.next..self.end {
             // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
             // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let fresh = (core.factory)();
                 // SAFETY: `sequence` lies in the claimed run and is not yet stamped.
                 unsafe { core.slots.write(sequence, |event| *event = fresh) };
             }));
+            if let Err(payload) = outcome {
+                discard_panic(payload);
+            }
         }
         if sequencer.abandon(&core.control, self.next) && !crate::sync::edge::left_out("tombstone") {
             for sequence in self.next..self.end {

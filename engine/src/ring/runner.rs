@@ -72,10 +72,16 @@ impl<E: Send + Sync + 'static> Ring<E> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
         let cores = pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
-        // From here on a failure drops the ring, which closes it, which ends the threads that have started.
         let mut ring = Self { core, consumers, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
-            ring.spawn(planned, core)?;
+            if let Err(reason) = ring.spawn(planned, core) {
+                // Nothing was published, so the threads that have started end at once.
+                ring.close();
+                for thread in ring.managed.iter_mut().filter_map(|managed| managed.thread.take()) {
+                    let _ = thread.join();
+                }
+                return Err(reason);
+            }
         }
         Ok(ring)
     }
@@ -92,8 +98,15 @@ impl<E: Send + Sync + 'static> Ring<E> {
                 let outcome = core.map_or(Ok(()), pin_current_thread);
                 let may_run = outcome.is_ok();
                 let _ = pinned.send(outcome);
-                if may_run {
-                    consume(poller, handler, wait, &panics);
+                // What a handler owns is dropped on the way, and may panic too.
+                let life = AssertUnwindSafe(|| {
+                    if may_run {
+                        consume(poller, handler, wait, &panics);
+                    }
+                });
+                if let Err(payload) = catch_unwind(life) {
+                    panics.fetch_add(1, Ordering::Relaxed);
+                    discard_panic(payload);
                 }
                 let mut running = progress.running.lock();
                 if let Some(index) = running.iter().position(|other| *other == name) {
@@ -109,6 +122,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         if core.is_some()
             && let Ok(Err(reason)) = is_pinned.recv()
         {
+            let _ = thread.join();
             return Err(BuildError::Affinity { name, reason });
         }
         self.managed.push(Managed { name, panics, thread: Some(thread) });

@@ -116,6 +116,12 @@ impl<E> Slots<E> {
         self.slot(sequence).stamp.load(PUBLISH_SLOT.acquire()) >> 1 == sequence + 1
     }
 
+    /// Whether `sequence` has been published, and perhaps later uses of its slot as well. Edge `PUBLISH_SLOT`, acquire
+    /// side.
+    pub(super) fn was_published(&self, sequence: Sequence) -> bool {
+        self.slot(sequence).stamp.load(PUBLISH_SLOT.acquire()) >> 1 > sequence
+    }
+
     /// Whether a sequence, which the caller has seen published, is a tombstone.
     #[inline(always)]
     pub(super) fn is_tombstone(&self, sequence: Sequence) -> bool {

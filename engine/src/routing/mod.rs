@@ -1,1 +1,22 @@
-//! routing
+//! Routing: from a topic to the subscriptions whose patterns match it.
+//!
+//! * [`Trie`]: all patterns in one persistent tree; a topic is matched against all of them at once
+//! * [`RoutingTable`]: the tree of this moment, swapped whole, and the generation word that tells of a swap
+//! * [`RouteId`]: what a topic resolves to, as a number that a message can carry
+//! * [`TopicCache`]: what a publisher remembers of the topics that it makes up at run time
+//!
+//! Publishers only read: matching takes no lock, and what a change replaces is freed by who changes the table or by
+//! the housekeeper.
+
+#![forbid(unsafe_code)]
+
+mod cache;
+mod route;
+mod table;
+mod trie;
+
+pub use cache::TopicCache;
+pub(crate) use route::{Route, Routes};
+pub use route::{Destination, MOST_ROUTES, RouteId, TooManyRoutes};
+pub use table::{RoutingTable, Snapshot, SnapshotGuard};
+pub use trie::Trie;

@@ -8,12 +8,15 @@
 //! |---|---|---|---|
 //! | [`PUBLISH_SLOT`] | the producer stamps the slot | the barrier reads the stamp | the event's bytes |
 //! | [`RELEASE_SLOT`] | the consumer moves its sequence on | the gate reads the sequence | that the slot is no longer read |
-//! | [`FINISH_STAGE`] | the same store | the barrier of a later stage reads it | that the earlier stage has finished |
+//! | [`FINISH_STAGE`] | the same store: `release-slot.release` | the barrier of a later stage reads it | what the earlier stage did |
 //! | [`CLOSE_RING`] | the closer seals the ring | the consumer sees it sealed | the last claim there will be |
 //! | [`PARK`] | publication, then the light fence | `parked`, then the heavy fence | one of the two sees the other |
 //! | [`CLOSE`] | an exclusive claim, then the light fence | closing, then the heavy fence | one of the two sees the other |
 //! | [`LEASE`] | what is being handled, then the light fence | deposition, then the heavy fence | one of the two sees the other |
+//! | [`LEASE_RETURN`] | that nothing is, then the light fence | the same: `lease.heavy` | one of the two sees the other |
+//! | [`LEASE_CALL`] | the consumer says that it calls | the deposer reads the call | its delivery, and what was released |
 //! | [`POST_MAIL`] | the control word after the mail is in its box | the consumer reads the control word | that there is mail |
+//! | [`SWAP_LIST`] | a list is swapped for another | its reader loads the pointer | the list, and all done before it |
 //! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table |
 //!
 //! The last column of proof, which model covers which edge and which mutant it kills, is in the `loom-tests` crate.
@@ -40,8 +43,14 @@ pub const PARK: Edge = Edge { label: "park" };
 pub const CLOSE: Edge = Edge { label: "close" };
 /// Either the consumer sees that it is deposed or who deposes it sees what it is handling.
 pub const LEASE: Edge = Edge { label: "lease" };
+/// Either the consumer sees that it was deposed during the call or who deposed it sees that it has returned.
+pub const LEASE_RETURN: Edge = Edge { label: "lease-return" };
+/// Who reads that a call has begun reads which one.
+pub const LEASE_CALL: Edge = Edge { label: "lease-call" };
 /// The mail is in the box before the flag says so.
 pub const POST_MAIL: Edge = Edge { label: "post-mail" };
+/// Who reads a list that was swapped in sees it whole, and what was done before it was swapped.
+pub const SWAP_LIST: Edge = Edge { label: "swap-list" };
 /// The table is swapped before the generation says so.
 pub const SWAP_TABLE: Edge = Edge { label: "swap-table" };
 
@@ -56,6 +65,12 @@ impl Edge {
     #[inline(always)]
     pub fn acquire(&self) -> Ordering {
         if self.weakened("acquire") { Ordering::Relaxed } else { Ordering::Acquire }
+    }
+
+    /// The ordering of a swap that both stores and loads; weakened with its storing side.
+    #[inline(always)]
+    pub fn acquire_and_release(&self) -> Ordering {
+        if self.weakened("release") { Ordering::Acquire } else { Ordering::AcqRel }
     }
 
     /// Whether the light fence stands. Only a mutant says no.

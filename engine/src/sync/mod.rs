@@ -60,3 +60,10 @@ pub mod hint {
         loom::hint::spin_loop();
     }
 }
+
+/// A number that no other call in this process returns. It synchronises nothing, and is no step of a model.
+pub(crate) fn unique_number() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -5,7 +5,7 @@
 use super::sealed::Claims;
 use super::{CachedGate, Run, Unclaimed};
 use crate::ring::Sequence;
-use crate::ring::control::Control;
+use crate::ring::control::{Control, Core};
 use crate::sync::atomic::Ordering;
 use crate::sync::edge::CLOSE;
 use crate::sync::fence;
@@ -19,22 +19,30 @@ pub struct Exclusive {
 
 impl Exclusive {
     /// Whether there is room for one more, which stays so: nobody else claims.
-    pub(in crate::ring) fn has_room(&mut self, control: &Control) -> Result<Sequence, Unclaimed> {
-        if !control.is_open() {
+    pub(in crate::ring) fn has_room<E>(&mut self, core: &Core<E>) -> Result<Sequence, Unclaimed> {
+        if !core.control.is_open() {
             return Err(Unclaimed::Closed);
         }
-        if self.gate.free(control, self.next) == 0 { Err(Unclaimed::Full) } else { Ok(self.next) }
+        self.free(core).map(|_| self.next)
+    }
+
+    /// How many sequences are free. Without consumers all that was claimed is: this producer is done with it.
+    #[inline(always)]
+    fn free<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed> {
+        let next = self.next;
+        self.gate.free(core, next, |_, _| next)
     }
 }
 
 impl Claims for Exclusive {
     #[inline(always)]
-    fn try_claim(&mut self, control: &Control, wanted: u64) -> Result<Run, Unclaimed> {
+    fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed> {
+        let control = &core.control;
         let first = self.next;
-        let count = wanted.min(self.gate.free(control, first));
-        if count == 0 {
-            return Err(if control.is_open() { Unclaimed::Full } else { Unclaimed::Closed });
-        }
+        let count = match self.free(core) {
+            Ok(free) => wanted.min(free),
+            Err(full) => return Err(if control.is_open() { full } else { Unclaimed::Closed }),
+        };
         self.next = first + count;
         control.claim.store(self.next, Ordering::Relaxed);
         fence::light(&CLOSE);

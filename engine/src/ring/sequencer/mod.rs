@@ -7,7 +7,7 @@ mod exclusive;
 mod multi;
 
 use super::Sequence;
-use super::control::Control;
+use super::control::{Control, Core};
 pub use exclusive::Exclusive;
 pub use multi::Multi;
 
@@ -21,8 +21,10 @@ pub struct Run {
 /// Why nothing was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclaimed {
-    /// No slot is free.
+    /// No slot is free: a consumer is a whole ring behind.
     Full,
+    /// There is no consumer, and the next slot is still in another producer's hand. Nobody rings when it no longer is.
+    InHand,
     /// The ring takes no more events.
     Closed,
 }
@@ -33,7 +35,7 @@ pub(super) mod sealed {
     /// What the two sequencers have in common; not for implementing elsewhere.
     pub trait Claims: Send {
         /// Claims up to `wanted` sequences, at least one.
-        fn try_claim(&mut self, control: &Control, wanted: u64) -> Result<Run, Unclaimed>;
+        fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed>;
 
         /// Gives up the end of a run: sequences from `from` on were not published. Returns whether the caller must
         /// leave tombstones there.
@@ -55,21 +57,44 @@ struct CachedGate {
 
 impl CachedGate {
     /// How many sequences are free from `next` on.
+    ///
+    /// In a ring without consumers all below `bound` is done with, which is asked only then.
     #[inline(always)]
-    fn free(&mut self, control: &Control, next: Sequence) -> u64 {
-        let free = self.room(control, next);
-        if free > 0 { free } else { self.refresh(control, next) }
+    fn free<E>(
+        &mut self,
+        core: &Core<E>,
+        next: Sequence,
+        bound: impl FnOnce(&Core<E>, Sequence) -> Sequence,
+    ) -> Result<u64, Unclaimed> {
+        match self.room(core.control.capacity, next) {
+            0 => self.refresh(core, next, bound),
+            free => Ok(free),
+        }
     }
 
     #[inline(always)]
-    fn room(&self, control: &Control, next: Sequence) -> u64 {
-        // `next` may lag behind the gate where it was read before others claimed and their events were consumed.
-        control.capacity - next.saturating_sub(self.minimum)
+    fn room(&self, capacity: u64, next: Sequence) -> u64 {
+        // With many producers both differences can be out of range. `next` may lag behind the minimum, where it was
+        // read before others claimed and their events were consumed. And it may be more than a ring ahead of it, where
+        // others have seen a later minimum than this producer has.
+        capacity.saturating_sub(next.saturating_sub(self.minimum))
     }
 
     #[cold]
-    fn refresh(&mut self, control: &Control, next: Sequence) -> u64 {
-        self.minimum = control.gating.minimum(next);
-        self.room(control, next)
+    fn refresh<E>(
+        &mut self,
+        core: &Core<E>,
+        next: Sequence,
+        bound: impl FnOnce(&Core<E>, Sequence) -> Sequence,
+    ) -> Result<u64, Unclaimed> {
+        let (minimum, full) = match core.control.gating.lowest() {
+            Some(lowest) => (lowest, Unclaimed::Full),
+            None => (bound(core, self.minimum), Unclaimed::InHand),
+        };
+        self.minimum = minimum.min(next);
+        match self.room(core.control.capacity, next) {
+            0 => Err(full),
+            free => Ok(free),
+        }
     }
 }

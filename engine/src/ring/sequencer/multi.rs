@@ -2,12 +2,16 @@
 //!
 //! A claim is a swap and not an addition, because it is taken only when its slots are free: an addition could not be
 //! taken back when they are not. The closed bit in the same word makes each claim fall before or after the close.
+//!
+//! A consumer handles only what is published, so what it has released no producer has in hand. A ring that all
+//! consumers have left must see to that by itself: there a slot is free once the stamp of its last use is seen.
 
 use super::sealed::Claims;
 use super::{CachedGate, Run, Unclaimed};
 use crate::ring::Sequence;
-use crate::ring::control::{CLOSED_BIT, Control};
+use crate::ring::control::{CLOSED_BIT, Control, Core};
 use crate::sync::atomic::Ordering;
+use crate::sync::edge;
 
 /// Claims for one of many producers of a ring.
 #[derive(Clone, Debug, Default)]
@@ -17,16 +21,14 @@ pub struct Multi {
 
 impl Claims for Multi {
     #[inline(always)]
-    fn try_claim(&mut self, control: &Control, wanted: u64) -> Result<Run, Unclaimed> {
+    fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed> {
+        let control = &core.control;
         let mut next = control.claim.load(Ordering::Relaxed);
         loop {
             if next & CLOSED_BIT != 0 {
                 return Err(Unclaimed::Closed);
             }
-            let count = wanted.min(self.gate.free(control, next));
-            if count == 0 {
-                return Err(Unclaimed::Full);
-            }
+            let count = wanted.min(self.gate.free(core, next, |core, from| published_below(core, from, next))?);
             // Relaxed: the word hands over a number. That its slots are free was learnt through the gate.
             match control.claim.compare_exchange_weak(next, next + count, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(first) => return Ok(Run { first, count }),
@@ -39,4 +41,18 @@ impl Claims for Multi {
     fn abandon(&mut self, _control: &Control, _from: Sequence) -> bool {
         true
     }
+}
+
+/// The first sequence from `from` on that is claimed, below `next`, and not published.
+#[cold]
+fn published_below<E>(core: &Core<E>, from: Sequence, next: Sequence) -> Sequence {
+    if edge::left_out("in-hand") {
+        return next;
+    }
+    // Whoever claimed up to `next` has seen everything published that lies a whole ring and more below it.
+    let mut bound = from.max(next.saturating_sub(core.control.capacity));
+    while bound < next && core.slots.was_published(bound) {
+        bound += 1;
+    }
+    bound
 }

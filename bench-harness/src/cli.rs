@@ -1,0 +1,312 @@
+//! The command line: flags, their ranges, and the job they describe.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use ringmain::topic::Pattern;
+
+use crate::cores;
+use crate::error::Error;
+use crate::scenario::{FloorOptions, Load, Rate, Replay, RunOptions, Wait};
+use crate::template::Template;
+use crate::values;
+
+/// What to do, and where the figures go.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// The command with its options.
+    pub(crate) command: Command,
+    /// The file for the JSON; `-` for standard output.
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// A command with its options, all of them checked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Run(RunOptions),
+    Floor(FloorOptions),
+    Latency(Load),
+    Throughput(Load),
+    Replay(Replay),
+    Route(RouteFiles),
+}
+
+/// What a command line asks for.
+pub(crate) enum Parsed {
+    /// A job.
+    Job(Job),
+    /// A text: help or version.
+    Answer(String),
+}
+
+/// Parses the command line.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
+    match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line.into_job().map(Parsed::Job),
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            Err(Error::Usage(text.trim_end().to_owned()))
+        }
+        Err(answer) => Ok(Parsed::Answer(answer.render().to_string())),
+    }
+}
+
+/// Measures, probes and tries the Ringmain engine on this machine.
+///
+/// Without a command: the main job, `run`. Exit codes: 0 done and everything counted, 1 a check failed, 2 unusable
+/// arguments or input, 3 the machine was too noisy, 4 input or output failed, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "ringmain-bench", version, disable_help_subcommand = true)]
+struct CommandLine {
+    /// Write the figures as JSON to this file; '-' for standard output, which then carries nothing else
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// The main job: floor and noise of this machine, latency at several rates, throughput, fan-out, routing
+    Run(RunArgs),
+    /// The floor and the noise of this machine alone: what no message can beat, and what stalls any thread
+    Floor(FloorArgs),
+    /// Open-loop one-way latency through topic routing
+    Latency(LatencyArgs),
+    /// Messages per second and nanoseconds per message, as fast as back-pressure allows
+    Throughput(LoadArgs),
+    /// Publish each row of a CSV file as a JSON message
+    Replay(ReplayArgs),
+    /// Print which patterns match which topics; no engine thread is involved
+    Route(RouteFiles),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct RunArgs {
+    /// Shorter rounds: done within 15 seconds instead of 60
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct FloorArgs {
+    /// How long to measure
+    #[arg(long, value_name = "SECONDS", default_value = "2", allow_hyphen_values = true,
+          value_parser = values::duration)]
+    duration: Duration,
+    #[command(flatten)]
+    cores: CoresArg,
+}
+
+#[derive(Debug, Args)]
+struct CoresArg {
+    /// Pin to these cores in this order: publishers first, then consumers [default: cores of the process's mask]
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true, value_parser = CoreList::parse)]
+    cores: Option<CoreList>,
+}
+
+/// A list of cores in one value; a type of its own, because clap takes a bare `Vec` for several values.
+#[derive(Clone, Debug)]
+struct CoreList(Vec<usize>);
+
+impl CoreList {
+    fn parse(text: &str) -> Result<Self, String> {
+        cores::parse_list(text).map(Self)
+    }
+}
+
+impl CoresArg {
+    fn into_list(self) -> Option<Vec<usize>> {
+        self.cores.map(|list| list.0)
+    }
+}
+
+#[derive(Debug, Args)]
+struct LatencyArgs {
+    /// Messages per second of all publishers together, or 'max' for as fast as back-pressure allows
+    #[arg(long, value_name = "N|max", default_value = "100000", allow_hyphen_values = true,
+          value_parser = values::rate)]
+    rate: Rate,
+    #[command(flatten)]
+    load: LoadArgs,
+}
+
+#[derive(Debug, Args)]
+struct LoadArgs {
+    /// How long to publish
+    #[arg(long, value_name = "SECONDS", default_value = "5", allow_hyphen_values = true,
+          value_parser = values::duration)]
+    duration: Duration,
+    /// Size of each message's payload
+    #[arg(long, value_name = "BYTES", default_value = "64", allow_hyphen_values = true,
+          value_parser = values::count(0, 65_536, "bytes"))]
+    payload: usize,
+    /// Publishers, each on a thread of its own
+    #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
+          value_parser = values::count(1, 256, "publishers"))]
+    publishers: usize,
+    /// Subscribers; each gets every message
+    #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
+          value_parser = values::count(1, 1_024, "subscribers"))]
+    subscribers: usize,
+    /// Topics that the messages are spread over
+    #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
+          value_parser = values::count(1, 1_000_000, "topics"))]
+    topics: usize,
+    /// How consumers wait for messages
+    #[arg(long, value_name = "STRATEGY", default_value = "adaptive")]
+    wait: Wait,
+    #[command(flatten)]
+    cores: CoresArg,
+    /// Slots of the ring, a power of two
+    #[arg(long, value_name = "N", default_value = "1024", allow_hyphen_values = true,
+          value_parser = values::capacity)]
+    capacity: usize,
+    /// Publish to topics given as text with every message, instead of topics that publishers are bound to
+    #[arg(long)]
+    runtime_topics: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// The rows to publish: UTF-8, a header line, LF or CRLF
+    #[arg(value_name = "FILE.csv")]
+    file: PathBuf,
+    /// The topic of a row; {column} becomes that row's value, {{ and }} are braces
+    #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse)]
+    topic: Template,
+    /// A subscription for each of these patterns
+    #[arg(long, value_name = "PATTERN", num_args = 1.., required = true, value_parser = Pattern::from_str)]
+    subscribe: Vec<Pattern>,
+}
+
+/// Files with one topic and one pattern a line.
+#[derive(Clone, Debug, Args, serde::Serialize)]
+pub(crate) struct RouteFiles {
+    /// Patterns, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) patterns: PathBuf,
+    /// Topics, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) topics: PathBuf,
+}
+
+impl CommandLine {
+    fn into_job(self) -> Result<Job, Error> {
+        let command = match self.command {
+            None => Command::Run(self.run.into_options(false)),
+            Some(Subcommands::Run(run)) => Command::Run(run.into_options(self.run.quick)),
+            Some(_) if self.run.quick => {
+                return Err(Error::Usage("--quick is an option of 'run' alone".to_owned()));
+            }
+            Some(Subcommands::Floor(floor)) => {
+                Command::Floor(FloorOptions { duration: floor.duration, cores: floor.cores.into_list() })
+            }
+            Some(Subcommands::Latency(latency)) => Command::Latency(latency.load.into_load(latency.rate)),
+            Some(Subcommands::Throughput(load)) => Command::Throughput(load.into_load(Rate::Max)),
+            Some(Subcommands::Replay(replay)) => Command::Replay(Replay {
+                file: replay.file,
+                topic: replay.topic,
+                subscribe: replay.subscribe,
+            }),
+            Some(Subcommands::Route(files)) => Command::Route(files),
+        };
+        Ok(Job { command, json: self.json })
+    }
+}
+
+impl RunArgs {
+    fn into_options(self, quick: bool) -> RunOptions {
+        RunOptions { quick: self.quick || quick }
+    }
+}
+
+impl LoadArgs {
+    fn into_load(self, rate: Rate) -> Load {
+        Load {
+            rate,
+            duration: self.duration,
+            payload: self.payload,
+            publishers: self.publishers,
+            subscribers: self.subscribers,
+            topics: self.topics,
+            wait: self.wait,
+            cores: self.cores.into_list(),
+            capacity: self.capacity,
+            runtime_topics: self.runtime_topics,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn job(line: &str) -> Job {
+        let words = std::iter::once("ringmain-bench").chain(line.split_whitespace());
+        match parse(words.map(OsString::from)) {
+            Ok(Parsed::Job(job)) => job,
+            Ok(Parsed::Answer(text)) => panic!("{line}: {text}"),
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_the_main_job() {
+        assert!(matches!(job("").command, Command::Run(RunOptions { quick: false })));
+        for line in ["--quick", "run --quick", "--quick run"] {
+            assert!(matches!(job(line).command, Command::Run(RunOptions { quick: true })), "{line}");
+        }
+    }
+
+    #[test]
+    fn json_is_taken_before_and_after_the_command() {
+        for line in ["--json a.json floor", "floor --json a.json"] {
+            assert_eq!(job(line).json, Some(PathBuf::from("a.json")), "{line}");
+        }
+        assert_eq!(job("--json -").json, Some(PathBuf::from("-")));
+    }
+
+    #[test]
+    fn every_option_of_a_load_arrives() {
+        let line = "latency --rate 2.5 --duration 0.5 --payload 0 --publishers 2 --subscribers 3 --topics 4 \
+                    --wait busy-spin --cores 0 --capacity 64 --runtime-topics";
+        let Command::Latency(load) = job(line).command else { panic!("not a latency job") };
+        let expected = Load {
+            rate: Rate::PerSecond(2.5),
+            duration: Duration::from_millis(500),
+            payload: 0,
+            publishers: 2,
+            subscribers: 3,
+            topics: 4,
+            wait: Wait::BusySpin,
+            cores: Some(vec![0]),
+            capacity: 64,
+            runtime_topics: true,
+        };
+        assert_eq!(load, expected);
+    }
+
+    #[test]
+    fn throughput_knows_no_rate() {
+        let Command::Throughput(load) = job("throughput --duration 1").command else {
+            panic!("not throughput")
+        };
+        assert_eq!(load.rate, Rate::Max);
+        let words = ["ringmain-bench", "throughput", "--rate", "1"].map(OsString::from);
+        assert!(matches!(parse(words), Err(Error::Usage(_))));
+    }
+}

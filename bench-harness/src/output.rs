@@ -1,0 +1,138 @@
+//! Where the answer goes: checked writes, at the very end, or none.
+//!
+//! `println!` panics when nobody reads. Here every write and flush is checked, and a failure is the exit code's
+//! business. The file for the JSON is opened before the run, so that a bad path costs a second and not a minute; its
+//! old content stays until the new one is there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::report::Report;
+
+/// Where the answer of a run goes.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// The text to standard output.
+    Text,
+    /// The JSON to standard output, and nothing else.
+    Json,
+    /// The JSON to a file, and the text to standard output.
+    Both(JsonFile),
+}
+
+/// A file that is there, and can be written.
+#[derive(Debug)]
+pub(crate) struct JsonFile {
+    path: PathBuf,
+    file: File,
+    /// Whether to take the file away again when nothing gets written.
+    ours: bool,
+}
+
+impl Destination {
+    /// Looks at the user's `--json`, and opens the file.
+    pub(crate) fn open(json: Option<PathBuf>) -> Result<Self, Error> {
+        match json {
+            None => Ok(Self::Text),
+            Some(path) if path == Path::new("-") => Ok(Self::Json),
+            Some(path) => JsonFile::open(path).map(Self::Both),
+        }
+    }
+
+    /// Writes the answer: the file first, so that standard output stays empty when the file cannot be written.
+    pub(crate) fn deliver(self, report: &Report, text: &str) -> Result<(), Error> {
+        match self {
+            Self::Text => print(text),
+            Self::Json => print(&json(report)?),
+            Self::Both(file) => {
+                file.write(&json(report)?)?;
+                print(text)
+            }
+        }
+    }
+}
+
+impl JsonFile {
+    fn open(path: PathBuf) -> Result<Self, Error> {
+        let refused = |source| Error::io(format!("write {}", path.display()), source);
+        let (file, ours) = match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Through a dangling link this creates its target.
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+                (file.map_err(refused)?, false)
+            }
+            Err(error) => return Err(refused(error)),
+        };
+        Ok(Self { path, file, ours })
+    }
+
+    fn write(mut self, text: &str) -> Result<(), Error> {
+        let written = self.replace(text);
+        self.ours &= written.is_err();
+        written.map_err(|source| Error::io(format!("write {}", self.path.display()), source))
+    }
+
+    fn replace(&mut self, text: &str) -> io::Result<()> {
+        // Devices and pipes have no length to cut.
+        let regular = self.file.metadata()?.is_file();
+        if regular {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(text.as_bytes())?;
+        self.file.flush()?;
+        // Some file systems report a full disk only here.
+        if regular { self.file.sync_all() } else { Ok(()) }
+    }
+}
+
+impl Drop for JsonFile {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes to standard output, to the last byte.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::io("write to standard output", source))
+}
+
+fn json(report: &Report) -> Result<String, Error> {
+    serde_json::to_string_pretty(report)
+        .map(|text| text + "\n")
+        .map_err(|source| Error::io("write the report as JSON", source.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("ringmain-bench-output-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn a_file_keeps_its_content_until_the_new_one_is_there() {
+        let path = scratch("kept");
+        std::fs::write(&path, "a much longer text than the one that follows").expect("a scratch file");
+        drop(JsonFile::open(path.clone()).expect("an existing file"));
+        assert!(std::fs::read_to_string(&path).expect("still there").starts_with("a much longer"));
+        JsonFile::open(path.clone()).expect("an existing file").write("{}\n").expect("room on the disk");
+        assert_eq!(std::fs::read_to_string(&path).expect("written"), "{}\n");
+        std::fs::remove_file(path).expect("our file");
+    }
+
+    #[test]
+    fn a_run_without_an_answer_leaves_no_file_behind() {
+        let path = scratch("new");
+        drop(JsonFile::open(path.clone()).expect("a new file"));
+        assert!(!path.exists());
+    }
+}

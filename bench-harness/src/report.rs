@@ -1,0 +1,229 @@
+//! What a run found, as the JSON that scripts rely on. A field that does not apply is absent.
+
+use serde::Serialize;
+
+use crate::exit::Exit;
+use crate::interrupt::interrupted;
+use crate::machine::{self, Machine};
+use crate::resources::{CpuSeconds, Usage};
+use crate::stats::{LatencyNs, Spread};
+
+/// The version of the JSON's form.
+const SCHEMA: u32 = 1;
+
+/// What a run found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) schema: u32,
+    /// The command's name.
+    pub(crate) scenario: &'static str,
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub(crate) config: serde_json::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine: Option<&'static Machine>,
+    /// Near, far or mixed: see [`crate::floor::Floor::mode`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) published: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delivered: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) messages_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ns_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_ns: Option<LatencyNs>,
+    /// How late the publishers themselves were for the intended times.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lateness_ns: Option<LatencyNs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) noise_ns: Option<LatencyNs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) floor_ns: Option<FloorNs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allocations_per_message: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peak_rss_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_s: Option<CpuSeconds>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) subscriptions: Vec<SubscriptionReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ledger: Option<Ledger>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) results: Vec<Comparison>,
+    /// What `route` found; absent elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) matches: Option<Vec<Match>>,
+    /// Why the exit code is 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed_checks: Vec<String>,
+    /// Why the exit code is 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) too_noisy: Option<String>,
+    /// The run was stopped; the figures are those of the part that was done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) interrupted: bool,
+}
+
+/// The round trip between two cores, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct FloorNs {
+    pub(crate) round_trip: f64,
+    pub(crate) min: f64,
+    pub(crate) one_way: f64,
+}
+
+/// What one subscription got.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SubscriptionReport {
+    pub(crate) pattern: String,
+    pub(crate) delivered: u64,
+}
+
+/// Where every message went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Ledger {
+    pub(crate) balanced: bool,
+    pub(crate) published: u64,
+    pub(crate) unrouted: u64,
+    pub(crate) routed: u64,
+    pub(crate) delivered: u64,
+    pub(crate) filtered: u64,
+    pub(crate) expired: u64,
+    pub(crate) dropped: u64,
+    pub(crate) dead_lettered: u64,
+    pub(crate) undelivered: u64,
+    pub(crate) retrying: u64,
+    pub(crate) backlogged: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) in_doubt: u64,
+}
+
+/// One contender in one case.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Comparison {
+    pub(crate) case: String,
+    pub(crate) contender: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ns_per_message: Option<f64>,
+    /// The spread of `ns_per_message` over the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spread: Option<Spread>,
+    /// This contender's time over ours in the same rounds; above 1 we are faster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) messages_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) latency_ns: Option<LatencyNs>,
+}
+
+/// A topic and a pattern that matches it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Match {
+    pub(crate) topic: String,
+    pub(crate) pattern: String,
+}
+
+impl Report {
+    /// An empty report of a command.
+    pub(crate) fn new(scenario: &'static str) -> Self {
+        Self {
+            schema: SCHEMA,
+            scenario,
+            config: serde_json::Value::Null,
+            machine: None,
+            mode: None,
+            published: None,
+            delivered: None,
+            elapsed_s: None,
+            messages_per_s: None,
+            ns_per_message: None,
+            latency_ns: None,
+            lateness_ns: None,
+            noise_ns: None,
+            floor_ns: None,
+            allocations_per_message: None,
+            peak_rss_bytes: None,
+            cpu_s: None,
+            subscriptions: Vec::new(),
+            ledger: None,
+            results: Vec::new(),
+            matches: None,
+            failed_checks: Vec::new(),
+            too_noisy: None,
+            interrupted: false,
+        }
+    }
+
+    /// An empty report of a measurement, with its options and the machine.
+    pub(crate) fn of_measurement(scenario: &'static str, config: &impl Serialize) -> Self {
+        let mut report = Self::new(scenario);
+        report.set_config(config);
+        report.machine = Some(machine::remember());
+        report
+    }
+
+    /// Records the options of the run.
+    pub(crate) fn set_config(&mut self, config: &impl Serialize) {
+        self.config = serde_json::to_value(config).expect("options are numbers and text");
+    }
+
+    /// Records memory, processor time and whether the run was stopped. Call it last.
+    pub(crate) fn finish(&mut self) {
+        if let Some(Usage { peak_rss_bytes, cpu_s }) = Usage::of_process() {
+            self.peak_rss_bytes = Some(peak_rss_bytes);
+            self.cpu_s = Some(cpu_s);
+        }
+        self.interrupted = interrupted();
+    }
+
+    /// The verdict. An interrupted run has none; lost messages outweigh a noisy machine.
+    pub(crate) fn exit(&self) -> Exit {
+        if self.interrupted {
+            Exit::Interrupted
+        } else if !self.failed_checks.is_empty() || self.ledger.is_some_and(|ledger| !ledger.balanced) {
+            Exit::CheckFailed
+        } else if self.too_noisy.is_some() {
+            Exit::TooNoisy
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_apply_is_absent() {
+        let json = serde_json::to_value(Report::new("latency")).expect("a report");
+        assert_eq!(json, serde_json::json!({ "schema": 1, "scenario": "latency" }));
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_balance_is_a_failed_check() {
+        let mut report = Report::new("latency");
+        report.too_noisy = Some("stalls".to_owned());
+        assert_eq!(report.exit(), Exit::TooNoisy);
+        report.ledger = Some(Ledger { balanced: true, ..Ledger::default() });
+        assert_eq!(report.exit(), Exit::TooNoisy);
+        report.ledger = Some(Ledger::default());
+        assert_eq!(report.exit(), Exit::CheckFailed);
+        report.interrupted = true;
+        assert_eq!(report.exit(), Exit::Interrupted);
+    }
+
+    #[test]
+    fn a_failed_check_is_said_by_the_exit_code() {
+        let mut report = Report::new("latency");
+        assert_eq!(report.exit(), Exit::Done);
+        report.failed_checks.push("3 messages lost".to_owned());
+        assert_eq!(report.exit(), Exit::CheckFailed);
+    }
+}

@@ -1,0 +1,155 @@
+//! Scenarios: what the commands that need an engine measure, and the options they take.
+
+mod baseline;
+mod replay;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ringmain::topic::Pattern;
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+use crate::report::Report;
+use crate::template::Template;
+
+pub(crate) use baseline::floor;
+pub(crate) use replay::replay;
+
+/// How fast messages are published.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rate {
+    /// This many a second of all publishers together: open loop.
+    PerSecond(f64),
+    /// As fast as back-pressure allows.
+    Max,
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::PerSecond(rate) => serializer.serialize_f64(*rate),
+            Self::Max => serializer.serialize_str("max"),
+        }
+    }
+}
+
+/// How consumers wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Wait {
+    /// Look again at once, for ever
+    BusySpin,
+    /// Spin a little, then offer the core
+    Yielding,
+    /// Spin, yield, then nap
+    Backoff,
+    /// Spin a little, then park until woken
+    Blocking,
+    /// Spin while the core is one's own, step down when it is not
+    Adaptive,
+}
+
+/// The load of `latency` and `throughput`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Load {
+    pub(crate) rate: Rate,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) duration: Duration,
+    /// Bytes of each message.
+    pub(crate) payload: usize,
+    pub(crate) publishers: usize,
+    /// Each gets every message.
+    pub(crate) subscribers: usize,
+    pub(crate) topics: usize,
+    pub(crate) wait: Wait,
+    /// The cores that the user named: checked, each once, at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cores: Option<Vec<usize>>,
+    /// A power of two.
+    pub(crate) capacity: usize,
+    /// Publish to topics given as text, instead of topics that publishers are bound to.
+    pub(crate) runtime_topics: bool,
+}
+
+/// The options of the main job.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RunOptions {
+    pub(crate) quick: bool,
+}
+
+/// The options of `floor`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct FloorOptions {
+    #[serde(serialize_with = "seconds")]
+    pub(crate) duration: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cores: Option<Vec<usize>>,
+}
+
+/// The options of `replay`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Replay {
+    pub(crate) file: PathBuf,
+    #[serde(serialize_with = "text")]
+    pub(crate) topic: Template,
+    /// One subscription for each, in this order.
+    #[serde(serialize_with = "texts")]
+    pub(crate) subscribe: Vec<Pattern>,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+fn text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn texts<S: Serializer>(values: &[impl ToString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+/// The main job.
+pub(crate) fn run(_options: &RunOptions) -> Result<Report, Error> {
+    Err(Error::Unavailable("run"))
+}
+
+/// Open-loop latency, or closed-loop where the rate is `max`.
+pub(crate) fn latency(_load: &Load) -> Result<Report, Error> {
+    Err(Error::Unavailable("latency"))
+}
+
+/// Messages per second.
+pub(crate) fn throughput(_load: &Load) -> Result<Report, Error> {
+    Err(Error::Unavailable("throughput"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_appear_in_the_json_as_on_the_command_line() {
+        let load = Load {
+            rate: Rate::Max,
+            duration: Duration::from_millis(1_500),
+            payload: 64,
+            publishers: 1,
+            subscribers: 2,
+            topics: 3,
+            wait: Wait::BusySpin,
+            cores: Some(vec![1, 0]),
+            capacity: 1_024,
+            runtime_topics: false,
+        };
+        let expected = serde_json::json!({
+            "rate": "max", "duration": 1.5, "payload": 64, "publishers": 1, "subscribers": 2, "topics": 3,
+            "wait": "busy-spin", "cores": [1, 0], "capacity": 1024, "runtime_topics": false,
+        });
+        assert_eq!(serde_json::to_value(&load).expect("JSON"), expected);
+        let fast = serde_json::to_value(Rate::PerSecond(2.5)).expect("JSON");
+        assert_eq!(fast, serde_json::json!(2.5));
+    }
+}

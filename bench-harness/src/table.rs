@@ -1,0 +1,299 @@
+//! The report as a person reads it: aligned columns, times with their units.
+
+use std::fmt::Write;
+
+use crate::machine;
+use crate::report::{Comparison, Ledger, Report};
+use crate::stats::LatencyNs;
+
+/// Rows of cells; the first column is aligned to the left, the others to the right.
+#[derive(Default)]
+struct Table {
+    header: Option<Vec<String>>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn with_header<const N: usize>(header: [&str; N]) -> Self {
+        Self { header: Some(header.map(str::to_owned).to_vec()), rows: Vec::new() }
+    }
+
+    fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
+    }
+
+    /// Writes the table with an empty line before it, unless it has no rows.
+    fn write(&self, out: &mut String) {
+        if self.rows.is_empty() {
+            return;
+        }
+        let lines = || self.header.iter().chain(&self.rows);
+        let width = |column: usize| {
+            lines().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        out.push('\n');
+        for row in lines() {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = width(column);
+                let _ = match column {
+                    0 => write!(line, "{cell:<width$}"),
+                    _ => write!(line, "  {cell:>width$}"),
+                };
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+    }
+}
+
+/// The whole report.
+pub(crate) fn render(report: &Report) -> String {
+    let mut out = String::new();
+    heading(report, &mut out);
+    percentiles(report, &mut out);
+    figures(report, &mut out);
+    comparisons(&report.results, &mut out);
+    subscriptions(report, &mut out);
+    if let Some(ledger) = &report.ledger {
+        write_ledger(ledger, &mut out);
+    }
+    for check in &report.failed_checks {
+        let _ = writeln!(out, "\nFAILED: {check}");
+    }
+    if let Some(noise) = &report.too_noisy {
+        let _ = writeln!(out, "\nTOO NOISY: {noise}");
+    }
+    if report.interrupted {
+        out.push_str("\nInterrupted: these are the figures of the part that was done.\n");
+    }
+    out
+}
+
+fn heading(report: &Report, out: &mut String) {
+    let _ = write!(out, "ringmain-bench {}", report.scenario);
+    if let Some(machine) = report.machine {
+        let cpu = machine.cpu.as_deref().unwrap_or(machine.architecture);
+        let _ = write!(out, " on {cpu}, cores {} of {}", machine.process_mask, machine.cores_online);
+    }
+    out.push('\n');
+    if let (Some(mode), Some(floor)) = (report.mode, report.floor_ns) {
+        let _ = writeln!(
+            out,
+            "mode {mode}: a cache line goes there and back in {} ({} at best), one way {}",
+            time(floor.round_trip),
+            time(floor.min),
+            time(floor.one_way)
+        );
+    }
+    if report.machine.is_some() && !machine::is_release_build() {
+        out.push_str("this is a debug build: its figures say nothing about the engine\n");
+    }
+}
+
+fn percentiles(report: &Report, out: &mut String) {
+    let mut table = Table::with_header(["", "p50", "p90", "p95", "p99", "p99.9", "max", "count"]);
+    let mut add = |name: &str, times: Option<LatencyNs>| {
+        if let Some(times) = times {
+            let [p50, p90, p95, p99, p99_9, max] =
+                [times.p50, times.p90, times.p95, times.p99, times.p99_9, times.max]
+                    .map(|ns| time(ns as f64));
+            table.row([name.to_owned(), p50, p90, p95, p99, p99_9, max, grouped(times.count)]);
+        }
+    };
+    add("latency", report.latency_ns);
+    for result in &report.results {
+        add(&label(result), result.latency_ns);
+    }
+    add("publishers' lateness", report.lateness_ns);
+    add("noise of this machine", report.noise_ns);
+    table.write(out);
+}
+
+fn figures(report: &Report, out: &mut String) {
+    let mut table = Table::default();
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            table.row([name.to_owned(), value]);
+        }
+    };
+    add("published", report.published.map(grouped));
+    add("delivered", report.delivered.map(grouped));
+    add("elapsed", report.elapsed_s.map(|seconds| format!("{seconds:.2} s")));
+    add("messages per second", report.messages_per_s.map(|rate| grouped(rate.round() as u64)));
+    add("time per message", report.ns_per_message.map(time));
+    add("allocations per message", report.allocations_per_message.map(|count| format!("{count:.4}")));
+    add(
+        "peak memory",
+        report.peak_rss_bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))),
+    );
+    add(
+        "processor time",
+        report.cpu_s.map(|cpu| format!("{:.2} s user, {:.2} s system", cpu.user, cpu.system)),
+    );
+    table.write(out);
+}
+
+fn comparisons(results: &[Comparison], out: &mut String) {
+    let mut table =
+        Table::with_header(["case", "contender", "per message", "from", "to", "messages/s", "ratio"]);
+    for result in
+        results.iter().filter(|result| result.ns_per_message.is_some() || result.messages_per_s.is_some())
+    {
+        let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        table.row([
+            result.case.clone(),
+            result.contender.clone(),
+            cell(result.ns_per_message.map(time)),
+            cell(result.spread.map(|spread| time(spread.min))),
+            cell(result.spread.map(|spread| time(spread.max))),
+            cell(result.messages_per_s.map(|rate| grouped(rate.round() as u64))),
+            cell(result.ratio.map(|ratio| format!("{ratio:.2}"))),
+        ]);
+    }
+    table.write(out);
+}
+
+fn subscriptions(report: &Report, out: &mut String) {
+    let mut table = Table::with_header(["subscription", "delivered"]);
+    for subscription in &report.subscriptions {
+        table.row([subscription.pattern.clone(), grouped(subscription.delivered)]);
+    }
+    table.write(out);
+}
+
+/// The terms that are not zero, and whether they add up.
+fn write_ledger(ledger: &Ledger, out: &mut String) {
+    let _ = write!(out, "\nledger {}:", if ledger.balanced { "balanced" } else { "NOT BALANCED" });
+    let terms = [
+        ("published", ledger.published),
+        ("unrouted", ledger.unrouted),
+        ("routed", ledger.routed),
+        ("delivered", ledger.delivered),
+        ("filtered", ledger.filtered),
+        ("expired", ledger.expired),
+        ("dropped", ledger.dropped),
+        ("dead-lettered", ledger.dead_lettered),
+        ("undelivered", ledger.undelivered),
+        ("retrying", ledger.retrying),
+        ("backlogged", ledger.backlogged),
+        ("in flight", ledger.in_flight),
+        ("in doubt", ledger.in_doubt),
+    ];
+    let mut separator = " ";
+    for (name, count) in terms.into_iter().filter(|(_, count)| *count > 0) {
+        let _ = write!(out, "{separator}{name} {}", grouped(count));
+        separator = ", ";
+    }
+    out.push_str(if separator == " " { " no messages\n" } else { "\n" });
+}
+
+fn label(result: &Comparison) -> String {
+    if result.contender.is_empty() {
+        result.case.clone()
+    } else {
+        format!("{}, {}", result.case, result.contender)
+    }
+}
+
+/// Nanoseconds with a unit, to three digits.
+fn time(ns: f64) -> String {
+    let (value, unit) = match ns {
+        ns if ns < 999.5 => (ns, "ns"),
+        ns if ns < 999_500.0 => (ns / 1e3, "µs"),
+        ns if ns < 999_500_000.0 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    };
+    let decimals = match value {
+        value if value == 0.0 || value >= 99.95 => 0,
+        value if value >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{FloorNs, SubscriptionReport};
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        let expected = [
+            (0.0, "0 ns"),
+            (1.234, "1.23 ns"),
+            (99.96, "100 ns"),
+            (999.4, "999 ns"),
+            (999.6, "1.00 µs"),
+            (12_345.0, "12.3 µs"),
+            (1_500_000.0, "1.50 ms"),
+            (2.5e9, "2.50 s"),
+            (1e12, "1000 s"),
+        ];
+        for (ns, text) in expected {
+            assert_eq!(time(ns), text);
+        }
+    }
+
+    #[test]
+    fn thousands_are_set_apart() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_report_is_aligned() {
+        let latency = LatencyNs {
+            p50: 120,
+            p90: 140,
+            p95: 150,
+            p99: 1_200,
+            p99_9: 45_000,
+            p99_99: 0,
+            max: 2_000_000,
+            mean: 130.0,
+            count: 10_000,
+        };
+        let mut report = Report::new("latency");
+        report.mode = Some("near");
+        report.floor_ns = Some(FloorNs { round_trip: 110.0, min: 104.0, one_way: 55.0 });
+        report.latency_ns = Some(latency);
+        report.noise_ns = Some(LatencyNs { p50: 11, count: 5, ..latency });
+        report.published = Some(10_000);
+        report.elapsed_s = Some(0.1);
+        report.subscriptions.push(SubscriptionReport { pattern: "a.#".to_owned(), delivered: 10_000 });
+        report.ledger =
+            Some(Ledger { balanced: true, published: 10_000, delivered: 10_000, ..Ledger::default() });
+        let expected = "\
+ringmain-bench latency
+mode near: a cache line goes there and back in 110 ns (104 ns at best), one way 55.0 ns
+
+                           p50     p90     p95      p99    p99.9      max   count
+latency                 120 ns  140 ns  150 ns  1.20 µs  45.0 µs  2.00 ms  10,000
+noise of this machine  11.0 ns  140 ns  150 ns  1.20 µs  45.0 µs  2.00 ms       5
+
+published  10,000
+elapsed    0.10 s
+
+subscription  delivered
+a.#              10,000
+
+ledger balanced: published 10,000, delivered 10,000
+";
+        assert_eq!(render(&report), expected);
+    }
+}

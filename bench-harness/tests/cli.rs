@@ -1,0 +1,262 @@
+//! The contract of the command line: exit codes, refusals that name what is wrong, and a standard output that is
+//! either whole or empty.
+
+mod support;
+
+use serde_json::Value;
+use support::{Scratch, run};
+
+#[test]
+fn help_and_version_are_answers() {
+    for arguments in [&["--help"][..], &["--version"], &["latency", "--help"], &["route", "-h"]] {
+        let answer = run(arguments);
+        assert_eq!(answer.code, Some(0), "{arguments:?}");
+        assert!(!answer.stdout.is_empty() && answer.stderr.is_empty(), "{answer:?}");
+    }
+    assert!(run(&["--version"]).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn words_that_make_no_command_line_are_refused() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["no-such-command"], "'no-such-command'"),
+        (&["--no-such-flag"], "'--no-such-flag'"),
+        (&["latency", "--no-such-flag"], "'--no-such-flag'"),
+        (&["route"], "--patterns <FILE>"),
+        (&["route", "--patterns", "x"], "--topics <FILE>"),
+        (&["replay"], "<FILE.csv>"),
+        (&["replay", "x.csv", "--topic", "t"], "--subscribe <PATTERN>..."),
+        (&["latency", "--rate"], "--rate <N|max>"),
+        (&["throughput", "--rate", "5"], "unexpected argument '--rate'"),
+        (&["latency", "--wait", "patiently"], "'patiently'"),
+        (&["latency", "--quick"], "'--quick'"),
+        (&["--quick", "floor"], "--quick is an option of 'run'"),
+        (&["latency", "--payload", "1", "--payload", "2"], "cannot be used multiple times"),
+    ];
+    for (arguments, reason) in cases {
+        run(arguments).refused(2, &[reason]);
+    }
+}
+
+#[test]
+fn a_number_out_of_range_is_refused_with_flag_value_and_range() {
+    let rate = "messages per second from 0.001 to 1000000000, or 'max'";
+    let seconds = "seconds from 0.001 to 604800";
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("--rate", &["0", "-1", "NaN", "nan", "inf", "-inf", "1e10", "fast", ""], rate),
+        ("--duration", &["0", "-1", "NaN", "inf", "1e9", "5s", ""], seconds),
+        ("--payload", &["-1", "65537", "1.5", "NaN", ""], "bytes from 0 to 65536"),
+        ("--publishers", &["0", "-1", "257", "99999999999999999999"], "publishers from 1 to 256"),
+        ("--subscribers", &["0", "-1", "1025"], "subscribers from 1 to 1024"),
+        ("--topics", &["0", "-1", "1000001"], "topics from 1 to 1000000"),
+        ("--capacity", &["0", "-1", "33554432", "x"], "from 1 to 16777216"),
+    ];
+    for (flag, values, range) in cases {
+        for value in *values {
+            let answer = run(&["latency", flag, value]);
+            answer.refused(2, &[flag, &format!("'{value}'"), range]);
+            if *flag != "--rate" {
+                run(&["throughput", flag, value]).refused(2, &[flag, range]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_capacity_that_is_no_power_of_two_is_told_the_next_one() {
+    run(&["latency", "--capacity", "1000"]).refused(2, &["--capacity", "'1000'", "the next one is 1024"]);
+}
+
+#[test]
+fn cores_that_cannot_be_used_are_refused() {
+    for command in ["latency", "throughput", "floor"] {
+        run(&[command, "--cores", "99999"])
+            .refused(2, &["--cores", "core 99999 does not exist", "cores are"]);
+        run(&[command, "--cores", "x"]).refused(2, &["--cores", "'x' is not a core"]);
+        run(&[command, "--cores", ""]).refused(2, &["--cores"]);
+        run(&[command, "--cores", "-1"]).refused(2, &["--cores", "'-1' is not a core"]);
+    }
+}
+
+#[test]
+fn a_core_that_is_named_twice_is_refused() {
+    let online = run(&["floor", "--duration", "0.01", "--json", "-"]).stdout;
+    let online: Value = serde_json::from_str(&online).expect("JSON");
+    let cores = online["machine"]["cores_online"].as_str().expect("a list of cores");
+    let first: String = cores.chars().take_while(char::is_ascii_digit).collect();
+    run(&["floor", "--cores", &format!("{first},{first}")]).refused(2, &["--cores", "named twice"]);
+}
+
+#[test]
+fn the_floor_is_measured_and_reported_in_both_forms() {
+    let scratch = Scratch::new("floor");
+    let file = scratch.path("floor.json");
+    let answer = run(&["floor", "--duration", "0.2", "--json", &file]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(answer.stdout.starts_with("ringmain-bench floor"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("noise of this machine"), "{}", answer.stdout);
+    let json: Value = serde_json::from_slice(&std::fs::read(file).expect("the file")).expect("JSON");
+    assert_eq!((&json["schema"], &json["scenario"]), (&Value::from(1), &Value::from("floor")));
+    assert_eq!(json["config"]["duration"], 0.2);
+    assert!(json["elapsed_s"].as_f64().expect("seconds") >= 0.2);
+    let noise = &json["noise_ns"];
+    for field in ["p50", "p90", "p95", "p99", "p99_9", "p99_99", "max", "count"] {
+        assert!(noise[field].is_u64(), "{field}: {noise}");
+    }
+    assert!(noise["p50"].as_u64() <= noise["max"].as_u64() && noise["mean"].is_f64(), "{noise}");
+    assert!(json["peak_rss_bytes"].is_u64() || cfg!(not(unix)), "{json}");
+    assert_eq!(json["mode"].is_string(), json["floor_ns"]["round_trip"].is_f64());
+    assert!(json.get("ledger").is_none() && json.get("latency_ns").is_none(), "no field that does not apply");
+}
+
+#[test]
+fn json_on_standard_output_stands_alone() {
+    let answer = run(&["--json", "-", "floor", "--duration", "0.05"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    let json: Value = serde_json::from_str(&answer.stdout).expect("JSON and nothing else");
+    assert_eq!(json["scenario"], "floor");
+    assert_eq!(answer.stderr, "", "no progress without a terminal");
+}
+
+#[test]
+fn a_json_file_that_cannot_be_written_is_found_before_the_work() {
+    let scratch = Scratch::new("unwritable");
+    let started = std::time::Instant::now();
+    let file = scratch.path("no-such-directory/out.json");
+    run(&["floor", "--duration", "3600", "--json", &file]).refused(4, &["no-such-directory"]);
+    run(&["floor", "--duration", "3600", "--json", &scratch.path("")]).refused(4, &["cannot write"]);
+    assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn a_refused_run_leaves_the_json_file_as_it_was() {
+    let scratch = Scratch::new("untouched");
+    let (old, new) = (scratch.file("old.json", "precious"), scratch.path("new.json"));
+    let missing = scratch.path("missing");
+    for json in [&old, &new] {
+        let answer = run(&["route", "--patterns", &missing, "--topics", &missing, "--json", json]);
+        answer.refused(4, &["missing"]);
+    }
+    assert_eq!(std::fs::read_to_string(old).expect("the old file"), "precious");
+    assert!(!std::path::Path::new(&new).exists());
+}
+
+#[test]
+fn a_replay_refuses_bad_input_with_file_line_and_column() {
+    let scratch = Scratch::new("replay");
+    let file = scratch.file("rows.csv", "origin,dest\r\nJFK,LHR\r\nEWR,\r\n");
+    let replay = |file: &str, template: &str, pattern: &str| {
+        run(&["replay", file, "--topic", template, "--subscribe", pattern])
+    };
+    replay(&file, "f.{origin}.{dest}", "f.#").refused(2, &["rows.csv", "line 3", "column 'dest'", "empty"]);
+    replay(&file, "f.{from}", "f.#").refused(2, &["rows.csv", "line 1", "'from'", "origin, dest"]);
+    replay(&file, "f.{origin", "f.#").refused(2, &["--topic", "'{' at byte 2 is not closed"]);
+    replay(&file, "f.{origin}", "f#").refused(2, &["--subscribe", "'f#'", "must be a word of its own"]);
+    replay(&scratch.path("none.csv"), "f", "#").refused(4, &["none.csv"]);
+    let empty = scratch.file("empty.csv", "");
+    replay(&empty, "f", "#").refused(2, &["empty.csv", "the file is empty"]);
+    let ragged = scratch.file("ragged.csv", "a,b\n1,2\n3\n");
+    replay(&ragged, "f.{a}", "#").refused(2, &["ragged.csv", "line 3", "column 'b'"]);
+    let bytes = scratch.file("bytes.csv", b"a,b\n1,\xFF\n");
+    replay(&bytes, "f.{a}", "#").refused(2, &["bytes.csv", "line 2", "column 'b', byte 0", "not UTF-8"]);
+}
+
+/// What only a unix offers: full devices, pipes, signals.
+#[cfg(unix)]
+mod unix {
+    use std::fs::OpenOptions;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use super::support::{Answer, Scratch, program, run, wait};
+
+    /// The runs that write to standard output.
+    fn writers(scratch: &Scratch) -> Vec<Vec<String>> {
+        let (patterns, topics) = (scratch.file("patterns", "#\n"), scratch.file("topics", "a.b\n"));
+        let words = |line: &[&str]| line.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        vec![
+            words(&["--help"]),
+            words(&["floor", "--duration", "0.01"]),
+            words(&["floor", "--duration", "0.01", "--json", "-"]),
+            words(&["route", "--patterns", &patterns, "--topics", &topics]),
+        ]
+    }
+
+    fn run_into(arguments: &[String], stdout: Stdio) -> Answer {
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        program(&arguments).stdout(stdout).output().expect("the program starts").into()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_full_disk_is_an_output_error() {
+        let scratch = Scratch::new("full");
+        for arguments in writers(&scratch) {
+            let full = OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+            run_into(&arguments, full.into()).refused(4, &["standard output", "No space left"]);
+        }
+        run(&["floor", "--duration", "0.01", "--json", "/dev/full"])
+            .refused(4, &["/dev/full", "No space left"]);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_an_output_error_and_no_panic() {
+        let scratch = Scratch::new("pipe");
+        for arguments in writers(&scratch) {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let answer = run_into(&arguments, writer.into());
+            answer.refused(4, &["standard output", "Broken pipe"]);
+            assert!(!answer.stderr.contains("panicked"), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn complaints_that_nobody_can_hear_change_no_exit_code() {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let status = program(&["--no-such-flag"]).stderr(writer).status().expect("the program starts");
+        assert_eq!(status.code(), Some(2));
+    }
+
+    /// Sends a signal when the run has had time to start; how it ended, and how long after.
+    fn interrupt(arguments: &[&str], signal: &str, stdout: Stdio) -> (Option<i32>, Duration) {
+        let mut child = program(arguments).stdout(stdout).spawn().expect("the program starts");
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(child.try_wait().expect("our child").is_none(), "ended before it was interrupted");
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {}", child.id())])
+            .status()
+            .expect("a shell");
+        assert!(sent.success());
+        wait(&mut child)
+    }
+
+    #[test]
+    fn an_interrupted_run_ends_in_order_within_two_seconds() {
+        let scratch = Scratch::new("interrupted");
+        for signal in ["INT", "TERM"] {
+            let file = scratch.path("out.json");
+            let arguments = ["floor", "--duration", "3600", "--json", &file];
+            let (code, took) = interrupt(&arguments, signal, Stdio::null());
+            assert_eq!(code, Some(130), "{signal}");
+            assert!(took < Duration::from_secs(2), "{signal}: {took:?}");
+            let json: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&file).expect("the file")).expect("whole JSON");
+            assert_eq!(json["interrupted"], true, "the part that was done says that it is one");
+        }
+    }
+
+    #[test]
+    fn an_interrupt_ends_even_a_write_that_nobody_reads() {
+        let scratch = Scratch::new("unread");
+        let words: String = (0..20_000).map(|number| format!("topic.{number}\n")).collect();
+        let (patterns, topics) = (scratch.file("patterns", "#\n"), scratch.file("topics", words));
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let arguments = ["route", "--patterns", &patterns, "--topics", &topics];
+        let (code, took) = interrupt(&arguments, "INT", writer.into());
+        assert_eq!(code, Some(130));
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        drop(reader);
+    }
+}

@@ -1,0 +1,188 @@
+//! `route` against a matcher of its own: the two share no code and no idea.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::{Answer, Scratch, run};
+
+fn route(scratch: &Scratch, patterns: impl AsRef<[u8]>, topics: impl AsRef<[u8]>) -> Answer {
+    let (patterns, topics) = (scratch.file("patterns.txt", patterns), scratch.file("topics.txt", topics));
+    run(&["route", "--patterns", &patterns, "--topics", &topics])
+}
+
+/// The definition, word by word: `*` takes one word, `#` any number.
+fn matches(pattern: &[&str], topic: &[&str]) -> bool {
+    match pattern {
+        [] => topic.is_empty(),
+        ["#", rest @ ..] => (0..=topic.len()).any(|taken| matches(rest, &topic[taken..])),
+        ["*", rest @ ..] => !topic.is_empty() && matches(rest, &topic[1..]),
+        [word, rest @ ..] => topic.first() == Some(word) && matches(rest, &topic[1..]),
+    }
+}
+
+fn expected(patterns: &[String], topics: &[String]) -> String {
+    let mut lines = BTreeSet::new();
+    for topic in topics {
+        for pattern in patterns {
+            let pattern_words: Vec<_> = pattern.split('.').collect();
+            if matches(&pattern_words, &topic.split('.').collect::<Vec<_>>()) {
+                lines.insert(format!("{topic}\t{pattern}\n").into_bytes());
+            }
+        }
+    }
+    String::from_utf8(lines.into_iter().flatten().collect()).expect("UTF-8")
+}
+
+/// A small generator of numbers (Steele and Vigna's SplitMix64), so that a failure can be had again from its seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
+    }
+
+    fn name(&mut self, words: &[&str]) -> String {
+        let length = 1 + self.below(6);
+        (0..length).map(|_| words[self.below(words.len())]).collect::<Vec<_>>().join(".")
+    }
+}
+
+#[test]
+fn every_match_of_random_names_is_printed_once_and_sorted() {
+    let scratch = Scratch::new("route-random");
+    // Few words, so that much matches; one a prefix of another, and some that sort beside the dot and the tab.
+    let words = ["a", "aa", "b", "!", "-", "é", "日本"];
+    let wild = ["a", "aa", "b", "!", "é", "*", "*", "#", "#"];
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut numbers = Numbers(seed);
+        let patterns: Vec<_> = (0..80).map(|_| numbers.name(&wild)).collect();
+        let topics: Vec<_> = (0..80).map(|_| numbers.name(&words)).collect();
+        let line_end = ["\n", "\r\n"][numbers.below(2)];
+        let last = ["", line_end][numbers.below(2)];
+        let answer = route(&scratch, patterns.join(line_end) + last, topics.join(line_end) + last);
+        assert_eq!(answer.code, Some(0), "seed {seed}: {answer:?}");
+        assert_eq!(answer.stdout, expected(&patterns, &topics), "seed {seed}");
+    }
+}
+
+#[test]
+fn duplicates_count_once_and_spellings_count_each() {
+    let scratch = Scratch::new("route-duplicates");
+    let answer = route(&scratch, "#\na\n#\n#.#\na\n", "b\na\nb\na\n");
+    assert_eq!(answer.stdout, "a\t#\na\t#.#\na\ta\nb\t#\nb\t#.#\n");
+}
+
+#[test]
+fn a_pattern_of_many_hashes_takes_no_time() {
+    let scratch = Scratch::new("route-hostile");
+    let pattern = ["#"; 32].join(".") + "\n" + &["#.a"; 16].join(".") + "\n" + &["*.#"; 15].join(".") + ".b";
+    let topic = ["a"; 32].join(".");
+    let started = std::time::Instant::now();
+    let answer = route(&scratch, &pattern, &topic);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.stdout.lines().count(), 2, "{}", answer.stdout);
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
+#[test]
+fn the_largest_names_match_and_larger_ones_are_refused() {
+    let scratch = Scratch::new("route-limits");
+    let longest = "x".repeat(255);
+    let answer = route(&scratch, &longest, &longest);
+    assert_eq!(answer.stdout, format!("{longest}\t{longest}\n"));
+    route(&scratch, "#", longest + "x").refused(2, &["topics.txt", "line 1", "256 bytes"]);
+    let deepest = ["x"; 32].join(".");
+    assert_eq!(route(&scratch, "#", &deepest).stdout, format!("{deepest}\t#\n"));
+    route(&scratch, "#", deepest + ".x").refused(2, &["topics.txt", "line 1", "33 words"]);
+}
+
+#[test]
+fn nothing_in_is_nothing_out() {
+    let scratch = Scratch::new("route-empty");
+    for (patterns, topics) in [("", ""), ("#", ""), ("", "a"), ("b\n", "a\n")] {
+        let answer = route(&scratch, patterns, topics);
+        assert_eq!((answer.code, answer.stdout.as_str()), (Some(0), ""), "{patterns:?} {topics:?}");
+    }
+}
+
+#[test]
+fn a_line_that_is_no_name_is_refused_with_file_line_and_place() {
+    let scratch = Scratch::new("route-grammar");
+    let hostile: &[(&[u8], &[&str])] = &[
+        (b"\n", &["line 1", "empty"]),
+        (b"ok\n\nok\n", &["line 2", "empty"]),
+        (b"ok\nok\n\n", &["line 3", "empty"]),
+        (b"ok\n.a\n", &["line 2", "word 1", "byte 0", "empty"]),
+        (b"ok\na..b\n", &["line 2", "word 2", "byte 2", "empty"]),
+        (b"a.\n", &["line 1", "word 2", "empty"]),
+        (b"a\tb\n", &["line 1", "byte 1", "white space"]),
+        (b" a\n", &["line 1", "white space"]),
+        (b"a \r\n", &["line 1", "white space"]),
+        (b"a\rb\n", &["line 1", "byte 1"]),
+        (b"a\r\r\n", &["line 1", "byte 1"]),
+        (b"a\0b\n", &["line 1", "control character"]),
+        (b"ok\r\nok\r\na.\xC3\x28\r\n", &["line 3", "byte 2", "not UTF-8"]),
+        (b"\xFF\xFEa\0", &["line 1", "byte 0", "not UTF-8"]),
+        (b"a.b#\n", &["line 1", "word 2", "'#'"]),
+        (b"a*\n", &["line 1", "word 1", "'*'"]),
+    ];
+    for (bytes, reasons) in hostile {
+        let mut topics_reasons = vec!["topics.txt"];
+        topics_reasons.extend(*reasons);
+        route(&scratch, "#", bytes).refused(2, &topics_reasons);
+        let mut patterns_reasons = vec!["patterns.txt"];
+        patterns_reasons.extend(*reasons);
+        route(&scratch, bytes, "ok").refused(2, &patterns_reasons);
+    }
+    route(&scratch, "#", "ok\na.*\n").refused(2, &["topics.txt", "line 2", "word 2", "'*' is a wildcard"]);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_name() {
+    let scratch = Scratch::new("route-mark");
+    assert_eq!(route(&scratch, "\u{FEFF}a\n", "\u{FEFF}a\n").stdout, "a\ta\n");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_an_input_error() {
+    let scratch = Scratch::new("route-missing");
+    let there = scratch.file("there", "a\n");
+    let missing = scratch.path("missing");
+    run(&["route", "--patterns", &missing, "--topics", &there]).refused(4, &["missing"]);
+    run(&["route", "--patterns", &there, "--topics", &missing]).refused(4, &["missing"]);
+    run(&["route", "--patterns", &scratch.path(""), "--topics", &there]).refused(4, &["cannot read"]);
+}
+
+#[test]
+fn json_has_the_same_matches_as_the_text() {
+    let scratch = Scratch::new("route-json");
+    let patterns = scratch.file("patterns.txt", "a.*\n#\n");
+    let topics = scratch.file("topics.txt", "a.b\nc\n");
+    let arguments = ["route", "--patterns", &patterns, "--topics", &topics];
+    let text = run(&arguments).stdout;
+    assert_eq!(text, "a.b\t#\na.b\ta.*\nc\t#\n");
+
+    let alone = run(&[&arguments[..], &["--json", "-"]].concat());
+    let json: Value = serde_json::from_str(&alone.stdout).expect("JSON and nothing else");
+    let from_json: String = json["matches"]
+        .as_array()
+        .expect("matches")
+        .iter()
+        .map(|found| {
+            format!("{}\t{}\n", found["topic"].as_str().unwrap(), found["pattern"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(from_json, text);
+
+    let file = scratch.path("out.json");
+    let both = run(&[&arguments[..], &["--json", &file]].concat());
+    assert_eq!(both.stdout, text);
+    assert_eq!(std::fs::read_to_string(file).expect("the file"), alone.stdout);
+}

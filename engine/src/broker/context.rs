@@ -1,0 +1,83 @@
+//! What the running thread is doing for which broker: consuming, handling a message, filling a slot.
+//!
+//! Publishing looks here, so that what is published in a handler names its parent, and so that no thread waits for room
+//! that only it could make.
+
+use crate::message::{CorrelationId, MessageId};
+use std::cell::Cell;
+
+/// A consumer of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Consuming {
+    /// The address of the broker's shared state.
+    pub(crate) broker: usize,
+    pub(crate) dispatcher: u16,
+    pub(crate) consumer: u16,
+}
+
+/// The message whose handler is running.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Handling {
+    pub(crate) id: MessageId,
+    pub(crate) correlation: Option<CorrelationId>,
+}
+
+thread_local! {
+    static CONSUMING: Cell<Option<Consuming>> = const { Cell::new(None) };
+    static FILLING: Cell<bool> = const { Cell::new(false) };
+    static IS_HANDLING: Cell<bool> = const { Cell::new(false) };
+    static HANDLING: Cell<Option<Handling>> = const { Cell::new(None) };
+}
+
+/// Says that this thread is a consumer, until it ends.
+pub(crate) fn enter_consumer(consuming: Consuming) {
+    CONSUMING.set(Some(consuming));
+}
+
+/// Says that this thread is a consumer no longer.
+pub(crate) fn leave_consumer() {
+    CONSUMING.set(None);
+}
+
+/// The consumer that this thread is, if it is one of the broker's.
+pub(crate) fn consuming(broker: usize) -> Option<Consuming> {
+    CONSUMING.get().filter(|consuming| consuming.broker == broker)
+}
+
+/// Says which message is being handled, so that what is published meanwhile can name it.
+#[inline(always)]
+pub(crate) fn begin_handling(id: MessageId, correlation: Option<CorrelationId>) {
+    HANDLING.set(Some(Handling { id, correlation }));
+    IS_HANDLING.set(true);
+}
+
+/// Says that the call has returned.
+#[inline(always)]
+pub(crate) fn end_handling() {
+    IS_HANDLING.set(false);
+}
+
+/// The message that is being handled on this thread.
+#[inline(always)]
+pub(crate) fn handling() -> Option<Handling> {
+    if IS_HANDLING.get() { HANDLING.get() } else { None }
+}
+
+/// Whether this thread is inside a publish closure.
+pub(crate) fn is_filling() -> bool {
+    FILLING.get()
+}
+
+/// Runs a publish closure. A panic of the closure passes through.
+#[inline(always)]
+pub(crate) fn fill<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        #[inline(always)]
+        fn drop(&mut self) {
+            FILLING.set(self.0);
+        }
+    }
+    let _restore = Restore(FILLING.replace(true));
+    f()
+}

@@ -1,0 +1,265 @@
+//! A consumer's desk: the handlers that it owns, what it has learnt of routes, and the handling of one event.
+
+use super::context;
+use super::handler::BoxedHandler;
+use super::mailbox::{Letter, Mailbox};
+use super::roster::Record;
+use super::settle::{About, Outcome, settle};
+use super::shutdown::Undelivered;
+use crate::clock::Clock;
+use crate::message::{Envelope, Message, Origin};
+use crate::ring::{Called, Lease, Sequence, discard_panic};
+use crate::routing::{Destination, Route, RouteId, Routes};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A subscription as its consumer owns it.
+pub(crate) struct Owned<P> {
+    pub(crate) record: Arc<Record>,
+    /// `None` once it has been released: what still comes for it is counted as dropped.
+    pub(crate) handler: Option<BoxedHandler<P>>,
+    /// How many learnt routes lead here. Released and led to by none, it goes.
+    pub(crate) routes: usize,
+}
+
+/// What a consumer knows of a route: which of its own subscriptions it leads to.
+struct Learnt {
+    route: Arc<Route>,
+    /// Places in `Desk::owned`, in ascending order of subscription.
+    deliveries: SmallVec<[u32; 4]>,
+}
+
+/// What a consumer needs to handle events.
+pub(crate) struct Desk<P> {
+    pub(crate) dispatcher: u16,
+    pub(crate) consumer: u16,
+    pub(crate) origin: Origin,
+    pub(crate) clock: Clock,
+    pub(crate) mailbox: Arc<Mailbox<P>>,
+    pub(crate) routes: Arc<Routes>,
+    /// Finds the record of a subscription that was released before this consumer met a route to it.
+    pub(crate) find_record: Box<dyn Fn(u64) -> Option<Arc<Record>> + Send>,
+    /// By the index of the route's id.
+    learnt: Vec<Option<Learnt>>,
+    owned: Vec<Option<Owned<P>>>,
+    free: Vec<u32>,
+    /// Places in `owned` by subscription.
+    places: HashMap<u64, u32, ahash::RandomState>,
+    /// What could not be delivered before the broker stopped.
+    pub(crate) handed_back: Vec<Undelivered<P>>,
+}
+
+impl<P: Clone> Desk<P> {
+    pub(crate) fn new(
+        (dispatcher, consumer): (u16, u16),
+        origin: Origin,
+        clock: Clock,
+        mailbox: Arc<Mailbox<P>>,
+        routes: Arc<Routes>,
+        find_record: Box<dyn Fn(u64) -> Option<Arc<Record>> + Send>,
+    ) -> Self {
+        Self {
+            dispatcher,
+            consumer,
+            origin,
+            clock,
+            mailbox,
+            routes,
+            find_record,
+            learnt: Vec::new(),
+            owned: Vec::new(),
+            free: Vec::new(),
+            places: HashMap::default(),
+            handed_back: Vec::new(),
+        }
+    }
+
+    /// Delivers one event to each of this consumer's subscriptions that it was routed to.
+    #[inline(always)]
+    pub(crate) fn handle(&mut self, envelope: &Envelope<P>, sequence: Sequence, lease: &Lease) {
+        if lease.is_summoned() {
+            self.read_mail(lease);
+        }
+        if !self.knows(envelope.route) {
+            self.learn(envelope.route, lease);
+        }
+        let Some(Some(learnt)) = self.learnt.get(envelope.route.index as usize) else { return };
+        let topic = &learnt.route.topic;
+        let message = Message::new(envelope, topic, self.origin, &self.clock);
+        let has_expired = envelope.rare().is_some() && has_expired(&message, &self.clock);
+        let mut handed_back = Vec::new();
+        for &place in &learnt.deliveries {
+            let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
+            let Owned { record, handler, .. } = owned;
+            let outcome = match handler {
+                None => Outcome::Unsubscribed,
+                Some(_) if has_expired => Outcome::Expired,
+                Some(handler) => {
+                    context::begin_handling(message.id(), message.correlation());
+                    let called = lease.call(sequence, record.id, || handler(&message));
+                    context::end_handling();
+                    match called {
+                        Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
+                        Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
+                        Called::Returned(Err(payload)) => Outcome::Panicked(payload),
+                        Called::Refused => {
+                            handed_back.push(record.clone());
+                            Outcome::Undelivered
+                        }
+                        Called::TakenOver => return,
+                    }
+                }
+            };
+            settle(&record.tally, outcome, || About {
+                subscription: &record.name,
+                topic,
+                message: message.id(),
+                attempt: message.attempt(),
+            });
+        }
+        if !handed_back.is_empty() {
+            let names = handed_back.iter().map(|record| record.name.clone()).collect();
+            self.handed_back.push(Undelivered { message: message.to_owned(), subscriptions: names });
+        }
+    }
+
+    #[inline(always)]
+    fn knows(&self, id: RouteId) -> bool {
+        matches!(self.learnt.get(id.index as usize), Some(Some(learnt)) if learnt.route.id == id)
+    }
+
+    /// Finds out where a route leads among this consumer's subscriptions. The mail comes first: a subscription's handler
+    /// was posted before any route could lead to it.
+    #[cold]
+    fn learn(&mut self, id: RouteId, lease: &Lease) {
+        self.read_mail(lease);
+        self.forget(id.index);
+        let Some(route) = self.routes.get(id) else {
+            debug_assert!(false, "a message travels a route that is not linked");
+            tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
+            return;
+        };
+        let mine =
+            |to: &&Destination| to.dispatcher == self.dispatcher && to.consumer == self.consumer;
+        let subscriptions: SmallVec<[u64; 8]> =
+            route.destinations.iter().filter(mine).map(|to| to.subscription).collect();
+        let mut deliveries = SmallVec::new();
+        for subscription in subscriptions {
+            if let Some(place) = self.place_of(subscription) {
+                if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+                    owned.routes += 1;
+                }
+                deliveries.push(place);
+            }
+        }
+        let index = id.index as usize;
+        if self.learnt.len() <= index {
+            self.learnt.resize_with(index + 1, || None);
+        }
+        self.learnt[index] = Some(Learnt { route, deliveries });
+    }
+
+    /// Where a subscription is kept. One that has been released already comes back without its handler, so that what
+    /// is dropped for it is counted.
+    fn place_of(&mut self, subscription: u64) -> Option<u32> {
+        if let Some(&place) = self.places.get(&subscription) {
+            return Some(place);
+        }
+        let record = (self.find_record)(subscription)?;
+        Some(self.keep(Owned { record, handler: None, routes: 0 }))
+    }
+
+    fn keep(&mut self, owned: Owned<P>) -> u32 {
+        let subscription = owned.record.id;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.owned.push(None);
+            (self.owned.len() - 1) as u32
+        });
+        self.owned[place as usize] = Some(owned);
+        self.places.insert(subscription, place);
+        place
+    }
+
+    /// Sees to all letters.
+    #[cold]
+    pub(crate) fn read_mail(&mut self, lease: &Lease) {
+        lease.take_mail();
+        while let Some(letter) = self.mailbox.fetch() {
+            self.read(letter);
+        }
+    }
+
+    fn read(&mut self, letter: Letter<P>) {
+        match letter {
+            Letter::Adopt(owned) => {
+                self.keep(*owned);
+            }
+            Letter::Release { subscription, done } => {
+                self.release(subscription);
+                done.open();
+            }
+            Letter::Forget(routes) => {
+                for id in routes.iter() {
+                    if self.knows(*id) {
+                        self.forget(id.index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops a subscription's handler, here and now.
+    fn release(&mut self, subscription: u64) {
+        let Some(&place) = self.places.get(&subscription) else { return };
+        if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+            drop_handler(owned.handler.take());
+        }
+        self.discard_if_unused(place);
+    }
+
+    fn forget(&mut self, index: u32) {
+        let Some(learnt) = self.learnt.get_mut(index as usize).and_then(Option::take) else { return };
+        for place in learnt.deliveries {
+            if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+                owned.routes -= 1;
+            }
+            self.discard_if_unused(place);
+        }
+    }
+
+    fn discard_if_unused(&mut self, place: u32) {
+        let slot = &mut self.owned[place as usize];
+        if let Some(owned) = slot
+            && owned.handler.is_none()
+            && owned.routes == 0
+        {
+            self.places.remove(&owned.record.id);
+            *slot = None;
+            self.free.push(place);
+        }
+    }
+
+    /// The end: no further letter is taken, and all handlers are dropped.
+    pub(crate) fn clear(&mut self) {
+        for letter in self.mailbox.close() {
+            self.read(letter);
+        }
+        for owned in self.owned.iter_mut().flatten() {
+            drop_handler(owned.handler.take());
+        }
+    }
+}
+
+/// Drops a handler. What it captured may panic when dropped; the consumer goes on.
+pub(crate) fn drop_handler<P>(handler: Option<BoxedHandler<P>>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
+        discard_panic(payload);
+    }
+}
+
+#[cold]
+fn has_expired<P>(message: &Message<'_, P>, clock: &Clock) -> bool {
+    message.expires_at().is_some_and(|at| clock.now() >= at)
+}

@@ -1,0 +1,250 @@
+//! What can go wrong, as closed sets: the kinds of failed deliveries, the reasons for dropping one, and the errors of
+//! publishing, subscribing and unsubscribing.
+
+use crate::message::PayloadTooLarge;
+use crate::routing::TooManyRoutes;
+use crate::topic::TopicError;
+use std::fmt;
+use std::time::Duration;
+
+/// The kind of a failed delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The handler returned an error.
+    Handler,
+    /// The handler panicked.
+    Panic,
+    /// The handler took longer than its time limit.
+    TimedOut,
+    /// A circuit breaker or a limit refused the delivery.
+    Refused,
+    /// The message had expired.
+    Expired,
+    /// A backlog was full.
+    Overflow,
+    /// The payload could not be encoded or decoded.
+    Codec,
+    /// The delivery was cancelled.
+    Cancelled,
+}
+
+impl ErrorKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Handler,
+        Self::Panic,
+        Self::TimedOut,
+        Self::Refused,
+        Self::Expired,
+        Self::Overflow,
+        Self::Codec,
+        Self::Cancelled,
+    ];
+
+    /// The kind as a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::Panic => "panic",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::Overflow => "overflow",
+            Self::Codec => "codec",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a message that was routed to a subscription was dropped, counted under that reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The subscription was gone when its turn came.
+    Unsubscribed,
+    /// The handler failed, with no attempt left and no dead-letter store.
+    Failed,
+    /// A ring or backlog was full and its policy drops.
+    Overflow,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Unsubscribed, Self::Failed, Self::Overflow];
+
+    /// The reason as a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsubscribed => "unsubscribed",
+            Self::Failed => "failed",
+            Self::Overflow => "overflow",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Why a message was not published.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishFailure {
+    /// Every ring that it was to go into is full, and the publish was not to wait.
+    #[error("every ring it was to go into is full: a consumer is a whole ring behind; try later, or give it more capacity")]
+    Full,
+    /// No ring that it was to go into had room within the time limit.
+    #[error("no ring it was to go into had room within the time limit; is a handler stuck?")]
+    TimedOut,
+    /// The broker has been shut down.
+    #[error("the broker has been shut down")]
+    Closed,
+    /// Waiting for room could never have ended: the calling thread is needed to make that room.
+    #[error(
+        "the ring is full and waiting for it would never end: this thread consumes it, or fills a slot of it; publish \
+         with try_publish, from another thread, or to another dispatcher"
+    )]
+    WouldDeadlock,
+    /// The payload is too large.
+    #[error(transparent)]
+    TooLarge(#[from] PayloadTooLarge),
+    /// The topic is malformed.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The broker holds as many routes as it may.
+    #[error(transparent)]
+    TooManyRoutes(#[from] TooManyRoutes),
+}
+
+/// A message that was not published, with what was to be published where that was given by value.
+pub struct PublishError<R = ()> {
+    failure: PublishFailure,
+    returned: R,
+}
+
+impl<R> PublishError<R> {
+    pub(crate) fn new(failure: PublishFailure, returned: R) -> Self {
+        Self { failure, returned }
+    }
+
+    /// Why it was not published.
+    pub fn failure(&self) -> &PublishFailure {
+        &self.failure
+    }
+
+    /// What was to be published, handed back.
+    pub fn into_payload(self) -> R {
+        self.returned
+    }
+}
+
+impl<R> fmt::Debug for PublishError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishError").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Display for PublishError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not published: {}", self.failure)
+    }
+}
+
+impl<R> std::error::Error for PublishError<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+/// A batch was published in part, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{published} messages of the batch were published, then: {failure}")]
+pub struct BatchError {
+    /// How many, the first of the batch, were published.
+    pub published: usize,
+    /// Why the next one was not.
+    pub failure: PublishFailure,
+}
+
+/// Why a subscription was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// A pattern is malformed.
+    #[error(transparent)]
+    Pattern(#[from] TopicError),
+    /// It has no pattern.
+    #[error("a subscription needs at least one pattern")]
+    NoPattern,
+    /// The name is empty, too long or not printable.
+    #[error("a name has 1 to 64 printable bytes; this one {problem}")]
+    Name {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another subscription has that name.
+    #[error("there is a subscription named {name:?} already; names are unique")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// There is no such dispatcher.
+    #[error("there is no dispatcher named {name:?}; there are {known}")]
+    NoSuchDispatcher {
+        /// The name that was asked for.
+        name: String,
+        /// Those there are.
+        known: String,
+    },
+    /// The dispatcher has fewer stages.
+    #[error("dispatcher {dispatcher:?} has {stages} stages, numbered from 0; there is no stage {stage}")]
+    NoSuchStage {
+        /// The dispatcher.
+        dispatcher: String,
+        /// The stage that was asked for.
+        stage: usize,
+        /// How many there are.
+        stages: usize,
+    },
+    /// There are as many subscriptions as there may be.
+    #[error("the broker has {limit} subscriptions, the most it may")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The broker has been shut down.
+    #[error("the broker has been shut down")]
+    Closed,
+}
+
+/// The consumer did not come to let the handler go within the time limit. It will: the subscription gets no further
+/// message, but a call that has begun is still running.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("subscription {subscription:?} is out of the routing table, but its consumer did not let its handler go within {limit:?}; is a handler stuck?")]
+pub struct UnsubscribeTimeout {
+    /// The subscription's name.
+    pub subscription: String,
+    /// The limit that passed.
+    pub limit: Duration,
+}
+
+/// Checks the name of a subscription or dispatcher.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if name.len() > 64 {
+        return Err(format!("has {} bytes", name.len()));
+    }
+    match name.char_indices().find(|(_, c)| c.is_control()) {
+        Some((position, _)) => Err(format!("has a control character at byte {position}")),
+        None => Ok(()),
+    }
+}

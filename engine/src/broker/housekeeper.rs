@@ -1,0 +1,90 @@
+//! The housekeeper: the one background thread, which frees what publishers must not.
+//!
+//! It sleeps until it is called, and while something waits to be freed it looks again after a while, longer each time that
+//! nothing came of it.
+
+use crate::sync::{Condvar, Mutex, thread};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+
+/// What a round of housekeeping has come to.
+pub(crate) enum Round {
+    /// Something was freed, and more waits.
+    Progress,
+    /// Something waits that cannot be freed yet.
+    Stuck,
+    /// Nothing is left to free.
+    Done,
+    /// The broker is gone.
+    Over,
+}
+
+#[derive(Default)]
+struct State {
+    is_called: bool,
+    is_stopped: bool,
+}
+
+/// With this the housekeeper is called and stopped.
+pub(crate) struct Bell {
+    state: Mutex<State>,
+    rung: Condvar,
+}
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State::default()), rung: Condvar::new() }
+    }
+
+    /// Says that there is something to free. Locks, and makes a system call unless one is due already.
+    pub(crate) fn ring(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.is_called, true) {
+            self.rung.notify_all();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().is_stopped = true;
+        self.rung.notify_all();
+    }
+
+    /// Waits until it is rung, or for so long. Returns whether to go on.
+    fn wait(&self, limit: Option<Duration>) -> bool {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut state = self.state.lock();
+        loop {
+            if state.is_stopped {
+                return false;
+            }
+            let is_due = deadline.is_some_and(|at| Instant::now() >= at);
+            if std::mem::take(&mut state.is_called) || is_due {
+                return true;
+            }
+            state = self.rung.wait_until(state, deadline);
+        }
+    }
+}
+
+/// Starts the thread; `round` does what there is to do. It must not keep the broker alive between rounds.
+pub(crate) fn start(
+    bell: Arc<Bell>,
+    mut round: impl FnMut() -> Round + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    let body = move || {
+        let mut wait = None;
+        while bell.wait(wait) {
+            wait = match round() {
+                Round::Progress => Some(SHORTEST_WAIT),
+                Round::Stuck => Some(wait.map_or(SHORTEST_WAIT, |wait| LONGEST_WAIT.min(wait * 2))),
+                Round::Done => None,
+                Round::Over => return,
+            };
+        }
+    };
+    thread::Builder::new().name("rm-housekeeper".to_owned()).spawn(body)
+}

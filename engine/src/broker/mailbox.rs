@@ -1,0 +1,96 @@
+//! A consumer's mailbox: through it comes all that is not a message.
+
+use super::desk::Owned;
+use crate::message::Envelope;
+use crate::ring::Overseer;
+use crate::routing::RouteId;
+use crate::sync::{Condvar, Mutex};
+use crate::wait::Deadline;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a consumer can be sent.
+pub(crate) enum Letter<P> {
+    /// Own this subscription's handler from now on.
+    Adopt(Box<Owned<P>>),
+    /// Drop that subscription's handler and say so.
+    Release { subscription: u64, done: Arc<Latch> },
+    /// No message will carry these routes any more.
+    Forget(Arc<[RouteId]>),
+}
+
+struct Inner<P> {
+    letters: VecDeque<Letter<P>>,
+    /// Whether the consumer has gone and nobody will read.
+    closed: bool,
+}
+
+/// The mailbox of one consumer. Anybody may post; only its consumer fetches.
+pub(crate) struct Mailbox<P> {
+    inner: Mutex<Inner<P>>,
+    overseer: Overseer<Envelope<P>>,
+}
+
+impl<P> Mailbox<P> {
+    pub(crate) fn new(overseer: Overseer<Envelope<P>>) -> Self {
+        Self { inner: Mutex::new(Inner { letters: VecDeque::new(), closed: false }), overseer }
+    }
+
+    /// Puts a letter in and tells the consumer. Hands it back when the consumer has gone.
+    pub(crate) fn post(&self, letter: Letter<P>) -> Result<(), Letter<P>> {
+        {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                return Err(letter);
+            }
+            inner.letters.push_back(letter);
+        }
+        self.overseer.announce_mail();
+        Ok(())
+    }
+
+    /// The next letter.
+    pub(crate) fn fetch(&self) -> Option<Letter<P>> {
+        self.inner.lock().letters.pop_front()
+    }
+
+    /// Takes no further letter and returns what is left.
+    pub(crate) fn close(&self) -> VecDeque<Letter<P>> {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        std::mem::take(&mut inner.letters)
+    }
+
+    pub(crate) fn overseer(&self) -> &Overseer<Envelope<P>> {
+        &self.overseer
+    }
+}
+
+/// Something that happens once and can be waited for.
+pub(crate) struct Latch {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Latch {
+    pub(crate) fn new() -> Self {
+        Self { is_open: Mutex::new(false), opened: Condvar::new() }
+    }
+
+    pub(crate) fn open(&self) {
+        *self.is_open.lock() = true;
+        self.opened.notify_all();
+    }
+
+    /// Waits until it is open. Returns whether it is.
+    pub(crate) fn wait(&self, deadline: Deadline) -> bool {
+        let mut is_open = self.is_open.lock();
+        while !*is_open {
+            if deadline.has_passed() {
+                return false;
+            }
+            is_open = self.opened.wait_until(is_open, deadline.at());
+        }
+        true
+    }
+}

@@ -1,0 +1,77 @@
+//! The broker: publishers, subscriptions, and the dispatchers that carry messages from the ones to the others.
+//!
+//! ```
+//! use ringmain::broker::Broker;
+//! use std::sync::mpsc;
+//! use std::time::Duration;
+//!
+//! let broker: Broker = Broker::builder().build()?;
+//! let (sender, receiver) = mpsc::channel();
+//! let subscription = broker.subscribe("orders.*.created", move |message| {
+//!     sender.send(message.payload().to_vec())
+//! })?;
+//!
+//! let mut publisher = broker.publisher("orders.eu.created")?;
+//! publisher.publish(b"order 4711")?;
+//! assert_eq!(receiver.recv_timeout(Duration::from_secs(5))?, b"order 4711");
+//!
+//! let report = broker.shutdown(Duration::from_secs(5));
+//! assert!(report.ledger.is_balanced());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The way of a message
+//!
+//! ```text
+//! Publisher ── route ──► ring producer ──► slot ──► barrier ──► consumer ──► handler ──► settle
+//!    │  bound to a topic, or with a           │        the consumer's thread reads it in place,
+//!    │  cache of topics; looks only at        │        looks the route's id up among the handlers
+//!    │  the table's generation word           │        that it owns, and calls them one by one
+//!    └─ resolves anew when it has moved       └─ one claim, one clock read, no allocation
+//! ```
+//!
+//! Handlers are owned, called and dropped by their consumer's thread. What others want of it goes through its mailbox:
+//! subscribing puts the handler there *before* the routing table is swapped, so that a message that was routed to a
+//! subscription always finds its handler there. Every delivery ends in one place, `settle`, which counts it.
+//!
+//! # What it costs, and what may wait
+//!
+//! | call | allocates | locks | system call | waits |
+//! |---|---|---|---|---|
+//! | publish, routing table unchanged | no | no | only to wake a parked consumer | only on a full ring that blocks |
+//! | publish, table changed since, or a topic not in the cache | yes | briefly | no | as above |
+//! | subscribe | yes | briefly | to wake a parked consumer | no |
+//! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
+//! | a handler's call | no | no | no | no |
+//! | `metrics`, `audit` | yes | briefly | no | no |
+//! | `shutdown` | yes | yes | yes | at most for its limit |
+
+#![forbid(unsafe_code)]
+
+mod builder;
+mod consumer;
+mod context;
+mod deadlock;
+mod desk;
+mod error;
+mod handler;
+mod housekeeper;
+mod ledger;
+mod mailbox;
+mod outlet;
+mod publisher;
+mod roster;
+mod settle;
+mod shared;
+mod shutdown;
+mod subscription;
+
+pub use builder::{BrokerBuilder, BrokerBuildError, Dispatcher};
+pub use error::{BatchError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout};
+pub use handler::{HandlerError, IntoHandled};
+pub use ledger::{Ledger, RingLedger, SubscriptionLedger};
+pub use outlet::{PublishOptions, Published};
+pub use publisher::{AnyTopicPublisher, Publisher};
+pub use shared::Broker;
+pub use shutdown::{Abandoned, ShutdownReport, Undelivered};
+pub use subscription::{Subscribe, Subscription, SubscriptionId};

@@ -1,0 +1,463 @@
+//! The way out of a publisher: from a resolved topic into the rings.
+//!
+//! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the publisher's
+//! scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
+
+use super::context;
+use super::error::{BatchError, PublishError, PublishFailure};
+use super::roster::PublisherTally;
+use super::shared::Shared;
+use crate::clock::Timestamp;
+use crate::message::{
+    CorrelationId, Envelope, HeaderError, IntoPayload, MessageId, PayloadTooLarge, Priority, PublisherId, Rare, Stamp,
+};
+use crate::ring::{self, Claimed, Multi, MultiProducer, Overflow};
+use crate::routing::{Destination, Route};
+use crate::sync::CachePadded;
+use crate::topic::Topic;
+use crate::wait::Deadline;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a consumer's thread waits for room in a ring that is not its own.
+const LONGEST_WAIT_OF_A_CONSUMER: Duration = Duration::from_secs(1);
+
+/// A message was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Published {
+    /// Its identity.
+    pub id: MessageId,
+    /// How many rings took it: one for each dispatcher with a matching subscription, 0 if nobody wants it.
+    pub accepted: u16,
+    /// How many rings refused it, being full.
+    pub refused: u16,
+}
+
+/// What a message carries beside topic and payload. Can be used for any number of messages.
+#[derive(Clone, Debug, Default)]
+pub struct PublishOptions {
+    rare: Rare,
+}
+
+impl PublishOptions {
+    /// Nothing beside topic and payload.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a header, or replaces the one of that key.
+    ///
+    /// # Errors
+    /// A limit of [`Headers`](crate::message::Headers) is exceeded.
+    pub fn header(mut self, key: &str, value: impl AsRef<[u8]>) -> Result<Self, HeaderError> {
+        self.rare.headers.insert(key, value)?;
+        Ok(self)
+    }
+
+    /// Ties the message to others. Else it inherits that of the message in whose handler it is published.
+    #[must_use]
+    pub fn correlation(mut self, id: CorrelationId) -> Self {
+        self.rare.correlation = Some(id);
+        self
+    }
+
+    /// From that moment of the broker's clock on the message is not delivered any more, and counted as expired.
+    #[must_use]
+    pub fn expires_at(mut self, at: Timestamp) -> Self {
+        self.rare.expires_at = Some(at);
+        self
+    }
+}
+
+/// What writes a payload.
+pub(crate) trait Fill<P> {
+    /// What goes back to the publisher where nothing was published.
+    type Returned;
+    fn into_returned(self) -> Self::Returned;
+    fn check(&self) -> Result<(), PayloadTooLarge>;
+    fn write(self, payload: &mut P);
+}
+
+/// A value to be written.
+pub(crate) struct Value<S>(pub(crate) S);
+
+impl<P, S: IntoPayload<P>> Fill<P> for Value<S> {
+    type Returned = S::Returned;
+
+    fn into_returned(self) -> S::Returned {
+        self.0.into_returned()
+    }
+
+    #[inline(always)]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        self.0.check()
+    }
+
+    #[inline(always)]
+    fn write(self, payload: &mut P) {
+        self.0.write_into(payload);
+    }
+}
+
+/// A closure that writes in place.
+pub(crate) struct With<F>(pub(crate) F);
+
+impl<P, F: FnOnce(&mut P)> Fill<P> for With<F> {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline(always)]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write(self, payload: &mut P) {
+        context::fill(|| (self.0)(payload));
+    }
+}
+
+/// How long a publish waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// As each ring's policy says.
+    Policy,
+    /// Not at all.
+    None,
+    /// Until then, whatever the policy.
+    Until(Deadline),
+}
+
+/// A topic, resolved in one snapshot of the routing table.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) topic: Topic,
+    generation: u64,
+    /// `None` while nobody wants the topic.
+    route: Option<Arc<Route>>,
+}
+
+/// What every publisher has: an identity, a producer for each ring, a scratch copy.
+pub(crate) struct Outlet<P> {
+    shared: Arc<Shared<P>>,
+    id: PublisherId,
+    /// The number of the next message.
+    sequence: u64,
+    producers: Vec<MultiProducer<Envelope<P>>>,
+    tally: Arc<CachePadded<PublisherTally>>,
+    scratch: P,
+    /// What a message inherits, put together.
+    inherited: Rare,
+    found: Vec<Destination>,
+}
+
+impl<P> Outlet<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    pub(crate) fn new(shared: Arc<Shared<P>>) -> Self {
+        let (id, tally) = shared.publishers.enter();
+        let producers =
+            shared.dispatchers.iter().map(|dispatcher| dispatcher.producer.lock().clone()).collect();
+        Self {
+            shared,
+            id: PublisherId::new(id),
+            sequence: 0,
+            producers,
+            tally,
+            scratch: P::default(),
+            inherited: Rare::default(),
+            found: Vec::new(),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.shared
+    }
+
+    pub(crate) fn id(&self) -> PublisherId {
+        self.id
+    }
+
+    /// Resolves a topic for the first time.
+    pub(crate) fn hold(&mut self, topic: Topic) -> Result<Hold, PublishFailure> {
+        let mut hold = Hold { topic, generation: 0, route: None };
+        self.resolve(&mut hold)?;
+        Ok(hold)
+    }
+
+    /// A topic that is yet to be resolved.
+    pub(crate) fn hold_later(topic: Topic) -> Hold {
+        Hold { topic, generation: 0, route: None }
+    }
+
+    /// Resolves a topic anew if the table has changed since.
+    #[inline(always)]
+    pub(crate) fn refresh(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
+        if self.shared.table.generation() > hold.generation { self.resolve(hold) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn resolve(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
+        let generation = {
+            let snapshot = self.shared.table.load();
+            snapshot.trie.matches(hold.topic.as_str(), &mut self.found);
+            snapshot.generation
+        };
+        let is_unchanged =
+            hold.route.as_ref().map_or(self.found.is_empty(), |route| route.destinations[..] == self.found[..]);
+        if !is_unchanged {
+            // Unlinked first, so that a publisher at the limit can go on.
+            self.release(hold);
+            self.shared.roster.attach(&mut self.found);
+            if !self.found.is_empty() {
+                hold.route = match self.shared.routes.link(&hold.topic, &self.found) {
+                    Ok(route) => Some(route),
+                    Err(error) => {
+                        self.shared.roster.detach(&self.found);
+                        return Err(error.into());
+                    }
+                };
+            }
+        }
+        hold.generation = generation;
+        Ok(())
+    }
+
+    /// Lets a topic go: its route is freed, by the housekeeper, when its last message has been consumed.
+    pub(crate) fn release(&self, hold: &mut Hold) {
+        if let Some(route) = hold.route.take() {
+            hold.generation = 0;
+            let claimed = |dispatcher: u16| self.shared.dispatchers[usize::from(dispatcher)].ring.claimed();
+            self.shared.routes.unlink(route, claimed);
+            self.shared.bell.ring();
+        }
+    }
+
+    /// How many subscriptions a topic reaches.
+    pub(crate) fn matched(hold: &Hold) -> usize {
+        hold.route.as_ref().map_or(0, |route| route.destinations.len())
+    }
+
+    /// Publishes one message to a topic that has been resolved.
+    #[inline(always)]
+    pub(crate) fn publish<F: Fill<P>>(
+        &mut self,
+        hold: &Hold,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        if let Err(error) = fill.check() {
+            return Err(PublishError::new(error.into(), fill.into_returned()));
+        }
+        let Some(route) = hold.route.as_deref() else { return self.publish_to_nobody(fill) };
+        let stamp = self.stamp(route);
+        let rare = rare(&mut self.inherited, options);
+        let id = MessageId::new(self.shared.origin, self.id, self.sequence);
+        let [leg] = &route.legs[..] else {
+            return self.publish_to_many(route, fill, options, patience);
+        };
+        let claimed = match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
+            Ok(claimed) => claimed,
+            Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
+        };
+        claimed.publish(|envelope| {
+            envelope.address(&stamp, rare);
+            fill.write(&mut envelope.payload);
+        });
+        leg.accepted.bump();
+        self.tally.published.bump();
+        self.sequence += 1;
+        Ok(Published { id, accepted: 1, refused: 0 })
+    }
+
+    #[inline(always)]
+    fn stamp(&self, route: &Route) -> Stamp {
+        Stamp {
+            route: route.id,
+            sequence: self.sequence,
+            published_at: self.shared.clock.now(),
+            publisher: self.id,
+            priority: Priority::Normal,
+        }
+    }
+
+    fn publish_to_nobody<F: Fill<P>>(&mut self, fill: F) -> Result<Published, PublishError<F::Returned>> {
+        if self.shared.is_closed() {
+            return Err(PublishError::new(PublishFailure::Closed, fill.into_returned()));
+        }
+        let id = MessageId::new(self.shared.origin, self.id, self.sequence);
+        self.sequence += 1;
+        self.tally.published.bump();
+        self.tally.unrouted.bump();
+        Ok(Published { id, accepted: 0, refused: 0 })
+    }
+
+    fn publish_to_many<F: Fill<P>>(
+        &mut self,
+        route: &Route,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        let stamp = self.stamp(route);
+        let mut published =
+            Published { id: MessageId::new(self.shared.origin, self.id, self.sequence), accepted: 0, refused: 0 };
+        let rare = rare(&mut self.inherited, options);
+        let mut unwritten = Some(fill);
+        let mut last_failure = PublishFailure::Closed;
+        for leg in &route.legs {
+            match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
+                Ok(claimed) => {
+                    if let Some(fill) = unwritten.take() {
+                        fill.write(&mut self.scratch);
+                    }
+                    let scratch = &self.scratch;
+                    claimed.publish(|envelope| {
+                        envelope.address(&stamp, rare);
+                        envelope.payload.clone_from(scratch);
+                    });
+                    leg.accepted.bump();
+                    published.accepted += 1;
+                }
+                Err(failure) => {
+                    published.refused += 1;
+                    last_failure = failure;
+                }
+            }
+        }
+        if let Some(fill) = unwritten {
+            return Err(PublishError::new(last_failure, fill.into_returned()));
+        }
+        self.tally.published.bump();
+        self.tally.refused.add(u64::from(published.refused));
+        self.sequence += 1;
+        Ok(published)
+    }
+
+    /// Publishes a batch to a topic that has been resolved: all of it is checked, then as much at once as fits is
+    /// claimed.
+    pub(crate) fn publish_batch<S, I>(&mut self, hold: &Hold, batch: I) -> Result<usize, BatchError>
+    where
+        S: IntoPayload<P>,
+        I: ExactSizeIterator<Item = S> + Clone,
+    {
+        for payload in batch.clone() {
+            payload.check().map_err(|error| BatchError { published: 0, failure: error.into() })?;
+        }
+        let mut published = 0;
+        let mut batch = batch;
+        let Some((route, leg)) = hold.route.as_deref().and_then(|route| match &route.legs[..] {
+            [leg] => Some((route, leg)),
+            _ => None,
+        }) else {
+            for payload in batch {
+                self.publish(hold, Value(payload), None, Patience::Policy)
+                    .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
+                published += 1;
+            }
+            return Ok(published);
+        };
+        while batch.len() > 0 {
+            let mut stamp = self.stamp(route);
+            let rare = rare(&mut self.inherited, None);
+            let wanted = batch.len() as u64;
+            let mut claimed =
+                claim(&self.shared, &mut self.producers, leg.dispatcher, wanted, Patience::Policy)
+                    .map_err(|failure| BatchError { published, failure })?;
+            while claimed.is_open() {
+                // An iterator that yields fewer than it promised leaves tombstones, not a hole.
+                let Some(payload) = batch.next() else { break };
+                claimed.publish_next(|envelope| {
+                    envelope.address(&stamp, rare);
+                    payload.write_into(&mut envelope.payload);
+                });
+                leg.accepted.bump();
+                self.tally.published.bump();
+                self.sequence += 1;
+                stamp.sequence = self.sequence;
+                published += 1;
+            }
+        }
+        Ok(published)
+    }
+}
+
+impl<P> Drop for Outlet<P> {
+    fn drop(&mut self) {
+        self.shared.publishers.leave(self.id.get());
+    }
+}
+
+/// The rare fields of a message: those of its options, and what it inherits from the message in whose handler it is
+/// published.
+#[inline(always)]
+fn rare<'a>(inherited: &'a mut Rare, options: Option<&'a PublishOptions>) -> Option<&'a Rare> {
+    match context::handling() {
+        None => options.map(|options| &options.rare),
+        Some(handling) => {
+            inherited.headers.clear();
+            inherited.expires_at = None;
+            inherited.correlation = None;
+            if let Some(options) = options {
+                inherited.clone_from(&options.rare);
+            }
+            inherited.parent = Some(handling.id);
+            inherited.correlation = inherited.correlation.or(handling.correlation);
+            Some(inherited)
+        }
+    }
+}
+
+/// Claims up to `count` slots of a dispatcher's ring.
+#[inline(always)]
+fn claim<'p, P>(
+    shared: &Shared<P>,
+    producers: &'p mut [MultiProducer<Envelope<P>>],
+    dispatcher: u16,
+    count: u64,
+    patience: Patience,
+) -> Result<Claimed<'p, Envelope<P>, Multi>, PublishFailure> {
+    let producer = &mut producers[usize::from(dispatcher)];
+    match producer.reserve(count) {
+        Ok(run) => Ok(producer.claimed(run)),
+        Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
+        Err(_) => wait_for_room(shared, producer, dispatcher, count, patience),
+    }
+}
+
+#[cold]
+fn wait_for_room<'p, P>(
+    shared: &Shared<P>,
+    producer: &'p mut MultiProducer<Envelope<P>>,
+    dispatcher: u16,
+    count: u64,
+    patience: Patience,
+) -> Result<Claimed<'p, Envelope<P>, Multi>, PublishFailure> {
+    let deadline = match (patience, producer.overflow()) {
+        (Patience::None, _) | (Patience::Policy, Overflow::Reject) => return Err(PublishFailure::Full),
+        (Patience::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
+        (Patience::Until(deadline), _) => deadline,
+    };
+    // The slot that is being filled holds its ring up, and perhaps, through it, any other.
+    if context::is_filling() {
+        return Err(PublishFailure::WouldDeadlock);
+    }
+    let outcome = match context::consuming(shared.key()) {
+        None => producer.claim_until(count, deadline),
+        Some(me) => {
+            let Some(_waiting) = shared.waits.begin(me, dispatcher) else {
+                return Err(PublishFailure::WouldDeadlock);
+            };
+            producer.claim_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))
+        }
+    };
+    outcome.map_err(|error| match error {
+        ring::PublishError::Full => PublishFailure::Full,
+        ring::PublishError::TimedOut => PublishFailure::TimedOut,
+        ring::PublishError::Closed => PublishFailure::Closed,
+    })
+}

@@ -1,0 +1,94 @@
+//! Settling: the one place where a delivery ends, is counted, and where what follows is decided.
+
+use super::error::{DropReason, ErrorKind};
+use super::handler::HandlerError;
+use crate::observe::Counter;
+use crate::message::MessageId;
+use crate::ring::discard_panic;
+use crate::topic::Topic;
+
+/// How a delivery ended.
+pub(crate) enum Outcome {
+    /// The handler returned without an error.
+    Delivered,
+    /// The handler returned an error.
+    Failed(HandlerError),
+    /// The handler panicked.
+    Panicked(Box<dyn std::any::Any + Send>),
+    /// The message had expired before its turn came.
+    Expired,
+    /// The subscription was gone.
+    Unsubscribed,
+    /// The broker stopped before its turn came; the message is handed back.
+    Undelivered,
+}
+
+/// What has come of the messages routed to one subscription. Written by its consumer, or by who has deposed it.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) delivered: Counter,
+    pub(crate) filtered: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) dropped: [Counter; DropReason::ALL.len()],
+    pub(crate) dead_lettered: Counter,
+    pub(crate) undelivered: Counter,
+    pub(crate) in_doubt: Counter,
+    pub(crate) errors: [Counter; ErrorKind::ALL.len()],
+}
+
+/// Whose delivery it is, for those who read logs.
+pub(crate) struct About<'a> {
+    pub(crate) subscription: &'a str,
+    pub(crate) topic: &'a Topic,
+    pub(crate) message: MessageId,
+    pub(crate) attempt: u16,
+}
+
+/// Ends a delivery.
+#[inline(always)]
+pub(crate) fn settle<'a>(tally: &Tally, outcome: Outcome, about: impl FnOnce() -> About<'a>) {
+    match outcome {
+        Outcome::Delivered => tally.delivered.bump(),
+        other => settle_otherwise(tally, other, &about()),
+    }
+}
+
+#[cold]
+fn settle_otherwise(tally: &Tally, outcome: Outcome, about: &About<'_>) {
+    match outcome {
+        Outcome::Delivered => tally.delivered.bump(),
+        Outcome::Failed(error) => {
+            fail(tally, ErrorKind::Handler, about, Some(&error));
+            // Dropping an error is user code.
+            discard_panic(Box::new(error));
+        }
+        Outcome::Panicked(payload) => {
+            fail(tally, ErrorKind::Panic, about, None);
+            discard_panic(payload);
+        }
+        Outcome::Expired => tally.expired.bump(),
+        Outcome::Unsubscribed => tally.dropped[DropReason::Unsubscribed as usize].bump(),
+        Outcome::Undelivered => tally.undelivered.bump(),
+    }
+}
+
+/// A delivery that failed, with no attempt left and nowhere to put the message.
+fn fail(tally: &Tally, kind: ErrorKind, about: &About<'_>, _error: Option<&HandlerError>) {
+    let errors = &tally.errors[kind as usize];
+    errors.bump();
+    tally.dropped[DropReason::Failed as usize].bump();
+    // The first, the second, the fourth, the eighth: a handler that always fails does not fill the log. The error's own
+    // text is not logged, since it may quote the payload.
+    if errors.get().is_power_of_two() {
+        tracing::warn!(
+            target: "ringmain::settle",
+            subscription = about.subscription,
+            topic = %about.topic,
+            message_id = %about.message,
+            attempt = about.attempt,
+            error_kind = kind.as_str(),
+            failures = errors.get(),
+            "a delivery failed"
+        );
+    }
+}

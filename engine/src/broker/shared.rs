@@ -1,0 +1,359 @@
+//! The broker itself, and what its publishers, subscriptions and threads share.
+
+use super::builder::BrokerBuilder;
+use super::consumer::ConsumerTally;
+use super::deadlock::Waits;
+use super::handler::IntoHandled;
+use super::housekeeper::{Bell, Round};
+use super::ledger::{Ledger, RingLedger};
+use super::mailbox::{Latch, Letter, Mailbox};
+use super::publisher::{AnyTopicPublisher, Publisher};
+use super::roster::{Publishers, Record, Roster};
+use super::shutdown::{Exits, ShutdownReport, shut_down};
+use super::subscription::{Subscribe, Subscription};
+use super::error::SubscribeError;
+use crate::clock::Clock;
+use crate::message::{Envelope, Message, Origin, Payload};
+use crate::observe::{Metrics, merge};
+use crate::ring::{MultiProducer, Ring};
+use crate::routing::{Destination, RouteId, Routes, RoutingTable};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{CachePadded, Mutex};
+use crate::topic::{Topic, TopicError};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// The topics that an [`AnyTopicPublisher`] remembers unless told otherwise.
+const DEFAULT_TOPIC_CACHE: usize = 4_096;
+
+/// A dispatcher: a ring and its consumers, stage by stage.
+pub(crate) struct DispatcherState<P> {
+    pub(crate) name: String,
+    pub(crate) ring: Ring<Envelope<P>>,
+    /// What publishers clone.
+    pub(crate) producer: Mutex<MultiProducer<Envelope<P>>>,
+    /// The consumers of each stage.
+    pub(crate) stages: Vec<Range<usize>>,
+    pub(crate) consumers: Vec<ConsumerState<P>>,
+}
+
+/// A consumer as others know it.
+pub(crate) struct ConsumerState<P> {
+    /// Its thread's name.
+    pub(crate) thread: String,
+    pub(crate) mailbox: Arc<Mailbox<P>>,
+    pub(crate) tally: Arc<ConsumerTally>,
+    /// Subscriptions that it owns.
+    pub(crate) subscriptions: AtomicU32,
+}
+
+/// What all handles of a broker share.
+pub(crate) struct Shared<P> {
+    pub(crate) origin: Origin,
+    pub(crate) clock: Clock,
+    pub(crate) table: RoutingTable<Destination>,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) publishers: Publishers,
+    pub(crate) dispatchers: Vec<DispatcherState<P>>,
+    pub(crate) waits: Waits,
+    pub(crate) exits: Arc<Exits<P>>,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) is_closed: CachePadded<AtomicBool>,
+    pub(crate) abandoned: AtomicU32,
+}
+
+impl<P> Shared<P> {
+    /// What tells this broker from others: an address that lives as long as it and its threads.
+    pub(crate) fn key(&self) -> usize {
+        Arc::as_ptr(&self.routes).addr()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Refuses publishes and subscriptions from now on. Consumers drain and end by themselves.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        for dispatcher in &self.dispatchers {
+            dispatcher.ring.close();
+        }
+    }
+
+    /// Counts a consumer that will not come back.
+    pub(crate) fn abandon_one(&self) {
+        self.abandoned.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::Acquire) as usize
+    }
+
+    pub(crate) fn consumer(&self, of: Destination) -> &ConsumerState<P> {
+        &self.dispatchers[usize::from(of.dispatcher)].consumers[usize::from(of.consumer)]
+    }
+
+    /// Takes a subscription out: no further message is routed to it, and its consumer is told to drop the handler. The
+    /// latch opens when it has.
+    pub(crate) fn end_subscription(&self, record: &Record) -> Arc<Latch> {
+        self.table.update(|trie| {
+            for pattern in &record.patterns {
+                trie.remove(pattern, &record.destination);
+            }
+        });
+        self.roster.end(record.id);
+        let done = Arc::new(Latch::new());
+        let consumer = self.consumer(record.destination);
+        consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        let letter = Letter::Release { subscription: record.id, done: done.clone() };
+        if consumer.mailbox.post(letter).is_err() {
+            // The consumer has gone, and dropped its handlers when it went.
+            done.open();
+        }
+        self.bell.ring();
+        done
+    }
+
+    /// One round of the housekeeper.
+    pub(crate) fn keep_house(&self) -> Round {
+        let swept = self.roster.sweep(&self.routes, |dispatcher| {
+            self.dispatchers[usize::from(dispatcher)].ring.released()
+        });
+        for (number, dispatcher) in self.dispatchers.iter().enumerate() {
+            let theirs: Arc<[RouteId]> = swept
+                .iter()
+                .filter(|route| route.legs.iter().any(|leg| usize::from(leg.dispatcher) == number))
+                .map(|route| route.id)
+                .collect();
+            if !theirs.is_empty() {
+                for consumer in &dispatcher.consumers {
+                    // One that has gone has forgotten everything.
+                    let _ = consumer.mailbox.post(Letter::Forget(theirs.clone()));
+                }
+            }
+        }
+        let freed = self.table.reclaim() + swept.len();
+        let waiting = self.table.retired_count() + self.routes.unlinked_count();
+        match (freed, waiting) {
+            (_, 0) => Round::Done,
+            (0, _) => Round::Stuck,
+            _ => Round::Progress,
+        }
+    }
+
+    /// Where everything has gone. See [`Ledger`].
+    pub(crate) fn audit(&self) -> Ledger {
+        let calls: Vec<u64> = self
+            .dispatchers
+            .iter()
+            .flat_map(|dispatcher| &dispatcher.consumers)
+            .map(|consumer| consumer.mailbox.overseer())
+            // A call in doubt has been counted as such, and is not in flight any more.
+            .filter(|overseer| !overseer.is_taken_over())
+            .filter_map(|overseer| overseer.current_call().map(|(_, subscription)| subscription))
+            .collect();
+        let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
+        let (subscriptions, past) = self.roster.audit(&self.routes, in_flight);
+        let published = self.publishers.total();
+        Ledger {
+            published: published.published.get(),
+            unrouted: published.unrouted.get(),
+            refused: published.refused.get(),
+            rings: self.dispatchers.iter().map(DispatcherState::audit).collect(),
+            subscriptions,
+            past,
+        }
+    }
+}
+
+impl<P> DispatcherState<P> {
+    fn audit(&self) -> RingLedger {
+        let slowest = self
+            .consumers
+            .iter()
+            .map(|consumer| (consumer.tally.consumed.get(), consumer.tally.tombstones.get()))
+            .min_by_key(|(consumed, tombstones)| consumed + tombstones)
+            .unwrap_or_default();
+        RingLedger {
+            dispatcher: self.name.clone(),
+            claimed: self.ring.claimed(),
+            consumed: slowest.0,
+            skipped: 0,
+            tombstones: slowest.1,
+            depth: self.ring.depth(),
+        }
+    }
+}
+
+impl<P> Drop for Shared<P> {
+    fn drop(&mut self) {
+        self.bell.stop();
+    }
+}
+
+/// The handles of a broker; when the last is dropped, the broker closes.
+struct Handle<P>(Arc<Shared<P>>);
+
+impl<P> Drop for Handle<P> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A publish/subscribe broker. Cheap to clone; all clones are the same broker.
+///
+/// Dropping the last clone closes it as [`shutdown`](Self::shutdown) does, but waits for nothing: consumers drain what is
+/// there, drop their handlers, and end.
+pub struct Broker<P = Payload> {
+    handle: Arc<Handle<P>>,
+}
+
+impl Broker<Payload> {
+    /// The broker of the whole process, with default options, made at the first call. It is never shut down by itself.
+    ///
+    /// # Panics
+    /// The first call panics when the system refuses to start a thread.
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Broker> = OnceLock::new();
+        GLOBAL.get_or_init(|| match Broker::builder().build() {
+            Ok(broker) => broker,
+            Err(error) => panic!("the global broker cannot be built: {error}"),
+        })
+    }
+}
+
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    /// A broker to be configured.
+    pub fn builder() -> BrokerBuilder<P> {
+        BrokerBuilder::new()
+    }
+
+    pub(crate) fn from_shared(shared: Arc<Shared<P>>) -> Self {
+        Self { handle: Arc::new(Handle(shared)) }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<P>> {
+        &self.handle.0
+    }
+
+    /// Has `handler` called for every message published from now on to a topic that `pattern` matches, on the thread of
+    /// the first dispatcher's consumer with the fewest subscriptions. For more options see
+    /// [`subscription`](Self::subscription).
+    ///
+    /// The handler returns nothing, or a `Result`. It may publish and subscribe. A panic is caught and counted, and
+    /// concerns nobody else. Allocates and locks briefly; does not wait.
+    ///
+    /// # Errors
+    /// A malformed pattern, or a broker that was shut down.
+    pub fn subscribe<R: IntoHandled>(
+        &self,
+        pattern: &str,
+        handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
+    ) -> Result<Subscription<P>, SubscribeError> {
+        self.subscription().pattern(pattern).handler(handler)
+    }
+
+    /// A subscription to be configured.
+    pub fn subscription(&self) -> Subscribe<P> {
+        Subscribe::new(self.shared().clone())
+    }
+
+    /// A publisher bound to one topic: the fastest way. One for each thread; it can be cloned.
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn publisher(&self, topic: &str) -> Result<Publisher<P>, TopicError> {
+        Ok(Publisher::new(self.shared().clone(), Topic::new(topic)?))
+    }
+
+    /// A publisher to topics that are only known at run time. It remembers what the last 4,096 topics resolved to.
+    pub fn any_topic_publisher(&self) -> AnyTopicPublisher<P> {
+        self.any_topic_publisher_remembering(DEFAULT_TOPIC_CACHE)
+    }
+
+    /// As [`any_topic_publisher`](Self::any_topic_publisher), with a cache of so many topics; 0 resolves each message's
+    /// topic anew. A topic in the cache takes some 600 bytes.
+    pub fn any_topic_publisher_remembering(&self, topics: usize) -> AnyTopicPublisher<P> {
+        AnyTopicPublisher::new(self.shared().clone(), topics)
+    }
+
+    /// How many subscriptions a message to this topic would reach at this moment.
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn match_count(&self, topic: &str) -> Result<usize, TopicError> {
+        crate::topic::validate(topic)?;
+        let mut found = Vec::new();
+        self.shared().table.load().trie.matches(topic, &mut found);
+        Ok(found.len())
+    }
+
+    /// Where every message has gone so far. Allocates and locks briefly; disturbs no publisher and no consumer.
+    pub fn audit(&self) -> Ledger {
+        self.shared().audit()
+    }
+
+    /// The numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer.
+    pub fn metrics(&self) -> Metrics {
+        let shared = self.shared();
+        let consumers = || shared.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
+        let ledger = shared.audit();
+        let total = ledger.total();
+        let depths: Vec<u64> = shared.dispatchers.iter().map(|dispatcher| dispatcher.ring.depth()).collect();
+        let active = shared
+            .dispatchers
+            .iter()
+            .flat_map(|dispatcher| dispatcher.ring.lags())
+            .filter(|(_, lag)| *lag > 0)
+            .count();
+        let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
+        let memory: u64 = shared.dispatchers.iter().map(|dispatcher| dispatcher.ring.capacity() * slot).sum();
+        // The housekeeper is one more.
+        let threads = shared.exits.running() + 1;
+        let values = [
+            ("messaging.broker.subscribers", shared.roster.live_count() as f64),
+            ("messaging.broker.topics", shared.routes.topic_count() as f64),
+            ("messaging.broker.messages.published", ledger.published as f64),
+            ("messaging.broker.messages.consumed", total.delivered as f64),
+            ("messaging.broker.errors", total.errors.iter().sum::<u64>() as f64),
+            ("messaging.broker.dlq.size", 0.0),
+            ("messaging.queue.depth.max", depths.iter().copied().max().unwrap_or(0) as f64),
+            ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),
+            ("messaging.workers.active", active as f64),
+            ("messaging.workers.idle", consumers().count().saturating_sub(active) as f64),
+            ("messaging.memory.bytes", memory as f64),
+            ("messaging.threads.total", threads as f64),
+        ]
+        .into();
+        Metrics { values, latency: merge(consumers().map(|consumer| &consumer.tally.latency)) }
+    }
+
+    /// Refuses further publishes and subscriptions, lets consumers handle what was accepted, and returns when they have
+    /// or when `limit` has passed, whichever is first.
+    ///
+    /// Consumers that have not finished by then are stopped: what they have not handled is handed back in the report,
+    /// and one that is stuck in a handler is abandoned, its running call in doubt. From a handler, all consumers but its own
+    /// are waited for. May be called again; the second report has nothing to hand back.
+    pub fn shutdown(&self, limit: Duration) -> ShutdownReport<P> {
+        shut_down(self.shared(), limit)
+    }
+}
+
+impl<P> Clone for Broker<P> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone() }
+    }
+}
+
+impl<P> fmt::Debug for Broker<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = &self.handle.0;
+        f.debug_struct("Broker").field("origin", &shared.origin).field("is_closed", &shared.is_closed()).finish()
+    }
+}

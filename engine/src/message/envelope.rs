@@ -1,0 +1,91 @@
+//! What a broker's slot holds: the message's metadata, the id of its route, and its payload.
+//!
+//! With the default payload (64 bytes inline) slot and envelope together are two cache lines. What most messages lack
+//! stands behind one pointer, whose box stays with the slot and is used again.
+
+use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
+use crate::clock::Timestamp;
+use crate::routing::RouteId;
+
+/// The message has rare fields: what the box holds is of this message and not of an earlier use of the slot.
+const HAS_RARE: u8 = 1;
+
+/// A message as it lies in its slot.
+#[derive(Debug, Default)]
+pub(crate) struct Envelope<P> {
+    pub(crate) route: RouteId,
+    /// The publisher's own count of its messages.
+    pub(crate) sequence: u64,
+    pub(crate) published_at: Timestamp,
+    pub(crate) publisher: PublisherId,
+    pub(crate) priority: Priority,
+    flags: u8,
+    /// Which delivery of this message it is; above 1 only for what a retry brings back.
+    pub(crate) attempt: u16,
+    rare: Option<Box<Rare>>,
+    pub(crate) payload: P,
+}
+
+/// Fields that most messages lack.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    pub(crate) headers: Headers,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) correlation: Option<CorrelationId>,
+    pub(crate) parent: Option<MessageId>,
+}
+
+impl Rare {
+    /// Takes over another's fields into the buffers that are there.
+    fn copy_from(&mut self, other: &Self) {
+        self.headers.clone_from(&other.headers);
+        self.expires_at = other.expires_at;
+        self.correlation = other.correlation;
+        self.parent = other.parent;
+    }
+}
+
+/// The plain part of an envelope: all but the rare fields and the payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) route: RouteId,
+    pub(crate) sequence: u64,
+    pub(crate) published_at: Timestamp,
+    pub(crate) publisher: PublisherId,
+    pub(crate) priority: Priority,
+}
+
+impl<P> Envelope<P> {
+    /// Writes the metadata. The payload is its publisher's to write.
+    #[inline(always)]
+    pub(crate) fn address(&mut self, stamp: &Stamp, rare: Option<&Rare>) {
+        self.route = stamp.route;
+        self.sequence = stamp.sequence;
+        self.published_at = stamp.published_at;
+        self.publisher = stamp.publisher;
+        self.priority = stamp.priority;
+        self.attempt = 1;
+        self.flags = 0;
+        if let Some(rare) = rare {
+            self.set_rare(rare);
+        }
+    }
+
+    /// Allocates the first time that this slot carries rare fields.
+    #[cold]
+    fn set_rare(&mut self, rare: &Rare) {
+        self.rare.get_or_insert_default().copy_from(rare);
+        self.flags |= HAS_RARE;
+    }
+
+    pub(crate) fn rare(&self) -> Option<&Rare> {
+        if self.flags & HAS_RARE == 0 { None } else { self.rare.as_deref() }
+    }
+
+    pub(crate) fn id(&self, origin: Origin) -> MessageId {
+        MessageId::new(origin, self.publisher, self.sequence)
+    }
+}
+
+// Two cache lines with the slot's stamp.
+const _: () = assert!(size_of::<Envelope<super::Payload>>() + size_of::<u64>() <= 128);

@@ -1,0 +1,431 @@
+//! The bytes of a message, and how they come into a slot.
+//!
+//! A [`Payload`] lives in a slot of a ring and is filled over and over. Up to [`Payload::INLINE`] bytes lie in the
+//! slot itself; more lie in one heap buffer that stays with the slot, so that a steady stream of messages allocates
+//! nothing. Two rules bound the memory:
+//!
+//! * no buffer is ever larger than [`Payload::MAX_LEN`];
+//! * a buffer larger than [`Payload::MAX_RETAINED`] is kept only while its content needs it: the next content that
+//!   fits in [`Payload::MAX_RETAINED`] gives it up. One large message in a slot's past costs nothing for ever.
+//!
+//! Both hold for every value of the type, however it was made.
+
+use smallvec::SmallVec;
+use std::{fmt, io, ops::Deref};
+
+/// The bytes of a message: inline when at most 64, else in a buffer that is used again, at most 64 KiB.
+///
+/// The whole is 72 bytes, so that with a stamp and an id it fits in two cache lines. It reads as a `[u8]`.
+/// Debug output tells the length and nothing else.
+///
+/// ```
+/// use ringmain::message::Payload;
+///
+/// let mut payload = Payload::try_from("a first order")?;
+/// payload.set(b"a second one")?; // the same storage
+/// assert_eq!(payload.as_str(), Some("a second one"));
+/// assert_eq!(format!("{payload:?}"), "Payload(12 bytes)");
+/// # Ok::<(), ringmain::message::PayloadTooLarge>(())
+/// ```
+#[derive(Default)]
+pub struct Payload {
+    bytes: SmallVec<[u8; Payload::INLINE]>,
+}
+
+// The envelope's two cache lines count on it.
+const _: () = assert!(size_of::<Payload>() == 72);
+
+impl Payload {
+    /// The most bytes that lie inside the value itself, without a heap buffer.
+    pub const INLINE: usize = 64;
+
+    /// The most bytes a payload holds.
+    pub const MAX_LEN: usize = 65_536;
+
+    /// The largest heap buffer kept for content that does not need it.
+    pub const MAX_RETAINED: usize = 4_096;
+
+    /// A payload with a copy of `content`.
+    ///
+    /// Allocates once when `content` is longer than [`Payload::INLINE`].
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadTooLarge`] past [`Payload::MAX_LEN`] bytes.
+    pub fn new(content: &[u8]) -> Result<Self, PayloadTooLarge> {
+        check_len(content.len())?;
+        let mut payload = Self::default();
+        payload.replace(content);
+        Ok(payload)
+    }
+
+    /// Replaces the content with a copy of `content`, in the storage already there.
+    ///
+    /// A straight copy when both are inline. Otherwise it allocates only when `content` fits neither inline nor in the
+    /// buffer retained, and frees only when the buffer grows or when one above [`Payload::MAX_RETAINED`] is given up.
+    /// Buffers grow by powers of two, so that lengths that vary settle soon.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadTooLarge`] past [`Payload::MAX_LEN`] bytes; the old content stays.
+    #[inline]
+    pub fn set(&mut self, content: &[u8]) -> Result<(), PayloadTooLarge> {
+        if content.len() <= Self::INLINE && !self.bytes.spilled() {
+            self.replace_inline(content);
+            return Ok(());
+        }
+        check_len(content.len())?;
+        self.replace(content);
+        Ok(())
+    }
+
+    /// Empties the payload. A buffer of up to [`Payload::MAX_RETAINED`] bytes is kept, a larger one freed.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.give_up_buffer_beyond_need_of(0);
+        self.bytes.clear();
+    }
+
+    /// Appends a copy of `more`. Allocates when the sum fits neither inline nor in the buffer retained.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadTooLarge`] when the sum would pass [`Payload::MAX_LEN`] bytes; nothing has been appended then.
+    pub fn extend_from_slice(&mut self, more: &[u8]) -> Result<(), PayloadTooLarge> {
+        check_len(self.len().saturating_add(more.len()))?;
+        self.bytes.extend_from_slice(more);
+        Ok(())
+    }
+
+    /// The content.
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The content as text, if it is UTF-8. Looks at every byte.
+    pub fn as_str(&self) -> Option<&str> {
+        str::from_utf8(&self.bytes).ok()
+    }
+
+    /// How many bytes the content has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether the content has no byte.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// How many bytes of heap the payload holds now: zero while inline, else the size of its buffer. It is what the
+    /// payload counts against a budget of bytes, beside its own 72.
+    #[inline]
+    pub fn heap_bytes(&self) -> usize {
+        if self.bytes.spilled() { self.bytes.capacity() } else { 0 }
+    }
+
+    /// [`Payload::set`] of content that fits inline, into a payload that is. One copy: a new `SmallVec` in place of
+    /// the old would be built on the stack and copied from there.
+    #[inline(always)]
+    fn replace_inline(&mut self, content: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(content);
+    }
+
+    /// [`Payload::set`] of content whose length was checked.
+    fn replace(&mut self, content: &[u8]) {
+        self.give_up_buffer_beyond_need_of(content.len());
+        self.bytes.clear();
+        self.bytes.extend_from_slice(content);
+    }
+
+    /// Frees a buffer too large to be kept for content of `len` bytes, and the content with it.
+    fn give_up_buffer_beyond_need_of(&mut self, len: usize) {
+        if len <= Self::MAX_RETAINED && self.heap_bytes() > Self::MAX_RETAINED {
+            self.bytes = SmallVec::new();
+        }
+    }
+}
+
+fn check_len(len: usize) -> Result<(), PayloadTooLarge> {
+    if len <= Payload::MAX_LEN { Ok(()) } else { Err(PayloadTooLarge { len, limit: Payload::MAX_LEN }) }
+}
+
+impl Clone for Payload {
+    /// A copy. Allocates once when the content is longer than [`Payload::INLINE`].
+    fn clone(&self) -> Self {
+        Self { bytes: SmallVec::from_slice(&self.bytes) }
+    }
+
+    /// Copies the content into the storage already there: what [`Payload::set`] costs.
+    #[inline]
+    fn clone_from(&mut self, source: &Self) {
+        // The source is a payload, hence within the limit.
+        if source.len() <= Self::INLINE && !self.bytes.spilled() {
+            self.replace_inline(source);
+        } else {
+            self.replace(source);
+        }
+    }
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Payload {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Payload {}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.len())
+    }
+}
+
+/// Appends. What does not fit whole is refused whole, by an error of kind [`io::ErrorKind::StorageFull`] that carries
+/// the [`PayloadTooLarge`]; what earlier calls wrote stays. Never blocks; [`io::Write::flush`] has nothing to do.
+///
+/// ```
+/// use ringmain::message::Payload;
+/// use std::io::Write;
+///
+/// let mut payload = Payload::default();
+/// write!(payload, "{} at {}", 100, 9.75)?;
+/// assert_eq!(payload.as_slice(), b"100 at 9.75");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+impl io::Write for Payload {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(more).map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))?;
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TryFrom<&[u8]> for Payload {
+    type Error = PayloadTooLarge;
+
+    /// [`Payload::new`].
+    fn try_from(content: &[u8]) -> Result<Self, PayloadTooLarge> {
+        Self::new(content)
+    }
+}
+
+impl TryFrom<&str> for Payload {
+    type Error = PayloadTooLarge;
+
+    /// [`Payload::new`] of the text's bytes.
+    fn try_from(content: &str) -> Result<Self, PayloadTooLarge> {
+        Self::new(content.as_bytes())
+    }
+}
+
+impl TryFrom<Vec<u8>> for Payload {
+    type Error = PayloadTooLarge;
+
+    /// Takes the vector's buffer over when a payload may have such a one; else copies: content that fits inline,
+    /// and content in a buffer larger than this type's limits allow.
+    fn try_from(content: Vec<u8>) -> Result<Self, PayloadTooLarge> {
+        check_len(content.len())?;
+        let largest = if content.len() <= Self::MAX_RETAINED { Self::MAX_RETAINED } else { Self::MAX_LEN };
+        if content.len() <= Self::INLINE || content.capacity() > largest {
+            return Self::new(&content);
+        }
+        Ok(Self { bytes: SmallVec::from_vec(content) })
+    }
+}
+
+/// A payload would have more bytes than one may have. Carries lengths, never content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the payload has {len} bytes and the limit is {limit}: split it, or publish a reference to where it is stored"
+)]
+pub struct PayloadTooLarge {
+    /// How many bytes it would have.
+    pub len: usize,
+    /// How many it may have.
+    pub limit: usize,
+}
+
+/// What can be published as a `P`: checked before anything is claimed, then written into the slot in place.
+///
+/// A broker of `P` takes a `P` (moved into the slot), and a broker of [`Payload`] takes besides `&[u8]`, `&[u8; N]`,
+/// `&str`, `&Vec<u8>` and `&String`, which are copied once, from where they are into the slot. Implement it for
+/// a type of your own to fill a `P` without building one first.
+///
+/// ```
+/// use ringmain::message::{IntoPayload, Payload, PayloadTooLarge};
+///
+/// fn publish<P>(slot: &mut P, what: impl IntoPayload<P>) -> Result<(), PayloadTooLarge> {
+///     what.check()?; // an error here has disturbed nothing
+///     what.write_into(slot);
+///     Ok(())
+/// }
+///
+/// let mut slot = Payload::default();
+/// publish(&mut slot, "text")?;
+/// publish(&mut slot, b"bytes")?;
+/// publish(&mut slot, Payload::new(b"a payload")?)?;
+/// assert_eq!(slot.as_slice(), b"a payload");
+/// assert!(publish(&mut slot, &vec![0; Payload::MAX_LEN + 1]).is_err());
+///
+/// #[derive(Default)]
+/// struct Quote { price: f64 }
+/// let mut slot = Quote::default();
+/// publish(&mut slot, Quote { price: 9.75 })?;
+/// assert_eq!(slot.price, 9.75);
+/// # Ok::<(), PayloadTooLarge>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be published to a broker of `{P}`",
+    note = "a broker of `{P}` takes a `{P}`; one of `Payload` also `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>`, `&String`"
+)]
+pub trait IntoPayload<P> {
+    /// What the publisher gets back where nothing was published: the value itself, or for a borrowed source nothing, as
+    /// it still has that.
+    type Returned;
+
+    /// Turns what was not published into what the publisher gets back.
+    fn into_returned(self) -> Self::Returned;
+
+    /// Whether it may be published. Called before anything is claimed, as often as need be; it should cost next to
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`PayloadTooLarge`] for what a `P` cannot hold. The provided method refuses nothing.
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        Ok(())
+    }
+
+    /// Writes it over the slot's old value. Called once, after [`IntoPayload::check`] has allowed it; it runs while a
+    /// slot is claimed, so it should be short and must not wait.
+    fn write_into(self, slot: &mut P);
+}
+
+/// A value is moved over the slot's, which is dropped: neither check nor copy.
+impl<P> IntoPayload<P> for P {
+    type Returned = P;
+
+    #[inline]
+    fn into_returned(self) -> P {
+        self
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut P) {
+        *slot = self;
+    }
+}
+
+/// Copied by [`Payload::set`].
+impl IntoPayload<Payload> for &[u8] {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        check_len(self.len())
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut Payload) {
+        if let Err(error) = slot.set(self) {
+            // Only a caller that skipped the check comes here. The slot must not keep an older message's content.
+            debug_assert!(false, "write_into without check: {error}");
+            slot.clear();
+        }
+    }
+}
+
+/// Copied as `&[u8]` is.
+impl<const N: usize> IntoPayload<Payload> for &[u8; N] {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        check_len(N)
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut Payload) {
+        self.as_slice().write_into(slot);
+    }
+}
+
+/// Its bytes are copied as `&[u8]` is.
+impl IntoPayload<Payload> for &str {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        check_len(self.len())
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut Payload) {
+        self.as_bytes().write_into(slot);
+    }
+}
+
+/// Copied as `&[u8]` is; the vector keeps its buffer.
+impl IntoPayload<Payload> for &Vec<u8> {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        check_len(self.len())
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut Payload) {
+        self.as_slice().write_into(slot);
+    }
+}
+
+/// Its bytes are copied as `&[u8]` is; the string keeps its buffer.
+impl IntoPayload<Payload> for &String {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn check(&self) -> Result<(), PayloadTooLarge> {
+        check_len(self.len())
+    }
+
+    #[inline]
+    fn write_into(self, slot: &mut Payload) {
+        self.as_bytes().write_into(slot);
+    }
+}

@@ -1,0 +1,182 @@
+//! What a handler sees: a borrowed, immutable view of a message in its slot; and its owned twin.
+
+use super::envelope::Envelope;
+use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
+use crate::clock::{Clock, Timestamp};
+use crate::topic::Topic;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+/// No headers, for messages that have none.
+static NO_HEADERS: Headers = Headers::new();
+
+/// A message, read in place. It lives as long as the handler's call; [`to_owned`](Self::to_owned) keeps it.
+///
+/// It dereferences to its payload. Reading it costs nothing but what the method says.
+///
+/// A message cannot outlive its call:
+/// ```compile_fail
+/// # use ringmain::broker::Broker;
+/// let broker: Broker = Broker::builder().build().unwrap();
+/// let mut kept = None;
+/// let subscription = broker.subscribe("a", move |message| kept = Some(message));
+/// ```
+/// An owned one can:
+/// ```
+/// # use ringmain::broker::Broker;
+/// let broker: Broker = Broker::builder().build().unwrap();
+/// let mut kept = None;
+/// let subscription = broker.subscribe("a", move |message| kept = Some(message.to_owned()));
+/// ```
+pub struct Message<'a, P> {
+    envelope: &'a Envelope<P>,
+    topic: &'a Topic,
+    origin: Origin,
+    clock: &'a Clock,
+}
+
+impl<'a, P> Message<'a, P> {
+    pub(crate) fn new(envelope: &'a Envelope<P>, topic: &'a Topic, origin: Origin, clock: &'a Clock) -> Self {
+        Self { envelope, topic, origin, clock }
+    }
+
+    /// What was published.
+    #[inline]
+    pub fn payload(&self) -> &'a P {
+        &self.envelope.payload
+    }
+
+    /// The topic it was published to.
+    pub fn topic(&self) -> &'a Topic {
+        self.topic
+    }
+
+    /// Its identity, unique across brokers and processes.
+    pub fn id(&self) -> MessageId {
+        self.envelope.id(self.origin)
+    }
+
+    /// Who published it.
+    pub fn publisher(&self) -> PublisherId {
+        self.envelope.publisher
+    }
+
+    /// Its publisher's own count: 0 for the first message, then one more each. A gap means that what lies between was
+    /// not routed here.
+    pub fn sequence(&self) -> u64 {
+        self.envelope.sequence
+    }
+
+    /// When it was published, by the broker's clock.
+    pub fn published_at(&self) -> Timestamp {
+        self.envelope.published_at
+    }
+
+    /// When it was published, by the wall clock.
+    pub fn published_at_wall(&self) -> SystemTime {
+        self.clock.wall(self.envelope.published_at)
+    }
+
+    /// How long ago it was published. Reads the clock.
+    pub fn age(&self) -> Duration {
+        self.clock.now().since(self.envelope.published_at)
+    }
+
+    /// Its headers; none for most messages.
+    pub fn headers(&self) -> &'a Headers {
+        self.envelope.rare().map_or(&NO_HEADERS, |rare| &rare.headers)
+    }
+
+    /// What ties it to other messages of one conversation.
+    pub fn correlation(&self) -> Option<CorrelationId> {
+        self.envelope.rare().and_then(|rare| rare.correlation)
+    }
+
+    /// The message in whose handler it was published.
+    pub fn parent(&self) -> Option<MessageId> {
+        self.envelope.rare().and_then(|rare| rare.parent)
+    }
+
+    /// From when on it is of no use to anybody.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.envelope.rare().and_then(|rare| rare.expires_at)
+    }
+
+    /// Which attempt at delivering it this is, from 1.
+    pub fn attempt(&self) -> u16 {
+        self.envelope.attempt
+    }
+
+    /// Its rank.
+    pub fn priority(&self) -> Priority {
+        self.envelope.priority
+    }
+}
+
+impl<P: Clone> Message<'_, P> {
+    /// A copy to keep. Clones the payload and the headers.
+    pub fn to_owned(&self) -> OwnedMessage<P> {
+        OwnedMessage {
+            id: self.id(),
+            topic: self.topic.clone(),
+            published_at: self.published_at(),
+            published_at_wall: self.published_at_wall(),
+            headers: self.headers().clone(),
+            correlation: self.correlation(),
+            parent: self.parent(),
+            expires_at: self.expires_at(),
+            attempt: self.attempt(),
+            priority: self.priority(),
+            payload: self.payload().clone(),
+        }
+    }
+}
+
+impl<P> std::ops::Deref for Message<'_, P> {
+    type Target = P;
+
+    #[inline]
+    fn deref(&self) -> &P {
+        &self.envelope.payload
+    }
+}
+
+impl<P> fmt::Debug for Message<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("id", &self.id()).field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// A message that was copied out of its slot.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct OwnedMessage<P> {
+    /// Its identity.
+    pub id: MessageId,
+    /// The topic it was published to.
+    pub topic: Topic,
+    /// When it was published, by the broker's clock.
+    pub published_at: Timestamp,
+    /// When it was published, by the wall clock.
+    pub published_at_wall: SystemTime,
+    /// Its headers.
+    pub headers: Headers,
+    /// What ties it to other messages.
+    pub correlation: Option<CorrelationId>,
+    /// The message in whose handler it was published.
+    pub parent: Option<MessageId>,
+    /// From when on it is of no use.
+    pub expires_at: Option<Timestamp>,
+    /// Which attempt at delivering it it was.
+    pub attempt: u16,
+    /// Its rank.
+    pub priority: Priority,
+    /// What was published.
+    pub payload: P,
+}
+
+impl<P> fmt::Debug for OwnedMessage<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedMessage").field("id", &self.id).field("topic", &self.topic).finish_non_exhaustive()
+    }
+}

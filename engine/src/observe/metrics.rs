@@ -1,0 +1,34 @@
+//! The metrics of a broker at one moment: named numbers, and the latency histogram.
+
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+
+/// What [`Broker::metrics`](crate::broker::Broker::metrics) returns. A copy: reading it disturbs nobody.
+///
+/// | key | unit | meaning |
+/// |---|---|---|
+/// | `messaging.broker.subscribers` | subscriptions | that exist |
+/// | `messaging.broker.topics` | topics | that some publisher has resolved and still holds |
+/// | `messaging.broker.messages.published` | messages | accepted since the start, matched or not |
+/// | `messaging.broker.messages.consumed` | deliveries | that a handler returned from without an error |
+/// | `messaging.broker.errors` | deliveries | whose handler failed or panicked |
+/// | `messaging.broker.dlq.size` | messages | in the dead-letter store |
+/// | `messaging.queue.depth.max`, `.avg` | messages | in the fullest ring; in the mean ring |
+/// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
+/// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |
+/// | `messaging.threads.total` | threads | of the engine that are running |
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// The numbers by their key.
+    pub values: BTreeMap<&'static str, f64>,
+    /// From publish to the consumer's reading, in nanoseconds, sampled once in several batches.
+    pub latency: Histogram<u64>,
+}
+
+impl Metrics {
+    /// The number of that key.
+    pub fn get(&self, key: &str) -> Option<f64> {
+        self.values.get(key).copied()
+    }
+}

@@ -1,0 +1,213 @@
+//! The routing table of this moment, shared by all publishers.
+//!
+//! A change never edits what a publisher may be reading: it makes a new [`Snapshot`] and swaps it in whole. A
+//! publisher bound to a topic has resolved that topic in some snapshot and needs to know one thing on each publish,
+//! whether there is a newer one; for that it reads the generation word, a plain load from a cache line that is
+//! written only when the table changes, and leaves the table alone.
+//!
+//! # Ordering
+//!
+//! Edge `swap-table` ([`SWAP_TABLE`]):
+//!
+//! 1. the writer, alone under the lock, builds a snapshot that already carries generation `g`;
+//! 2. it swaps the snapshot in;
+//! 3. it stores `g` to the generation word, with Release;
+//! 4. a publisher loads the word with Acquire and reads `g`: now 2 happens before all that it does from here on;
+//! 5. it loads the snapshot. The pointer's modification order is the order of the swaps, since there is one writer at
+//!    a time, and coherence forbids to read a value older than one whose store happens before the load. So the
+//!    snapshot's own generation is `g` or more.
+//!
+//! The word may lag behind the pointer, between 2 and 3, and never runs ahead of it. Therefore a publisher must
+//! remember the generation *of the snapshot* in which it resolved, not that of the word, and resolve again when the
+//! word is greater. A publisher that reads a word from before the swap routes by the old table, which is right: its
+//! publish was concurrent with the change.
+//!
+//! # Reclamation
+//!
+//! `arc-swap` turns the borrow of each reader into a reference count of its own before `swap` returns, so whoever
+//! drops the last reference of a replaced snapshot frees it, and that could be a publisher in the middle of a
+//! publish. To prevent this the table keeps a reference of its own to each replaced snapshot, in the retired list,
+//! until nobody else has one; a replaced snapshot cannot gain readers, so a count of one stays one.
+//! [`RoutingTable::reclaim`], which the housekeeper calls, frees those. A guard borrows from the table, so
+//! none is left when the table itself goes and frees the rest.
+
+use super::Trie;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::edge::SWAP_TABLE;
+use crate::sync::{CachePadded, Mutex};
+use arc_swap::{ArcSwap, Guard};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// From so many retired snapshots on, [`RoutingTable::update`] reclaims by itself, so that the list is bounded
+/// without a housekeeper too.
+const MAX_RETIRED: usize = 64;
+
+/// All patterns as they were at one moment. Immutable.
+pub struct Snapshot<T> {
+    /// What matches topics.
+    pub trie: Trie<T>,
+    /// How many updates came before.
+    pub generation: u64,
+}
+
+/// A snapshot being read. Meant to be short-lived: a snapshot cannot be reclaimed while somebody reads it.
+pub struct SnapshotGuard<'a, T> {
+    snapshot: Guard<Arc<Snapshot<T>>>,
+    /// `arc-swap` would let a guard outlive its table, and then free the snapshot.
+    table: PhantomData<&'a RoutingTable<T>>,
+}
+
+/// The routing table that all publishers share. See the module's header for its ordering and reclamation.
+///
+/// | operation | class |
+/// |---|---|
+/// | `generation` | one load |
+/// | `load` | wait-free; a thread's first load may allocate `arc-swap`'s record of the thread |
+/// | `update` | locks, allocates, may free |
+/// | `reclaim` | locks, frees |
+///
+/// ```
+/// use ringmain::routing::RoutingTable;
+/// use ringmain::topic::Pattern;
+///
+/// let table = RoutingTable::new();
+/// let (orders, invoices) = (Pattern::new("orders.#")?, Pattern::new("invoices.#")?);
+/// // Both in one swap: no publisher sees one without the other.
+/// table.update(|trie| {
+///     trie.insert(&orders, 1);
+///     trie.insert(&invoices, 1);
+/// });
+///
+/// let mut found = Vec::new();
+/// table.load().trie.matches("orders.eu", &mut found);
+/// assert_eq!(found, [1]);
+/// # Ok::<(), ringmain::topic::TopicError>(())
+/// ```
+pub struct RoutingTable<T> {
+    /// On a line of its own: publishers read it on each publish, and what stands beside it is written more often.
+    generation: CachePadded<AtomicU64>,
+    current: ArcSwap<Snapshot<T>>,
+    /// The lock of the writers, and the snapshots that were replaced and are not yet freed.
+    retired: Mutex<Vec<Arc<Snapshot<T>>>>,
+}
+
+impl<T: Copy + Ord> RoutingTable<T> {
+    /// A table without patterns, of generation 0.
+    pub fn new() -> Self {
+        Self {
+            generation: CachePadded::new(AtomicU64::new(0)),
+            current: ArcSwap::from_pointee(Snapshot { trie: Trie::new(), generation: 0 }),
+            retired: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// How many updates there have been. A snapshot loaded after this call is of this generation or of a later one.
+    ///
+    /// To find out whether what was resolved in a snapshot still holds, compare with that snapshot's own generation:
+    /// it is out of date if this is greater.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        // sync: table-swap, with the store in `update`.
+        self.generation.load(SWAP_TABLE.acquire())
+    }
+
+    /// The snapshot of this moment. It stays as it is while the guard lives; an update does not wait for the guard.
+    ///
+    /// The guard cannot outlive the table:
+    ///
+    /// ```
+    /// let table = ringmain::routing::RoutingTable::<u32>::new();
+    /// let snapshot = table.load();
+    /// assert_eq!(snapshot.generation, 0);
+    /// drop(snapshot);
+    /// drop(table);
+    /// ```
+    ///
+    /// ```compile_fail,E0505
+    /// let table = ringmain::routing::RoutingTable::<u32>::new();
+    /// let snapshot = table.load();
+    /// drop(table);
+    /// assert_eq!(snapshot.generation, 0);
+    /// ```
+    pub fn load(&self) -> SnapshotGuard<'_, T> {
+        SnapshotGuard { snapshot: self.current.load(), table: PhantomData }
+    }
+
+    /// Changes the table: `change` edits a copy, which then replaces the table whole.
+    ///
+    /// Updates take turns. Readers are not held up, and see either nothing of the change or all of it, however many
+    /// patterns it touches. Every call counts as an update and makes publishers resolve anew, even where `change`
+    /// changed nothing. Once it returns, every publish that begins goes by the new table. If `change` panics the
+    /// table is as before.
+    ///
+    /// `change` runs under the table's lock and must not call `update` or [`reclaim`](Self::reclaim) on it.
+    pub fn update<R>(&self, change: impl FnOnce(&mut Trie<T>) -> R) -> R {
+        let mut retired = self.retired.lock();
+        let current = self.current.load_full();
+        let mut trie = current.trie.clone();
+        let answer = change(&mut trie);
+        let generation = current.generation + 1;
+        let replaced = self.current.swap(Arc::new(Snapshot { trie, generation }));
+        // sync: table-swap, with the load in `generation`.
+        self.generation.store(generation, SWAP_TABLE.release());
+        drop(current);
+        retired.push(replaced);
+        let unread = if retired.len() > MAX_RETIRED { take_unread(&mut retired) } else { Vec::new() };
+        drop(retired);
+        drop(unread);
+        answer
+    }
+
+    /// Frees the replaced snapshots that nobody reads any more, and says how many. The housekeeper's work.
+    pub fn reclaim(&self) -> usize {
+        // Freed after the lock is: a large table takes a while, and updates need not wait for it.
+        let unread = take_unread(&mut self.retired.lock());
+        unread.len()
+    }
+
+    /// How many replaced snapshots are not yet freed: at most 64, and those that somebody reads.
+    pub fn retired_count(&self) -> usize {
+        self.retired.lock().len()
+    }
+}
+
+/// Takes those out of which no other reference exists.
+fn take_unread<T>(retired: &mut Vec<Arc<Snapshot<T>>>) -> Vec<Arc<Snapshot<T>>> {
+    // The count needs no ordering here: who frees is decided, and ordered, by the drop of the reference itself.
+    retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
+}
+
+impl<T> Deref for SnapshotGuard<'_, T> {
+    type Target = Snapshot<T>;
+
+    fn deref(&self) -> &Snapshot<T> {
+        &self.snapshot
+    }
+}
+
+impl<T> fmt::Debug for Snapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("generation", &self.generation).field("trie", &self.trie).finish()
+    }
+}
+
+impl<T> fmt::Debug for SnapshotGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SnapshotGuard").field(&**self.snapshot).finish()
+    }
+}
+
+impl<T: Copy + Ord> Default for RoutingTable<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for RoutingTable<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoutingTable").field("current", &**self.current.load()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,300 @@
+//! All patterns in one persistent tree.
+//!
+//! A path from the root spells a pattern, one edge a word; the node at its end holds the values of that pattern.
+//! Nodes are shared between versions of the tree: a change copies the nodes on one path, and only those that another
+//! version holds too (path copying: J. Driscoll, N. Sarnak, D. Sleator, R. Tarjan, "Making data structures
+//! persistent", 1989).
+//!
+//! Matching simulates the automaton that the tree is. After each word of the topic a set of nodes is live, and a word
+//! takes each of them to at most two others: its child of that word and its `*` child. A `#` child is live as soon as
+//! its parent is, and stays live to the end, because it takes whatever comes. Hence the two sets that are kept: the
+//! *resident* `#` nodes, which only grow, and the *moving* others. A moving node has one parent, which is live once,
+//! so it cannot be found twice; a resident node can (`#.#`, or `#.a.#` at each `a`), and is then dropped by its
+//! address. So each node is visited at most once a word, whatever the patterns are: no backtracking, no recursion.
+
+mod node;
+
+use crate::topic::Pattern;
+use node::Node;
+use smallvec::SmallVec;
+use std::fmt;
+use std::ptr;
+use std::sync::Arc;
+
+/// A set of (pattern, value) pairs that finds all values whose pattern matches a topic.
+///
+/// `T` is a small id. A clone costs one reference count and is unaffected by what is done to the original after: this
+/// is how a snapshot is taken.
+///
+/// | operation | cost |
+/// |---|---|
+/// | `clone` | one reference count |
+/// | `insert`, `remove` | the nodes on the pattern's path, copied if a clone shares them, with up to 32 child pointers each, and the values of that pattern |
+/// | `matches` | each live node once a word, at most `node_count` nodes; then the sorting of what was found |
+///
+/// ```
+/// use ringmain::routing::Trie;
+/// use ringmain::topic::Pattern;
+///
+/// let mut trie = Trie::new();
+/// trie.insert(&Pattern::new("orders.*.created")?, 7);
+/// trie.insert(&Pattern::new("orders.#")?, 3);
+/// trie.insert(&Pattern::new("#.created")?, 3);
+///
+/// let mut found = Vec::new();
+/// trie.matches("orders.eu.created", &mut found);
+/// assert_eq!(found, [3, 7]);
+/// # Ok::<(), ringmain::topic::TopicError>(())
+/// ```
+#[derive(Clone)]
+pub struct Trie<T> {
+    root: Arc<Node<T>>,
+    pattern_count: usize,
+    value_count: usize,
+}
+
+impl<T: Copy + Ord> Trie<T> {
+    /// A trie without patterns.
+    pub fn new() -> Self {
+        Self { root: Arc::new(Node::default()), pattern_count: 0, value_count: 0 }
+    }
+
+    /// Adds `value` under `pattern`, and says whether it was not there. Copies nothing if it was.
+    pub fn insert(&mut self, pattern: &Pattern, value: T) -> bool {
+        if self.contains(pattern, &value) {
+            return false;
+        }
+        let mut node = Arc::make_mut(&mut self.root);
+        for segment in pattern.segments() {
+            node = Arc::make_mut(node.child_or_new(segment));
+        }
+        let at = node.values.partition_point(|other| *other < value);
+        node.values.insert(at, value);
+        self.value_count += 1;
+        self.pattern_count += usize::from(node.values.len() == 1);
+        true
+    }
+
+    /// Takes `value` from under `pattern`, and says whether it was there. Copies nothing if it was not; leaves no
+    /// node behind that serves no pattern.
+    pub fn remove(&mut self, pattern: &Pattern, value: &T) -> bool {
+        // The branch point: the last node on the way that has another purpose than to lead to this pattern.
+        let mut branch_point = 0;
+        let mut end: &Node<T> = &self.root;
+        for (depth, segment) in pattern.segments().enumerate() {
+            if end.child_count() > 1 || !end.values.is_empty() {
+                branch_point = depth;
+            }
+            let Some(child) = end.child(segment) else { return false };
+            end = child;
+        }
+        let Ok(at) = end.values.binary_search(value) else { return false };
+        let is_last_value = end.values.len() == 1;
+        let ends_branch = is_last_value && end.child_count() == 0;
+
+        self.value_count -= 1;
+        self.pattern_count -= usize::from(is_last_value);
+        let mut node = Arc::make_mut(&mut self.root);
+        for (depth, segment) in pattern.segments().enumerate() {
+            if ends_branch && depth == branch_point {
+                node.remove_child(segment);
+                return true;
+            }
+            node = Arc::make_mut(node.child_or_new(segment));
+        }
+        node.values.remove(at);
+        true
+    }
+
+    /// Whether `value` stands under `pattern` itself. Does not match.
+    pub fn contains(&self, pattern: &Pattern, value: &T) -> bool {
+        self.values(pattern).binary_search(value).is_ok()
+    }
+
+    /// The values under `pattern` itself, sorted. Does not match.
+    pub fn values(&self, pattern: &Pattern) -> &[T] {
+        let mut node: &Node<T> = &self.root;
+        for segment in pattern.segments() {
+            let Some(child) = node.child(segment) else { return &[] };
+            node = child;
+        }
+        &node.values
+    }
+
+    /// Puts into `found` the values of all patterns that match `topic`: sorted, each once, and nothing else.
+    ///
+    /// `topic` is trusted to be valid; [`Topic`](crate::topic::Topic) and
+    /// [`validate`](crate::topic::validate) see to that. For any other text the answer means nothing.
+    /// Allocates only where `found` has no room, or where more than 16 nodes are live at once.
+    pub fn matches(&self, topic: &str, found: &mut Vec<T>) {
+        self.count_visits(topic, found);
+    }
+
+    /// Does the work of [`matches`](Self::matches), and says how many nodes it has looked at.
+    fn count_visits(&self, topic: &str, found: &mut Vec<T>) -> usize {
+        found.clear();
+        let mut live = Live::at_root(&self.root);
+        let mut visits = 0;
+        for word in topic.split('.') {
+            visits += live.resident.len() + live.moving.len();
+            live.step(word);
+        }
+        visits += live.resident.len() + live.moving.len();
+        for node in live.resident.iter().chain(&live.moving) {
+            found.extend_from_slice(&node.values);
+        }
+        found.sort_unstable();
+        found.dedup();
+        visits
+    }
+
+    /// How many patterns have a value.
+    pub fn pattern_count(&self) -> usize {
+        self.pattern_count
+    }
+
+    /// How many (pattern, value) pairs there are.
+    pub fn value_count(&self) -> usize {
+        self.value_count
+    }
+
+    /// Whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.value_count == 0
+    }
+
+    /// How many nodes there are, the root among them: 1 for an empty trie. Walks them all.
+    pub fn node_count(&self) -> usize {
+        let mut count = 0;
+        let mut to_visit = vec![&*self.root];
+        while let Some(node) = to_visit.pop() {
+            count += 1;
+            node.children(&mut to_visit);
+        }
+        count
+    }
+}
+
+impl<T: Copy + Ord> Default for Trie<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Trie<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trie")
+            .field("pattern_count", &self.pattern_count)
+            .field("value_count", &self.value_count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The live nodes; see the module's header.
+struct Live<'a, T> {
+    resident: SmallVec<[&'a Node<T>; 16]>,
+    moving: SmallVec<[&'a Node<T>; 16]>,
+    /// Room for the next `moving`.
+    spare: SmallVec<[&'a Node<T>; 16]>,
+}
+
+impl<'a, T: Copy + Ord> Live<'a, T> {
+    fn at_root(root: &'a Node<T>) -> Self {
+        let mut live = Self { resident: SmallVec::new(), moving: SmallVec::new(), spare: SmallVec::new() };
+        live.moving.push(root);
+        live.settle_hashes();
+        live
+    }
+
+    fn step(&mut self, word: &str) {
+        self.spare.clear();
+        for node in self.resident.iter().chain(&self.moving) {
+            self.spare.extend(node.word(word).map(|child| &**child));
+            self.spare.extend(node.star.as_deref());
+        }
+        std::mem::swap(&mut self.moving, &mut self.spare);
+        self.settle_hashes();
+    }
+
+    /// Makes resident the `#` children of what is moving now, and theirs.
+    fn settle_hashes(&mut self) {
+        let settled = self.resident.len();
+        for node in &self.moving {
+            let mut hash = node.hash.as_deref();
+            while let Some(node) = hash {
+                self.resident.push(node);
+                hash = node.hash.as_deref();
+            }
+        }
+        if self.resident.len() > settled {
+            self.resident.sort_unstable_by_key(|node| ptr::from_ref(*node).addr());
+            self.resident.dedup_by(|a, b| ptr::eq(*a, *b));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trie_of(patterns: &[String]) -> Trie<usize> {
+        let mut trie = Trie::new();
+        for (id, pattern) in patterns.iter().enumerate() {
+            assert!(trie.insert(&Pattern::new(pattern).unwrap(), id), "{pattern} is given twice");
+        }
+        trie
+    }
+
+    /// 31 words that are all alike, the worst that can meet many `#`.
+    fn monotonous_topic() -> String {
+        vec!["a"; 31].join(".")
+    }
+
+    #[test]
+    fn each_node_is_visited_at_most_once_a_word() {
+        // A backtracking matcher tries some 10^8 ways to split the topic among 15 `#`.
+        let interleaved = vec!["#.a"; 15].join(".");
+        let patterns = [
+            format!("{interleaved}.b"),
+            interleaved,
+            vec!["#.*"; 15].join("."),
+            vec!["#"; 15].join("."),
+            format!("{}.b", vec!["#"; 15].join(".")),
+            "*.#.a.#.*.#.b".to_owned(),
+        ];
+        let trie = trie_of(&patterns);
+        let mut found = Vec::new();
+        let visits = trie.count_visits(&monotonous_topic(), &mut found);
+        assert_eq!(found, [1, 2, 3]);
+        assert!(visits <= 32 * trie.node_count(), "{visits} visits of {} nodes", trie.node_count());
+    }
+
+    #[test]
+    fn a_topic_that_nothing_matches_costs_what_it_shares_with_patterns() {
+        let patterns: Vec<String> = (0..1000).map(|n| format!("site{n}.*.created")).collect();
+        let mut found = Vec::new();
+        assert_eq!(trie_of(&patterns).count_visits("elsewhere.eu.created.late", &mut found), 1);
+        assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_change_shares_all_nodes_off_its_path() {
+        let patterns = ["left.x", "left.y", "right.x"].map(str::to_owned);
+        let before = trie_of(&patterns);
+        let mut after = before.clone();
+        after.insert(&Pattern::new("left.z").unwrap(), 9);
+        let shared = |word| Arc::ptr_eq(before.root.word(word).unwrap(), after.root.word(word).unwrap());
+        assert!(shared("right"));
+        assert!(!shared("left"));
+    }
+
+    #[test]
+    fn a_change_that_changes_nothing_copies_nothing() {
+        let before = trie_of(&["a.b".to_owned()]);
+        let mut after = before.clone();
+        assert!(!after.insert(&Pattern::new("a.b").unwrap(), 0));
+        assert!(!after.remove(&Pattern::new("a.b").unwrap(), &1));
+        assert!(!after.remove(&Pattern::new("a.c").unwrap(), &0));
+        assert!(Arc::ptr_eq(&before.root, &after.root));
+    }
+}

@@ -1,1 +1,0 @@
-//! Programs that show the engine at work; each asserts its own outcome.

@@ -1,0 +1,20 @@
+//! The examples assert their own outcome; here they are run.
+
+use std::process::Command;
+
+fn run(program: &str) -> String {
+    let output = Command::new(program).output().expect("the example starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} ended with {}:\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn basic_delivers_and_accounts() {
+    assert!(run(env!("CARGO_BIN_EXE_basic")).contains("3 published, 1 of them wanted by nobody, 3 delivered"));
+}
+
+#[test]
+fn flights_are_counted_as_without_the_engine() {
+    assert!(run(env!("CARGO_BIN_EXE_flights")).contains("flight.#              27004 departures"));
+}

@@ -1,0 +1,145 @@
+//! Edges `LEASE`, `LEASE_RETURN` and `LEASE_CALL`: a consumer is stopped while it may be in a call.
+
+use super::{Pair, exclusive};
+use ringmain::ring::{Called, Overseer, Poller, Stopped};
+use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
+use ringmain_loom_tests::sync::thread;
+use ringmain_loom_tests::{Bound, explore};
+use std::sync::Arc;
+
+/// What became of one event's call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Settled,
+    Refused,
+    TakenOver,
+}
+
+/// A delivery that no other event has, and that the words do not start with.
+const fn delivery(sequence: u64) -> u64 {
+    sequence + 7
+}
+
+/// Goes through all events that are there, each with one call.
+fn work(poller: &mut Poller<Pair>, is_stopped: &AtomicBool) -> Vec<Fate> {
+    let mut fates = Vec::new();
+    poller.poll_leased(2, |_, sequence, _, lease| {
+        let called = lease.call(sequence, delivery(sequence), || {
+            assert!(!is_stopped.load(Ordering::Relaxed), "a call was running after the consumer had been stopped");
+        });
+        fates.push(match called {
+            Called::Returned(Ok(())) => Fate::Settled,
+            Called::Returned(Err(panic)) => std::panic::resume_unwind(panic),
+            Called::Refused => Fate::Refused,
+            Called::TakenOver => Fate::TakenOver,
+        });
+    });
+    fates
+}
+
+#[test]
+fn a_call_is_settled_or_in_doubt_and_never_both() {
+    explore("lease", Bound::Exhaustive, || {
+        let (mut producer, mut poller, _ring) = exclusive(2);
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let overseer = poller.overseer();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let consumer = {
+            let is_stopped = is_stopped.clone();
+            thread::spawn(move || (work(&mut poller, &is_stopped), poller))
+        };
+        let in_doubt = match overseer.stop() {
+            Stopped::BetweenCalls => {
+                is_stopped.store(true, Ordering::Relaxed);
+                None
+            }
+            Stopped::InCall(remains) => {
+                assert_eq!(remains.delivery(), delivery(remains.sequence()), "another delivery was held in doubt");
+                Some(remains.sequence())
+            }
+        };
+        let (fates, poller) = consumer.join().expect("the consumer panicked");
+        assert_eq!(overseer.is_taken_over(), in_doubt.is_some());
+        let taken_over = fates.iter().position(|&fate| fate == Fate::TakenOver).map(|index| index as u64);
+        assert_eq!(taken_over, in_doubt, "a call was settled and in doubt, or neither");
+        if in_doubt.is_some() {
+            assert_eq!(fates.last(), Some(&Fate::TakenOver), "a deposed consumer went on");
+        }
+        drop(poller);
+        (fates, in_doubt)
+    })
+    .saw_exactly([
+        (vec![Fate::Settled, Fate::Settled], None),
+        (vec![Fate::Settled, Fate::Refused], None),
+        (vec![Fate::Refused, Fate::Refused], None),
+        (vec![Fate::TakenOver], Some(0)),
+        (vec![Fate::Settled, Fate::TakenOver], Some(1)),
+    ])
+    .in_at_least(50);
+}
+
+/// A producer goes on publishing while the position is taken over: it may fill what is free, and no more.
+#[test]
+fn what_remains_is_not_overwritten() {
+    explore("remains", Bound::Preemptions(2), || {
+        let (mut producer, mut poller, _ring) = exclusive(2);
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let overseer = poller.overseer();
+        let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
+        let writer = thread::spawn(move || {
+            // A slow machine must not make this wait for ever: a deposed consumer never makes room.
+            (3..=4).take_while(|&value| producer.try_publish(|event| event.set(value)).is_ok()).count()
+        });
+        let read = match overseer.stop() {
+            Stopped::BetweenCalls => Vec::new(),
+            Stopped::InCall(remains) => {
+                let mut read = Vec::new();
+                let end = remains.for_each(|sequence, event| {
+                    assert_eq!(event.get(), sequence + 1, "a slot was overwritten");
+                    read.push(sequence);
+                });
+                assert_eq!(end, remains.sequence() + read.len() as u64);
+                read
+            }
+        };
+        consumer.join().expect("the consumer panicked");
+        let published = writer.join().expect("the writer panicked");
+        (read, published)
+    })
+    .saw_exactly([
+        (vec![], 0),
+        (vec![], 1),
+        (vec![], 2),
+        (vec![0, 1], 0),
+        (vec![1], 0),
+        (vec![1], 1),
+        (vec![1, 2], 1),
+    ])
+    .in_at_least(500);
+}
+
+#[test]
+fn only_the_first_of_two_stops_owns_the_position() {
+    explore("two stops", Bound::Preemptions(3), || {
+        let (mut producer, mut poller, _ring) = exclusive(1);
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let overseer: Overseer<Pair> = poller.overseer();
+        let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
+        let owns = |stopped: Stopped<Pair>| matches!(stopped, Stopped::InCall(_));
+        let first = owns(overseer.stop());
+        let second = owns(overseer.stop());
+        assert!(!second, "the consumer was promised to the first");
+        let (fates, _poller) = consumer.join().expect("the consumer panicked");
+        (fates, first)
+    })
+    .saw_exactly([
+        (vec![Fate::Settled], false),
+        (vec![Fate::Refused], false),
+        (vec![Fate::TakenOver], true),
+    ])
+    .in_at_least(20);
+}

@@ -1,0 +1,88 @@
+//! The models, and the mutants that they kill. What they are for stands in the crate's documentation.
+
+mod closing;
+mod faults;
+mod gate;
+mod lease;
+mod mail;
+#[cfg(ringmain_loom)]
+mod mutants;
+mod parking;
+mod publish;
+mod stages;
+
+use ringmain::ring::{ExclusiveProducer, Graph, MultiProducer, Polled, Poller, Ring, RingBuilder};
+use ringmain::wait::WaitStrategy;
+use ringmain_loom_tests::sync::thread;
+
+/// An event of two words, which are always written alike: one that is read half-written shows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    left: u64,
+    right: u64,
+}
+
+impl Pair {
+    fn set(&mut self, value: u64) {
+        self.left = value;
+        self.right = value;
+    }
+
+    fn get(&self) -> u64 {
+        assert_eq!(self.left, self.right, "an event was seen half-written");
+        self.left
+    }
+}
+
+/// A ring of pairs that spins, so that no fence of the parking protocol stands in for what a model is about.
+fn spinning(capacity: usize) -> Graph<Pair> {
+    graph(capacity, WaitStrategy::BusySpin)
+}
+
+/// A ring of pairs that parks.
+fn parking(capacity: usize) -> Graph<Pair> {
+    graph(capacity, WaitStrategy::Blocking)
+}
+
+fn graph(capacity: usize, wait: WaitStrategy) -> Graph<Pair> {
+    RingBuilder::new(capacity, Pair::default).expect("a power of two").wait(wait).graph()
+}
+
+fn exclusive(capacity: usize) -> (ExclusiveProducer<Pair>, Poller<Pair>, Ring<Pair>) {
+    let mut graph = spinning(capacity);
+    let (_, poller) = graph.poller(&[]).expect("no dependency");
+    let (producer, ring) = graph.exclusive().expect("no threads to start");
+    (producer, poller, ring)
+}
+
+fn multi(capacity: usize) -> (MultiProducer<Pair>, Poller<Pair>, Ring<Pair>) {
+    let mut graph = spinning(capacity);
+    let (_, poller) = graph.poller(&[]).expect("no dependency");
+    let (producer, ring) = graph.multi().expect("no threads to start");
+    (producer, poller, ring)
+}
+
+/// Polls until `count` events have come.
+fn take(poller: &mut Poller<Pair>, count: usize) -> Vec<u64> {
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        match poller.poll(count as u64, |event, _, _| seen.push(event.get())) {
+            Polled::Events(_) => {}
+            Polled::Empty => thread::yield_now(),
+            Polled::Finished => panic!("finished after {seen:?}"),
+        }
+    }
+    seen
+}
+
+/// Polls until the ring is finished.
+fn drain(poller: &mut Poller<Pair>) -> Vec<u64> {
+    let mut seen = Vec::new();
+    loop {
+        match poller.poll(4, |event, _, _| seen.push(event.get())) {
+            Polled::Events(_) => {}
+            Polled::Empty => thread::yield_now(),
+            Polled::Finished => return seen,
+        }
+    }
+}
