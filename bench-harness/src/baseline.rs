@@ -13,7 +13,6 @@ use crate::report::{FloorNs, Report};
 use crate::stats::{LatencyNs, histogram};
 
 /// How long one round of a baseline lasts when it stands between rounds of a scenario.
-#[cfg_attr(not(test), expect(dead_code, reason = "the scenarios with rounds are not plugged in yet"))]
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
 
 /// Floor and noise of all rounds so far.
@@ -46,14 +45,21 @@ impl Baseline {
         Self { pair, places, floor: Floor::default(), noise: histogram() }
     }
 
-    /// Measures one round: half of the time the floor, half of it the noise.
-    pub(crate) fn round(&mut self, lasting: Duration) -> Result<(), Error> {
+    /// Measures one round: half of the time the floor, half of it the noise. The floor of this round; `None` where only
+    /// one core is in use, or the machine let nothing be measured.
+    pub(crate) fn round(&mut self, lasting: Duration) -> Result<Option<FloorRound>, Error> {
         let half = lasting / 2;
-        if let Some(round) = FloorRound::measure(self.pair.0, self.pair.1, half)? {
+        let floor = FloorRound::measure(self.pair.0, self.pair.1, half)?;
+        if let Some(round) = floor {
             self.floor.add(round);
         }
         self.noise.add(noise::measure(&self.places, half)?).expect("histograms of the same bounds");
-        Ok(())
+        Ok(floor)
+    }
+
+    /// The two cores between which the floor is taken.
+    pub(crate) fn pair(&self) -> (Option<usize>, Option<usize>) {
+        self.pair
     }
 
     /// The round trip; `None` where only one core is in use.

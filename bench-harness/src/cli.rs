@@ -139,7 +139,7 @@ struct LatencyArgs {
 
 #[derive(Debug, Args)]
 struct LoadArgs {
-    /// How long to publish
+    /// How long to publish, all rounds and contenders together
     #[arg(long, value_name = "SECONDS", default_value = "5", allow_hyphen_values = true,
           value_parser = values::duration)]
     duration: Duration,
@@ -159,9 +159,10 @@ struct LoadArgs {
     #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
           value_parser = values::count(1, 1_000_000, "topics"))]
     topics: usize,
-    /// How consumers wait for messages
-    #[arg(long, value_name = "STRATEGY", default_value = "adaptive")]
-    wait: Wait,
+    /// How consumers wait for messages, and publishers for room [default: busy-spin where every thread has a core of
+    /// its own, else blocking]
+    #[arg(long, value_name = "STRATEGY")]
+    wait: Option<Wait>,
     #[command(flatten)]
     cores: CoresArg,
     /// Slots of the ring, a power of two
@@ -292,7 +293,7 @@ mod tests {
             publishers: 2,
             subscribers: 3,
             topics: 4,
-            wait: Wait::BusySpin,
+            wait: Some(Wait::BusySpin),
             cores: Some(vec![0]),
             capacity: 64,
             runtime_topics: true,

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use ringmain::topic::Topic;
 
 use crate::error::Error;
@@ -24,12 +24,10 @@ const SENTINEL: &[u8] = b"\n\0the end of the file\0";
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// Where it stands in the file, from 1.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is published from a row yet"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests ask for it"))]
     pub(crate) line: u64,
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is published from a row yet"))]
     pub(crate) topic: Topic,
     /// A JSON object, one text a column, in the order of the header.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is published from a row yet"))]
     pub(crate) json: Vec<u8>,
 }
 
@@ -44,11 +42,13 @@ pub(crate) struct CsvInput {
     keys: Vec<String>,
     template: BoundTemplate,
     lines: LineCounter,
+    /// Where the first row starts, for the parser and for the count of lines.
+    first_row: (Position, LineCounter),
     finished: bool,
 }
 
 /// Counts line ends up to a byte of the file. The parser's own count lags behind where lines end with CRLF.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct LineCounter {
     byte: usize,
     ends: u64,
@@ -72,6 +72,7 @@ impl CsvInput {
             let reason = format!("the template asks for it; the columns are {}", columns.join(", "));
             Error::line(path, line, Some(format!("no column '{name}'")), reason)
         })?;
+        let first_row = (reader.position().clone(), lines);
         let keys = columns.iter().map(|column| serde_json::Value::from(column.as_str()).to_string() + ":");
         Ok(Self {
             path: path.to_owned(),
@@ -81,8 +82,18 @@ impl CsvInput {
             columns,
             template,
             lines,
+            first_row,
             finished: false,
         })
+    }
+
+    /// Goes back to the first row.
+    pub(crate) fn rewind(&mut self) -> Result<(), Error> {
+        let (position, lines) = self.first_row.clone();
+        self.reader.seek(position).map_err(|error| Error::file(&self.path, error.to_string()))?;
+        self.lines = lines;
+        self.finished = false;
+        Ok(())
     }
 
     fn read_row(&mut self) -> Result<Option<Row>, Error> {
@@ -265,6 +276,24 @@ mod tests {
             found,
             [row(2, "1", r#"{"a":"1","b":"x\r\ny\r\nz"}"#), row(5, "2", r#"{"a":"2","b":"w"}"#)]
         );
+    }
+
+    #[test]
+    fn a_second_pass_gives_the_same_rows() {
+        let path = std::env::temp_dir().join(format!("ringmain-bench-csv-{}-rewind.csv", std::process::id()));
+        std::fs::write(&path, "a,b\r\n1,\"x\r\ny\"\r\n\r\n2,z\r\n").expect("a scratch file");
+        let template = Template::parse("t.{a}").expect("a template");
+        let mut input = CsvInput::open(&path, &template).expect("a table");
+        let mut pass = || -> Vec<_> {
+            let rows = input.by_ref().map(|row| row.expect("a row"));
+            let rows = rows.map(|row| (row.line, row.topic.to_string(), row.json)).collect();
+            input.rewind().expect("a file in memory");
+            rows
+        };
+        let first = pass();
+        assert_eq!(first.iter().map(|row| row.0).collect::<Vec<_>>(), [2, 5]);
+        assert_eq!(pass(), first);
+        std::fs::remove_file(&path).expect("our file");
     }
 
     #[test]

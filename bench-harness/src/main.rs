@@ -17,7 +17,6 @@ mod input;
 mod interrupt;
 mod machine;
 mod noise;
-#[cfg_attr(not(test), expect(dead_code, reason = "the scenarios that pace messages are not plugged in yet"))]
 mod open_loop;
 mod output;
 mod progress;

@@ -34,6 +34,9 @@ pub(crate) struct Report {
     pub(crate) messages_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ns_per_message: Option<f64>,
+    /// The time of a message over the floor's round trip, in the same rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_over_floor: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_ns: Option<LatencyNs>,
     /// How late the publishers themselves were for the intended times.
@@ -45,6 +48,9 @@ pub(crate) struct Report {
     pub(crate) floor_ns: Option<FloorNs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allocations_per_message: Option<f64>,
+    /// Blocks given back to the allocator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) frees_per_message: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) peak_rss_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,6 +64,9 @@ pub(crate) struct Report {
     /// What `route` found; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) matches: Option<Vec<Match>>,
+    /// What one has to know to read the figures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) notes: Vec<String>,
     /// Why the exit code is 1.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) failed_checks: Vec<String>,
@@ -103,6 +112,52 @@ pub(crate) struct Ledger {
     pub(crate) in_doubt: u64,
 }
 
+impl Ledger {
+    /// The ledger of nothing, which balances.
+    pub(crate) fn empty() -> Self {
+        Self { balanced: true, ..Self::default() }
+    }
+
+    /// The account of an engine that was shut down.
+    pub(crate) fn of(engine: &ringmain::broker::Ledger) -> Self {
+        let total = engine.total();
+        Self {
+            balanced: engine.is_balanced(),
+            published: engine.published,
+            unrouted: engine.unrouted,
+            routed: total.routed,
+            delivered: total.delivered,
+            filtered: total.filtered,
+            expired: total.expired,
+            dropped: total.dropped.iter().sum(),
+            dead_lettered: total.dead_lettered,
+            undelivered: total.undelivered,
+            retrying: total.retrying,
+            backlogged: total.backlogged,
+            in_flight: total.in_flight,
+            in_doubt: total.in_doubt,
+        }
+    }
+
+    /// Adds the account of another engine.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.balanced &= other.balanced;
+        self.published += other.published;
+        self.unrouted += other.unrouted;
+        self.routed += other.routed;
+        self.delivered += other.delivered;
+        self.filtered += other.filtered;
+        self.expired += other.expired;
+        self.dropped += other.dropped;
+        self.dead_lettered += other.dead_lettered;
+        self.undelivered += other.undelivered;
+        self.retrying += other.retrying;
+        self.backlogged += other.backlogged;
+        self.in_flight += other.in_flight;
+        self.in_doubt += other.in_doubt;
+    }
+}
+
 /// One contender in one case.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Comparison {
@@ -143,17 +198,20 @@ impl Report {
             elapsed_s: None,
             messages_per_s: None,
             ns_per_message: None,
+            time_over_floor: None,
             latency_ns: None,
             lateness_ns: None,
             noise_ns: None,
             floor_ns: None,
             allocations_per_message: None,
+            frees_per_message: None,
             peak_rss_bytes: None,
             cpu_s: None,
             subscriptions: Vec::new(),
             ledger: None,
             results: Vec::new(),
             matches: None,
+            notes: Vec::new(),
             failed_checks: Vec::new(),
             too_noisy: None,
             interrupted: false,

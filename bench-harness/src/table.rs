@@ -58,6 +58,9 @@ pub(crate) fn render(report: &Report) -> String {
     if let Some(ledger) = &report.ledger {
         write_ledger(ledger, &mut out);
     }
+    for (number, note) in report.notes.iter().enumerate() {
+        let _ = writeln!(out, "{}note: {note}", if number == 0 { "\n" } else { "" });
+    }
     for check in &report.failed_checks {
         let _ = writeln!(out, "\nFAILED: {check}");
     }
@@ -122,7 +125,9 @@ fn figures(report: &Report, out: &mut String) {
     add("elapsed", report.elapsed_s.map(|seconds| format!("{seconds:.2} s")));
     add("messages per second", report.messages_per_s.map(|rate| grouped(rate.round() as u64)));
     add("time per message", report.ns_per_message.map(time));
+    add("of the floor's round trip", report.time_over_floor.map(|part| format!("{part:.3}")));
     add("allocations per message", report.allocations_per_message.map(|count| format!("{count:.4}")));
+    add("frees per message", report.frees_per_message.map(|count| format!("{count:.4}")));
     add(
         "peak memory",
         report.peak_rss_bytes.map(|bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))),
@@ -213,7 +218,7 @@ fn time(ns: f64) -> String {
 }
 
 /// A number with its thousands apart.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
     for (place, digit) in digits.chars().enumerate() {

@@ -38,6 +38,11 @@ impl Timestamp {
     }
 }
 
+/// A reading of a clock in the clock's own unit, which only that clock can tell the time of. Taking one costs no more than
+/// the counter; what it costs to make nanoseconds of it is paid by who wants them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ticks(u64);
+
 /// A source of time. Cheap to clone; clones tell the same time. Can be read from any thread, waits for nobody.
 #[derive(Clone)]
 pub struct Clock {
@@ -79,9 +84,24 @@ impl Clock {
     /// The present moment. Never runs backwards on one thread.
     #[inline]
     pub fn now(&self) -> Timestamp {
+        self.moment(self.ticks())
+    }
+
+    /// A reading to be turned into a moment later.
+    #[inline(always)]
+    pub(crate) fn ticks(&self) -> Ticks {
         match &self.source {
-            Source::Hardware { clock, origin } => Timestamp(clock.delta_as_nanos(*origin, clock.raw())),
-            Source::Virtual(nanos) => Timestamp(nanos.load(Ordering::Acquire)),
+            Source::Hardware { clock, .. } => Ticks(clock.raw()),
+            Source::Virtual(nanos) => Ticks(nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The moment at which a reading was taken.
+    #[inline]
+    pub(crate) fn moment(&self, ticks: Ticks) -> Timestamp {
+        match &self.source {
+            Source::Hardware { clock, origin } => Timestamp(clock.delta_as_nanos(*origin, ticks.0)),
+            Source::Virtual(_) => Timestamp(ticks.0),
         }
     }
 

@@ -18,3 +18,8 @@ fn basic_delivers_and_accounts() {
 fn flights_are_counted_as_without_the_engine() {
     assert!(run(env!("CARGO_BIN_EXE_flights")).contains("flight.#              27004 departures"));
 }
+
+#[test]
+fn spin_delivers_every_tick_in_order() {
+    assert!(run(env!("CARGO_BIN_EXE_spin")).contains("1000000 ticks"));
+}

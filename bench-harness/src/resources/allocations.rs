@@ -39,7 +39,6 @@ thread_local! {
 
 /// Counts what all threads allocate and free while `work` runs. What a thread did is in the count when it was joined,
 /// or has handed something over, before `work` returns. One count at a time.
-#[cfg_attr(not(test), expect(dead_code, reason = "the scenarios with rounds are not plugged in yet"))]
 pub(crate) fn count<R>(work: impl FnOnce() -> R) -> (R, Allocations) {
     let before = sum();
     COUNTING.store(true, Ordering::Relaxed);

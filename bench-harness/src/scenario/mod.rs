@@ -1,7 +1,14 @@
 //! Scenarios: what the commands that need an engine measure, and the options they take.
 
 mod baseline;
+mod latency;
+mod load;
+mod plan;
+mod raw;
+mod reader;
 mod replay;
+mod run;
+mod throughput;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,12 +17,13 @@ use clap::ValueEnum;
 use ringmain::topic::Pattern;
 use serde::{Serialize, Serializer};
 
-use crate::error::Error;
-use crate::report::Report;
 use crate::template::Template;
 
 pub(crate) use baseline::floor;
+pub(crate) use latency::latency;
 pub(crate) use replay::replay;
+pub(crate) use run::run;
+pub(crate) use throughput::throughput;
 
 /// How fast messages are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,8 +55,6 @@ pub(crate) enum Wait {
     Backoff,
     /// Spin a little, then park until woken
     Blocking,
-    /// Spin while the core is one's own, step down when it is not
-    Adaptive,
 }
 
 /// The load of `latency` and `throughput`.
@@ -63,7 +69,8 @@ pub(crate) struct Load {
     /// Each gets every message.
     pub(crate) subscribers: usize,
     pub(crate) topics: usize,
-    pub(crate) wait: Wait,
+    /// `None` leaves it to the number of cores.
+    pub(crate) wait: Option<Wait>,
     /// The cores that the user named: checked, each once, at least one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cores: Option<Vec<usize>>,
@@ -71,6 +78,24 @@ pub(crate) struct Load {
     pub(crate) capacity: usize,
     /// Publish to topics given as text, instead of topics that publishers are bound to.
     pub(crate) runtime_topics: bool,
+}
+
+impl Load {
+    /// One publisher, one subscriber, one topic, messages of 64 bytes.
+    fn new(rate: Rate, duration: Duration) -> Self {
+        Self {
+            rate,
+            duration,
+            payload: 64,
+            publishers: 1,
+            subscribers: 1,
+            topics: 1,
+            wait: None,
+            cores: None,
+            capacity: 1_024,
+            runtime_topics: false,
+        }
+    }
 }
 
 /// The options of the main job.
@@ -111,21 +136,6 @@ fn texts<S: Serializer>(values: &[impl ToString], serializer: S) -> Result<S::Ok
     serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
-/// The main job.
-pub(crate) fn run(_options: &RunOptions) -> Result<Report, Error> {
-    Err(Error::Unavailable("run"))
-}
-
-/// Open-loop latency, or closed-loop where the rate is `max`.
-pub(crate) fn latency(_load: &Load) -> Result<Report, Error> {
-    Err(Error::Unavailable("latency"))
-}
-
-/// Messages per second.
-pub(crate) fn throughput(_load: &Load) -> Result<Report, Error> {
-    Err(Error::Unavailable("throughput"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,7 +149,7 @@ mod tests {
             publishers: 1,
             subscribers: 2,
             topics: 3,
-            wait: Wait::BusySpin,
+            wait: Some(Wait::BusySpin),
             cores: Some(vec![1, 0]),
             capacity: 1_024,
             runtime_topics: false,

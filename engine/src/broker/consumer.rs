@@ -53,7 +53,7 @@ impl<P: Clone> Consumer<P> {
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
             if is_sampled {
                 is_sampled = false;
-                tally.latency.record(desk.clock.now().since(envelope.published_at).as_nanos() as u64);
+                tally.latency.record(desk.clock.now().since(desk.clock.moment(envelope.published_at)).as_nanos() as u64);
             }
             desk.handle(envelope, sequence, lease);
             unreleased += 1;

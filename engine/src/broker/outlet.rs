@@ -279,7 +279,7 @@ where
         Stamp {
             route: route.id,
             sequence: self.sequence,
-            published_at: self.shared.clock.now(),
+            published_at: self.shared.clock.ticks(),
             publisher: self.id,
             priority: Priority::Normal,
         }

@@ -4,7 +4,7 @@
 //! stands behind one pointer, whose box stays with the slot and is used again.
 
 use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
-use crate::clock::Timestamp;
+use crate::clock::{Ticks, Timestamp};
 use crate::routing::RouteId;
 
 /// The message has rare fields: what the box holds is of this message and not of an earlier use of the slot.
@@ -16,7 +16,7 @@ pub(crate) struct Envelope<P> {
     pub(crate) route: RouteId,
     /// The publisher's own count of its messages.
     pub(crate) sequence: u64,
-    pub(crate) published_at: Timestamp,
+    pub(crate) published_at: Ticks,
     pub(crate) publisher: PublisherId,
     pub(crate) priority: Priority,
     flags: u8,
@@ -50,7 +50,7 @@ impl Rare {
 pub(crate) struct Stamp {
     pub(crate) route: RouteId,
     pub(crate) sequence: u64,
-    pub(crate) published_at: Timestamp,
+    pub(crate) published_at: Ticks,
     pub(crate) publisher: PublisherId,
     pub(crate) priority: Priority,
 }

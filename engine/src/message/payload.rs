@@ -131,8 +131,14 @@ impl Payload {
     /// the old would be built on the stack and copied from there.
     #[inline(always)]
     fn replace_inline(&mut self, content: &[u8]) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(content);
+        // Most often a slot is written again with as many bytes as before: then there is nothing but the copy, which
+        // for a length known at compile time is a handful of vector moves.
+        if self.bytes.len() == content.len() {
+            self.bytes.copy_from_slice(content);
+        } else {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(content);
+        }
     }
 
     /// [`Payload::set`] of content whose length was checked.

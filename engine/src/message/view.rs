@@ -69,17 +69,17 @@ impl<'a, P> Message<'a, P> {
 
     /// When it was published, by the broker's clock.
     pub fn published_at(&self) -> Timestamp {
-        self.envelope.published_at
+        self.clock.moment(self.envelope.published_at)
     }
 
     /// When it was published, by the wall clock.
     pub fn published_at_wall(&self) -> SystemTime {
-        self.clock.wall(self.envelope.published_at)
+        self.clock.wall(self.published_at())
     }
 
     /// How long ago it was published. Reads the clock.
     pub fn age(&self) -> Duration {
-        self.clock.now().since(self.envelope.published_at)
+        self.clock.now().since(self.published_at())
     }
 
     /// Its headers; none for most messages.

@@ -228,7 +228,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     fn build<S: Sequencer>(self, sequencer: S) -> Result<(Producer<E, S>, Ring<E>), BuildError> {
         let Self { core, pinning, consumers, planned, .. } = self;
         let producer = Producer::new(core.clone(), sequencer);
-        let ring = Ring::start(core, consumers, planned, &pinning)?;
+        let ring = Ring::start(core, S::ARE_MANY, consumers, planned, &pinning)?;
         Ok((producer, ring))
     }
 }

@@ -88,10 +88,11 @@ impl Control {
         phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() == next)
     }
 
-    /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may call it.
-    pub(super) fn close(&self) {
+    /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may call it. With one
+    /// producer the claim word is that producer's alone to write.
+    pub(super) fn close(&self, has_many_producers: bool) {
         self.advance(Phase::Closing, Ordering::Relaxed);
-        if !edge::left_out("close-without-closed-bit") {
+        if has_many_producers && !edge::left_out("close-without-closed-bit") {
             self.claim.fetch_or(CLOSED_BIT, Ordering::Relaxed);
         }
         fence::heavy(&CLOSE);
@@ -101,8 +102,8 @@ impl Control {
     }
 
     /// Has consumers stop where they are. Closes first.
-    pub(super) fn halt(&self) {
-        self.close();
+    pub(super) fn halt(&self, has_many_producers: bool) {
+        self.close(has_many_producers);
         self.advance(Phase::Halted, CLOSE_RING.release());
         self.wake_everybody();
     }

@@ -40,6 +40,7 @@ struct Managed {
 /// The handle of a running ring. Dropping it closes the ring; its threads drain what is there and end by themselves.
 pub struct Ring<E> {
     core: Arc<Core<E>>,
+    has_many_producers: bool,
     consumers: Vec<Node>,
     managed: Vec<Managed>,
     progress: Arc<Progress>,
@@ -65,6 +66,7 @@ pub struct ShutdownError {
 impl<E: Send + Sync + 'static> Ring<E> {
     pub(super) fn start(
         core: Arc<Core<E>>,
+        has_many_producers: bool,
         consumers: Vec<Node>,
         planned: Vec<Planned<E>>,
         pinning: &Pinning,
@@ -72,7 +74,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
         let cores = pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
-        let mut ring = Self { core, consumers, managed: Vec::new(), progress };
+        let mut ring = Self { core, has_many_producers, consumers, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
             if let Err(reason) = ring.spawn(planned, core) {
                 // Nothing was published, so the threads that have started end at once.
@@ -133,12 +135,12 @@ impl<E: Send + Sync + 'static> Ring<E> {
 impl<E> Ring<E> {
     /// Refuses further publishes. What was claimed before will be consumed. Does not wait.
     pub fn close(&self) {
-        self.core.control.close();
+        self.core.control.close(self.has_many_producers);
     }
 
     /// Closes the ring and has its consumers stop where they are, the rest unread. Does not wait.
     pub fn halt(&self) {
-        self.core.control.halt();
+        self.core.control.halt(self.has_many_producers);
     }
 
     /// Closes the ring, waits until the managed consumers have drained it, and joins their threads. May be called

@@ -75,6 +75,14 @@ fn take(poller: &mut Poller<Pair>, count: usize) -> Vec<u64> {
     seen
 }
 
+/// Polls a few times, which is all that a model needs of a consumer that races with others: events, and whether the
+/// end was reached. A consumer that spins until then multiplies the executions and adds no interleaving.
+fn glance(poller: &mut Poller<Pair>) -> (Vec<u64>, bool) {
+    let mut seen = Vec::new();
+    let has_ended = (0..2).any(|_| poller.poll(4, |event, _, _| seen.push(event.get())) == Polled::Finished);
+    (seen, has_ended)
+}
+
 /// Polls until the ring is finished.
 fn drain(poller: &mut Poller<Pair>) -> Vec<u64> {
     let mut seen = Vec::new();

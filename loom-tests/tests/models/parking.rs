@@ -124,11 +124,14 @@ fn closing_wakes_a_sleeping_consumer_and_a_sleeping_producer() {
         assert_eq!(take(&mut full, 1), [1]);
         let closer = thread::spawn(move || ring.close());
         let sleeper = thread::spawn(move || {
-            assert!(full.wait(WaitStrategy::Blocking, Duration::MAX));
-            let mut seen = 0;
-            // One event at most: the producer's second finds the ring full until it is closed.
-            let polled = full.poll(1, |_, _, _| seen += 1);
-            (polled, full)
+            loop {
+                assert!(full.wait(WaitStrategy::Blocking, Duration::MAX));
+                // Empty where the producer's claim, seen by the second look, is taken back.
+                let polled = full.poll(1, |event, _, _| assert_eq!(event.get(), 2));
+                if polled != Polled::Empty {
+                    return (polled, full);
+                }
+            }
         });
         let first = producer.publish(|event| event.set(2)).is_ok();
         closer.join().expect("the closer panicked");

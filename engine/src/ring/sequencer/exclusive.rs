@@ -35,6 +35,8 @@ impl Exclusive {
 }
 
 impl Claims for Exclusive {
+    const ARE_MANY: bool = false;
+
     #[inline(always)]
     fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed> {
         let control = &core.control;

@@ -34,6 +34,9 @@ pub(super) mod sealed {
 
     /// What the two sequencers have in common; not for implementing elsewhere.
     pub trait Claims: Send {
+        /// Whether several producers move the claim word, so that it is there that closing must refuse them.
+        const ARE_MANY: bool;
+
         /// Claims up to `wanted` sequences, at least one.
         fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed>;
 

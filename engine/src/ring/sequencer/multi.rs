@@ -20,6 +20,8 @@ pub struct Multi {
 }
 
 impl Claims for Multi {
+    const ARE_MANY: bool = true;
+
     #[inline(always)]
     fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed> {
         let control = &core.control;
