@@ -11,9 +11,13 @@ use crate::floor::{Floor, FloorRound};
 use crate::noise;
 use crate::report::{FloorNs, Report};
 use crate::stats::{LatencyNs, histogram};
+use crate::table;
 
 /// How long one round of a baseline lasts when it stands between rounds of a scenario.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
+
+/// From this stall of a spinning thread on, one in a hundred, a machine is a noisy one. In nanoseconds.
+const NOISY: u64 = 100_000;
 
 /// Floor and noise of all rounds so far.
 #[derive(Debug)]
@@ -83,6 +87,13 @@ impl Baseline {
         report.mode = self.mode();
         report.floor_ns = self.floor();
         report.noise_ns = self.noise();
+        if let Some(noise) = report.noise_ns.filter(|noise| noise.p99 >= NOISY) {
+            report.notes.push(format!(
+                "this machine was busy with other things: it kept a thread that only spins from running for {} at p99, \
+                 so tails of that size are not the engine's",
+                table::time(noise.p99 as f64)
+            ));
+        }
     }
 }
 

@@ -26,9 +26,6 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// The command is part of the contract, and this build cannot do it.
-    #[error("'{0}' is not part of this build")]
-    Unavailable(&'static str),
     /// Somebody stopped the run.
     #[error("interrupted")]
     Interrupted,
@@ -79,7 +76,7 @@ impl Error {
     /// The code with which the program ends.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Input(_) | Self::Unavailable(_) => Exit::Unusable,
+            Self::Usage(_) | Self::Input(_) => Exit::Unusable,
             Self::InputOutput { .. } => Exit::InputOutput,
             Self::Interrupted => Exit::Interrupted,
         }

@@ -33,10 +33,9 @@ pub(crate) struct Pacer {
     lateness: Histogram<u64>,
 }
 
-/// From when, until when, and until when at the latest where the sender is behind.
+/// Until when messages are sent, and until when at the latest where the sender is behind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
-    pub(crate) start: Timestamp,
     /// Messages that come due at this moment or later are not sent.
     pub(crate) end: Timestamp,
     /// A sender that has not caught up by then gives up: the rate is beyond what can be sent.
@@ -131,7 +130,7 @@ mod tests {
 
     fn until(end: Duration, latest: Duration) -> Span {
         let start = Timestamp::default();
-        Span { start, end: start.after(end), latest: start.after(latest) }
+        Span { end: start.after(end), latest: start.after(latest) }
     }
 
     #[test]
@@ -196,7 +195,7 @@ mod tests {
             let start = clock.now();
             let mut pacer = Pacer::new(2_000.0, clock.clone(), start, (0, 1), shares_core);
             let end = start.after(Duration::from_millis(5));
-            let span = Span { start, end, latest: end.after(Duration::from_secs(60)) };
+            let span = Span { end, latest: end.after(Duration::from_secs(60)) };
             let mut sent = 0;
             while let Some(intended) = pacer.wait_until_due(&span) {
                 assert!(clock.now() >= intended);

@@ -202,7 +202,7 @@ fn label(result: &Comparison) -> String {
 }
 
 /// Nanoseconds with a unit, to three digits.
-fn time(ns: f64) -> String {
+pub(crate) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 999.5 => (ns, "ns"),
         ns if ns < 999_500.0 => (ns / 1e3, "µs"),

@@ -28,7 +28,7 @@ fn words_that_make_no_command_line_are_refused() {
         (&["replay", "x.csv", "--topic", "t"], "--subscribe <PATTERN>..."),
         (&["latency", "--rate"], "--rate <N|max>"),
         (&["throughput", "--rate", "5"], "unexpected argument '--rate'"),
-        (&["latency", "--wait", "patiently"], "'patiently'"),
+        (&["latency", "--wait", "patiently"], "[possible values: busy-spin, yielding, backoff, blocking]"),
         (&["latency", "--quick"], "'--quick'"),
         (&["--quick", "floor"], "--quick is an option of 'run'"),
         (&["latency", "--payload", "1", "--payload", "2"], "cannot be used multiple times"),
@@ -76,6 +76,12 @@ fn cores_that_cannot_be_used_are_refused() {
         run(&[command, "--cores", ""]).refused(2, &["--cores"]);
         run(&[command, "--cores", "-1"]).refused(2, &["--cores", "'-1' is not a core"]);
     }
+}
+
+#[test]
+fn more_bound_publishers_than_memory_allows_are_refused() {
+    let arguments = ["latency", "--publishers", "256", "--topics", "1000000", "--duration", "0.01"];
+    run(&arguments).refused(2, &["--publishers", "--topics", "--runtime-topics"]);
 }
 
 #[test]
@@ -173,12 +179,15 @@ mod unix {
     /// The runs that write to standard output.
     fn writers(scratch: &Scratch) -> Vec<Vec<String>> {
         let (patterns, topics) = (scratch.file("patterns", "#\n"), scratch.file("topics", "a.b\n"));
+        let rows = scratch.file("rows.csv", "a\n1\n");
         let words = |line: &[&str]| line.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         vec![
             words(&["--help"]),
             words(&["floor", "--duration", "0.01"]),
             words(&["floor", "--duration", "0.01", "--json", "-"]),
             words(&["route", "--patterns", &patterns, "--topics", &topics]),
+            words(&["latency", "--duration", "0.01"]),
+            words(&["replay", &rows, "--topic", "t.{a}", "--subscribe", "#"]),
         ]
     }
 

@@ -32,10 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut subscriptions = Vec::new();
     for (pattern, _) in WANTED {
         let sender = sender.clone();
-        subscriptions.push(broker.subscription().named(pattern).pattern(pattern).handler(move |message| {
-            let delay = message.as_str().and_then(|text| text.parse::<i64>().ok());
-            sender.send((pattern, delay))
-        })?);
+        subscriptions.push(broker.subscription().named(pattern).pattern(pattern).handler(
+            move |message| {
+                let delay = message.as_str().and_then(|text| text.parse::<i64>().ok());
+                sender.send((pattern, delay))
+            },
+        )?);
     }
     drop(sender);
 
@@ -43,7 +45,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut publisher = broker.any_topic_publisher();
     for flight in flights.records() {
         let flight = flight?;
-        let [origin, carrier, dest] = columns.map(|column| column.and_then(|column| flight.get(column)).unwrap_or(""));
+        let [origin, carrier, dest] =
+            columns.map(|column| column.and_then(|column| flight.get(column)).unwrap_or(""));
         for (pattern, wants) in WANTED {
             *expected.entry(pattern).or_insert(0_u64) += u64::from(wants(&[origin, carrier, dest]));
         }

@@ -11,7 +11,9 @@ fn run(program: &str) -> String {
 
 #[test]
 fn basic_delivers_and_accounts() {
-    assert!(run(env!("CARGO_BIN_EXE_basic")).contains("3 published, 1 of them wanted by nobody, 3 delivered"));
+    assert!(
+        run(env!("CARGO_BIN_EXE_basic")).contains("3 published, 1 of them wanted by nobody, 3 delivered")
+    );
 }
 
 #[test]

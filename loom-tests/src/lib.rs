@@ -31,6 +31,7 @@
 //! | `park-without-second-look` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
 //! | `close.light` | an accepted event is not consumed | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
 //! | `close.heavy` | the same | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
+//! | `close-ring.release` | the same | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
 //! | `close-ring.acquire` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `close-without-closed-bit` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `tombstone` | consumers wait for ever behind a panic | `faults::a_panic_between_two_producers_is_skipped` |
@@ -43,23 +44,17 @@
 //! | `lease-call.acquire` | the same | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
 //! | `release-after-loss` | what remains is overwritten while it is read | `lease::what_remains_is_not_overwritten` |
 //!
-//! # What survives, and why it may
-//!
-//! * `close-ring.release`: the store that seals the ring comes after the heavy fence of edge `CLOSE`, which contains a
-//!   sequentially consistent fence. A fence before a relaxed store synchronises with an acquire load that reads it
-//!   (C++20, [atomics.fences]), so the ordering of the store itself adds nothing. It says what is meant, and keeps tools
-//!   that do not know fences quiet. Taking the fence away is the mutant `close.heavy`. The other user, the store of the
-//!   halted phase, hands nothing over: who sees it stops. `mutants::survivors_survive` holds this to be so.
-//! * `finish-stage.release` does not exist: it is the same store as `release-slot.release`.
-//! * `lease-return.heavy` does not exist: it is the same fence as `lease.heavy`.
-//! * `swap-table.*` belongs to routing and not to the ring.
+//! No mutant survives. Three ends that one might look for are not there: `finish-stage.release` is the same store as
+//! `release-slot.release`, `lease-return.heavy` the same fence as `lease.heavy`; and `swap-table.*` belongs to routing
+//! and not to the ring.
 //!
 //! # What the models cannot see
 //!
 //! loom does not explore load buffering, treats every pair of sequentially consistent fences as synchronising, and knows
 //! no time: deadlines never pass. The light fence of the shipped code is a compiler fence, made whole by `membarrier(2)` on
-//! the other side; a model has a real fence in both places, so the system call itself is trusted. crossbeam-epoch's
-//! reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
+//! the other side; a model has a real fence in both places, so the system call itself is trusted, and so that nothing
+//! leans on a fence which is not there, the acquire sides that an exclusive producer's or a parking thread's fence would
+//! stand in for have models without either. crossbeam-epoch's reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
 //! cyclic buffers that are known to need the most preemptions, two, are within all of them.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,7 @@
 //! Scenarios: what the commands that need an engine measure, and the options they take.
 
 mod baseline;
+mod contest;
 mod latency;
 mod load;
 mod plan;

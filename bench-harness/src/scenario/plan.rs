@@ -73,12 +73,17 @@ impl Plan {
         let available = self.load.cores.as_ref().map_or_else(cores::allowed, Vec::len);
         self.shares_cores().then(|| {
             format!(
-                "{} publishers and {} consumer threads share {available} cores: what they wait for each other is the \
-                 scheduler's time, not the engine's",
-                self.load.publishers, self.consumers
+                "{} and {} share {}: what they wait for each other is the scheduler's time, not the engine's",
+                several(self.load.publishers, "publisher"),
+                several(self.consumers, "consumer thread"),
+                several(available, "core")
             )
         })
     }
+}
+
+fn several(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn shares_cores(placed: &[Option<usize>]) -> bool {
@@ -105,7 +110,10 @@ mod tests {
             let roomy = Plan::of(&load(cores - 1, 1));
             assert!(!roomy.shares_cores() && roomy.note().is_none(), "{roomy:?}");
             assert_eq!(roomy.wait(), WaitStrategy::BusySpin);
-            assert_eq!(roomy.pinning(), Pinning::Cores(roomy.placed[cores - 1..].iter().flatten().copied().collect()));
+            assert_eq!(
+                roomy.pinning(),
+                Pinning::Cores(roomy.placed[cores - 1..].iter().flatten().copied().collect())
+            );
         }
     }
 

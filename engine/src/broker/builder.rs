@@ -119,7 +119,9 @@ pub enum BrokerBuildError {
         count: usize,
     },
     /// A dispatcher without stages, a stage without consumers, or too many consumers.
-    #[error("the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MOST_CONSUMERS} in all")]
+    #[error(
+        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MOST_CONSUMERS} in all"
+    )]
     Stages {
         /// The dispatcher.
         dispatcher: String,
@@ -214,7 +216,10 @@ where
                     let mailbox = Arc::new(Mailbox::new(poller.overseer()));
                     let tally = Arc::new(ConsumerTally::default());
                     let thread = format!("rm-{}-{index}", options.name);
-                    let find = { let roster = roster.clone(); Box::new(move |id| roster.find(id)) };
+                    let find = {
+                        let roster = roster.clone();
+                        Box::new(move |id| roster.find(id))
+                    };
                     let place = (number as u16, index as u16);
                     let desk = Desk::new(place, origin, clock.clone(), mailbox.clone(), routes.clone(), find);
                     let consumer = Consumer {
@@ -227,7 +232,12 @@ where
                         batches: 0,
                     };
                     planned.push((options.name.clone(), thread.clone(), cores[index], consumer));
-                    consumers.push(ConsumerState { thread, mailbox, tally, subscriptions: AtomicU32::new(0) });
+                    consumers.push(ConsumerState {
+                        thread,
+                        mailbox,
+                        tally,
+                        subscriptions: AtomicU32::new(0),
+                    });
                 }
                 stages.push(start..consumers.len());
                 before = stage;
@@ -250,7 +260,6 @@ where
             exits,
             bell: Arc::new(Bell::new()),
             is_closed: CachePadded::new(AtomicBool::new(false)),
-            abandoned: AtomicU32::new(0),
         });
         // From here on a failure drops the broker, which closes it, which ends the threads that have started.
         let broker = Broker::from_shared(shared.clone());
@@ -287,7 +296,7 @@ where
         if may_run {
             consumer.run();
         } else {
-            drop(consumer.exits.leaving());
+            drop(consumer.exits.leaving(None));
         }
     };
     match thread::Builder::new().name(name.clone()).spawn(body) {
@@ -297,7 +306,7 @@ where
             _ => Ok(()),
         },
         Err(error) => {
-            drop(shared.exits.leaving());
+            drop(shared.exits.leaving(None));
             Err(ring::BuildError::Thread { name, kind: error.kind() })
         }
     }
@@ -323,9 +332,10 @@ fn check(dispatchers: &[Dispatcher]) -> Result<(), BrokerBuildError> {
         }
         let in_ring = |reason| BrokerBuildError::Ring { dispatcher: options.name.clone(), reason };
         check_capacity(options.capacity).map_err(in_ring)?;
-        options.pinning.place(1).map_err(|reason| {
-            in_ring(ring::BuildError::Affinity { name: options.name.clone(), reason })
-        })?;
+        options
+            .pinning
+            .place(1)
+            .map_err(|reason| in_ring(ring::BuildError::Affinity { name: options.name.clone(), reason }))?;
     }
     Ok(())
 }

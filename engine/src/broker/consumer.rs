@@ -7,13 +7,14 @@ use super::desk::Desk;
 use super::shutdown::Exits;
 use crate::message::Envelope;
 use crate::observe::{Counter, Recorder};
-use crate::ring::{Polled, Poller};
+use crate::ring::{Polled, Poller, discard_panic};
 use crate::sync::CachePadded;
 use crate::wait::{Deadline, WaitStrategy, wait_until};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// How many events a thread handles between two looks at whether it should stop.
-const EVENTS_A_TURN: u64 = 1_024;
+/// The most events of one turn.
+const EVENTS_A_TURN: u64 = 64;
 
 /// Of so many batches, the first message's latency is recorded once.
 const BATCHES_A_SAMPLE: u32 = 16;
@@ -41,10 +42,12 @@ pub(crate) struct Consumer<P> {
 }
 
 impl<P: Clone> Consumer<P> {
-    /// Reads the mail and handles up to `max` events.
+    /// Reads the mail and handles up to `max` events, no more than the poller releases at once: whatever call of a
+    /// handler does not return, all that has been released before it is counted.
     #[inline]
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, desk, tally, batches, .. } = self;
+        let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_A_TURN));
         if poller.is_summoned() {
             desk.read_mail(poller.lease());
         }
@@ -53,7 +56,9 @@ impl<P: Clone> Consumer<P> {
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
             if is_sampled {
                 is_sampled = false;
-                tally.latency.record(desk.clock.now().since(desk.clock.moment(envelope.published_at)).as_nanos() as u64);
+                tally.latency.record(
+                    desk.clock.now().since(desk.clock.moment(envelope.published_at)).as_nanos() as u64,
+                );
             }
             desk.handle(envelope, sequence, lease);
             unreleased += 1;
@@ -64,37 +69,59 @@ impl<P: Clone> Consumer<P> {
                 unreleased = 0;
             }
         });
-        if !poller.lease().is_lost() {
-            // What is left where a batch ends with a tombstone.
-            if unreleased > 0 {
-                tally.consumed.add(unreleased);
-            }
-            let tombstones = poller.tombstones() - tally.tombstones.get();
-            if tombstones > 0 {
-                tally.tombstones.add(tombstones);
-            }
-        }
+        self.count();
         if matches!(polled, Polled::Events(_)) {
-            *batches = batches.wrapping_add(1);
+            self.batches = self.batches.wrapping_add(1);
         }
         polled
+    }
+
+    /// Counts what has been released and is not yet counted: what a batch ends with that is a tombstone, or that a panic
+    /// has cut short.
+    #[inline]
+    fn count(&self) {
+        let Self { poller, tally, .. } = self;
+        if poller.lease().is_lost() {
+            return;
+        }
+        let tombstones = poller.tombstones();
+        if tombstones > tally.tombstones.get() {
+            tally.tombstones.add(tombstones - tally.tombstones.get());
+        }
+        let consumed = poller.next_sequence() - tombstones;
+        if consumed > tally.consumed.get() {
+            tally.consumed.add(consumed - tally.consumed.get());
+        }
+    }
+
+    /// A turn that no panic leaves. Handlers' panics are caught where they are called; this one catches those of what else
+    /// runs here and is not ours: the drop of a late result, a log's subscriber.
+    fn safe_turn(&mut self) -> Polled {
+        catch_unwind(AssertUnwindSafe(|| self.turn(EVENTS_A_TURN))).unwrap_or_else(|payload| {
+            discard_panic(payload);
+            self.count();
+            Polled::Events(0)
+        })
     }
 
     /// The life of a consumer's thread.
     pub(crate) fn run(mut self) {
         let exits = self.exits.clone();
-        let _leaving = exits.leaving();
+        let _leaving = exits.leaving(Some(self.desk.mailbox.clone()));
         let consuming =
             Consuming { broker: self.broker, dispatcher: self.desk.dispatcher, consumer: self.desk.consumer };
         context::enter_consumer(consuming);
         let readers = self.poller.readers();
         loop {
-            match self.turn(EVENTS_A_TURN) {
+            match self.safe_turn() {
                 Polled::Events(_) => {}
                 Polled::Empty => {
-                    let poller = &self.poller;
+                    let (poller, mailbox) = (&self.poller, &self.desk.mailbox);
                     wait_until(self.wait, &readers, Deadline::NEVER, || {
-                        (poller.is_ready() || poller.is_summoned()).then_some(())
+                        // A stop stays set, and what it waits for may be long in the hands of a publisher.
+                        let has_mail =
+                            || poller.is_summoned() && !(poller.lease().is_stopped() && mailbox.is_empty());
+                        (poller.is_ready() || has_mail()).then_some(())
                     });
                 }
                 Polled::Finished => break,

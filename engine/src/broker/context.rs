@@ -44,6 +44,11 @@ pub(crate) fn consuming(broker: usize) -> Option<Consuming> {
     CONSUMING.get().filter(|consuming| consuming.broker == broker)
 }
 
+/// Whether this thread is a consumer, of whatever broker.
+pub(crate) fn is_consuming() -> bool {
+    CONSUMING.get().is_some()
+}
+
 /// Says which message is being handled, so that what is published meanwhile can name it.
 #[inline(always)]
 pub(crate) fn begin_handling(id: MessageId, correlation: Option<CorrelationId>) {

@@ -5,7 +5,7 @@ use super::handler::BoxedHandler;
 use super::mailbox::{Letter, Mailbox};
 use super::roster::Record;
 use super::settle::{About, Outcome, settle};
-use super::shutdown::Undelivered;
+use super::shutdown::{Undelivered, keep};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence, discard_panic};
@@ -94,6 +94,8 @@ impl<P: Clone> Desk<P> {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let Owned { record, handler, .. } = owned;
             let outcome = match handler {
+                // An earlier delivery of this very message may have ended the subscription.
+                Some(_) if record.has_ended() => Outcome::Unsubscribed,
                 None => Outcome::Unsubscribed,
                 Some(_) if has_expired => Outcome::Expired,
                 Some(handler) => {
@@ -121,7 +123,8 @@ impl<P: Clone> Desk<P> {
         }
         if !handed_back.is_empty() {
             let names = handed_back.iter().map(|record| record.name.clone()).collect();
-            self.handed_back.push(Undelivered { message: message.to_owned(), subscriptions: names });
+            self.handed_back
+                .extend(keep(&message).map(|message| Undelivered { message, subscriptions: names }));
         }
     }
 
@@ -141,8 +144,7 @@ impl<P: Clone> Desk<P> {
             tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
             return;
         };
-        let mine =
-            |to: &&Destination| to.dispatcher == self.dispatcher && to.consumer == self.consumer;
+        let mine = |to: &&Destination| to.dispatcher == self.dispatcher && to.consumer == self.consumer;
         let subscriptions: SmallVec<[u64; 8]> =
             route.destinations.iter().filter(mine).map(|to| to.subscription).collect();
         let mut deliveries = SmallVec::new();

@@ -98,7 +98,9 @@ impl fmt::Display for DropReason {
 #[non_exhaustive]
 pub enum PublishFailure {
     /// Every ring that it was to go into is full, and the publish was not to wait.
-    #[error("every ring it was to go into is full: a consumer is a whole ring behind; try later, or give it more capacity")]
+    #[error(
+        "every ring it was to go into is full: a consumer is a whole ring behind; try later, or give it more capacity"
+    )]
     Full,
     /// No ring that it was to go into had room within the time limit.
     #[error("no ring it was to go into had room within the time limit; is a handler stuck?")]
@@ -227,7 +229,9 @@ pub enum SubscribeError {
 /// The consumer did not come to let the handler go within the time limit. It will: the subscription gets no further
 /// message, but a call that has begun is still running.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("subscription {subscription:?} is out of the routing table, but its consumer did not let its handler go within {limit:?}; is a handler stuck?")]
+#[error(
+    "subscription {subscription:?} is out of the routing table, but its consumer did not let its handler go within {limit:?}; is a handler stuck?"
+)]
 pub struct UnsubscribeTimeout {
     /// The subscription's name.
     pub subscription: String,

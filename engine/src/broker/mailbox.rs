@@ -23,6 +23,8 @@ struct Inner<P> {
     letters: VecDeque<Letter<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
+    /// Whether the consumer's thread has done all it had to do.
+    has_left: bool,
 }
 
 /// The mailbox of one consumer. Anybody may post; only its consumer fetches.
@@ -33,7 +35,10 @@ pub(crate) struct Mailbox<P> {
 
 impl<P> Mailbox<P> {
     pub(crate) fn new(overseer: Overseer<Envelope<P>>) -> Self {
-        Self { inner: Mutex::new(Inner { letters: VecDeque::new(), closed: false }), overseer }
+        Self {
+            inner: Mutex::new(Inner { letters: VecDeque::new(), closed: false, has_left: false }),
+            overseer,
+        }
     }
 
     /// Puts a letter in and tells the consumer. Hands it back when the consumer has gone.
@@ -54,11 +59,25 @@ impl<P> Mailbox<P> {
         self.inner.lock().letters.pop_front()
     }
 
+    /// Whether no letter waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.lock().letters.is_empty()
+    }
+
     /// Takes no further letter and returns what is left.
     pub(crate) fn close(&self) -> VecDeque<Letter<P>> {
         let mut inner = self.inner.lock();
         inner.closed = true;
         std::mem::take(&mut inner.letters)
+    }
+
+    /// Says that the consumer's thread has done all it had to do.
+    pub(crate) fn leave(&self) {
+        self.inner.lock().has_left = true;
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.inner.lock().has_left
     }
 
     pub(crate) fn overseer(&self) -> &Overseer<Envelope<P>> {

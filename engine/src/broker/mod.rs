@@ -39,8 +39,8 @@
 //! | call | allocates | locks | system call | waits |
 //! |---|---|---|---|---|
 //! | publish, routing table unchanged | no | no | only to wake a parked consumer | only on a full ring that blocks |
-//! | publish, table changed since, or a topic not in the cache | yes | briefly | no | as above |
-//! | subscribe | yes | briefly | to wake a parked consumer | no |
+//! | publish, table changed since, or a topic not in the cache | yes | briefly | to wake the housekeeper | as above |
+//! | subscribe | yes | briefly | to wake a parked consumer and the housekeeper | no |
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
 //! | a handler's call | no | no | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |
@@ -66,8 +66,10 @@ mod shared;
 mod shutdown;
 mod subscription;
 
-pub use builder::{BrokerBuilder, BrokerBuildError, Dispatcher};
-pub use error::{BatchError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout};
+pub use builder::{BrokerBuildError, BrokerBuilder, Dispatcher};
+pub use error::{
+    BatchError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout,
+};
 pub use handler::{HandlerError, IntoHandled};
 pub use ledger::{Ledger, RingLedger, SubscriptionLedger};
 pub use outlet::{PublishOptions, Published};

@@ -9,7 +9,8 @@ use super::roster::PublisherTally;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::message::{
-    CorrelationId, Envelope, HeaderError, IntoPayload, MessageId, PayloadTooLarge, Priority, PublisherId, Rare, Stamp,
+    CorrelationId, Envelope, HeaderError, IntoPayload, MessageId, PayloadTooLarge, Priority, PublisherId,
+    Rare, Stamp,
 };
 use crate::ring::{self, Claimed, Multi, MultiProducer, Overflow};
 use crate::routing::{Destination, Route};
@@ -96,7 +97,8 @@ impl<P, S: IntoPayload<P>> Fill<P> for Value<S> {
 
     #[inline(always)]
     fn write(self, payload: &mut P) {
-        self.0.write_into(payload);
+        // It may be user code, and it drops what the slot held, which may be user code too.
+        context::fill(|| self.0.write_into(payload));
     }
 }
 
@@ -201,13 +203,19 @@ where
 
     #[cold]
     fn resolve(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
+        if self.shared.is_closed() {
+            // Nobody frees routes any more.
+            return Err(PublishFailure::Closed);
+        }
         let generation = {
             let snapshot = self.shared.table.load();
             snapshot.trie.matches(hold.topic.as_str(), &mut self.found);
             snapshot.generation
         };
-        let is_unchanged =
-            hold.route.as_ref().map_or(self.found.is_empty(), |route| route.destinations[..] == self.found[..]);
+        let is_unchanged = hold
+            .route
+            .as_ref()
+            .map_or(self.found.is_empty(), |route| route.destinations[..] == self.found[..]);
         if !is_unchanged {
             // Unlinked first, so that a publisher at the limit can go on.
             self.release(hold);
@@ -264,12 +272,14 @@ where
             Ok(claimed) => claimed,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
+        let tally = &self.tally;
         claimed.publish(|envelope| {
             envelope.address(&stamp, rare);
             fill.write(&mut envelope.payload);
+            // Before the slot is stamped: what has been delivered has been counted.
+            leg.accepted.bump();
+            tally.published.bump();
         });
-        leg.accepted.bump();
-        self.tally.published.bump();
         self.sequence += 1;
         Ok(Published { id, accepted: 1, refused: 0 })
     }
@@ -304,23 +314,34 @@ where
         patience: Patience,
     ) -> Result<Published, PublishError<F::Returned>> {
         let stamp = self.stamp(route);
-        let mut published =
-            Published { id: MessageId::new(self.shared.origin, self.id, self.sequence), accepted: 0, refused: 0 };
+        let mut published = Published {
+            id: MessageId::new(self.shared.origin, self.id, self.sequence),
+            accepted: 0,
+            refused: 0,
+        };
         let rare = rare(&mut self.inherited, options);
+        let tally = &self.tally;
         let mut unwritten = Some(fill);
         let mut last_failure = PublishFailure::Closed;
         for leg in &route.legs {
             match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
                 Ok(claimed) => {
-                    if let Some(fill) = unwritten.take() {
-                        fill.write(&mut self.scratch);
-                    }
-                    let scratch = &self.scratch;
+                    let scratch = &mut self.scratch;
                     claimed.publish(|envelope| {
+                        if let Some(fill) = unwritten.take() {
+                            fill.write(scratch);
+                        }
                         envelope.address(&stamp, rare);
-                        envelope.payload.clone_from(scratch);
+                        context::fill(|| envelope.payload.clone_from(scratch));
+                        leg.accepted.bump();
+                        if published.accepted == 0 {
+                            tally.published.bump();
+                        }
                     });
-                    leg.accepted.bump();
+                    if published.accepted == 0 {
+                        // At once: should a later clone panic, its number has been used.
+                        self.sequence += 1;
+                    }
                     published.accepted += 1;
                 }
                 Err(failure) => {
@@ -332,9 +353,7 @@ where
         if let Some(fill) = unwritten {
             return Err(PublishError::new(last_failure, fill.into_returned()));
         }
-        self.tally.published.bump();
         self.tally.refused.add(u64::from(published.refused));
-        self.sequence += 1;
         Ok(published)
     }
 
@@ -368,18 +387,28 @@ where
             let mut claimed =
                 claim(&self.shared, &mut self.producers, leg.dispatcher, wanted, Patience::Policy)
                     .map_err(|failure| BatchError { published, failure })?;
-            while claimed.is_open() {
-                // An iterator that yields fewer than it promised leaves tombstones, not a hole.
-                let Some(payload) = batch.next() else { break };
-                claimed.publish_next(|envelope| {
-                    envelope.address(&stamp, rare);
-                    payload.write_into(&mut envelope.payload);
-                });
-                leg.accepted.bump();
-                self.tally.published.bump();
-                self.sequence += 1;
-                stamp.sequence = self.sequence;
-                published += 1;
+            let (tally, sequence) = (&self.tally, &mut self.sequence);
+            // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
+            let is_whole = context::fill(|| {
+                while claimed.is_open() {
+                    let Some(payload) = batch.next() else { return Ok(false) };
+                    payload.check()?;
+                    claimed.publish_next(|envelope| {
+                        envelope.address(&stamp, rare);
+                        payload.write_into(&mut envelope.payload);
+                        leg.accepted.bump();
+                        tally.published.bump();
+                    });
+                    *sequence += 1;
+                    stamp.sequence = *sequence;
+                    published += 1;
+                }
+                Ok(true)
+            });
+            match is_whole {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(BatchError { published, failure: PublishFailure::TooLarge(error) }),
             }
         }
         Ok(published)
@@ -403,7 +432,7 @@ fn rare<'a>(inherited: &'a mut Rare, options: Option<&'a PublishOptions>) -> Opt
             inherited.expires_at = None;
             inherited.correlation = None;
             if let Some(options) = options {
-                inherited.clone_from(&options.rare);
+                inherited.copy_from(&options.rare);
             }
             inherited.parent = Some(handling.id);
             inherited.correlation = inherited.correlation.or(handling.correlation);
@@ -447,7 +476,9 @@ fn wait_for_room<'p, P>(
         return Err(PublishFailure::WouldDeadlock);
     }
     let outcome = match context::consuming(shared.key()) {
-        None => producer.claim_until(count, deadline),
+        None if !context::is_consuming() => producer.claim_until(count, deadline),
+        // Another broker's: the two may wait for each other, which neither can see.
+        None => producer.claim_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
         Some(me) => {
             let Some(_waiting) = shared.waits.begin(me, dispatcher) else {
                 return Err(PublishFailure::WouldDeadlock);

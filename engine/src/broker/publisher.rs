@@ -67,7 +67,10 @@ where
     /// # Errors
     /// As [`publish`](Self::publish).
     #[inline]
-    pub fn try_publish<S: IntoPayload<P>>(&mut self, payload: S) -> Result<Published, PublishError<S::Returned>> {
+    pub fn try_publish<S: IntoPayload<P>>(
+        &mut self,
+        payload: S,
+    ) -> Result<Published, PublishError<S::Returned>> {
         self.send(Value(payload), None, Patience::None)
     }
 
@@ -159,7 +162,10 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher").field("topic", &self.hold.topic).field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("Publisher")
+            .field("topic", &self.hold.topic)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +198,11 @@ where
     /// # Errors
     /// As [`Publisher::publish`], and a malformed topic.
     #[inline]
-    pub fn publish<S: IntoPayload<P>>(&mut self, topic: &str, payload: S) -> Result<Published, PublishError<S::Returned>> {
+    pub fn publish<S: IntoPayload<P>>(
+        &mut self,
+        topic: &str,
+        payload: S,
+    ) -> Result<Published, PublishError<S::Returned>> {
         self.send(topic, Value(payload), None, Patience::Policy)
     }
 
@@ -234,7 +244,6 @@ where
         options: &PublishOptions,
     ) -> Result<Published, PublishError<S::Returned>> {
         self.send(topic, Value(payload), Some(options), Patience::Policy)
-            
     }
 
     /// Publishes what a closure writes. See [`Publisher::publish_with`].
@@ -242,7 +251,11 @@ where
     /// # Errors
     /// As [`publish`](Self::publish).
     #[inline]
-    pub fn publish_with<F: FnOnce(&mut P)>(&mut self, topic: &str, fill: F) -> Result<Published, PublishError> {
+    pub fn publish_with<F: FnOnce(&mut P)>(
+        &mut self,
+        topic: &str,
+        fill: F,
+    ) -> Result<Published, PublishError> {
         self.send(topic, With(fill), None, Patience::Policy)
     }
 
@@ -289,9 +302,12 @@ where
         }
         match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| outlet.hold(topic)) {
             Ok(hold) => {
-                let result = f(outlet, &hold, input);
-                if let Some((_, mut evicted)) = cache.insert(hold.topic.clone(), hold) {
-                    outlet.release(&mut evicted);
+                let mut held = Held { outlet, hold: Some(hold) };
+                let result = held.publish(|outlet, hold| f(outlet, hold, input));
+                if let Some(hold) = held.hold.take()
+                    && let Some((_, mut evicted)) = cache.insert(hold.topic.clone(), hold)
+                {
+                    held.outlet.release(&mut evicted);
                 }
                 Ok(result)
             }
@@ -302,6 +318,36 @@ where
     /// How many topics were found in the cache, were not, and were pushed out of it.
     pub fn cache_counts(&self) -> (u64, u64, u64) {
         (self.cache.hits(), self.cache.misses(), self.cache.evictions())
+    }
+}
+
+/// A topic that is not in the cache yet, and is let go should a publish closure panic.
+struct Held<'a, P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    outlet: &'a mut Outlet<P>,
+    hold: Option<Hold>,
+}
+
+impl<P> Held<'_, P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    fn publish<R>(&mut self, f: impl FnOnce(&mut Outlet<P>, &Hold) -> R) -> R {
+        let Some(hold) = &self.hold else { unreachable!("it is taken when it has been published to") };
+        f(self.outlet, hold)
+    }
+}
+
+impl<P> Drop for Held<'_, P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    fn drop(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            self.outlet.release(&mut hold);
+        }
     }
 }
 

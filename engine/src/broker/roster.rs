@@ -5,6 +5,7 @@ use super::ledger::SubscriptionLedger;
 use super::settle::Tally;
 use crate::observe::Counter;
 use crate::routing::{Destination, Route, Routes};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
 use std::collections::HashMap;
@@ -24,11 +25,19 @@ pub(crate) struct Record {
     pub(crate) tally: CachePadded<Tally>,
     /// Messages that came by routes that have been freed since. Written under the roster's lock.
     routed_before: Counter,
+    has_ended: AtomicBool,
+}
+
+impl Record {
+    /// Whether the subscription has ended. A hint that saves calls: what holds is what the consumer's mailbox says.
+    #[inline(always)]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
 }
 
 struct Entry {
     record: Arc<Record>,
-    has_ended: bool,
     /// Routes that lead here and have not been freed.
     routes: usize,
 }
@@ -58,11 +67,21 @@ impl Roster {
         if inner.entries.len() >= MOST_SUBSCRIPTIONS {
             return Err(SubscribeError::TooMany { limit: MOST_SUBSCRIPTIONS });
         }
+        let name: Box<str> = match name {
+            Some(name) if inner.names.contains_key(name) => {
+                return Err(SubscribeError::NameTaken { name: name.into() });
+            }
+            Some(name) => name.into(),
+            None => loop {
+                let name = format!("subscription-{}", inner.next_id).into_boxed_str();
+                if !inner.names.contains_key(&name) {
+                    break name;
+                }
+                // Somebody has chosen that very name.
+                inner.next_id += 1;
+            },
+        };
         let id = inner.next_id;
-        let name: Box<str> = name.map_or_else(|| format!("subscription-{id}").into(), Into::into);
-        if inner.names.contains_key(&name) {
-            return Err(SubscribeError::NameTaken { name: name.into() });
-        }
         inner.next_id += 1;
         inner.names.insert(name.clone(), id);
         let record = Arc::new(Record {
@@ -72,16 +91,19 @@ impl Roster {
             destination: Destination { dispatcher, consumer, subscription: id },
             tally: CachePadded::default(),
             routed_before: Counter::default(),
+            has_ended: AtomicBool::new(false),
         });
-        inner.entries.insert(id, Entry { record: record.clone(), has_ended: false, routes: 0 });
+        inner.entries.insert(id, Entry { record: record.clone(), routes: 0 });
         Ok(record)
     }
 
-    /// Says that a subscription has ended: no further route will lead to it.
+    /// Says that a subscription has ended: no further route will lead to it, and its name is free.
     pub(crate) fn end(&self, id: u64) {
         let mut inner = self.0.lock();
-        if let Some(entry) = inner.entries.get_mut(&id) {
-            entry.has_ended = true;
+        if let Some(Entry { record, .. }) = inner.entries.get(&id) {
+            record.has_ended.store(true, Ordering::Relaxed);
+            let record = record.clone();
+            inner.names.remove(&record.name);
         }
         inner.discard_if_past(id);
     }
@@ -90,7 +112,7 @@ impl Roster {
     pub(crate) fn attach(&self, destinations: &mut Vec<Destination>) {
         let mut inner = self.0.lock();
         destinations.retain(|to| match inner.entries.get_mut(&to.subscription) {
-            Some(entry) if !entry.has_ended => {
+            Some(entry) if !entry.record.has_ended() => {
                 entry.routes += 1;
                 true
             }
@@ -112,7 +134,7 @@ impl Roster {
 
     /// How many subscriptions exist.
     pub(crate) fn live_count(&self) -> usize {
-        self.0.lock().entries.values().filter(|entry| !entry.has_ended).count()
+        self.0.lock().entries.values().filter(|entry| !entry.record.has_ended()).count()
     }
 
     /// Frees the routes that no message can travel any more; what they carried stays counted. One step for whoever
@@ -165,12 +187,11 @@ impl Inner {
 
     fn discard_if_past(&mut self, id: u64) {
         if let Some(entry) = self.entries.get(&id)
-            && entry.has_ended
+            && entry.record.has_ended()
             && entry.routes == 0
         {
             let record = entry.record.clone();
             self.entries.remove(&id);
-            self.names.remove(&record.name);
             self.past.add(&SubscriptionLedger::read(&record, record.routed_before.get(), 0));
         }
     }

@@ -2,8 +2,8 @@
 
 use super::error::{DropReason, ErrorKind};
 use super::handler::HandlerError;
-use crate::observe::Counter;
 use crate::message::MessageId;
+use crate::observe::Counter;
 use crate::ring::discard_panic;
 use crate::topic::Topic;
 

@@ -3,6 +3,7 @@
 use super::builder::BrokerBuilder;
 use super::consumer::ConsumerTally;
 use super::deadlock::Waits;
+use super::error::SubscribeError;
 use super::handler::IntoHandled;
 use super::housekeeper::{Bell, Round};
 use super::ledger::{Ledger, RingLedger};
@@ -11,7 +12,6 @@ use super::publisher::{AnyTopicPublisher, Publisher};
 use super::roster::{Publishers, Record, Roster};
 use super::shutdown::{Exits, ShutdownReport, shut_down};
 use super::subscription::{Subscribe, Subscription};
-use super::error::SubscribeError;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin, Payload};
 use crate::observe::{Metrics, merge};
@@ -62,7 +62,6 @@ pub(crate) struct Shared<P> {
     pub(crate) exits: Arc<Exits<P>>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) is_closed: CachePadded<AtomicBool>,
-    pub(crate) abandoned: AtomicU32,
 }
 
 impl<P> Shared<P> {
@@ -81,15 +80,6 @@ impl<P> Shared<P> {
         for dispatcher in &self.dispatchers {
             dispatcher.ring.close();
         }
-    }
-
-    /// Counts a consumer that will not come back.
-    pub(crate) fn abandon_one(&self) {
-        self.abandoned.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(crate) fn abandoned(&self) -> usize {
-        self.abandoned.load(Ordering::Acquire) as usize
     }
 
     pub(crate) fn consumer(&self, of: Destination) -> &ConsumerState<P> {
@@ -119,9 +109,9 @@ impl<P> Shared<P> {
 
     /// One round of the housekeeper.
     pub(crate) fn keep_house(&self) -> Round {
-        let swept = self.roster.sweep(&self.routes, |dispatcher| {
-            self.dispatchers[usize::from(dispatcher)].ring.released()
-        });
+        let swept = self
+            .roster
+            .sweep(&self.routes, |dispatcher| self.dispatchers[usize::from(dispatcher)].ring.released());
         for (number, dispatcher) in self.dispatchers.iter().enumerate() {
             let theirs: Arc<[RouteId]> = swept
                 .iter()
@@ -338,8 +328,9 @@ where
     /// or when `limit` has passed, whichever is first.
     ///
     /// Consumers that have not finished by then are stopped: what they have not handled is handed back in the report,
-    /// and one that is stuck in a handler is abandoned, its running call in doubt. From a handler, all consumers but its own
-    /// are waited for. May be called again; the second report has nothing to hand back.
+    /// and one that is stuck in a handler is abandoned, its running call in doubt. From a handler, all consumers are waited
+    /// for but its own, and those of later stages, which wait for it. May be called again; the second report has nothing
+    /// to hand back.
     pub fn shutdown(&self, limit: Duration) -> ShutdownReport<P> {
         shut_down(self.shared(), limit)
     }
@@ -354,6 +345,9 @@ impl<P> Clone for Broker<P> {
 impl<P> fmt::Debug for Broker<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.handle.0;
-        f.debug_struct("Broker").field("origin", &shared.origin).field("is_closed", &shared.is_closed()).finish()
+        f.debug_struct("Broker")
+            .field("origin", &shared.origin)
+            .field("is_closed", &shared.is_closed())
+            .finish()
     }
 }

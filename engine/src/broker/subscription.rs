@@ -1,12 +1,12 @@
 //! Subscriptions: their options, and the handle that ends them.
 
+use super::context;
 use super::desk::{Owned, drop_handler};
 use super::error::{SubscribeError, UnsubscribeTimeout, check_name};
 use super::handler::{BoxedHandler, IntoHandled, boxed};
 use super::mailbox::Letter;
 use super::roster::Record;
 use super::shared::Shared;
-use super::context;
 use crate::message::{Message, Payload};
 use crate::sync::atomic::Ordering;
 use crate::topic::Pattern;
@@ -138,10 +138,13 @@ where
         let dispatchers = &self.shared.dispatchers;
         let number = match &self.dispatcher {
             None => 0,
-            Some(name) => dispatchers.iter().position(|dispatcher| dispatcher.name == *name).ok_or_else(|| {
-                let known: Vec<_> = dispatchers.iter().map(|dispatcher| format!("{:?}", dispatcher.name)).collect();
-                SubscribeError::NoSuchDispatcher { name: name.clone(), known: known.join(", ") }
-            })?,
+            Some(name) => {
+                dispatchers.iter().position(|dispatcher| dispatcher.name == *name).ok_or_else(|| {
+                    let known: Vec<_> =
+                        dispatchers.iter().map(|dispatcher| format!("{:?}", dispatcher.name)).collect();
+                    SubscribeError::NoSuchDispatcher { name: name.clone(), known: known.join(", ") }
+                })?
+            }
         };
         let dispatcher = &dispatchers[number];
         let stage = self.stage.unwrap_or(dispatcher.stages.len() - 1);
@@ -158,7 +161,10 @@ where
 
 impl<P> fmt::Debug for Subscribe<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribe").field("name", &self.name).field("patterns", &self.patterns).finish_non_exhaustive()
+        f.debug_struct("Subscribe")
+            .field("name", &self.name)
+            .field("patterns", &self.patterns)
+            .finish_non_exhaustive()
     }
 }
 
@@ -200,8 +206,8 @@ where
     /// Unsubscribes, and returns when no further call of the handler can begin and the handler has been dropped, by its
     /// consumer's thread. What was routed here and not yet delivered is counted as dropped.
     ///
-    /// On a consumer thread of the broker it does not wait, since that might be for itself: it takes effect when the running
-    /// call ends.
+    /// On a consumer thread, of whatever broker, it does not wait, since that might be for itself: it takes effect when the
+    /// running call ends.
     pub fn unsubscribe(self) {
         // Without a limit there is no timeout.
         let _ = self.finish(Deadline::NEVER, Duration::MAX);
@@ -218,7 +224,7 @@ where
     fn finish(mut self, deadline: Deadline, limit: Duration) -> Result<(), UnsubscribeTimeout> {
         self.is_ended = true;
         let done = self.shared.end_subscription(&self.record);
-        if context::consuming(self.shared.key()).is_some() || done.wait(deadline) {
+        if context::is_consuming() || done.wait(deadline) {
             return Ok(());
         }
         Err(UnsubscribeTimeout { subscription: self.record.name.to_string(), limit })

@@ -37,7 +37,7 @@ pub(crate) struct Rare {
 
 impl Rare {
     /// Takes over another's fields into the buffers that are there.
-    fn copy_from(&mut self, other: &Self) {
+    pub(crate) fn copy_from(&mut self, other: &Self) {
         self.headers.clone_from(&other.headers);
         self.expires_at = other.expires_at;
         self.correlation = other.correlation;

@@ -177,6 +177,9 @@ pub struct OwnedMessage<P> {
 
 impl<P> fmt::Debug for OwnedMessage<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedMessage").field("id", &self.id).field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("OwnedMessage")
+            .field("id", &self.id)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }

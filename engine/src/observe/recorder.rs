@@ -48,7 +48,8 @@ impl Recorder {
 /// The recordings of several recorders as one histogram, in nanoseconds.
 pub fn merge<'a>(recorders: impl IntoIterator<Item = &'a Recorder>) -> Histogram<u64> {
     // Three significant digits up to `LONGEST`: bounds that hdrhistogram accepts.
-    let mut merged = Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("the bounds are fixed"));
+    let mut merged =
+        Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("the bounds are fixed"));
     for recorder in recorders {
         recorder.add_to(&mut merged);
     }

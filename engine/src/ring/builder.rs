@@ -2,6 +2,7 @@
 //!
 //! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
 
+use super::Sequence;
 use super::control::{Control, Core};
 use super::gating::ConsumerSequence;
 use super::overflow::Overflow;
@@ -10,10 +11,9 @@ use super::producer::{ExclusiveProducer, MultiProducer, Producer};
 use super::runner::{Planned, Ring};
 use super::sequencer::{Exclusive, Multi, Sequencer};
 use super::slots::Slots;
-use super::Sequence;
 use crate::affinity::{AffinityError, Pinning};
-use crate::sync::{CachePadded, unique_number};
 use crate::sync::atomic::AtomicU64;
+use crate::sync::{CachePadded, unique_number};
 use crate::wait::{Parking, WaitStrategy};
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,9 @@ const MOST_SLOTS: usize = 1 << 30;
 #[non_exhaustive]
 pub enum BuildError {
     /// The capacity is not a power of two from 1 to 2^30.
-    #[error("a capacity of {capacity} is not a power of two from 1 to {MOST_SLOTS}; the next that fits is {next}")]
+    #[error(
+        "a capacity of {capacity} is not a power of two from 1 to {MOST_SLOTS}; the next that fits is {next}"
+    )]
     Capacity {
         /// What was asked for.
         capacity: usize,
@@ -73,7 +75,6 @@ pub struct RingBuilder<E> {
     overflow: Overflow,
     wait: WaitStrategy,
     pinning: Pinning,
-    readers: Option<Arc<Parking>>,
 }
 
 impl<E: Send + Sync + 'static> RingBuilder<E> {
@@ -89,7 +90,6 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
             overflow: Overflow::default(),
             wait: WaitStrategy::default(),
             pinning: Pinning::default(),
-            readers: None,
         })
     }
 
@@ -114,16 +114,9 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         self
     }
 
-    /// Has consumers sleep at a spot that they share with other rings.
-    #[must_use]
-    pub(crate) fn readers(mut self, readers: Arc<Parking>) -> Self {
-        self.readers = Some(readers);
-        self
-    }
-
     /// Allocates the ring. Its consumers come next.
     pub fn graph(self) -> Graph<E> {
-        let readers = self.readers.unwrap_or_else(|| Arc::new(Parking::new(self.wait.can_park())));
+        let readers = Arc::new(Parking::new(self.wait.can_park()));
         let control = Control::new(self.capacity as u64, self.overflow, self.wait, readers);
         let slots = Slots::new(self.capacity, &self.factory);
         let core = Arc::new(Core { control, slots, factory: self.factory });

@@ -1,10 +1,10 @@
 //! What producers, consumers and closers of one ring share beside the slots: the claim word, the phase, the gate and
 //! the two parking spots.
 
+use super::Sequence;
 use super::gating::Gating;
 use super::overflow::Overflow;
 use super::slots::Slots;
-use super::Sequence;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING};
 use crate::sync::{CachePadded, fence};
@@ -45,12 +45,7 @@ pub struct Control {
 }
 
 impl Control {
-    pub(super) fn new(
-        capacity: u64,
-        overflow: Overflow,
-        wait: WaitStrategy,
-        readers: Arc<Parking>,
-    ) -> Self {
+    pub(super) fn new(capacity: u64, overflow: Overflow, wait: WaitStrategy, readers: Arc<Parking>) -> Self {
         let producers_park = wait.can_park() && !matches!(overflow, Overflow::Reject);
         Self {
             phase: CachePadded::new(AtomicU32::new(Phase::Open as u32)),

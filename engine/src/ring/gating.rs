@@ -2,10 +2,10 @@
 
 use super::Sequence;
 use crate::sync::CachePadded;
+use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::edge::RELEASE_SLOT;
 use crate::sync::swapped::Swapped;
-use crate::sync::Mutex;
 use std::sync::Arc;
 
 /// A consumer's sequence on a line of its own: every sequence below it is done with.

@@ -40,7 +40,10 @@
 //! consumers' sequences, read with acquire. A consumer stores its sequence with release after its last read of the
 //! slots below, so the producer's writes come after those reads. The minimum is cached by each producer; sequences only
 //! grow, so an old minimum is merely too careful. No producer holds a claim while it waits for room, so a producer
-//! that gives up leaves no hole.
+//! that gives up leaves no hole. What a consumer has released is published, so no producer has it in hand. A ring that
+//! all consumers have left lacks that proof: there one of many producers takes a slot only when it has seen the stamp of
+//! the slot's last use, lest two of them write it at once. A consumer that leaves is taken off the list of the gate (edge
+//! `SWAP_LIST`); one that leaves a halted ring keeps its place, since later stages must not pass it.
 //!
 //! **Claims.** An exclusive producer owns the next sequence as a plain number. Several producers move the claim word
 //! by compare-and-swap, one read-modify-write a publish. Neither needs an ordering there: what the claim word hands
@@ -83,15 +86,15 @@ mod runner;
 mod sequencer;
 mod slots;
 
-pub use builder::{BuildError, ConsumerId, Graph, RingBuilder};
 pub(crate) use builder::check_capacity;
+pub use builder::{BuildError, ConsumerId, Graph, RingBuilder};
 pub use lease::{Called, Lease, Overseer, Remains, Stopped};
 pub use overflow::{Overflow, PublishError};
 pub use poller::{Polled, Poller};
-pub use producer::{BatchError, Claim, ExclusiveProducer, MultiProducer, Producer};
 pub(crate) use producer::Claimed;
-pub use runner::{ConsumerReport, Ring, ShutdownError};
+pub use producer::{BatchError, Claim, ExclusiveProducer, MultiProducer, Producer};
 pub(crate) use runner::discard_panic;
+pub use runner::{ConsumerReport, Ring, ShutdownError};
 pub use sequencer::{Exclusive, Multi, Sequencer};
 
 /// The number of a slot's use: 0 for the first event of a ring, never reused.

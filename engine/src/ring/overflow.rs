@@ -27,7 +27,9 @@ impl Default for Overflow {
 #[non_exhaustive]
 pub enum PublishError {
     /// The slowest consumer is a whole ring behind, and the publish was not to wait.
-    #[error("the ring is full: its slowest consumer is a whole ring behind; try later, or give it more capacity")]
+    #[error(
+        "the ring is full: its slowest consumer is a whole ring behind; try later, or give it more capacity"
+    )]
     Full,
     /// There was no room within the time limit.
     #[error("the ring stayed full for the whole time limit; is a consumer stuck?")]

@@ -71,11 +71,7 @@ impl<E> Poller<E> {
     /// that an [`Overseer`] can take its position over when such a call does not return. Once that has happened, this
     /// poller finds the ring `Finished` and touches it no more.
     #[inline]
-    pub fn poll_leased(
-        &mut self,
-        max: u64,
-        mut handler: impl FnMut(&E, Sequence, bool, &Lease),
-    ) -> Polled {
+    pub fn poll_leased(&mut self, max: u64, mut handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         if self.core.control.is_halted() || self.lease.is_lost() {
             return Polled::Finished;
         }
@@ -142,13 +138,16 @@ impl<E> Poller<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.readers, Deadline::after(limit), || self.is_ready().then_some(()))
-            .is_some()
+        wait_until(strategy, &self.core.control.readers, Deadline::after(limit), || {
+            self.is_ready().then_some(())
+        })
+        .is_some()
     }
 
     /// Whether a poll would find something: an event, or the end.
     pub fn is_ready(&self) -> bool {
-        self.barrier.available(&self.core, self.next, 1) > self.next || self.core.control.is_finished(self.next)
+        self.barrier.available(&self.core, self.next, 1) > self.next
+            || self.core.control.is_finished(self.next)
     }
 
     /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.
@@ -196,7 +195,9 @@ impl<E> Drop for Poller<E> {
     fn drop(&mut self) {
         // A consumer of a halted ring leaves events behind that it has not finished: its place must go on keeping them
         // from later stages, and producers need none any more.
-        if self.lease.is_lost() || (self.core.control.is_halted() && !edge::left_out("halted-keeps-its-place")) {
+        if self.lease.is_lost()
+            || (self.core.control.is_halted() && !edge::left_out("halted-keeps-its-place"))
+        {
             return;
         }
         self.sequence.store(LEFT, RELEASE_SLOT.release());

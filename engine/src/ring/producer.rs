@@ -152,20 +152,23 @@ impl<E, S: Sequencer> Producer<E, S> {
     ) -> Result<Claimed<'_, E, S>, PublishError> {
         let control = &self.core.control;
         // A ring that rejects has no spot where producers could sleep.
-        let wait = if control.overflow == Overflow::Reject { control.wait.without_parking() } else { control.wait };
-        let mut outcome =
-            wait_until(wait, &control.writers, deadline, || match self.sequencer.try_claim(&self.core, count) {
+        let wait =
+            if control.overflow == Overflow::Reject { control.wait.without_parking() } else { control.wait };
+        let mut outcome = wait_until(wait, &control.writers, deadline, || {
+            match self.sequencer.try_claim(&self.core, count) {
                 Err(Unclaimed::Full) => None,
                 other => Some(other),
-            });
+            }
+        });
         if let Some(Err(Unclaimed::InHand)) = outcome {
             // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
             let wait = wait.without_parking();
-            outcome =
-                wait_until(wait, &control.writers, deadline, || match self.sequencer.try_claim(&self.core, count) {
+            outcome = wait_until(wait, &control.writers, deadline, || {
+                match self.sequencer.try_claim(&self.core, count) {
                     Err(Unclaimed::Full | Unclaimed::InHand) => None,
                     other => Some(other),
-                });
+                }
+            });
         }
         match outcome {
             Some(Ok(run)) => Ok(Claimed::new(self, run)),
@@ -233,11 +236,6 @@ impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
     /// Whether any sequence of the run is left to publish.
     pub(crate) fn is_open(&self) -> bool {
         self.next < self.end
-    }
-
-    /// How many sequences are left to publish.
-    pub(crate) fn left(&self) -> u64 {
-        self.end - self.next
     }
 
     /// Fills and publishes the only sequence of the run.

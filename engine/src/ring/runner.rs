@@ -1,9 +1,9 @@
 //! A running ring: its managed consumer threads, its statistics, and its end.
 
+use super::Sequence;
 use super::builder::{BuildError, Node};
 use super::control::Core;
 use super::poller::{Polled, Poller};
-use super::Sequence;
 use crate::affinity::{Pinning, pin_current_thread};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::edge::RELEASE_SLOT;
@@ -72,7 +72,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
         pinning: &Pinning,
     ) -> Result<Self, BuildError> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
-        let cores = pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
+        let cores =
+            pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
         let mut ring = Self { core, has_many_producers, consumers, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
@@ -152,7 +153,8 @@ impl<E> Ring<E> {
         self.close();
         let deadline = Deadline::after(limit);
         let me = thread::current().id();
-        let is_me = |managed: &Managed| managed.thread.as_ref().is_some_and(|thread| thread.thread().id() == me);
+        let is_me =
+            |managed: &Managed| managed.thread.as_ref().is_some_and(|thread| thread.thread().id() == me);
         let own_name = self.managed.iter().find(|managed| is_me(managed)).map(|managed| managed.name.clone());
         let others = |running: &[String]| {
             let mut names = running.to_vec();
@@ -239,7 +241,10 @@ impl<E> Drop for Ring<E> {
 
 impl<E> fmt::Debug for Ring<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ring").field("capacity", &self.capacity()).field("depth", &self.depth()).finish_non_exhaustive()
+        f.debug_struct("Ring")
+            .field("capacity", &self.capacity())
+            .field("depth", &self.depth())
+            .finish_non_exhaustive()
     }
 }
 

@@ -71,7 +71,8 @@ impl<E> Slots<E> {
             }
         }
 
-        let slots = Self { base, mask: capacity as u64 - 1, stride, layout, _events: std::marker::PhantomData };
+        let slots =
+            Self { base, mask: capacity as u64 - 1, stride, layout, _events: std::marker::PhantomData };
         let mut building = Building { slots: std::mem::ManuallyDrop::new(slots), built: 0 };
         for index in 0..capacity {
             let slot = Slot { stamp: AtomicU64::new(0), event: UnsafeCell::new(factory()) };

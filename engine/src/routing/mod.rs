@@ -16,7 +16,7 @@ mod table;
 mod trie;
 
 pub use cache::TopicCache;
-pub(crate) use route::{Route, Routes};
 pub use route::{Destination, MOST_ROUTES, RouteId, TooManyRoutes};
+pub(crate) use route::{Route, Routes};
 pub use table::{RoutingTable, Snapshot, SnapshotGuard};
 pub use trie::Trie;

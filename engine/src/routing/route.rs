@@ -86,12 +86,18 @@ pub(crate) struct Routes(Mutex<Inner>);
 
 /// There are too many routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the broker holds {MOST_ROUTES} routes, the most it may; use fewer publishers or smaller topic caches")]
+#[error(
+    "the broker holds {MOST_ROUTES} routes, the most it may; use fewer publishers or smaller topic caches"
+)]
 pub struct TooManyRoutes;
 
 impl Routes {
     /// Makes a route for a topic and its destinations, which are sorted and distinct.
-    pub(crate) fn link(&self, topic: &Topic, destinations: &[Destination]) -> Result<Arc<Route>, TooManyRoutes> {
+    pub(crate) fn link(
+        &self,
+        topic: &Topic,
+        destinations: &[Destination],
+    ) -> Result<Arc<Route>, TooManyRoutes> {
         let legs = destinations
             .chunk_by(|a, b| a.dispatcher == b.dispatcher)
             .map(|same| Leg { dispatcher: same[0].dispatcher, accepted: CachePadded::default() })
@@ -143,7 +149,12 @@ impl Routes {
         let inner = &mut *inner;
         let mut swept = Vec::new();
         inner.unlinked.retain_mut(|unlinked| {
-            let is_past = unlinked.route.legs.iter().zip(&unlinked.claimed).all(|(leg, &at)| released(leg.dispatcher) >= at);
+            let is_past = unlinked
+                .route
+                .legs
+                .iter()
+                .zip(&unlinked.claimed)
+                .all(|(leg, &at)| released(leg.dispatcher) >= at);
             if is_past {
                 let index = unlinked.route.id.index;
                 inner.entries[index as usize].route = None;

@@ -26,6 +26,10 @@ use super::atomic::Ordering;
 /// One synchronising pair. See the module's table.
 #[derive(Debug)]
 pub struct Edge {
+    #[cfg_attr(
+        not(ringmain_loom),
+        expect(dead_code, reason = "only a model build weakens edges by their label")
+    )]
     label: &'static str,
 }
 

@@ -10,8 +10,7 @@ use loom::sync as imp;
 #[cfg(not(ringmain_loom))]
 use std::sync as imp;
 
-/// What [`Mutex::lock`] returns.
-pub use imp::MutexGuard;
+use imp::MutexGuard;
 
 /// A lock for slow paths.
 #[derive(Debug, Default)]
@@ -26,15 +25,6 @@ impl<T> Mutex<T> {
     /// Waits for the lock, poisoned or not.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The lock if it is free at this moment.
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        match self.0.try_lock() {
-            Ok(guard) => Some(guard),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => None,
-        }
     }
 }
 
@@ -56,7 +46,11 @@ impl Condvar {
 
     /// Waits for a notification, at most until the deadline. Wakes spuriously, as all of its kind. In a model time
     /// does not pass: a wake-up that only the deadline would save is a deadlock, and reported as one.
-    pub fn wait_until<'a, T>(&self, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> MutexGuard<'a, T> {
+    pub fn wait_until<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        deadline: Option<Instant>,
+    ) -> MutexGuard<'a, T> {
         #[cfg(not(ringmain_loom))]
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -18,7 +18,7 @@ mod lock;
 pub(crate) mod swapped;
 
 pub use crossbeam_utils::CachePadded;
-pub use lock::{Condvar, Mutex, MutexGuard};
+pub use lock::{Condvar, Mutex};
 
 /// Atomics and their orderings.
 pub mod atomic {

@@ -8,8 +8,8 @@ mod parking;
 mod strategy;
 
 pub use parking::Parking;
-pub use strategy::{UnknownWaitStrategy, WaitStrategy};
 use strategy::AtLast;
+pub use strategy::{UnknownWaitStrategy, WaitStrategy};
 
 use crate::sync::{hint, thread};
 use std::time::{Duration, Instant};
@@ -67,7 +67,11 @@ pub fn wait_until<T>(
 
     let mut spins: u32 = 0;
     while matches!(ways.at_last, AtLast::Spin) || spins < ways.spins {
-        if ways.polite { hint::spin() } else { hint::busy() }
+        if ways.polite {
+            hint::spin()
+        } else {
+            hint::busy()
+        }
         if let Some(value) = ready() {
             return Some(value);
         }
@@ -95,7 +99,9 @@ pub fn wait_until<T>(
         AtLast::Sleep { shortest, longest } => {
             let mut nap = shortest;
             loop {
-                thread::sleep(deadline.at().map_or(nap, |at| nap.min(at.saturating_duration_since(Instant::now()))));
+                thread::sleep(
+                    deadline.at().map_or(nap, |at| nap.min(at.saturating_duration_since(Instant::now()))),
+                );
                 if let Some(value) = ready() {
                     return Some(value);
                 }
@@ -120,7 +126,10 @@ mod tests {
     #[test]
     fn what_is_ready_is_returned_without_waiting() {
         for strategy in ALL {
-            assert_eq!(wait_until(strategy, &Parking::new(true), Deadline::after(Duration::ZERO), || Some(7)), Some(7));
+            assert_eq!(
+                wait_until(strategy, &Parking::new(true), Deadline::after(Duration::ZERO), || Some(7)),
+                Some(7)
+            );
         }
     }
 

@@ -39,7 +39,12 @@ impl Parking {
     /// A spot with nobody asleep. Where `in_use` is false nobody may ever park and ringing does nothing.
     pub fn new(in_use: bool) -> Self {
         fence::register();
-        Self { in_use, parked: CachePadded::new(AtomicBool::new(false)), lock: Mutex::new(()), bell: Condvar::new() }
+        Self {
+            in_use,
+            parked: CachePadded::new(AtomicBool::new(false)),
+            lock: Mutex::new(()),
+            bell: Condvar::new(),
+        }
     }
 
     /// Wakes all who sleep here. To be called after what they wait for was made ready.
@@ -65,16 +70,20 @@ impl Parking {
     }
 
     /// Sleeps until `ready` returns something, or until the deadline. `ready` is called with the lock held.
-    pub(super) fn park_until<T>(&self, deadline: Deadline, mut ready: impl FnMut() -> Option<T>) -> Option<T> {
+    pub(super) fn park_until<T>(
+        &self,
+        deadline: Deadline,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
         assert!(self.in_use, "a parking wait strategy on a parking spot built without one");
         let mut guard = self.lock.lock();
         loop {
             self.parked.store(true, Ordering::Relaxed);
             fence::heavy(&PARK);
-            if !edge::left_out("park-without-second-look") {
-                if let Some(value) = ready() {
-                    return Some(value);
-                }
+            if !edge::left_out("park-without-second-look")
+                && let Some(value) = ready()
+            {
+                return Some(value);
             }
             if deadline.has_passed() {
                 return None;

@@ -62,7 +62,10 @@ impl WaitStrategy {
                 spins: spins(200),
                 polite: true,
                 yields: spins(50),
-                at_last: AtLast::Sleep { shortest: Duration::from_micros(1), longest: Duration::from_micros(100) },
+                at_last: AtLast::Sleep {
+                    shortest: Duration::from_micros(1),
+                    longest: Duration::from_micros(100),
+                },
             },
             Self::Blocking => Ways { spins: spins(2_000), polite: true, yields: 0, at_last: AtLast::Park },
         }

@@ -21,7 +21,8 @@ fn a_panic_between_two_producers_is_skipped() {
             assert!(outcome.is_err(), "the panic must reach the publisher");
         });
         let mut sound = producer;
-        let writer = thread::spawn(move || sound.publish(|event| event.set(1)).expect("an open ring with room"));
+        let writer =
+            thread::spawn(move || sound.publish(|event| event.set(1)).expect("an open ring with room"));
         assert_eq!(take(&mut poller, 1), [1], "an event that was never published was seen");
         let sequence = writer.join().expect("the writer panicked");
         faulty.join().expect("the faulty producer's thread panicked");

@@ -89,7 +89,7 @@ fn a_producer_with_an_old_gate_does_not_overrun() {
 #[test]
 fn a_consumer_that_leaves_has_stopped_reading() {
     explore("consumer leaves", Bound::Exhaustive, || {
-        let (mut producer, mut poller, _ring) = exclusive(1);
+        let (mut producer, mut poller, _ring) = multi(1);
         producer.publish(|event| event.set(1)).expect("an open ring");
         let reader = thread::spawn(move || {
             let mut seen = 0;

@@ -25,7 +25,10 @@ fn work(poller: &mut Poller<Pair>, is_stopped: &AtomicBool) -> Vec<Fate> {
     let mut fates = Vec::new();
     poller.poll_leased(2, |_, sequence, _, lease| {
         let called = lease.call(sequence, delivery(sequence), || {
-            assert!(!is_stopped.load(Ordering::Relaxed), "a call was running after the consumer had been stopped");
+            assert!(
+                !is_stopped.load(Ordering::Relaxed),
+                "a call was running after the consumer had been stopped"
+            );
         });
         fates.push(match called {
             Called::Returned(Ok(())) => Fate::Settled,
@@ -56,7 +59,11 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
                 None
             }
             Stopped::InCall(remains) => {
-                assert_eq!(remains.delivery(), delivery(remains.sequence()), "another delivery was held in doubt");
+                assert_eq!(
+                    remains.delivery(),
+                    delivery(remains.sequence()),
+                    "another delivery was held in doubt"
+                );
                 Some(remains.sequence())
             }
         };
@@ -136,10 +143,6 @@ fn only_the_first_of_two_stops_owns_the_position() {
         let (fates, _poller) = consumer.join().expect("the consumer panicked");
         (fates, first)
     })
-    .saw_exactly([
-        (vec![Fate::Settled], false),
-        (vec![Fate::Refused], false),
-        (vec![Fate::TakenOver], true),
-    ])
+    .saw_exactly([(vec![Fate::Settled], false), (vec![Fate::Refused], false), (vec![Fate::TakenOver], true)])
     .in_at_least(20);
 }

@@ -85,7 +85,11 @@ fn a_later_stage_sees_what_an_earlier_one_did() {
         let mut early = None;
         while seen.len() < 2 {
             let polled = later.poll(2, |event, _, _| {
-                assert_eq!(event.mark.load(Ordering::Relaxed), event.value, "the earlier stage had not finished");
+                assert_eq!(
+                    event.mark.load(Ordering::Relaxed),
+                    event.value,
+                    "the earlier stage had not finished"
+                );
                 seen.push(event.value);
             });
             early.get_or_insert(seen.len());

@@ -11,8 +11,10 @@ use super::control::{Control, Core};
 pub use exclusive::Exclusive;
 pub use multi::Multi;
 
-/// Sequences that belong to one producer until it stamps or abandons them.
-#[derive(Clone, Copy, Debug)]
+/// Sequences that belong to one producer until it stamps or abandons them. Cannot be copied: two who held the same run
+/// would write the same slots.
+#[derive(Debug)]
+#[must_use = "a run that nobody stamps or abandons stops the ring for ever"]
 pub struct Run {
     pub(super) first: Sequence,
     pub(super) count: u64,

@@ -30,9 +30,15 @@ impl Claims for Multi {
             if next & CLOSED_BIT != 0 {
                 return Err(Unclaimed::Closed);
             }
-            let count = wanted.min(self.gate.free(core, next, |core, from| published_below(core, from, next))?);
+            let count =
+                wanted.min(self.gate.free(core, next, |core, from| published_below(core, from, next))?);
             // Relaxed: the word hands over a number. That its slots are free was learnt through the gate.
-            match control.claim.compare_exchange_weak(next, next + count, Ordering::Relaxed, Ordering::Relaxed) {
+            match control.claim.compare_exchange_weak(
+                next,
+                next + count,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(first) => return Ok(Run { first, count }),
                 Err(moved) => next = moved,
             }

@@ -1,0 +1,114 @@
+//! What the tests of the broker have in common: waiting with a deadline, and numbers that come from a printed seed.
+
+// Each test binary uses some of it.
+#![allow(dead_code, unreachable_pub)]
+
+use ringmain::broker::{Broker, Ledger};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a test waits for what must come. Far longer than it takes, for machines that are busy with other things.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until `holds`, and fails the test if it does not in time.
+#[track_caller]
+pub fn eventually(claim: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {claim}");
+        thread::park_timeout(Duration::from_micros(200));
+    }
+}
+
+/// Calls `f` on a thread of its own, and fails the test if it does not return in time.
+#[track_caller]
+pub fn within<R: Send + 'static>(claim: &str, f: impl FnOnce() -> R + Send + 'static) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || sender.send(f()));
+    match receiver.recv_timeout(LIMIT) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("not within {LIMIT:?}: {claim}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(payload) => std::panic::resume_unwind(payload),
+            Ok(_) => unreachable!("the thread sends before it ends"),
+        },
+    }
+}
+
+/// The next thing that comes.
+#[track_caller]
+pub fn next<T>(receiver: &Receiver<T>) -> T {
+    match receiver.recv_timeout(LIMIT) {
+        Ok(value) => value,
+        Err(error) => panic!("nothing came within {LIMIT:?}: {error}"),
+    }
+}
+
+/// Waits until all that was published has been consumed.
+#[track_caller]
+pub fn drain<P: Clone + Default + Send + Sync + 'static>(broker: &Broker<P>) {
+    eventually("the rings drain", || broker.audit().rings.iter().all(|ring| ring.depth == 0));
+}
+
+/// Shuts down, and checks that nobody was abandoned and that the ledger holds, which it returns.
+#[track_caller]
+pub fn shut_down<P: Clone + Default + Send + Sync + 'static>(broker: &Broker<P>) -> Ledger {
+    let report = broker.shutdown(LIMIT);
+    assert!(report.abandoned.is_empty(), "abandoned: {:?}", report.abandoned);
+    assert!(report.undelivered.is_empty(), "undelivered: {:?}", report.undelivered);
+    assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
+    assert_eq!(report.ledger.total().in_flight, 0);
+    report.ledger
+}
+
+/// Panics without a word to the standard error stream.
+pub fn panic_quietly() -> ! {
+    std::panic::resume_unwind(Box::new("a panic on purpose"))
+}
+
+/// Numbers that look random and come from a seed, which is printed: a failing test shows it.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new() -> Self {
+        let seed =
+            std::env::var("RINGMAIN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64);
+                now | 1
+            });
+        println!("RINGMAIN_SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        // G. Marsaglia, "Xorshift RNGs", 2003.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// The threads of this process.
+#[cfg(target_os = "linux")]
+pub fn thread_count() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells a process about itself");
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("and how many threads it has");
+    line.trim().parse().expect("a number")
+}
+
+/// How many threads of this process bear names that begin so.
+#[cfg(target_os = "linux")]
+pub fn threads_named(prefix: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux lists a process's threads");
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with(prefix))
+        .count()
+}
