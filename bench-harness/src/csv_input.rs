@@ -24,7 +24,6 @@ const SENTINEL: &[u8] = b"\n\0the end of the file\0";
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     /// Where it stands in the file, from 1.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only the tests ask for it"))]
     pub(crate) line: u64,
     pub(crate) topic: Topic,
     /// A JSON object, one text a column, in the order of the header.

@@ -6,6 +6,9 @@ use crate::machine;
 use crate::report::{Comparison, Ledger, Report};
 use crate::stats::LatencyNs;
 
+/// Characters of a line of prose.
+const LINE: usize = 100;
+
 /// Rows of cells; the first column is aligned to the left, the others to the right.
 #[derive(Default)]
 struct Table {
@@ -59,7 +62,10 @@ pub(crate) fn render(report: &Report) -> String {
         write_ledger(ledger, &mut out);
     }
     for (number, note) in report.notes.iter().enumerate() {
-        let _ = writeln!(out, "{}note: {note}", if number == 0 { "\n" } else { "" });
+        if number == 0 {
+            out.push('\n');
+        }
+        write_wrapped(&format!("note: {note}"), &mut out);
     }
     for check in &report.failed_checks {
         let _ = writeln!(out, "\nFAILED: {check}");
@@ -193,6 +199,25 @@ fn write_ledger(ledger: &Ledger, out: &mut String) {
     out.push_str(if separator == " " { " no messages\n" } else { "\n" });
 }
 
+/// Writes a text in lines of readable length; those after the first are indented.
+fn write_wrapped(text: &str, out: &mut String) {
+    let mut length = 0;
+    for word in text.split(' ') {
+        let width = word.chars().count();
+        if length > 0 && length + 1 + width > LINE {
+            out.push_str("\n     ");
+            length = 5;
+        }
+        if length > 0 {
+            out.push(' ');
+            length += 1;
+        }
+        out.push_str(word);
+        length += width;
+    }
+    out.push('\n');
+}
+
 fn label(result: &Comparison) -> String {
     if result.contender.is_empty() {
         result.case.clone()
@@ -258,6 +283,16 @@ mod tests {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    #[test]
+    fn long_notes_are_wrapped_between_words() {
+        let mut out = String::new();
+        write_wrapped(&format!("note: {}", "word ".repeat(50).trim_end()), &mut out);
+        assert_eq!(out.split_whitespace().count(), 51);
+        assert!(out.lines().all(|line| line.chars().count() <= LINE), "{out}");
+        assert!(out.lines().skip(1).all(|line| line.starts_with("      word")), "{out}");
+        assert_eq!(out.lines().count(), 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, Subscription};
 
 use super::Replay;
 use super::load::unbuilt;
-use crate::csv_input::CsvInput;
+use crate::csv_input::{CsvInput, Row};
 use crate::error::Error;
 use crate::interrupt::interrupted;
 use crate::progress::Progress;
@@ -98,7 +98,7 @@ impl<'o> Replaying<'o> {
                 }
             }
             let row = row?;
-            self.send(&mut publisher, row.topic.as_str(), &row.json)?;
+            self.send(&mut publisher, &row)?;
             if self.matched.len() <= MOST_CROSS_CHECKED {
                 for (pattern, matched) in self.options.subscribe.iter().zip(&mut self.matched) {
                     *matched += u64::from(pattern.matches(&row.topic));
@@ -111,9 +111,10 @@ impl<'o> Replaying<'o> {
         Ok(())
     }
 
-    fn send(&self, publisher: &mut AnyTopicPublisher, topic: &str, json: &[u8]) -> Result<(), Error> {
-        publisher.publish(topic, json).map(drop).map_err(|error| {
-            Error::file(&self.options.file, format!("the engine refused a row: {}", error.failure()))
+    fn send(&self, publisher: &mut AnyTopicPublisher, row: &Row) -> Result<(), Error> {
+        publisher.publish(row.topic.as_str(), &row.json).map(drop).map_err(|error| {
+            let reason = format!("the engine refused the row: {}", error.failure());
+            Error::line(&self.options.file, row.line, None, reason)
         })
     }
 

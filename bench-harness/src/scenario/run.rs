@@ -77,13 +77,13 @@ pub(crate) fn run(options: &RunOptions) -> Result<Report, Error> {
         }
     }
     count_allocations(&plan, &clock, extent.turn, &mut report)?;
-    baseline.describe(&mut report);
-    describe(contest, rates, &mut report);
     report.notes.push(
         "how to read it: latency counts from the moment a message was due to the handler's first instruction; compare \
          p50 with the floor's one way, and the tail with the noise, which is this machine's own"
             .to_owned(),
     );
+    baseline.describe(&mut report);
+    describe(contest, rates, &mut report);
     report.notes.push(
         "per message is the median of the rounds, from and to their extremes; a ratio is a time over that of the first \
          line of its kind in the same rounds"
