@@ -132,7 +132,7 @@ fn churn_beside_publishers(dispatchers: &[&str]) {
     // Both publishers are gone, so no route may be left, and of the subscriptions only those that stayed.
     eventually("routes and records are freed", || {
         let ledger = broker.audit();
-        broker.metrics().get("messaging.broker.topics") == Some(0.0)
+        broker.metrics().get("messaging.broker.routes") == Some(0.0)
             && ledger.subscriptions.len() == dispatchers.len()
     });
     assert_eq!(broker.metrics().get("messaging.broker.subscribers"), Some(dispatchers.len() as f64));

@@ -116,7 +116,7 @@ fn brokers_publishers_and_subscriptions_leave_no_thread_and_no_memory_behind() {
     let settled = || {
         eventually("what is over is freed", || {
             broker.audit().subscriptions.len() == 1
-                && broker.metrics().get("messaging.broker.topics") == Some(0.0)
+                && broker.metrics().get("messaging.broker.routes") == Some(0.0)
         });
     };
     (0..2_000).for_each(turn);

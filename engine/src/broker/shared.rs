@@ -309,6 +309,7 @@ where
         let values = [
             ("messaging.broker.subscribers", shared.roster.live_count() as f64),
             ("messaging.broker.topics", shared.routes.topic_count() as f64),
+            ("messaging.broker.routes", shared.routes.count() as f64),
             ("messaging.broker.messages.published", ledger.published as f64),
             ("messaging.broker.messages.consumed", total.delivered as f64),
             ("messaging.broker.errors", total.errors.iter().sum::<u64>() as f64),
@@ -325,7 +326,7 @@ where
     }
 
     /// Refuses further publishes and subscriptions, lets consumers handle what was accepted, and returns when they have
-    /// or when `limit` has passed, whichever is first.
+    /// or when `limit` (or 5 ms, should it be shorter) has passed, whichever is first.
     ///
     /// Consumers that have not finished by then are stopped: what they have not handled is handed back in the report,
     /// and one that is stuck in a handler is abandoned, its running call in doubt. From a handler, all consumers are waited

@@ -4,7 +4,7 @@ use super::context;
 use super::ledger::Ledger;
 use super::mailbox::Mailbox;
 use super::shared::Shared;
-use crate::message::{Message, MessageId, OwnedMessage};
+use crate::message::{Envelope, Message, MessageId, OwnedMessage};
 use crate::ring::{Remains, Stopped, discard_panic};
 use crate::sync::{Condvar, Mutex};
 use crate::topic::Topic;
@@ -17,6 +17,8 @@ use std::time::Duration;
 /// The part of the time limit that is kept for stopping those that have not drained, and its bounds.
 const RESERVE_DIVISOR: u32 = 8;
 const LONGEST_RESERVE: Duration = Duration::from_millis(100);
+/// Even a shutdown without any time gives those that it stops a moment to hand over.
+const SHORTEST_RESERVE: Duration = Duration::from_millis(5);
 
 /// What [`Broker::shutdown`](super::Broker::shutdown) has come to.
 #[derive(Debug)]
@@ -156,8 +158,8 @@ pub(crate) fn shut_down<P>(shared: &Shared<P>, limit: Duration) -> ShutdownRepor
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    let reserve = (limit / RESERVE_DIVISOR).min(LONGEST_RESERVE);
-    let deadline = Deadline::after(limit);
+    let reserve = (limit / RESERVE_DIVISOR).clamp(SHORTEST_RESERVE, LONGEST_RESERVE);
+    let deadline = Deadline::after(limit.max(reserve));
     let drained_by = Deadline::after(limit.saturating_sub(reserve));
     shared.close();
     let spared = spared(shared);
@@ -180,6 +182,7 @@ where
                         (number as u16, index as u16),
                         &consumer.thread,
                         &remains,
+                        reserve / 2,
                     ));
                     shared.exits.abandon_one();
                 }
@@ -234,7 +237,8 @@ fn abandon<P>(
     shared: &Shared<P>,
     (dispatcher, consumer): (u16, u16),
     thread: &str,
-    remains: &Remains<crate::message::Envelope<P>>,
+    remains: &Remains<Envelope<P>>,
+    limit: Duration,
 ) -> Abandoned
 where
     P: Clone + Default + Send + Sync + 'static,
@@ -250,7 +254,7 @@ where
         topic: None,
     };
     let mut handed_back = Vec::new();
-    remains.for_each(|sequence, envelope| {
+    remains.for_each(limit, |sequence, envelope| {
         let Some(route) = shared.routes.get(envelope.route) else { return };
         let message = Message::new(envelope, &route.topic, shared.origin, &shared.clock);
         let is_in_doubt = sequence == remains.sequence();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 /// |---|---|---|
 /// | `messaging.broker.subscribers` | subscriptions | that exist |
 /// | `messaging.broker.topics` | topics | that some publisher has resolved and still holds |
+/// | `messaging.broker.routes` | routes | one for each publisher and topic, and those let go that messages still travel |
 /// | `messaging.broker.messages.published` | messages | accepted since the start, matched or not |
 /// | `messaging.broker.messages.consumed` | deliveries | that a handler returned from without an error |
 /// | `messaging.broker.errors` | deliveries | whose handler failed or panicked |

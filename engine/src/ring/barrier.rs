@@ -27,6 +27,12 @@ impl Barrier {
             .iter()
             .map(|sequence| sequence.load(FINISH_STAGE.acquire()))
             .fold(from.saturating_add(max), Sequence::min);
+        Self::published(core, from, limit)
+    }
+
+    /// The end of what is published from `from` on, below `limit`.
+    #[inline(always)]
+    pub(super) fn published<E>(core: &Core<E>, from: Sequence, limit: Sequence) -> Sequence {
         let mut end = from;
         while end < limit && core.slots.is_published(end) {
             end += 1;

@@ -29,13 +29,16 @@
 use super::Sequence;
 use super::control::Core;
 use super::gating::ConsumerSequence;
+use super::runner::discard_panic;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::edge::{LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL, RELEASE_SLOT};
-use crate::sync::{CachePadded, fence};
+use crate::sync::{CachePadded, fence, thread};
+use crate::wait::Deadline;
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Bits of the control word.
 const MAIL: u32 = 1;
@@ -141,6 +144,10 @@ impl Lease {
         shared.call.store(NOTHING, Ordering::Relaxed);
         fence::light(&LEASE_RETURN);
         if shared.control.load(Ordering::Relaxed) & STOP != 0 && self.has_lost_the_verdict() {
+            // The outcome does not count any more, but dropping it is user code, and may panic.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(outcome))) {
+                discard_panic(payload);
+            }
             return Called::TakenOver;
         }
         Called::Returned(outcome)
@@ -234,19 +241,29 @@ impl<E> Remains<E> {
         self.delivery
     }
 
-    /// Reads all events from the one in doubt on, in order, as far as they are published, and returns the sequence
-    /// behind the last. Tombstones are passed over.
-    pub fn for_each(&self, mut f: impl FnMut(Sequence, &E)) -> Sequence {
+    /// Reads all events from the one in doubt on, in order, up to the last that has been claimed; to be called when the
+    /// ring is closed, so that this is the last there will be. Waits, at most for `limit` in all, for producers that have
+    /// claimed and not yet published, and passes over what they still have in hand then. Returns how many events that
+    /// were. Tombstones are passed over and not counted.
+    pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> u64 {
+        let deadline = Deadline::after(limit);
+        let slots = &self.core.slots;
+        let mut in_hand = 0;
         let mut sequence = self.sequence.max(self.guarded);
-        while self.core.slots.is_published(sequence) {
-            if !self.core.slots.is_tombstone(sequence) {
+        while sequence < self.core.control.claimed() {
+            while !slots.is_published(sequence) && !deadline.has_passed() {
+                thread::yield_now();
+            }
+            if !slots.is_published(sequence) {
+                in_hand += 1;
+            } else if !slots.is_tombstone(sequence) {
                 // SAFETY: `sequence` is published. Its slot is not reused: the deposed consumer has not released any
                 // slot from `self.guarded` on, it still holds producers up, and it never moves again (see above).
-                unsafe { self.core.slots.read(sequence, |event| f(sequence, event)) };
+                unsafe { slots.read(sequence, |event| f(sequence, event)) };
             }
             sequence += 1;
         }
-        sequence
+        in_hand
     }
 }
 

@@ -79,7 +79,7 @@ impl<E> Poller<E> {
         // A halt is noticed between runs: a consumer does not go on with a whole ring first.
         while handled < max && !self.core.control.is_halted() {
             let first = self.next;
-            let end = self.barrier.available(&self.core, first, self.run.min(max - handled));
+            let end = self.available(self.run.min(max - handled));
             if end == first {
                 break;
             }
@@ -94,6 +94,16 @@ impl<E> Poller<E> {
             0 => Polled::Empty,
             _ => Polled::Events(handled),
         }
+    }
+
+    /// The end of what may be gone through, at most `max` sequences. Who has been stopped makes no further call of user
+    /// code: it need not wait for the consumers before it, one of which may have been taken over and never move on.
+    #[inline(always)]
+    fn available(&self, max: u64) -> Sequence {
+        if self.lease.is_stopped() {
+            return Barrier::published(&self.core, self.next, self.next.saturating_add(max));
+        }
+        self.barrier.available(&self.core, self.next, max)
     }
 
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
@@ -146,8 +156,7 @@ impl<E> Poller<E> {
 
     /// Whether a poll would find something: an event, or the end.
     pub fn is_ready(&self) -> bool {
-        self.barrier.available(&self.core, self.next, 1) > self.next
-            || self.core.control.is_finished(self.next)
+        self.available(1) > self.next || self.core.control.is_finished(self.next)
     }
 
     /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.

@@ -176,6 +176,12 @@ impl Routes {
         self.0.lock().unlinked.len()
     }
 
+    /// How many routes have not been swept.
+    pub(crate) fn count(&self) -> usize {
+        let inner = self.0.lock();
+        inner.entries.len() - inner.free.len()
+    }
+
     /// How many distinct topics publishers hold.
     pub(crate) fn topic_count(&self) -> usize {
         self.0.lock().topics.len()
