@@ -26,6 +26,8 @@ pub(crate) struct Owned<P> {
 
 /// What a consumer knows of a route: which of its own subscriptions it leads to.
 struct Learnt {
+    /// That of the route's id, at hand without going through the route.
+    version: u32,
     route: Arc<Route>,
     /// Places in `Desk::owned`, in ascending order of subscription.
     deliveries: SmallVec<[u32; 4]>,
@@ -130,7 +132,7 @@ impl<P: Clone> Desk<P> {
 
     #[inline(always)]
     fn knows(&self, id: RouteId) -> bool {
-        matches!(self.learnt.get(id.index as usize), Some(Some(learnt)) if learnt.route.id == id)
+        matches!(self.learnt.get(id.index as usize), Some(Some(learnt)) if learnt.version == id.version)
     }
 
     /// Finds out where a route leads among this consumer's subscriptions. The mail comes first: a subscription's handler
@@ -160,7 +162,7 @@ impl<P: Clone> Desk<P> {
         if self.learnt.len() <= index {
             self.learnt.resize_with(index + 1, || None);
         }
-        self.learnt[index] = Some(Learnt { route, deliveries });
+        self.learnt[index] = Some(Learnt { version: id.version, route, deliveries });
     }
 
     /// Where a subscription is kept. One that has been released already comes back without its handler, so that what

@@ -13,7 +13,7 @@ use crate::message::{
     Rare, Stamp,
 };
 use crate::ring::{self, Claimed, Multi, MultiProducer, Overflow};
-use crate::routing::{Destination, Route};
+use crate::routing::{Destination, Leg, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
 use crate::wait::Deadline;
@@ -139,6 +139,25 @@ pub(crate) struct Hold {
     generation: u64,
     /// `None` while nobody wants the topic.
     route: Option<Arc<Route>>,
+    /// What a publish needs of a route that leads to one ring, at hand without going through the route: among a thousand
+    /// topics each line that is not touched counts.
+    direct: Option<Direct>,
+}
+
+/// A route that leads to one ring.
+#[derive(Debug)]
+struct Direct {
+    route: RouteId,
+    leg: Leg,
+}
+
+impl Direct {
+    fn of(route: &Route) -> Option<Self> {
+        match &route.legs[..] {
+            [leg] => Some(Self { route: route.id, leg: leg.clone() }),
+            _ => None,
+        }
+    }
 }
 
 /// What every publisher has: an identity, a producer for each ring, a scratch copy.
@@ -185,14 +204,14 @@ where
 
     /// Resolves a topic for the first time.
     pub(crate) fn hold(&mut self, topic: Topic) -> Result<Hold, PublishFailure> {
-        let mut hold = Hold { topic, generation: 0, route: None };
+        let mut hold = Hold { topic, generation: 0, route: None, direct: None };
         self.resolve(&mut hold)?;
         Ok(hold)
     }
 
     /// A topic that is yet to be resolved.
     pub(crate) fn hold_later(topic: Topic) -> Hold {
-        Hold { topic, generation: 0, route: None }
+        Hold { topic, generation: 0, route: None, direct: None }
     }
 
     /// Resolves a topic anew if the table has changed since.
@@ -230,12 +249,14 @@ where
                 };
             }
         }
+        hold.direct = hold.route.as_deref().and_then(Direct::of);
         hold.generation = generation;
         Ok(())
     }
 
     /// Lets a topic go: its route is freed, by the housekeeper, when its last message has been consumed.
     pub(crate) fn release(&self, hold: &mut Hold) {
+        hold.direct = None;
         if let Some(route) = hold.route.take() {
             hold.generation = 0;
             let claimed = |dispatcher: u16| self.shared.dispatchers[usize::from(dispatcher)].ring.claimed();
@@ -261,13 +282,15 @@ where
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
         }
-        let Some(route) = hold.route.as_deref() else { return self.publish_to_nobody(fill) };
-        let stamp = self.stamp(route);
+        let Some(Direct { route, leg }) = &hold.direct else {
+            return match hold.route.as_deref() {
+                None => self.publish_to_nobody(fill),
+                Some(route) => self.publish_to_many(route, fill, options, patience),
+            };
+        };
+        let stamp = self.stamp(*route);
         let rare = rare(&mut self.inherited, options);
         let id = MessageId::new(self.shared.origin, self.id, self.sequence);
-        let [leg] = &route.legs[..] else {
-            return self.publish_to_many(route, fill, options, patience);
-        };
         let claimed = match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
             Ok(claimed) => claimed,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
@@ -285,9 +308,9 @@ where
     }
 
     #[inline(always)]
-    fn stamp(&self, route: &Route) -> Stamp {
+    fn stamp(&self, route: RouteId) -> Stamp {
         Stamp {
-            route: route.id,
+            route,
             sequence: self.sequence,
             published_at: self.shared.clock.ticks(),
             publisher: self.id,
@@ -313,7 +336,7 @@ where
         options: Option<&PublishOptions>,
         patience: Patience,
     ) -> Result<Published, PublishError<F::Returned>> {
-        let stamp = self.stamp(route);
+        let stamp = self.stamp(route.id);
         let mut published = Published {
             id: MessageId::new(self.shared.origin, self.id, self.sequence),
             accepted: 0,
@@ -369,10 +392,7 @@ where
         }
         let mut published = 0;
         let mut batch = batch;
-        let Some((route, leg)) = hold.route.as_deref().and_then(|route| match &route.legs[..] {
-            [leg] => Some((route, leg)),
-            _ => None,
-        }) else {
+        let Some(Direct { route, leg }) = &hold.direct else {
             for payload in batch {
                 self.publish(hold, Value(payload), None, Patience::Policy)
                     .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
@@ -381,7 +401,7 @@ where
             return Ok(published);
         };
         while batch.len() > 0 {
-            let mut stamp = self.stamp(route);
+            let mut stamp = self.stamp(*route);
             let rare = rare(&mut self.inherited, None);
             let wanted = batch.len() as u64;
             let mut claimed =

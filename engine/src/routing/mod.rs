@@ -17,6 +17,6 @@ mod trie;
 
 pub use cache::TopicCache;
 pub use route::{Destination, MOST_ROUTES, RouteId, TooManyRoutes};
-pub(crate) use route::{Route, Routes};
+pub(crate) use route::{Leg, Route, Routes};
 pub use table::{RoutingTable, Snapshot, SnapshotGuard};
 pub use trie::Trie;

@@ -41,11 +41,11 @@ pub struct Destination {
 }
 
 /// One ring that a route's messages go into.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Leg {
     pub(crate) dispatcher: u16,
     /// Messages that the ring accepted. Written by the route's publisher.
-    pub(crate) accepted: CachePadded<Counter>,
+    pub(crate) accepted: Arc<CachePadded<Counter>>,
 }
 
 /// What a topic resolves to.
@@ -100,7 +100,7 @@ impl Routes {
     ) -> Result<Arc<Route>, TooManyRoutes> {
         let legs = destinations
             .chunk_by(|a, b| a.dispatcher == b.dispatcher)
-            .map(|same| Leg { dispatcher: same[0].dispatcher, accepted: CachePadded::default() })
+            .map(|same| Leg { dispatcher: same[0].dispatcher, accepted: Arc::default() })
             .collect();
         let mut inner = self.0.lock();
         let index = match inner.free.pop() {
