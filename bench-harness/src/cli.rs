@@ -1,7 +1,7 @@
 //! The command line: flags, their ranges, and the job they describe.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -32,6 +32,17 @@ pub(crate) enum Command {
     Throughput(Load),
     Replay(Replay),
     Route(RouteFiles),
+}
+
+impl Command {
+    /// The files that it reads.
+    pub(crate) fn inputs(&self) -> Vec<&Path> {
+        match self {
+            Self::Run(_) | Self::Floor(_) | Self::Latency(_) | Self::Throughput(_) => Vec::new(),
+            Self::Replay(replay) => vec![&replay.file],
+            Self::Route(files) => vec![&files.patterns, &files.topics],
+        }
+    }
 }
 
 /// What a command line asks for.
@@ -179,7 +190,8 @@ struct ReplayArgs {
     /// The rows to publish: UTF-8, a header line, LF or CRLF
     #[arg(value_name = "FILE.csv")]
     file: PathBuf,
-    /// The topic of a row; {column} becomes that row's value, {{ and }} are braces
+    /// The topic of a row; {column} becomes that row's value, {{ and }} are braces. A value with a dot in it makes more
+    /// words; one that no topic may hold is an error
     #[arg(long, value_name = "TEMPLATE", value_parser = Template::parse)]
     topic: Template,
     /// A subscription for each of these patterns

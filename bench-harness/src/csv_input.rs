@@ -4,6 +4,7 @@
 //! passed over. All else that is not a table is refused, with the line and the column: a replay that silently left
 //! rows out would be worse than none.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, Position, Reader, ReaderBuilder};
@@ -183,8 +184,9 @@ fn columns(path: &Path, line: u64, header: &ByteRecord) -> Result<Vec<String>, E
     let names = cells(header).map_err(|(cell, byte)| {
         Error::line(path, line, Some(format!("cell {}, byte {byte}", cell + 1)), "not UTF-8")
     })?;
+    let mut seen = HashSet::with_capacity(names.len());
     for (cell, name) in names.iter().enumerate() {
-        if names[..cell].contains(name) {
+        if !seen.insert(name) {
             let place = Some(format!("cell {}", cell + 1));
             return Err(Error::line(path, line, place, format!("a second column of the name '{name}'")));
         }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 
 /// How long an orderly end may take. The contract is two seconds, from the signal to the end of the process.
-const PATIENCE: Duration = Duration::from_millis(1_700);
+const PATIENCE: Duration = Duration::from_millis(1_200);
 
 /// A flag and nothing else hangs on it, so relaxed is enough.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);

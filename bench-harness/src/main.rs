@@ -55,7 +55,7 @@ fn work() -> Result<Exit, Error> {
     };
     interrupt::install()?;
     machine::remember();
-    let destination = output::Destination::open(json)?;
+    let destination = output::Destination::open(json, &command.inputs())?;
     let (report, text) = dispatch(&command)?;
     let text = text.unwrap_or_else(|| table::render(&report));
     destination.deliver(&report, &text)?;

@@ -32,12 +32,20 @@ pub(crate) struct JsonFile {
 }
 
 impl Destination {
-    /// Looks at the user's `--json`, and opens the file.
-    pub(crate) fn open(json: Option<PathBuf>) -> Result<Self, Error> {
+    /// Looks at the user's `--json`, and opens the file, which must be none of the files that the command reads.
+    pub(crate) fn open(json: Option<PathBuf>, inputs: &[&Path]) -> Result<Self, Error> {
         match json {
             None => Ok(Self::Text),
             Some(path) if path == Path::new("-") => Ok(Self::Json),
-            Some(path) => JsonFile::open(path).map(Self::Both),
+            Some(path) => {
+                if let Some(input) = inputs.iter().find(|input| is_same_file(input, &path)) {
+                    let (path, input) = (path.display(), input.display());
+                    return Err(Error::Usage(format!(
+                        "--json {path} would overwrite {input}, which is read"
+                    )));
+                }
+                JsonFile::open(path).map(Self::Both)
+            }
         }
     }
 
@@ -52,6 +60,21 @@ impl Destination {
             }
         }
     }
+}
+
+/// Whether two paths lead to one regular file, be it through links. Devices may be read and written at once.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        identity(one).is_some_and(|identity_of_one| identity(other) == Some(identity_of_one))
+    }
+    #[cfg(not(unix))]
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other && one.is_file())
 }
 
 impl JsonFile {

@@ -47,6 +47,7 @@ pub(crate) fn route(files: &RouteFiles) -> Result<(Report, String), Error> {
             matches.push(Match { topic: topic.to_owned(), pattern: pattern.to_owned() });
         }
     }
+    interrupt::check()?;
     let mut report = Report::new("route");
     report.set_config(files);
     report.matches = Some(matches);

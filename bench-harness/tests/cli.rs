@@ -269,3 +269,32 @@ mod unix {
         drop(reader);
     }
 }
+
+#[test]
+fn json_never_overwrites_what_the_command_reads() {
+    let scratch = Scratch::new("json-over-input");
+    let rows = scratch.file("rows.csv", "b\nx\n");
+    let names = scratch.file("names", "a.b\n");
+    let other = scratch.file("other", "a.b\n");
+    run(&["replay", &rows, "--topic", "r.{b}", "--subscribe", "#", "--json", &rows])
+        .refused(2, &["overwrite"]);
+    if cfg!(unix) {
+        let linked = scratch.path("linked.csv");
+        std::fs::hard_link(&rows, &linked).expect("a link");
+        run(&["replay", &rows, "--topic", "r.{b}", "--subscribe", "#", "--json", &linked])
+            .refused(2, &["overwrite"]);
+    }
+    run(&["route", "--patterns", &other, "--topics", &names, "--json", &names]).refused(2, &["overwrite"]);
+    assert_eq!(std::fs::read_to_string(&names).expect("it is still there"), "a.b\n");
+}
+
+#[test]
+fn a_header_of_very_many_columns_is_read_in_no_time_to_speak_of() {
+    let scratch = Scratch::new("many-columns");
+    let header: Vec<String> = (0..200_000).map(|number| format!("c{number}")).collect();
+    let row = vec!["1"; header.len()];
+    let file = scratch.file("wide.csv", format!("{}\n{}\n", header.join(","), row.join(",")));
+    let started = std::time::Instant::now();
+    run(&["replay", &file, "--topic", "r.{c7}", "--subscribe", "#"]).refused(2, &["bytes"]);
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}

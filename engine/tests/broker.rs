@@ -829,3 +829,39 @@ fn options_that_do_not_do_are_errors_that_say_so() {
         .build();
     assert!(matches!(twice, Err(BrokerBuildError::NameTaken { name }) if name == "d"));
 }
+
+#[test]
+fn drain_returns_when_all_is_settled_and_gives_up_at_its_limit() {
+    let broker = broker_of(64, Overflow::default());
+    let gate = Gate::close(&broker, "held");
+    let subscription = broker.subscribe("numbers.*", |_| ()).expect("a valid subscription");
+    let mut publisher = broker.publisher("numbers.7").expect("a topic");
+    for _ in 0..10 {
+        publisher.publish(b"7").expect("room");
+    }
+    assert!(!broker.drain(Duration::from_millis(20)), "a handler stands in the way");
+    gate.open();
+    assert!(broker.drain(LIMIT));
+    assert_eq!(subscription.delivered(), 10);
+    assert!(broker.audit().is_balanced(), "{:?}", broker.audit());
+    shut_down(&broker);
+}
+
+#[test]
+fn drain_does_not_wait_for_its_own_thread() {
+    let broker = default_broker();
+    let (answer, answered) = mpsc::channel();
+    let inside = broker.clone();
+    let subscription =
+        broker.subscribe("a", move |_| answer.send(inside.drain(LIMIT))).expect("a valid subscription");
+    broker.publisher("a").expect("a topic").publish("").expect("room");
+    assert!(!next(&answered));
+    subscription.unsubscribe();
+}
+
+#[test]
+fn metrics_are_short_to_look_at() {
+    let broker = default_broker();
+    let text = format!("{:?}", broker.metrics());
+    assert!(text.len() < 2_000 && text.contains("latency_p99"), "{text}");
+}

@@ -29,7 +29,7 @@ impl RingLedger {
     }
 }
 
-/// The account of one subscription. Every term is counted where it happens:
+/// The account of one subscription. Every term is counted where it happens, and once nothing waits in the ring any more:
 ///
 /// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + retrying + backlogged + in_flight
 /// + in_doubt`
@@ -158,7 +158,7 @@ pub struct Ledger {
     pub rings: Vec<RingLedger>,
     /// Each subscription that exists, or to which messages may still be under way.
     pub subscriptions: Vec<SubscriptionLedger>,
-    /// The sum of all subscriptions that are past.
+    /// The sum of all subscriptions that are past. It has neither number nor name of its own.
     pub past: SubscriptionLedger,
 }
 

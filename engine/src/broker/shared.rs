@@ -2,6 +2,7 @@
 
 use super::builder::BrokerBuilder;
 use super::consumer::ConsumerTally;
+use super::context;
 use super::deadlock::Waits;
 use super::error::SubscribeError;
 use super::handler::IntoHandled;
@@ -20,6 +21,7 @@ use crate::routing::{Destination, RouteId, Routes, RoutingTable};
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::{Topic, TopicError};
+use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -284,7 +286,27 @@ where
         Ok(found.len())
     }
 
-    /// Where every message has gone so far. Allocates and locks briefly; disturbs no publisher and no consumer.
+    /// Waits until everything published before this call has been delivered or otherwise settled, at most for `limit`,
+    /// and returns whether it has. Publishers may go on meanwhile; where they rest, an [`audit`](Self::audit) after it is
+    /// exact. Spins, yields and sleeps. On a consumer thread, which would wait for itself, it returns `false` at once.
+    pub fn drain(&self, limit: Duration) -> bool {
+        let shared = self.shared();
+        if context::consuming(shared.key()).is_some() {
+            return false;
+        }
+        let claimed: Vec<u64> =
+            shared.dispatchers.iter().map(|dispatcher| dispatcher.ring.claimed()).collect();
+        let is_drained = || {
+            let mut rings = shared.dispatchers.iter().zip(&claimed);
+            rings.all(|(dispatcher, &claimed)| dispatcher.ring.released() >= claimed).then_some(())
+        };
+        // The rings' own parking spots are for those whom a publication or a release wakes.
+        wait_until(WaitStrategy::Backoff, &Parking::new(false), Deadline::after(limit), is_drained).is_some()
+    }
+
+    /// Where every message has gone so far. What still waits in a ring stands in the ring's account and in no
+    /// subscription's: [`drain`](Self::drain) first where the sums are to hold. Allocates and locks briefly; disturbs no
+    /// publisher and no consumer.
     pub fn audit(&self) -> Ledger {
         self.shared().audit()
     }

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What [`Broker::metrics`](crate::broker::Broker::metrics) returns. A copy: reading it disturbs nobody.
 ///
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 /// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
 /// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |
 /// | `messaging.threads.total` | threads | of the engine that are running |
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Metrics {
     /// The numbers by their key.
@@ -31,5 +32,18 @@ impl Metrics {
     /// The number of that key.
     pub fn get(&self, key: &str) -> Option<f64> {
         self.values.get(key).copied()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    /// The numbers, and of the histogram what one wants to know.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("values", &self.values)
+            .field("latency_count", &self.latency.len())
+            .field("latency_p50", &self.latency.value_at_quantile(0.5))
+            .field("latency_p99", &self.latency.value_at_quantile(0.99))
+            .field("latency_max", &self.latency.max())
+            .finish()
     }
 }

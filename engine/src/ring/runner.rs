@@ -268,9 +268,13 @@ fn consume<E>(mut poller: Poller<E>, mut handler: Handler<E>, wait: WaitStrategy
     }
 }
 
-/// Drops what a panic carried. Should that panic as well, it is leaked: the consumer must go on.
+/// Drops what a panic carried. Should that panic as well, what that carries is dropped if it is the text that `panic!`
+/// makes, and leaked if it is anything else, which might panic in turn: the consumer must go on.
 pub(crate) fn discard_panic(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+        && !second.is::<&'static str>()
+        && !second.is::<String>()
+    {
         std::mem::forget(second);
     }
 }
