@@ -9,6 +9,13 @@ use std::time::{Duration, Instant};
 /// No run of these tests takes nearly as long.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long something may take that is promised within so many seconds. Where all is slowed down, as under a sanitizer,
+/// the environment variable `RINGMAIN_SLOWDOWN` says how many times.
+pub(crate) fn within_seconds(promised: u64) -> Duration {
+    let slowdown = std::env::var("RINGMAIN_SLOWDOWN").map(|times| times.parse().expect("a whole number"));
+    Duration::from_secs(promised * slowdown.unwrap_or(1))
+}
+
 /// A directory of its own for one test; taken away at the end.
 pub(crate) struct Scratch(PathBuf);
 
