@@ -49,7 +49,7 @@ fn drain<E>(poller: &mut Poller<E>, mut handler: impl FnMut(&E)) {
         assert!(started.elapsed() < LIMIT, "the ring does not end");
         match poller.poll(64, |event, _, _| handler(event)) {
             Polled::Events(_) => {}
-            Polled::Empty => thread::yield_now(),
+            Polled::Empty | Polled::Missed(_) => thread::yield_now(),
             Polled::Finished => return,
         }
     }

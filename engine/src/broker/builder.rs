@@ -128,6 +128,14 @@ pub enum BrokerBuildError {
         /// What was asked for.
         stages: Vec<usize>,
     },
+    /// A dispatcher's ring would drop messages that the ledger owes to subscriptions.
+    #[error(
+        "dispatcher {dispatcher:?}: a dispatcher's ring blocks or rejects; only a ring used alone may drop"
+    )]
+    Overflow {
+        /// The dispatcher.
+        dispatcher: String,
+    },
     /// A ring cannot be built, or a thread cannot run where it was told to.
     #[error("dispatcher {dispatcher:?}: {reason}")]
     Ring {
@@ -193,6 +201,9 @@ where
         let mut states = Vec::new();
         let mut planned = Vec::new();
         for (number, options) in dispatchers.iter().enumerate() {
+            if matches!(options.overflow, Overflow::DropNewest | Overflow::DropOldest) {
+                return Err(BrokerBuildError::Overflow { dispatcher: options.name.clone() });
+            }
             let in_ring = |reason| BrokerBuildError::Ring { dispatcher: options.name.clone(), reason };
             let mut consumers = Vec::new();
             let mut stages = Vec::new();
@@ -226,7 +237,6 @@ where
                         poller,
                         desk,
                         tally: tally.clone(),
-                        wait: options.wait,
                         exits: exits.clone(),
                         broker: Arc::as_ptr(&routes).addr(),
                         batches: 0,

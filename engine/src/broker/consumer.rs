@@ -7,9 +7,9 @@ use super::desk::Desk;
 use super::shutdown::Exits;
 use crate::message::Envelope;
 use crate::observe::{Counter, Recorder};
-use crate::ring::{Polled, Poller, discard_panic};
+use crate::ring::{LINGER, Linger, Polled, Poller, discard_panic};
 use crate::sync::CachePadded;
-use crate::wait::{Deadline, WaitStrategy, wait_until};
+use crate::wait::{Deadline, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -34,7 +34,6 @@ pub(crate) struct Consumer<P> {
     pub(crate) poller: Poller<Envelope<P>>,
     pub(crate) desk: Desk<P>,
     pub(crate) tally: Arc<ConsumerTally>,
-    pub(crate) wait: WaitStrategy,
     pub(crate) exits: Arc<Exits<P>>,
     /// The address that tells this broker from others.
     pub(crate) broker: usize,
@@ -112,12 +111,16 @@ impl<P: Clone> Consumer<P> {
             Consuming { broker: self.broker, dispatcher: self.desk.dispatcher, consumer: self.desk.consumer };
         context::enter_consumer(consuming);
         let readers = self.poller.readers();
+        let mut waiter = Waiter::new();
+        let mut linger = Linger::new(LINGER);
         loop {
             match self.safe_turn() {
-                Polled::Events(_) => {}
+                Polled::Events(handled) => linger.after(handled),
+                // A dispatcher's ring never drops.
+                Polled::Missed(_) => {}
                 Polled::Empty => {
                     let (poller, mailbox) = (&self.poller, &self.desk.mailbox);
-                    wait_until(self.wait, &readers, Deadline::NEVER, || {
+                    waiter.wait_until(|| poller.wait_strategy(), &readers, Deadline::NEVER, || {
                         // A stop stays set, and what it waits for may be long in the hands of a publisher.
                         let has_mail =
                             || poller.is_summoned() && !(poller.lease().is_stopped() && mailbox.is_empty());

@@ -12,7 +12,7 @@ use crate::message::{
     CorrelationId, Envelope, HeaderError, IntoPayload, MessageId, PayloadTooLarge, Priority, PublisherId,
     Rare, Stamp,
 };
-use crate::ring::{self, Claimed, Multi, MultiProducer, Overflow};
+use crate::ring::{self, MultiProducer, Overflow, Run};
 use crate::routing::{Destination, Leg, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
@@ -291,12 +291,13 @@ where
         let stamp = self.stamp(*route);
         let rare = rare(&mut self.inherited, options);
         let id = MessageId::new(self.shared.origin, self.id, self.sequence);
-        let claimed = match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
-            Ok(claimed) => claimed,
+        let producer = &mut self.producers[usize::from(leg.dispatcher)];
+        let run = match reserve(&self.shared, producer, leg.dispatcher, 1, patience) {
+            Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
         let tally = &self.tally;
-        claimed.publish(|envelope| {
+        producer.fill_one(run, |envelope| {
             envelope.address(&stamp, rare);
             fill.write(&mut envelope.payload);
             // Before the slot is stamped: what has been delivered has been counted.
@@ -347,10 +348,11 @@ where
         let mut unwritten = Some(fill);
         let mut last_failure = PublishFailure::Closed;
         for leg in &route.legs {
-            match claim(&self.shared, &mut self.producers, leg.dispatcher, 1, patience) {
-                Ok(claimed) => {
+            let producer = &mut self.producers[usize::from(leg.dispatcher)];
+            match reserve(&self.shared, producer, leg.dispatcher, 1, patience) {
+                Ok(run) => {
                     let scratch = &mut self.scratch;
-                    claimed.publish(|envelope| {
+                    producer.fill_one(run, |envelope| {
                         if let Some(fill) = unwritten.take() {
                             fill.write(scratch);
                         }
@@ -404,9 +406,10 @@ where
             let mut stamp = self.stamp(*route);
             let rare = rare(&mut self.inherited, None);
             let wanted = batch.len() as u64;
-            let mut claimed =
-                claim(&self.shared, &mut self.producers, leg.dispatcher, wanted, Patience::Policy)
-                    .map_err(|failure| BatchError { published, failure })?;
+            let producer = &mut self.producers[usize::from(leg.dispatcher)];
+            let run = reserve(&self.shared, producer, leg.dispatcher, wanted, Patience::Policy)
+                .map_err(|failure| BatchError { published, failure })?;
+            let mut claimed = producer.claimed(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);
             // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
             let is_whole = context::fill(|| {
@@ -461,54 +464,56 @@ fn rare<'a>(inherited: &'a mut Rare, options: Option<&'a PublishOptions>) -> Opt
     }
 }
 
-/// Claims up to `count` slots of a dispatcher's ring.
+/// Reserves up to `count` slots of a dispatcher's ring.
 #[inline(always)]
-fn claim<'p, P>(
+fn reserve<P>(
     shared: &Shared<P>,
-    producers: &'p mut [MultiProducer<Envelope<P>>],
+    producer: &mut MultiProducer<Envelope<P>>,
     dispatcher: u16,
     count: u64,
     patience: Patience,
-) -> Result<Claimed<'p, Envelope<P>, Multi>, PublishFailure> {
-    let producer = &mut producers[usize::from(dispatcher)];
+) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
-        Ok(run) => Ok(producer.claimed(run)),
+        Ok(run) => Ok(run),
         Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
         Err(_) => wait_for_room(shared, producer, dispatcher, count, patience),
     }
 }
 
 #[cold]
-fn wait_for_room<'p, P>(
+fn wait_for_room<P>(
     shared: &Shared<P>,
-    producer: &'p mut MultiProducer<Envelope<P>>,
+    producer: &mut MultiProducer<Envelope<P>>,
     dispatcher: u16,
     count: u64,
     patience: Patience,
-) -> Result<Claimed<'p, Envelope<P>, Multi>, PublishFailure> {
+) -> Result<Run, PublishFailure> {
     let deadline = match (patience, producer.overflow()) {
-        (Patience::None, _) | (Patience::Policy, Overflow::Reject) => return Err(PublishFailure::Full),
-        (Patience::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
         (Patience::Until(deadline), _) => deadline,
+        (Patience::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
+        // No dispatcher drops: the builder sees to that.
+        (Patience::None, _) | (Patience::Policy, _) => return Err(PublishFailure::Full),
     };
     // The slot that is being filled holds its ring up, and perhaps, through it, any other.
     if context::is_filling() {
         return Err(PublishFailure::WouldDeadlock);
     }
     let outcome = match context::consuming(shared.key()) {
-        None if !context::is_consuming() => producer.claim_until(count, deadline),
+        None if !context::is_consuming() => producer.reserve_until(count, deadline),
         // Another broker's: the two may wait for each other, which neither can see.
-        None => producer.claim_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
+        None => producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
         Some(me) => {
             let Some(_waiting) = shared.waits.begin(me, dispatcher) else {
                 return Err(PublishFailure::WouldDeadlock);
             };
-            producer.claim_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))
+            producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))
         }
     };
     outcome.map_err(|error| match error {
-        ring::PublishError::Full => PublishFailure::Full,
+        ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full,
         ring::PublishError::TimedOut => PublishFailure::TimedOut,
-        ring::PublishError::Closed => PublishFailure::Closed,
+        ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock,
+        // To the user a ring that has used up its sequences is one that takes no more.
+        ring::PublishError::Closed | ring::PublishError::Exhausted => PublishFailure::Closed,
     })
 }

@@ -5,11 +5,12 @@ use super::Sequence;
 use super::gating::Gating;
 use super::overflow::Overflow;
 use super::slots::Slots;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING};
 use crate::sync::{CachePadded, fence};
-use crate::wait::{Parking, WaitStrategy};
+use crate::wait::{Parking, ParkingExcluded, SharedStrategy, WaitStrategy};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The bit of the claim word that refuses further claims of a ring with many producers.
 pub(super) const CLOSED_BIT: u64 = 1 << 63;
@@ -28,46 +29,80 @@ pub(super) enum Phase {
     Halted = 3,
 }
 
+/// All sequences lie below it: a claim that would not, fails.
+pub(super) const END_OF_SEQUENCES: Sequence = 1 << 62;
+
+/// What is read at every publish and poll, and written only when the ring is built and when it closes.
+struct Standing {
+    phase: AtomicU32,
+    /// Whether one producer stamps all slots, one after the other. Old where it says no, which is merely too careful.
+    stamps_come_in_order: AtomicBool,
+}
+
 /// The shared words of a ring.
 pub struct Control {
-    /// Next to the words below it is read at every publish and poll, and written only when the ring closes.
-    phase: CachePadded<AtomicU32>,
+    standing: CachePadded<Standing>,
     /// All sequences below it are claimed.
     pub(super) claim: CachePadded<AtomicU64>,
     pub(super) capacity: u64,
     pub(super) gating: Gating,
     pub(super) overflow: Overflow,
-    pub(super) wait: WaitStrategy,
+    pub(super) wait: SharedStrategy,
+    /// How long a managed consumer lingers at a time.
+    pub(super) linger: Duration,
     /// Where consumers sleep. Rings that one consumer reads together share it.
     pub(super) readers: Arc<Parking>,
     /// Where producers sleep that found the ring full.
     pub(super) writers: Parking,
+    /// Events that `DropNewest`, or `DropOldest` where the oldest was held, has refused. On a line of its own: several
+    /// producers write it, when the ring overflows.
+    pub(super) refused: CachePadded<AtomicU64>,
 }
 
 impl Control {
-    pub(super) fn new(capacity: u64, overflow: Overflow, wait: WaitStrategy, readers: Arc<Parking>) -> Self {
-        let producers_park = wait.can_park() && !matches!(overflow, Overflow::Reject);
+    pub(super) fn new(
+        capacity: u64,
+        first: Sequence,
+        overflow: Overflow,
+        wait: SharedStrategy,
+        linger: Duration,
+        readers: Arc<Parking>,
+    ) -> Self {
+        let producers_park = wait.may_park() && overflow.can_wait();
+        let phase = AtomicU32::new(Phase::Open as u32);
         Self {
-            phase: CachePadded::new(AtomicU32::new(Phase::Open as u32)),
-            claim: CachePadded::new(AtomicU64::new(0)),
+            standing: CachePadded::new(Standing { phase, stamps_come_in_order: AtomicBool::new(false) }),
+            claim: CachePadded::new(AtomicU64::new(first)),
             capacity,
             gating: Gating::new(),
             overflow,
             wait,
+            linger,
             readers,
             writers: Parking::new(producers_park),
+            refused: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
     /// Whether the ring still takes events. A relaxed look: who needs an answer that holds uses its fence.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == Phase::Open as u32
+        self.standing.phase.load(Ordering::Relaxed) == Phase::Open as u32
     }
 
     #[inline(always)]
     pub(super) fn is_halted(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == Phase::Halted as u32
+        self.standing.phase.load(Ordering::Relaxed) == Phase::Halted as u32
+    }
+
+    #[inline(always)]
+    pub(super) fn stamps_come_in_order(&self) -> bool {
+        self.standing.stamps_come_in_order.load(Ordering::Relaxed)
+    }
+
+    /// To be called before there is a producer.
+    pub(super) fn have_stamps_come_in_order(&self) {
+        self.standing.stamps_come_in_order.store(true, Ordering::Relaxed);
     }
 
     /// All sequences below this are claimed. May be a moment old.
@@ -79,8 +114,8 @@ impl Control {
     /// Whether a consumer that has done everything below `next` has done all there will ever be. To be asked anew at
     /// each look. Edge `CLOSE_RING`, acquire side.
     pub(super) fn is_finished(&self, next: Sequence) -> bool {
-        let phase = self.phase.load(CLOSE_RING.acquire());
-        phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() == next)
+        let phase = self.standing.phase.load(CLOSE_RING.acquire());
+        phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() <= next)
     }
 
     /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may call it. With one
@@ -104,7 +139,20 @@ impl Control {
     }
 
     fn advance(&self, to: Phase, success: Ordering) {
-        self.phase.fetch_max(to as u32, success);
+        self.standing.phase.fetch_max(to as u32, success);
+    }
+
+    /// Has all who wait wait differently from now on.
+    pub(super) fn set_wait(&self, strategy: WaitStrategy) -> Result<(), ParkingExcluded> {
+        self.wait.set(strategy)?;
+        self.wake_everybody();
+        Ok(())
+    }
+
+    /// How a producer waits for room: where the ring does not block there is no spot where it could sleep.
+    pub(super) fn wait_for_room(&self) -> WaitStrategy {
+        let wait = self.wait.get();
+        if self.writers.is_in_use() { wait } else { wait.without_parking() }
     }
 
     pub(super) fn wake_everybody(&self) {

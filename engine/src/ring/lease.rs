@@ -27,11 +27,13 @@
 //! with another poller's, and a sequence that a caller made up is never read below what the consumer has released.
 
 use super::Sequence;
+use super::barrier::finished;
 use super::control::Core;
-use super::gating::ConsumerSequence;
+use super::gating::Stage;
+use super::position::Position;
 use super::runner::discard_panic;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::edge::{LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL, RELEASE_SLOT};
+use crate::sync::edge::{LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL};
 use crate::sync::{CachePadded, fence, thread};
 use crate::wait::Deadline;
 use std::cell::Cell;
@@ -62,7 +64,9 @@ struct Shared {
     delivery: AtomicU64,
     verdict: AtomicU32,
     /// The consumer's sequence, which guards the slots that a deposer reads.
-    released: ConsumerSequence,
+    released: Position,
+    /// The stages before this consumer that may change events.
+    writers: Vec<Stage>,
 }
 
 /// The consumer's side. See [`Poller::poll_leased`](super::Poller::poll_leased).
@@ -101,6 +105,7 @@ pub enum Stopped<E> {
 /// The position of a consumer that was deposed while it was in a call: that call, and all events from there on.
 pub struct Remains<E> {
     core: Arc<Core<E>>,
+    shared: Arc<Shared>,
     sequence: Sequence,
     delivery: u64,
     /// Where the deposed consumer's sequence stands for ever: no slot from there on is reused.
@@ -108,7 +113,7 @@ pub struct Remains<E> {
 }
 
 impl Lease {
-    pub(super) fn new(released: ConsumerSequence) -> Self {
+    pub(super) fn new(released: Position, writers: Vec<Stage>) -> Self {
         fence::register();
         let shared = Shared {
             control: CachePadded::new(AtomicU32::new(0)),
@@ -116,6 +121,7 @@ impl Lease {
             delivery: AtomicU64::new(0),
             verdict: AtomicU32::new(OPEN),
             released,
+            writers,
         };
         Self { shared: Arc::new(shared), lost: Cell::new(false) }
     }
@@ -211,8 +217,9 @@ impl<E> Overseer<E> {
         match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {
                 // It was last stored before the call that was read, and is never stored again.
-                let guarded = shared.released.load(RELEASE_SLOT.acquire());
-                Stopped::InCall(Remains { core: self.core.clone(), sequence: call >> 1, delivery, guarded })
+                let guarded = shared.released.released();
+                let (core, shared) = (self.core.clone(), self.shared.clone());
+                Stopped::InCall(Remains { core, shared, sequence: call >> 1, delivery, guarded })
             }
             Err(_) => Stopped::BetweenCalls,
         }
@@ -243,21 +250,23 @@ impl<E> Remains<E> {
 
     /// Reads all events from the one in doubt on, in order, up to the last that has been claimed; to be called when the
     /// ring is closed, so that this is the last there will be. Waits, at most for `limit` in all, for producers that have
-    /// claimed and not yet published, and passes over what they still have in hand then. Returns how many events that
+    /// claimed and not yet published, and for earlier stages that may change events, and passes over what they still have
+    /// in hand then. Returns how many events that
     /// were. Tombstones are passed over and not counted.
     pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> u64 {
         let deadline = Deadline::after(limit);
         let slots = &self.core.slots;
         let mut in_hand = 0;
         let mut sequence = self.sequence.max(self.guarded);
+        let is_readable = |at| finished(&self.shared.writers, at + 1) > at && slots.is_published(at);
         while sequence < self.core.control.claimed() {
-            while !slots.is_published(sequence) && !deadline.has_passed() {
+            while !is_readable(sequence) && !deadline.has_passed() {
                 thread::yield_now();
             }
-            if !slots.is_published(sequence) {
+            if !is_readable(sequence) {
                 in_hand += 1;
             } else if !slots.is_tombstone(sequence) {
-                // SAFETY: `sequence` is published. Its slot is not reused: the deposed consumer has not released any
+                // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the deposed consumer has not released any
                 // slot from `self.guarded` on, it still holds producers up, and it never moves again (see above).
                 unsafe { slots.read(sequence, |event| f(sequence, event)) };
             }

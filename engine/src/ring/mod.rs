@@ -53,6 +53,9 @@
 //! looks at their sequences and then at the stamps all the same: a consumer that has left no longer holds anybody up,
 //! and what bounds its dependents then is what their other dependencies, and publication, allow.
 //!
+//! **Workers** (edges `CLAIM_IN_GROUP`, `LEASE_LANE`). Several workers can share one stage: each event goes to one of
+//! them, to whoever claims it or by its key. See the files `group.rs` and `lanes.rs`.
+//!
 //! **Closing** (edges `CLOSE`, `CLOSE_RING`). With many producers the closed bit sits in the claim word, so that each
 //! claim is either before it, and will be consumed, or refused. An exclusive producer has no read-modify-write to
 //! spend; it announces its claim in the claim word, light fence, looks at the phase; the closer sets the phase to
@@ -78,24 +81,43 @@ mod barrier;
 mod builder;
 mod control;
 mod gating;
+mod group;
+mod handler;
+mod hysteresis;
+mod join;
+mod lanes;
 mod lease;
+mod linger;
 mod overflow;
+mod plan;
 mod poller;
+mod position;
 mod producer;
+mod reentry;
 mod runner;
 mod sequencer;
+mod skip;
 mod slots;
+mod sole;
+mod visit;
+mod worker;
 
 pub(crate) use builder::check_capacity;
-pub use builder::{BuildError, ConsumerId, Graph, RingBuilder};
+pub use builder::{BuildError, ConsumerOptions, Graph, RingBuilder};
+pub use handler::{Batch, EventHandler};
+pub(crate) use linger::{LINGER, Linger};
 pub use lease::{Called, Lease, Overseer, Remains, Stopped};
-pub use overflow::{Overflow, PublishError};
+pub use overflow::{Missed, Overflow, PublishError};
+pub use plan::ConsumerId;
 pub use poller::{Polled, Poller};
-pub(crate) use producer::Claimed;
 pub use producer::{BatchError, Claim, ExclusiveProducer, MultiProducer, Producer};
 pub(crate) use runner::discard_panic;
 pub use runner::{ConsumerReport, Ring, ShutdownError};
+pub(crate) use sequencer::Run;
 pub use sequencer::{Exclusive, Multi, Sequencer};
+pub use slots::Layout;
+pub use sole::SolePoller;
+pub use worker::Worker;
 
 /// The number of a slot's use: 0 for the first event of a ring, never reused.
 pub type Sequence = u64;

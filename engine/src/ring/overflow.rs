@@ -1,5 +1,6 @@
 //! What a ring does when it is full, and what a publish can answer.
 
+use super::Sequence;
 use std::time::Duration;
 
 /// What happens to a publish that finds the ring full.
@@ -13,6 +14,31 @@ pub enum Overflow {
     },
     /// Fail at once with [`PublishError::Full`].
     Reject,
+    /// Drop the event that was to be published, count it, and say so with [`PublishError::Dropped`].
+    DropNewest,
+    /// Take the oldest event away from every consumer that has not read it, and publish in its place. A consumer learns
+    /// what it [`Missed`], and each consumer's are counted.
+    ///
+    /// A consumer holds the events of the batch it is at, a quarter of the ring at most. Where the oldest event is held,
+    /// or another producer has not finished writing it, the new event is dropped instead, as under `DropNewest`. For rings
+    /// of one stage: consumers that depend on none.
+    DropOldest,
+}
+
+impl Overflow {
+    /// Whether a publish can wait for room.
+    pub(super) const fn can_wait(self) -> bool {
+        matches!(self, Self::Block { .. })
+    }
+}
+
+/// Events that a consumer never saw, because its ring dropped them for newer ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Missed {
+    /// The first sequence that was missed.
+    pub from: Sequence,
+    /// The sequence after the last that was missed.
+    pub to: Sequence,
 }
 
 impl Default for Overflow {
@@ -34,7 +60,20 @@ pub enum PublishError {
     /// There was no room within the time limit.
     #[error("the ring stayed full for the whole time limit; is a consumer stuck?")]
     TimedOut,
+    /// The ring was full, and its policy is to drop what is new. The event was counted.
+    #[error("the ring was full and the event was dropped, as its overflow policy says")]
+    Dropped,
+    /// The ring is full, and this thread is what it waits for: it runs a handler of that ring, or fills another of its
+    /// events.
+    #[error(
+        "the ring is full, and this thread is inside one of its handlers or fill closures: waiting here would never \
+         end; publish from another thread, to another ring, or with try_publish"
+    )]
+    WouldDeadlock,
     /// The ring is closed.
     #[error("the ring is closed: nothing more can be published")]
     Closed,
+    /// The ring has used up its sequences, some 4.6 quintillion of them. Build another one.
+    #[error("the ring has used up its sequences; build another one")]
+    Exhausted,
 }

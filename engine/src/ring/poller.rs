@@ -4,18 +4,25 @@
 
 use super::Sequence;
 use super::barrier::Barrier;
-use super::control::Core;
-use super::gating::{ConsumerSequence, LEFT};
+use super::control::{Control, Core};
+use super::gating::Stage;
 use super::lease::{Lease, Overseer};
-use crate::sync::edge::{self, RELEASE_SLOT};
+use super::overflow::{Missed, Overflow};
+use super::position::Position;
+use super::reentry;
+use super::visit::{Leased, Slices, Visit};
+use crate::sync::edge;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most events between two releases: enough to spread the cost of a release, and few enough to keep what was
-/// looked at in the first-level cache until it is handled.
+/// The most events between two releases where each event's stamp has to be looked at: enough to spread the cost of a
+/// release, and few enough to keep what was looked at in the first-level cache until it is handled.
 const LONGEST_RUN: u64 = 64;
+
+/// The same where one look at a far stamp, or at a cursor, tells of all.
+const LONGEST_RUN_IN_ORDER: u64 = 512;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +31,9 @@ pub enum Polled {
     Events(u64),
     /// Nothing was there.
     Empty,
+    /// The ring has dropped events for newer ones before this consumer came to them: only under
+    /// [`Overflow::DropOldest`](super::Overflow::DropOldest). The next poll goes on behind them.
+    Missed(Missed),
     /// Nothing will ever be there again: the ring is closed and drained, or halted.
     Finished,
 }
@@ -34,25 +44,24 @@ pub enum Polled {
 pub struct Poller<E> {
     core: Arc<Core<E>>,
     barrier: Barrier,
-    sequence: ConsumerSequence,
+    position: Position,
     /// The owner's copy of its own sequence, ahead of it within a run.
     next: Sequence,
-    run: u64,
+    /// The part of the ring after which a run ends and is released.
+    part: u64,
+    /// Whether the ring drops its oldest events, so that each run has to be taken hold of.
+    can_miss: bool,
     tombstones: u64,
     lease: Lease,
 }
 
 impl<E> Poller<E> {
-    pub(super) fn new(
-        core: Arc<Core<E>>,
-        dependencies: Vec<ConsumerSequence>,
-        sequence: ConsumerSequence,
-        next: Sequence,
-    ) -> Self {
-        let run = (core.control.capacity / 8).clamp(1, LONGEST_RUN);
-        let barrier = Barrier::new(dependencies);
-        let lease = Lease::new(sequence.clone());
-        Self { core, barrier, sequence, next, run, tombstones: 0, lease }
+    pub(super) fn new(core: Arc<Core<E>>, barrier: Barrier, position: Position, next: Sequence) -> Self {
+        let can_miss = core.control.overflow == Overflow::DropOldest;
+        // What is held may be a quarter of the ring at most.
+        let part = core.control.capacity / if can_miss { 4 } else { 8 };
+        let lease = Lease::new(position.clone(), barrier.writers().to_vec());
+        Self { core, barrier, position, next, part, can_miss, tombstones: 0, lease }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -71,23 +80,71 @@ impl<E> Poller<E> {
     /// that an [`Overseer`] can take its position over when such a call does not return. Once that has happened, this
     /// poller finds the ring `Finished` and touches it no more.
     #[inline]
-    pub fn poll_leased(&mut self, max: u64, mut handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
+    pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
+        self.poll_visiting(max, &mut Leased(handler))
+    }
+
+    /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side, which in a
+    /// [`Dense`](super::Layout::Dense) ring is all that a look has found, but for the seam of the ring. In a `Stamped` ring
+    /// each slice holds one event. The handler gets the slice and the sequence of its first event.
+    ///
+    /// A handler that panics is past its slice.
+    ///
+    /// ```
+    /// use ringmain::ring::{Layout, Polled, RingBuilder};
+    ///
+    /// let mut graph = RingBuilder::new(8, || 0_u32)?.layout(Layout::Dense).graph();
+    /// let (_id, mut poller) = graph.poller(&[])?;
+    /// let (mut producer, _ring) = graph.exclusive()?;
+    /// producer.publish_batch(5, |place, event| *event = place as u32)?;
+    ///
+    /// let mut sum = 0;
+    /// while let Polled::Events(_) = poller.poll_slices(64, |events, _first| sum += events.iter().sum::<u32>()) {}
+    /// assert_eq!(sum, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn poll_slices(&mut self, max: u64, handler: impl FnMut(&[E], Sequence)) -> Polled {
+        self.poll_visiting(max, &mut Slices(handler))
+    }
+
+    #[inline(always)]
+    pub(super) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
         if self.core.control.is_halted() || self.lease.is_lost() {
             return Polled::Finished;
         }
+        let longest =
+            if self.core.control.stamps_come_in_order() { LONGEST_RUN_IN_ORDER } else { LONGEST_RUN };
+        let run = self.part.clamp(1, longest);
         let mut handled = 0;
         // A halt is noticed between runs: a consumer does not go on with a whole ring first.
         while handled < max && !self.core.control.is_halted() {
+            if self.can_miss && self.position.own() != self.next {
+                if handled > 0 {
+                    break;
+                }
+                return Polled::Missed(self.take_missed());
+            }
             let first = self.next;
-            let end = self.available(self.run.min(max - handled));
+            let end = self.available(run.min(max - handled));
             if end == first {
+                // What the look found in the slot may be a later event, whose producer has just moved this consumer on.
+                if self.can_miss && self.position.own() != first {
+                    continue;
+                }
                 break;
             }
-            self.handle_run(end, &mut handler);
+            if self.can_miss && !self.position.try_hold(first) {
+                continue;
+            }
+            self.handle_run(end, visitor);
             if self.lease.is_lost() {
                 return Polled::Finished;
             }
             handled += end - first;
+            if self.barrier.has_caught_up() {
+                break;
+            }
         }
         match handled {
             0 if max > 0 && self.core.control.is_finished(self.next) => Polled::Finished,
@@ -96,19 +153,28 @@ impl<E> Poller<E> {
         }
     }
 
+    /// Goes on where producers have moved this consumer.
+    #[cold]
+    fn take_missed(&mut self) -> Missed {
+        let missed = Missed { from: self.next, to: self.position.moved_to() };
+        self.position.note_missed(missed.to - missed.from);
+        self.next = missed.to;
+        missed
+    }
+
     /// The end of what may be gone through, at most `max` sequences. Who has been stopped makes no further call of user
     /// code: it need not wait for the consumers before it, one of which may have been taken over and never move on.
     #[inline(always)]
-    fn available(&self, max: u64) -> Sequence {
+    fn available(&mut self, max: u64) -> Sequence {
         if self.lease.is_stopped() {
-            return Barrier::published(&self.core, self.next, self.next.saturating_add(max));
+            return self.barrier.readable(&self.core, self.next, max);
         }
         self.barrier.available(&self.core, self.next, max)
     }
 
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
     #[inline(always)]
-    fn handle_run(&mut self, end: Sequence, handler: &mut impl FnMut(&E, Sequence, bool, &Lease)) {
+    fn handle_run(&mut self, end: Sequence, visitor: &mut impl Visit<E>) {
         struct Releasing<'p, E>(&'p mut Poller<E>);
         impl<E> Drop for Releasing<'_, E> {
             #[inline(always)]
@@ -117,27 +183,29 @@ impl<E> Poller<E> {
             }
         }
         let running = Releasing(self);
-        let poller = &mut *running.0;
-        while poller.next < end && !poller.lease.is_lost() {
-            let sequence = poller.next;
-            poller.next += 1;
-            if poller.core.slots.is_tombstone(sequence) {
-                poller.tombstones += 1;
-                continue;
+        let Poller { core, next, tombstones, lease, .. } = &mut *running.0;
+        let core = &**core;
+        reentry::inside(core, || {
+            visitor.run_starts(&core.control, *next, end);
+            while *next < end && !lease.is_lost() {
+                if core.slots.is_tombstone(*next) {
+                    *tombstones += 1;
+                    *next += 1;
+                    continue;
+                }
+                // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop of `running` releases
+                // it; what is visited is no tombstone, and in a dense ring there are none.
+                unsafe { visitor.visit(&core.slots, next, end, lease) };
             }
-            let (slots, lease) = (&poller.core.slots, &poller.lease);
-            let end_of_batch = sequence + 1 == end;
-            // SAFETY: the barrier has seen `sequence` published, and nobody but the drop of `running` releases it.
-            unsafe { slots.read(sequence, |event| handler(event, sequence, end_of_batch, lease)) };
-        }
+            visitor.run_ends();
+        });
     }
 
     /// Lets producers, and later stages, have all below `self.next`.
     #[inline(always)]
     fn release(&mut self) {
         if !self.lease.is_lost() || edge::left_out("release-after-loss") {
-            // Edges `RELEASE_SLOT` and `FINISH_STAGE`, release side.
-            self.sequence.store(self.next, RELEASE_SLOT.release());
+            self.position.release(self.next);
             self.core.control.consumer_moved();
         }
     }
@@ -154,9 +222,22 @@ impl<E> Poller<E> {
         .is_some()
     }
 
-    /// Whether a poll would find something: an event, or the end.
+    /// Whether a poll would find something: an event, the news of missed ones, or the end.
+    #[inline]
     pub fn is_ready(&self) -> bool {
-        self.available(1) > self.next || self.core.control.is_finished(self.next)
+        self.has_more() || self.core.control.is_finished(self.next)
+    }
+
+    /// Whether a poll would find events, or that some were missed.
+    #[inline(always)]
+    fn has_more(&self) -> bool {
+        if self.can_miss && self.position.own() != self.next {
+            return true;
+        }
+        if self.lease.is_stopped() {
+            return self.barrier.is_readable(&self.core, self.next);
+        }
+        self.barrier.is_available(&self.core, self.next)
     }
 
     /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.
@@ -172,6 +253,15 @@ impl<E> Poller<E> {
     /// A handle to watch this consumer, summon it, and take its position over.
     pub fn overseer(&self) -> Overseer<E> {
         self.lease.overseer(&self.core)
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.core.control
+    }
+
+    /// How the ring's consumers wait at this moment.
+    pub(crate) fn wait_strategy(&self) -> WaitStrategy {
+        self.core.control.wait.get()
     }
 
     /// Where this consumer sleeps.
@@ -194,6 +284,12 @@ impl<E> Poller<E> {
         self.tombstones
     }
 
+    /// How many sequences the ring has dropped before this consumer came to them: all that polls have told of as
+    /// [`Polled::Missed`].
+    pub fn missed(&self) -> u64 {
+        self.position.missed()
+    }
+
     /// How many claimed sequences this consumer has yet to go through. Old by the time it is read.
     pub fn lag(&self) -> u64 {
         self.core.control.claimed().saturating_sub(self.next)
@@ -209,8 +305,11 @@ impl<E> Drop for Poller<E> {
         {
             return;
         }
-        self.sequence.store(LEFT, RELEASE_SLOT.release());
-        self.core.control.gating.remove(&self.sequence);
+        if self.can_miss && self.position.own() != self.next {
+            self.take_missed();
+        }
+        self.position.leave();
+        self.core.control.gating.remove(&Stage::Consumer(self.position.clone()));
         self.core.control.wake_everybody();
     }
 }

@@ -2,10 +2,15 @@
 
 use super::Sequence;
 use super::control::Core;
+use super::hysteresis::Hysteresis;
 use super::overflow::{Overflow, PublishError};
+use super::reentry;
 use super::runner::discard_panic;
 use super::sequencer::{Exclusive, Multi, Run, Sequencer, Unclaimed};
-use crate::wait::{Deadline, wait_until};
+use super::skip::make_room;
+use super::slots::Layout;
+use crate::sync::atomic::Ordering;
+use crate::wait::{Deadline, Waiter};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,6 +33,7 @@ pub type MultiProducer<E> = Producer<E, Multi>;
 pub struct Producer<E, S> {
     core: Arc<Core<E>>,
     sequencer: S,
+    waiter: Waiter,
 }
 
 /// Part of a batch was published, and then the ring was full or closed.
@@ -42,37 +48,41 @@ pub struct BatchError {
 
 impl<E, S: Sequencer> Producer<E, S> {
     pub(super) fn new(core: Arc<Core<E>>, sequencer: S) -> Self {
-        Self { core, sequencer }
+        Self { core, sequencer, waiter: Waiter::new() }
     }
 
     /// Publishes one event; on a full ring does what the ring's [`Overflow`] policy says.
     ///
     /// # Errors
-    /// `Full` under `Reject`, `TimedOut` under a limited `Block`, `Closed`. `fill` was not called.
+    /// On a full ring `Full` under `Reject`, `TimedOut` under a limited `Block`, `Dropped` under the dropping policies,
+    /// `WouldDeadlock` where waiting would never end. `Closed` and `Exhausted` otherwise. `fill` was not called.
     #[inline]
     pub fn publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
-        Ok(self.claim_by_policy(1)?.publish(fill))
+        let run = self.reserve_by_policy(1)?;
+        Ok(self.fill_one(run, fill))
     }
 
     /// Publishes one event if there is room at this moment.
     ///
     /// # Errors
-    /// `Full` or `Closed`. `fill` was not called.
+    /// `Full`, `Closed` or `Exhausted`. `fill` was not called.
     #[inline]
     pub fn try_publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
-        Ok(self.try_claim(1)?.publish(fill))
+        let run = self.reserve(1)?;
+        Ok(self.fill_one(run, fill))
     }
 
     /// Publishes one event, waiting for room no longer than `limit`, whatever the ring's policy.
     ///
     /// # Errors
-    /// `TimedOut` or `Closed`. `fill` was not called.
+    /// `TimedOut`, `WouldDeadlock`, `Closed` or `Exhausted`. `fill` was not called.
     pub fn publish_timeout(
         &mut self,
         limit: Duration,
         fill: impl FnOnce(&mut E),
     ) -> Result<Sequence, PublishError> {
-        Ok(self.claim_until(1, Deadline::after(limit))?.publish(fill))
+        let run = self.reserve_until(1, Deadline::after(limit))?;
+        Ok(self.fill_one(run, fill))
     }
 
     /// Publishes `count` events, each filled by `fill` with its place in the batch. Claims as many at once as are
@@ -87,9 +97,10 @@ impl<E, S: Sequencer> Producer<E, S> {
     ) -> Result<(), BatchError> {
         let mut published = 0;
         while published < count {
-            let mut claimed = self
-                .claim_by_policy((count - published) as u64)
+            let run = self
+                .reserve_by_policy((count - published) as u64)
                 .map_err(|reason| BatchError { published, reason })?;
+            let mut claimed = self.claimed(run);
             while claimed.is_open() {
                 claimed.publish_next(|event| fill(published, event));
                 published += 1;
@@ -98,34 +109,73 @@ impl<E, S: Sequencer> Producer<E, S> {
         Ok(())
     }
 
-    /// Claims up to `count` sequences as the ring's policy says.
+    /// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
     #[inline(always)]
-    pub(crate) fn claim_by_policy(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+    pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
+        let sequence = run.first;
+        let unfilled = Unfilled { producer: self, from: sequence, end: sequence + 1 };
+        let core = &*unfilled.producer.core;
+        // SAFETY: `sequence` is the claimed run and not yet published.
+        let write = || unsafe { core.slots.write(sequence, fill) };
+        if S::ARE_MANY {
+            reentry::inside(core, write)
+        } else {
+            write()
+        }
+        core.slots.publish(sequence, false);
+        core.control.readers.wake_all();
+        std::mem::forget(unfilled);
+        sequence
+    }
+
+    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`Claimed`], so that what is waited for
+    /// out of line comes back in registers.
+    #[inline(always)]
+    fn reserve_by_policy(&mut self, count: u64) -> Result<Run, PublishError> {
         match self.sequencer.try_claim(&self.core, count) {
-            Ok(run) => Ok(Claimed::new(self, run)),
+            Ok(run) => Ok(run),
             Err(why) => self.wait_by_policy(why, count),
         }
     }
 
     #[cold]
-    fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+    fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Run, PublishError> {
         match (why, self.core.control.overflow) {
-            (Unclaimed::Closed, _) => Err(PublishError::Closed),
-            (Unclaimed::Full | Unclaimed::InHand, Overflow::Reject) => Err(PublishError::Full),
-            (Unclaimed::Full | Unclaimed::InHand, Overflow::Block { limit }) => {
-                self.claim_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
+            (Unclaimed::Closed | Unclaimed::Exhausted, _) | (_, Overflow::Reject) => Err(refused(why)),
+            (_, Overflow::Block { limit }) => {
+                self.reserve_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
+            }
+            (_, Overflow::DropNewest) => Err(self.drop_newest(count)),
+            (_, Overflow::DropOldest) => self.reserve_dropping(count),
+        }
+    }
+
+    /// Takes the oldest events away from those who hold producers up, for one event at least.
+    fn reserve_dropping(&mut self, count: u64) -> Result<Run, PublishError> {
+        loop {
+            if make_room(&self.core, self.sequencer.cursor(&self.core)).is_err() {
+                return Err(self.drop_newest(count));
+            }
+            match self.sequencer.try_claim(&self.core, count) {
+                Ok(run) => return Ok(run),
+                // Another producer was quicker.
+                Err(Unclaimed::Full) => {}
+                Err(Unclaimed::InHand) => return Err(self.drop_newest(count)),
+                Err(why) => return Err(refused(why)),
             }
         }
+    }
+
+    fn drop_newest(&self, count: u64) -> PublishError {
+        self.core.control.refused.fetch_add(count, Ordering::Relaxed);
+        PublishError::Dropped
     }
 
     /// Reserves up to `count` sequences that are free at this moment, to be turned into a [`Claimed`] at once. Two steps,
     /// so that whoever fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
-        self.sequencer.try_claim(&self.core, count).map_err(|why| match why {
-            Unclaimed::Full | Unclaimed::InHand => PublishError::Full,
-            Unclaimed::Closed => PublishError::Closed,
-        })
+        self.sequencer.try_claim(&self.core, count).map_err(refused)
     }
 
     /// What was reserved just now.
@@ -134,27 +184,23 @@ impl<E, S: Sequencer> Producer<E, S> {
         Claimed::new(self, run)
     }
 
-    /// Claims up to `count` sequences that are free at this moment.
-    #[inline(always)]
-    pub(crate) fn try_claim(&mut self, count: u64) -> Result<Claimed<'_, E, S>, PublishError> {
+    /// Reserves up to `count` sequences, waiting for the first of them until the deadline.
+    pub(crate) fn reserve_until(&mut self, count: u64, deadline: Deadline) -> Result<Run, PublishError> {
         match self.sequencer.try_claim(&self.core, count) {
-            Ok(run) => Ok(Claimed::new(self, run)),
-            Err(Unclaimed::Full | Unclaimed::InHand) => Err(PublishError::Full),
-            Err(Unclaimed::Closed) => Err(PublishError::Closed),
+            Ok(run) => return Ok(run),
+            Err(Unclaimed::Full | Unclaimed::InHand) => {}
+            Err(why) => return Err(refused(why)),
         }
-    }
-
-    /// Claims up to `count` sequences, waiting for the first of them until the deadline.
-    pub(crate) fn claim_until(
-        &mut self,
-        count: u64,
-        deadline: Deadline,
-    ) -> Result<Claimed<'_, E, S>, PublishError> {
+        if reentry::is_inside(&raw const *self.core) {
+            return Err(PublishError::WouldDeadlock);
+        }
         let control = &self.core.control;
-        // A ring that rejects has no spot where producers could sleep.
-        let wait =
-            if control.overflow == Overflow::Reject { control.wait.without_parking() } else { control.wait };
-        let mut outcome = wait_until(wait, &control.writers, deadline, || {
+        let strategy = || control.wait_for_room();
+        let patience = Hysteresis::new(control.capacity);
+        let mut outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
+            if !patience.is_over(self.sequencer.room(&self.core)) {
+                return None;
+            }
             match self.sequencer.try_claim(&self.core, count) {
                 Err(Unclaimed::Full) => None,
                 other => Some(other),
@@ -162,8 +208,8 @@ impl<E, S: Sequencer> Producer<E, S> {
         });
         if let Some(Err(Unclaimed::InHand)) = outcome {
             // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
-            let wait = wait.without_parking();
-            outcome = wait_until(wait, &control.writers, deadline, || {
+            let strategy = || control.wait.get().without_parking();
+            outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
                 match self.sequencer.try_claim(&self.core, count) {
                     Err(Unclaimed::Full | Unclaimed::InHand) => None,
                     other => Some(other),
@@ -171,8 +217,8 @@ impl<E, S: Sequencer> Producer<E, S> {
             });
         }
         match outcome {
-            Some(Ok(run)) => Ok(Claimed::new(self, run)),
-            Some(Err(_)) => Err(PublishError::Closed),
+            Some(Ok(run)) => Ok(run),
+            Some(Err(why)) => Err(refused(why)),
             None => Err(PublishError::TimedOut),
         }
     }
@@ -180,6 +226,15 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// What the ring does when it is full.
     pub fn overflow(&self) -> Overflow {
         self.core.control.overflow
+    }
+}
+
+/// What a publish answers that does not wait.
+fn refused(why: Unclaimed) -> PublishError {
+    match why {
+        Unclaimed::Full | Unclaimed::InHand => PublishError::Full,
+        Unclaimed::Closed => PublishError::Closed,
+        Unclaimed::Exhausted => PublishError::Exhausted,
     }
 }
 
@@ -201,15 +256,14 @@ impl<E> ExclusiveProducer<E> {
     pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
         match self.sequencer.has_room(&self.core) {
             Ok(sequence) => Ok(Claim { producer: self, sequence }),
-            Err(Unclaimed::Full | Unclaimed::InHand) => Err(PublishError::Full),
-            Err(Unclaimed::Closed) => Err(PublishError::Closed),
+            Err(why) => Err(refused(why)),
         }
     }
 }
 
 impl<E> Clone for MultiProducer<E> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), sequencer: self.sequencer.clone() }
+        Self { core: self.core.clone(), sequencer: self.sequencer.clone(), waiter: Waiter::new() }
     }
 }
 
@@ -221,8 +275,11 @@ impl<E, S> fmt::Debug for Producer<E, S> {
 
 /// A run of claimed sequences, published one after the other. What is left when it is dropped, by a panic of a fill
 /// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
+///
+/// A stamped event is published when it is filled, a dense run when all of it is: one store of the cursor.
 pub(crate) struct Claimed<'p, E, S: Sequencer> {
     producer: &'p mut Producer<E, S>,
+    first: Sequence,
     next: Sequence,
     end: Sequence,
 }
@@ -230,18 +287,12 @@ pub(crate) struct Claimed<'p, E, S: Sequencer> {
 impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
     #[inline(always)]
     fn new(producer: &'p mut Producer<E, S>, run: Run) -> Self {
-        Self { producer, next: run.first, end: run.first + run.count }
+        Self { producer, first: run.first, next: run.first, end: run.first + run.count }
     }
 
     /// Whether any sequence of the run is left to publish.
     pub(crate) fn is_open(&self) -> bool {
         self.next < self.end
-    }
-
-    /// Fills and publishes the only sequence of the run.
-    #[inline(always)]
-    pub(crate) fn publish(mut self, fill: impl FnOnce(&mut E)) -> Sequence {
-        self.publish_next(fill)
     }
 
     /// Fills and publishes the next sequence of the run.
@@ -250,34 +301,18 @@ impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
         debug_assert!(self.is_open(), "more was published than claimed");
         let sequence = self.next;
         let core = &*self.producer.core;
-        // SAFETY: `sequence` lies in the claimed run and is not yet stamped.
-        unsafe { core.slots.write(sequence, fill) };
-        core.slots.stamp(sequence, false);
+        // SAFETY: `sequence` lies in the claimed run and is not yet published.
+        let write = || unsafe { core.slots.write(sequence, fill) };
+        if S::ARE_MANY {
+            reentry::inside(core, write)
+        } else {
+            write()
+        }
+        if core.slots.layout() == Layout::Stamped {
+            core.slots.publish(sequence, false);
+        }
         self.next += 1;
         sequence
-    }
-
-    /// Makes the rest of the run harmless.
-    #[cold]
-    fn abandon(&mut self) {
-        let Producer { core, sequencer } = &mut *self.producer;
-        for sequence in self.next..self.end {
-            // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
-            // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let fresh = (core.factory)();
-                // SAFETY: `sequence` lies in the claimed run and is not yet stamped.
-                unsafe { core.slots.write(sequence, |event| *event = fresh) };
-            }));
-            if let Err(payload) = outcome {
-                discard_panic(payload);
-            }
-        }
-        if sequencer.abandon(&core.control, self.next) && !crate::sync::edge::left_out("tombstone") {
-            for sequence in self.next..self.end {
-                core.slots.stamp(sequence, true);
-            }
-        }
     }
 }
 
@@ -285,9 +320,45 @@ impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.is_open() {
-            self.abandon();
+            drop(Unfilled { producer: self.producer, from: self.next, end: self.end });
+        }
+        let slots = &self.producer.core.slots;
+        if slots.layout() == Layout::Dense && self.next > self.first {
+            slots.publish(self.next - 1, false);
         }
         self.producer.core.control.readers.wake_all();
+    }
+}
+
+/// The end of a run that a panic of a fill closure leaves behind. Dropping it makes that harmless.
+struct Unfilled<'p, E, S: Sequencer> {
+    producer: &'p mut Producer<E, S>,
+    from: Sequence,
+    end: Sequence,
+}
+
+impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
+    #[cold]
+    fn drop(&mut self) {
+        let Producer { core, sequencer, .. } = &mut *self.producer;
+        for sequence in self.from..self.end {
+            // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
+            // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let fresh = (core.factory)();
+                // SAFETY: `sequence` lies in the claimed run and is not yet published.
+                unsafe { core.slots.write(sequence, |event| *event = fresh) };
+            }));
+            if let Err(payload) = outcome {
+                discard_panic(payload);
+            }
+        }
+        if sequencer.abandon(&core.control, self.from) && !crate::sync::edge::left_out("tombstone") {
+            for sequence in self.from..self.end {
+                core.slots.publish(sequence, true);
+            }
+        }
+        core.control.readers.wake_all();
     }
 }
 
@@ -303,7 +374,7 @@ impl<E> Claim<'_, E> {
     /// # Errors
     /// `Closed` when the ring was closed meanwhile: nothing was published.
     pub fn publish(self) -> Result<Sequence, PublishError> {
-        Ok(self.producer.try_claim(1)?.publish(|_| ()))
+        self.producer.try_publish(|_| ())
     }
 
     /// The sequence under which the event will be published.

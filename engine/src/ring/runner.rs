@@ -1,27 +1,87 @@
-//! A running ring: its managed consumer threads, its statistics, and its end.
+//! A running ring: its managed consumer threads, its statistics, those who join and leave, and its end.
 
 use super::Sequence;
-use super::builder::{BuildError, Node};
+use super::builder::{BuildError, ConsumerOptions, Keys};
 use super::control::Core;
-use super::poller::{Polled, Poller};
+use super::gating::Stage;
+use super::handler::{EventHandler, Hooked, Managed, consume};
+use super::join::join;
+use super::plan::{ConsumerId, Plan};
+use super::poller::Poller;
+use super::sole::SolePoller;
+use super::visit::Sole;
+use super::worker::{Worker, work};
 use crate::affinity::{Pinning, pin_current_thread};
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::edge::RELEASE_SLOT;
-use crate::sync::{Condvar, Mutex, thread};
-use crate::wait::{Deadline, WaitStrategy, wait_until};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, thread, unique_number};
+use crate::wait::{Deadline, ParkingExcluded, WaitStrategy};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A managed consumer's handler.
-type Handler<E> = Box<dyn FnMut(&E, Sequence, bool) + Send>;
-
 /// A managed consumer whose thread has not started.
-pub(super) struct Planned<E> {
-    pub(super) name: String,
-    pub(super) poller: Poller<E>,
-    pub(super) handler: Handler<E>,
+pub(super) struct Planned {
+    id: ConsumerId,
+    name: String,
+    /// How it is asked to leave.
+    ask_to_leave: Box<dyn Fn() + Send + Sync>,
+    /// What its thread does, given where to count panics.
+    life: Box<dyn FnOnce(&AtomicU64) + Send>,
+}
+
+impl Planned {
+    /// A consumer whose handler is made on its thread.
+    pub(super) fn hooked<E: Send + Sync + 'static, H: EventHandler<E> + 'static>(
+        id: ConsumerId,
+        options: ConsumerOptions<'_>,
+        poller: Poller<E>,
+        make: impl FnOnce() -> H + Send + 'static,
+    ) -> Self {
+        Self::new(id, options, poller, || Hooked::new(make()))
+    }
+
+    /// A consumer that is alone at its stage.
+    pub(super) fn sole<E: Send + Sync + 'static>(
+        id: ConsumerId,
+        options: ConsumerOptions<'_>,
+        poller: SolePoller<E>,
+        handler: impl FnMut(&mut E, Sequence, bool) + Send + 'static,
+    ) -> Self {
+        Self::new(id, options, poller.into_poller(), || Sole(handler))
+    }
+
+    /// One worker of a group, whose handler is made on its thread.
+    pub(super) fn worker<E: Send + Sync + 'static, H: EventHandler<E> + 'static>(
+        group: ConsumerId,
+        name: &str,
+        worker: Worker<E>,
+        make: impl FnOnce() -> H + Send + 'static,
+    ) -> Self {
+        let overseer = worker.overseer();
+        Self {
+            id: group,
+            name: format!("{name}-{}", worker.number()),
+            ask_to_leave: Box::new(move || overseer.announce_mail()),
+            life: Box::new(move |panics| work(worker, Hooked::new(make()), panics)),
+        }
+    }
+
+    fn new<E: Send + Sync + 'static, V: Managed<E> + 'static>(
+        id: ConsumerId,
+        options: ConsumerOptions<'_>,
+        poller: Poller<E>,
+        make: impl FnOnce() -> V + Send + 'static,
+    ) -> Self {
+        let overseer = poller.overseer();
+        let most = options.longest_batch.min(poller.capacity());
+        Self {
+            id,
+            name: options.name.to_owned(),
+            ask_to_leave: Box::new(move || overseer.announce_mail()),
+            life: Box::new(move |panics| consume(poller, make(), most, panics)),
+        }
+    }
 }
 
 /// What the threads of a ring tell those who wait for them.
@@ -31,9 +91,15 @@ struct Progress {
 }
 
 /// A managed consumer whose thread runs.
-struct Managed {
+struct Running {
+    /// Workers of one group share it.
+    id: ConsumerId,
+    /// Unique in this process.
+    number: u64,
     name: String,
     panics: Arc<AtomicU64>,
+    has_ended: Arc<AtomicBool>,
+    ask_to_leave: Box<dyn Fn() + Send + Sync>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -41,8 +107,9 @@ struct Managed {
 pub struct Ring<E> {
     core: Arc<Core<E>>,
     has_many_producers: bool,
-    consumers: Vec<Node>,
-    managed: Vec<Managed>,
+    plan: Mutex<Plan>,
+    keys: Keys<E>,
+    managed: Vec<Running>,
     progress: Arc<Progress>,
 }
 
@@ -67,15 +134,16 @@ impl<E: Send + Sync + 'static> Ring<E> {
     pub(super) fn start(
         core: Arc<Core<E>>,
         has_many_producers: bool,
-        consumers: Vec<Node>,
-        planned: Vec<Planned<E>>,
+        (plan, keys): (Plan, Keys<E>),
+        planned: Vec<Planned>,
         pinning: &Pinning,
     ) -> Result<Self, BuildError> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
         let cores =
             pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
-        let mut ring = Self { core, has_many_producers, consumers, managed: Vec::new(), progress };
+        let plan = Mutex::new(plan);
+        let mut ring = Self { core, has_many_producers, plan, keys, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
             if let Err(reason) = ring.spawn(planned, core) {
                 // Nothing was published, so the threads that have started end at once.
@@ -89,29 +157,32 @@ impl<E: Send + Sync + 'static> Ring<E> {
         Ok(ring)
     }
 
-    fn spawn(&mut self, planned: Planned<E>, core: Option<usize>) -> Result<(), BuildError> {
-        let Planned { name, poller, handler } = planned;
+    fn spawn(&mut self, planned: Planned, core: Option<usize>) -> Result<(), BuildError> {
+        let Planned { id, name, ask_to_leave, life } = planned;
         let panics = Arc::new(AtomicU64::new(0));
-        let wait = self.core.control.wait;
+        let has_ended = Arc::new(AtomicBool::new(false));
         let (pinned, is_pinned) = std::sync::mpsc::channel();
         self.progress.running.lock().push(name.clone());
         let body = {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
+            let has_ended = has_ended.clone();
             move || {
                 let outcome = core.map_or(Ok(()), pin_current_thread);
                 let may_run = outcome.is_ok();
                 let _ = pinned.send(outcome);
                 // What a handler owns is dropped on the way, and may panic too.
-                let life = AssertUnwindSafe(|| {
+                let whole = AssertUnwindSafe(|| {
                     if may_run {
-                        consume(poller, handler, wait, &panics);
+                        life(&panics);
                     }
                 });
-                if let Err(payload) = catch_unwind(life) {
+                if let Err(payload) = catch_unwind(whole) {
                     panics.fetch_add(1, Ordering::Relaxed);
                     discard_panic(payload);
                 }
                 let mut running = progress.running.lock();
+                // Read under the same lock.
+                has_ended.store(true, Ordering::Relaxed);
                 if let Some(index) = running.iter().position(|other| *other == name) {
                     running.swap_remove(index);
                 }
@@ -128,12 +199,202 @@ impl<E: Send + Sync + 'static> Ring<E> {
             let _ = thread.join();
             return Err(BuildError::Affinity { name, reason });
         }
-        self.managed.push(Managed { name, panics, thread: Some(thread) });
+        let number = unique_number();
+        let thread = Some(thread);
+        self.managed.push(Running { id, number, name, panics, has_ended, ask_to_leave, thread });
         Ok(())
     }
 }
 
+impl<E: Send + Sync + 'static> Ring<E> {
+    /// Adds a consumer that you poll to the running ring. It sees every event that is published after this call has
+    /// returned, and perhaps some from during the call, in order and none twice; of earlier ones, none. Producers are not
+    /// stopped.
+    ///
+    /// Waits for producers that are filling an event at this moment, at most for `limit`.
+    ///
+    /// ```
+    /// use ringmain::ring::{Polled, RingBuilder};
+    /// use std::time::Duration;
+    ///
+    /// let (mut producer, ring) = RingBuilder::new(64, || 0_u64)?.graph().multi()?;
+    /// producer.publish(|event| *event = 1)?;
+    /// let (_id, mut late) = ring.join_poller(&[], Duration::from_secs(1))?;
+    /// producer.publish(|event| *event = 2)?;
+    /// assert_eq!(late.poll(10, |event, _, _| assert_eq!(*event, 2)), Polled::Events(1));
+    /// drop(late); // leaves, and holds nobody up any more
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Graph::poller`](super::Graph::poller); [`BuildError::Closed`], [`BuildError::TimedOut`].
+    pub fn join_poller(
+        &self,
+        after: &[ConsumerId],
+        limit: Duration,
+    ) -> Result<(ConsumerId, Poller<E>), BuildError> {
+        self.join("poller", after, limit)
+    }
+
+    /// Adds a consumer with a thread of its own to the running ring, as [`join_poller`](Self::join_poller) does. Its thread
+    /// is pinned nowhere.
+    ///
+    /// # Errors
+    /// As [`join_poller`](Self::join_poller); [`BuildError::Thread`].
+    pub fn join_consumer<H: EventHandler<E> + 'static>(
+        &mut self,
+        options: ConsumerOptions<'_>,
+        limit: Duration,
+        make: impl FnOnce() -> H + Send + 'static,
+    ) -> Result<ConsumerId, BuildError> {
+        let (id, poller) = self.join(options.name, options.after, limit)?;
+        self.spawn(Planned::hooked(id, options, poller, make), None)?;
+        Ok(id)
+    }
+
+    /// Adds a worker that you poll to a group, keyed or not, of the running ring. It takes part at once, and nobody is
+    /// stopped: what it may take is what nobody has taken.
+    ///
+    /// ```
+    /// use ringmain::ring::{Polled, RingBuilder};
+    ///
+    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
+    /// let (group, first) = graph.worker_pollers(&[], 1)?;
+    /// let (mut producer, ring) = graph.exclusive()?;
+    /// producer.publish(|event| *event = 1)?;
+    /// let mut second = ring.join_worker_poller(group)?;
+    /// drop(first); // leaves
+    /// assert_eq!(second.poll(10, |event, _, _| assert_eq!(*event, 1)), Polled::Events(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`BuildError::NoSuchGroup`], also where all workers have left; [`BuildError::Closed`].
+    pub fn join_worker_poller(&self, group: ConsumerId) -> Result<Worker<E>, BuildError> {
+        self.join_group(group).map(|(_, worker)| worker)
+    }
+
+    /// Adds a worker with a thread of its own to a group, keyed or not, of the running ring. Its thread gets the group's
+    /// name and the next number, and is pinned nowhere. Of the options of its group it knows none: it takes 16 events
+    /// at once at most.
+    ///
+    /// # Errors
+    /// As [`join_worker_poller`](Self::join_worker_poller); [`BuildError::Thread`].
+    pub fn join_worker<H: EventHandler<E> + 'static>(
+        &mut self,
+        group: ConsumerId,
+        make: impl FnOnce() -> H + Send + 'static,
+    ) -> Result<(), BuildError> {
+        let (name, worker) = self.join_group(group)?;
+        self.spawn(Planned::worker(group, &name, worker, make), None)
+    }
+
+    fn join_group(&self, group: ConsumerId) -> Result<(String, Worker<E>), BuildError> {
+        let (name, stage, barrier) = self.plan.lock().beside(group).ok_or(BuildError::NoSuchGroup)?;
+        if !self.core.control.is_open() {
+            return Err(BuildError::Closed { name });
+        }
+        let key = self.keys.iter().find(|(id, _)| *id == group).map(|(_, key)| key);
+        let worker = Worker::join(&self.core, barrier, &stage, key).ok_or(BuildError::NoSuchGroup)?;
+        Ok((name, worker))
+    }
+
+    fn join(
+        &self,
+        name: &str,
+        after: &[ConsumerId],
+        limit: Duration,
+    ) -> Result<(ConsumerId, Poller<E>), BuildError> {
+        let deadline = Deadline::after(limit);
+        let mut plan = self.plan.lock();
+        plan.sweep();
+        let place = plan.place(name, after, false, self.core.control.overflow)?;
+        if !self.core.control.is_open() {
+            return Err(BuildError::Closed { name: name.to_owned() });
+        }
+        let (position, start) =
+            join(&self.core, deadline).ok_or_else(|| BuildError::TimedOut { name: name.to_owned() })?;
+        let barrier = place.barrier();
+        let id = plan.add(place, Stage::Consumer(position.clone()));
+        Ok((id, Poller::new(self.core.clone(), barrier, position, start)))
+    }
+}
+
 impl<E> Ring<E> {
+    /// Has a managed consumer, or all managed workers of a group, leave: each finishes the batch that it is at, lets
+    /// producers and later stages pass, and its thread ends; its report goes with it. Waits for that, at most for `limit`.
+    /// From the consumer's own handler it is asked to leave and not waited for. A poller leaves when it is dropped.
+    ///
+    /// # Errors
+    /// It did not leave in time; it will when its handler returns, and may be waited for by another call. One that is not
+    /// there any more has left.
+    pub fn leave(&mut self, consumer: ConsumerId, limit: Duration) -> Result<(), ShutdownError> {
+        let leavers = self.managed.iter().filter(|managed| managed.id == consumer);
+        let leavers = leavers.map(|managed| managed.number).collect();
+        self.dismiss(leavers, limit)
+    }
+
+    /// Has one managed worker of a group leave, the last that came, as [`leave`](Self::leave) does. What it has claimed it
+    /// handles first. When the last worker of a group leaves, the group is at its end; see [`Worker`].
+    ///
+    /// # Errors
+    /// As [`leave`](Self::leave).
+    pub fn leave_worker(&mut self, group: ConsumerId, limit: Duration) -> Result<(), ShutdownError> {
+        let leaver = self.managed.iter().rev().find(|managed| managed.id == group);
+        let leaver = leaver.map(|managed| managed.number);
+        self.dismiss(leaver.into_iter().collect(), limit)
+    }
+
+    /// Asks these to leave, and waits for them.
+    fn dismiss(&mut self, leavers: Vec<u64>, limit: Duration) -> Result<(), ShutdownError> {
+        let deadline = Deadline::after(limit);
+        let me = thread::current().id();
+        let is_me =
+            |managed: &Running| managed.thread.as_ref().is_some_and(|thread| thread.thread().id() == me);
+        let is_leaver = |managed: &Running| leavers.contains(&managed.number);
+        for leaver in self.managed.iter().filter(|managed| is_leaver(managed)) {
+            (leaver.ask_to_leave)();
+        }
+        let awaited = |managed: &&Running| is_leaver(managed) && !is_me(managed);
+        let mut running = self.progress.running.lock();
+        loop {
+            let at_work = self
+                .managed
+                .iter()
+                .filter(awaited)
+                .filter(|leaver| !leaver.has_ended.load(Ordering::Relaxed));
+            let still_running: Vec<_> = at_work.map(|leaver| leaver.name.clone()).collect();
+            if still_running.is_empty() {
+                break;
+            }
+            if deadline.has_passed() {
+                return Err(ShutdownError { still_running });
+            }
+            running = self.progress.ended.wait_until(running, deadline.at());
+        }
+        drop(running);
+        self.managed.retain_mut(|managed| {
+            if !is_leaver(managed) || is_me(managed) {
+                return true;
+            }
+            if let Some(thread) = managed.thread.take() {
+                // The thread has nothing left to do but return, and its panics were caught and counted.
+                let _ = thread.join();
+            }
+            false
+        });
+        Ok(())
+    }
+
+    /// Has managed consumers, and producers on a full ring, wait differently from now on. Those that wait at this moment
+    /// notice it at once. Takes a lock and makes a system call where somebody sleeps.
+    ///
+    /// # Errors
+    /// The strategy parks, and the ring was built with one that does not.
+    pub fn set_wait(&self, strategy: WaitStrategy) -> Result<(), ParkingExcluded> {
+        self.core.control.set_wait(strategy)
+    }
+
     /// Refuses further publishes. What was claimed before will be consumed. Does not wait.
     pub fn close(&self) {
         self.core.control.close(self.has_many_producers);
@@ -154,7 +415,7 @@ impl<E> Ring<E> {
         let deadline = Deadline::after(limit);
         let me = thread::current().id();
         let is_me =
-            |managed: &Managed| managed.thread.as_ref().is_some_and(|thread| thread.thread().id() == me);
+            |managed: &Running| managed.thread.as_ref().is_some_and(|thread| thread.thread().id() == me);
         let own_name = self.managed.iter().find(|managed| is_me(managed)).map(|managed| managed.name.clone());
         let others = |running: &[String]| {
             let mut names = running.to_vec();
@@ -214,7 +475,8 @@ impl<E> Ring<E> {
     /// How many events are claimed and not yet released by every consumer. Old by the time it is read.
     pub fn depth(&self) -> u64 {
         let released = self.released();
-        self.claimed().saturating_sub(released)
+        // What a group of workers has released can fall again for a moment.
+        self.claimed().saturating_sub(released).min(self.capacity())
     }
 
     /// How many more events would fit at this moment.
@@ -225,11 +487,25 @@ impl<E> Ring<E> {
     /// How far each consumer is behind the producers, by name, in the order in which they were added. A consumer that
     /// has left is not behind.
     pub fn lags(&self) -> Vec<(String, u64)> {
-        let lag = |node: &Node| {
-            let sequence = node.sequence.load(RELEASE_SLOT.acquire());
-            (node.name.clone(), self.claimed().saturating_sub(sequence))
+        let plan = self.plan.lock();
+        let lag = |node: &super::plan::Node| {
+            let released = node.stage.released();
+            (node.name.clone(), self.claimed().saturating_sub(released))
         };
-        self.consumers.iter().map(lag).collect()
+        plan.nodes().iter().map(lag).collect()
+    }
+
+    /// How many sequences each consumer has missed, as far as it has noticed, by name, in the order in which they were
+    /// added; only under [`Overflow::DropOldest`](super::Overflow::DropOldest).
+    pub fn missed(&self) -> Vec<(String, u64)> {
+        let plan = self.plan.lock();
+        plan.nodes().iter().map(|node| (node.name.clone(), node.stage.missed())).collect()
+    }
+
+    /// How many events were dropped because the ring was full when they were to be published: all that answered
+    /// [`PublishError::Dropped`](super::PublishError::Dropped), and the rest of their batches.
+    pub fn dropped(&self) -> u64 {
+        self.core.control.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -245,26 +521,6 @@ impl<E> fmt::Debug for Ring<E> {
             .field("capacity", &self.capacity())
             .field("depth", &self.depth())
             .finish_non_exhaustive()
-    }
-}
-
-/// The life of a managed consumer's thread.
-fn consume<E>(mut poller: Poller<E>, mut handler: Handler<E>, wait: WaitStrategy, panics: &AtomicU64) {
-    let readers = poller.readers();
-    let most = poller.capacity();
-    loop {
-        match catch_unwind(AssertUnwindSafe(|| poller.poll(most, &mut handler))) {
-            Ok(Polled::Events(_)) => {}
-            Ok(Polled::Empty) => {
-                wait_until(wait, &readers, Deadline::NEVER, || poller.is_ready().then_some(()));
-            }
-            Ok(Polled::Finished) => return,
-            Err(payload) => {
-                // One writer: this thread.
-                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                discard_panic(payload);
-            }
-        }
     }
 }
 

@@ -1,20 +1,41 @@
-//! The slots: one allocation, each slot a stamp followed by its event.
+//! The slots: one allocation, in one of two layouts.
 //!
-//! A slot never straddles a cache line that it could avoid: up to a line its size is rounded up to a power of two,
-//! beyond that to whole lines, so that for small events one line transfer brings stamp and event, and for an event of two
-//! lines no third one is touched.
+//! *Stamped*: each slot a stamp followed by its event. A slot never straddles a cache line that it could avoid: up to a line
+//! its size is rounded up to a power of two, beyond that to whole lines, so that for small events one line transfer
+//! brings stamp and event, and for an event of two lines no third one is touched.
+//!
+//! *Dense*: the events side by side as in an array, and one published cursor on a line of its own.
 
 use super::Sequence;
+use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::cell::UnsafeCell;
-use crate::sync::edge::PUBLISH_SLOT;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use crate::sync::cell::{UnsafeCell, with_slice};
+use crate::sync::edge::{PUBLISH_CURSOR, PUBLISH_SLOT};
+use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// The size of a cache line on the processors this is tuned for.
 const LINE: usize = 64;
 
-/// One cell of the ring.
+/// How a ring's events lie in memory, and how their publication is told.
+///
+/// | | `Stamped` | `Dense` |
+/// |---|---|---|
+/// | producers | one or many | one |
+/// | memory a slot | event and 8 bytes, rounded up to a power of two or whole lines | the event |
+/// | a lone event reaches a consumer with | one line transfer | two: the cursor, then the event |
+/// | a batch of small events | a look at each stamp, or at a far one | one look at the cursor, slices |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layout {
+    /// A stamp in the event's first cache line. Lowest latency, and the one layout for many producers.
+    #[default]
+    Stamped,
+    /// Events side by side and one published cursor. Highest throughput of small events from one producer.
+    Dense,
+}
+
+/// One cell of a stamped ring.
 #[repr(C)]
 struct Slot<E> {
     stamp: AtomicU64,
@@ -27,6 +48,9 @@ pub(super) struct Slots<E> {
     mask: u64,
     stride: usize,
     layout: Layout,
+    /// Dense layout: all below it is published.
+    cursor: CachePadded<AtomicU64>,
+    memory: Memory,
     _events: std::marker::PhantomData<Slot<E>>,
 }
 
@@ -42,22 +66,41 @@ const fn stamp_of(sequence: Sequence, tombstone: bool) -> u64 {
     ((sequence + 1) << 1) | tombstone as u64
 }
 
+/// The stamp of slot `index` in a ring whose first sequence is `first`: that of the last use before it, if any.
+fn first_stamp(first: Sequence, capacity: u64, index: u64) -> u64 {
+    let back = (first.wrapping_sub(1).wrapping_sub(index)) & (capacity - 1);
+    // The greatest sequence below `first` that lies in this slot.
+    first.checked_sub(1 + back).map_or(0, |sequence| stamp_of(sequence, false))
+}
+
 impl<E> Slots<E> {
-    /// Allocates the ring and builds each event. `capacity` is a power of two.
+    /// Allocates the ring and builds each event. `capacity` is a power of two; sequences start at `first`.
     ///
     /// # Panics
     /// When the factory panics (what was built is dropped), or when the size overflows the address space.
-    pub(super) fn new(capacity: usize, mut factory: impl FnMut() -> E) -> Self {
+    pub(super) fn new(
+        layout: Layout,
+        capacity: usize,
+        first: Sequence,
+        mut factory: impl FnMut() -> E,
+    ) -> Self {
         debug_assert!(capacity.is_power_of_two());
-        let size = size_of::<Slot<E>>();
-        let stride = if size <= LINE { size.next_power_of_two() } else { size.next_multiple_of(LINE) };
-        let stride = stride.next_multiple_of(align_of::<Slot<E>>());
-        let bytes = stride.checked_mul(capacity).expect("the ring does not fit the address space");
+        let (stride, align) = match layout {
+            Layout::Stamped => {
+                let size = size_of::<Slot<E>>();
+                let stride =
+                    if size <= LINE { size.next_power_of_two() } else { size.next_multiple_of(LINE) };
+                (stride.next_multiple_of(align_of::<Slot<E>>()), align_of::<Slot<E>>())
+            }
+            Layout::Dense => (size_of::<UnsafeCell<E>>(), align_of::<UnsafeCell<E>>()),
+        };
+        // Never nothing, so that there is something to allocate.
+        let bytes = stride.checked_mul(capacity).expect("the ring does not fit the address space").max(1);
         // Two lines: the adjacent-line prefetcher of x86 fetches aligned pairs.
-        let layout = Layout::from_size_align(bytes, align_of::<Slot<E>>().max(2 * LINE))
+        let memory = Memory::from_size_align(bytes, align.max(2 * LINE))
             .expect("the ring does not fit the address space");
-        // SAFETY: the layout's size is not zero, as each slot has a stamp.
-        let base = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: the size is not zero, see above.
+        let base = NonNull::new(unsafe { alloc(memory) }).unwrap_or_else(|| handle_alloc_error(memory));
 
         /// Frees what was built if the factory panics half-way.
         struct Building<E> {
@@ -71,13 +114,23 @@ impl<E> Slots<E> {
             }
         }
 
-        let slots =
-            Self { base, mask: capacity as u64 - 1, stride, layout, _events: std::marker::PhantomData };
+        let cursor = CachePadded::new(AtomicU64::new(first));
+        let mask = capacity as u64 - 1;
+        let slots = Self { base, mask, stride, layout, cursor, memory, _events: std::marker::PhantomData };
         let mut building = Building { slots: std::mem::ManuallyDrop::new(slots), built: 0 };
         for index in 0..capacity {
-            let slot = Slot { stamp: AtomicU64::new(0), event: UnsafeCell::new(factory()) };
-            // SAFETY: `index * stride` is inside the allocation, aligned for a slot, and written for the first time.
-            unsafe { building.slots.base.as_ptr().add(index * stride).cast::<Slot<E>>().write(slot) };
+            let event = UnsafeCell::new(factory());
+            // SAFETY: `index * stride` is inside the allocation and aligned for what is written there for the first time.
+            unsafe {
+                let place = building.slots.base.as_ptr().add(index * stride);
+                match layout {
+                    Layout::Stamped => {
+                        let stamp = AtomicU64::new(first_stamp(first, capacity as u64, index as u64));
+                        place.cast::<Slot<E>>().write(Slot { stamp, event });
+                    }
+                    Layout::Dense => place.cast::<UnsafeCell<E>>().write(event),
+                }
+            }
             building.built += 1;
         }
         // SAFETY: `building` is forgotten at once, so the slots are moved out exactly once.
@@ -93,10 +146,16 @@ impl<E> Slots<E> {
     unsafe fn free(&mut self, built: usize) {
         for index in 0..built {
             // SAFETY: as the caller promises.
-            unsafe { self.base.as_ptr().add(index * self.stride).cast::<Slot<E>>().drop_in_place() };
+            unsafe {
+                let place = self.base.as_ptr().add(index * self.stride);
+                match self.layout {
+                    Layout::Stamped => place.cast::<Slot<E>>().drop_in_place(),
+                    Layout::Dense => place.cast::<UnsafeCell<E>>().drop_in_place(),
+                }
+            };
         }
         // SAFETY: the memory was allocated with this layout.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        unsafe { dealloc(self.base.as_ptr(), self.memory) };
     }
 
     /// The number of slots.
@@ -104,35 +163,77 @@ impl<E> Slots<E> {
         self.mask + 1
     }
 
-    #[inline(always)]
-    fn slot(&self, sequence: Sequence) -> &Slot<E> {
-        let index = (sequence & self.mask) as usize;
-        // SAFETY: `index` is below the capacity, and each slot was written when the ring was made.
-        unsafe { self.base.add(index * self.stride).cast::<Slot<E>>().as_ref() }
+    /// How the events lie.
+    pub(super) const fn layout(&self) -> Layout {
+        self.layout
     }
 
-    /// Whether `sequence` is published, as an event or as a tombstone. Edge `PUBLISH_SLOT`, acquire side.
+    #[inline(always)]
+    fn place(&self, sequence: Sequence) -> *mut u8 {
+        let index = (sequence & self.mask) as usize;
+        // SAFETY: `index` is below the capacity, so the place lies inside the allocation.
+        unsafe { self.base.as_ptr().add(index * self.stride) }
+    }
+
+    #[inline(always)]
+    fn slot_stamp(&self, sequence: Sequence) -> &AtomicU64 {
+        debug_assert_eq!(self.layout, Layout::Stamped);
+        // SAFETY: each slot was written when the ring was made; its stamp comes first (`repr(C)`).
+        unsafe { &(*self.place(sequence).cast::<Slot<E>>()).stamp }
+    }
+
+    #[inline(always)]
+    fn event(&self, sequence: Sequence) -> &UnsafeCell<E> {
+        let place = self.place(sequence);
+        // SAFETY: each slot was written, in this layout, when the ring was made.
+        unsafe {
+            match self.layout {
+                Layout::Stamped => &(*place.cast::<Slot<E>>()).event,
+                Layout::Dense => &*place.cast::<UnsafeCell<E>>(),
+            }
+        }
+    }
+
+    /// Whether `sequence` is published, as an event or as a tombstone, and its slot not used again. Edges `PUBLISH_SLOT`
+    /// and `PUBLISH_CURSOR`, acquire side.
     #[inline(always)]
     pub(super) fn is_published(&self, sequence: Sequence) -> bool {
-        self.slot(sequence).stamp.load(PUBLISH_SLOT.acquire()) >> 1 == sequence + 1
+        match self.layout {
+            Layout::Stamped => self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire()) >> 1 == sequence + 1,
+            Layout::Dense => self.cursor() > sequence,
+        }
     }
 
-    /// Whether `sequence` has been published, and perhaps later uses of its slot as well. Edge `PUBLISH_SLOT`, acquire
-    /// side.
+    /// Whether `sequence` has been published, and perhaps later uses of its slot as well. Edges as above.
     pub(super) fn was_published(&self, sequence: Sequence) -> bool {
-        self.slot(sequence).stamp.load(PUBLISH_SLOT.acquire()) >> 1 > sequence
+        match self.layout {
+            Layout::Stamped => self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire()) >> 1 > sequence,
+            Layout::Dense => self.cursor() > sequence,
+        }
+    }
+
+    /// Dense layout: the end of what is published. Edge `PUBLISH_CURSOR`, acquire side.
+    #[inline(always)]
+    pub(super) fn cursor(&self) -> Sequence {
+        self.cursor.load(PUBLISH_CURSOR.acquire())
     }
 
     /// Whether a sequence, which the caller has seen published, is a tombstone.
     #[inline(always)]
     pub(super) fn is_tombstone(&self, sequence: Sequence) -> bool {
-        self.slot(sequence).stamp.load(Ordering::Relaxed) & 1 == 1
+        // One producer leaves none, and only one producer writes densely.
+        self.layout == Layout::Stamped && self.slot_stamp(sequence).load(Ordering::Relaxed) & 1 == 1
     }
 
-    /// Publishes what was written. Edge `PUBLISH_SLOT`, release side.
+    /// Publishes what was written: an event, or a tombstone. Edges `PUBLISH_SLOT` and `PUBLISH_CURSOR`, release side.
     #[inline(always)]
-    pub(super) fn stamp(&self, sequence: Sequence, tombstone: bool) {
-        self.slot(sequence).stamp.store(stamp_of(sequence, tombstone), PUBLISH_SLOT.release());
+    pub(super) fn publish(&self, sequence: Sequence, tombstone: bool) {
+        match self.layout {
+            Layout::Stamped => {
+                self.slot_stamp(sequence).store(stamp_of(sequence, tombstone), PUBLISH_SLOT.release());
+            }
+            Layout::Dense => self.cursor.store(sequence + 1, PUBLISH_CURSOR.release()),
+        }
     }
 
     /// The event, to be read.
@@ -142,24 +243,62 @@ impl<E> Slots<E> {
     #[inline(always)]
     pub(super) unsafe fn read<R>(&self, sequence: Sequence, f: impl FnOnce(&E) -> R) -> R {
         // SAFETY: published and not released means that no producer may claim this slot, so nobody writes.
-        self.slot(sequence).event.with(|event| f(unsafe { &*event }))
+        self.event(sequence).with(|event| f(unsafe { &*event }))
+    }
+
+    /// The end of the events from `first` on, up to `end`, that lie side by side.
+    #[inline(always)]
+    pub(super) fn end_of_slice(&self, first: Sequence, end: Sequence) -> Sequence {
+        match self.layout {
+            Layout::Stamped => first + 1,
+            Layout::Dense => end.min((first | self.mask) + 1),
+        }
+    }
+
+    /// Events as a slice, with the sequence of its first.
+    ///
+    /// # Safety
+    /// The caller is a consumer that has seen all from `first` up to `end` published and has not released any of it, and
+    /// `end` is no further than [`end_of_slice`](Self::end_of_slice) says.
+    #[inline(always)]
+    pub(super) unsafe fn read_slice(
+        &self,
+        first: Sequence,
+        end: Sequence,
+        mut f: impl FnMut(&[E], Sequence),
+    ) {
+        let cells = match self.layout {
+            Layout::Stamped => std::slice::from_ref(self.event(first)),
+            // SAFETY: dense cells lie side by side, and the run does not go past the seam. The pointer may reach them all,
+            // which one made from a reference to the first might not.
+            Layout::Dense => unsafe {
+                std::slice::from_raw_parts(self.place(first).cast::<UnsafeCell<E>>(), (end - first) as usize)
+            },
+        };
+        let mut at = first;
+        with_slice(cells, |events: *const [E]| {
+            // SAFETY: as for `read`.
+            let events = unsafe { &*events };
+            f(events, at);
+            at += events.len() as u64;
+        });
     }
 
     /// The event, to be written.
     ///
     /// # Safety
-    /// The caller holds the claim of `sequence` and has not stamped it.
+    /// The caller holds the claim of `sequence` and has not stamped it; or it is the only consumer that may touch it at
+    /// this time: it has seen `sequence` published and all stages before it finish with it, and no other is at its stage.
     #[inline(always)]
     pub(super) unsafe fn write<R>(&self, sequence: Sequence, f: impl FnOnce(&mut E) -> R) -> R {
-        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot.
-        self.slot(sequence).event.with_mut(|event| f(unsafe { &mut *event }))
+        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a sole
+        // consumer's turn comes after every earlier stage's and before any later one's.
+        self.event(sequence).with_mut(|event| f(unsafe { &mut *event }))
     }
-}
 
-impl<E> Slots<E> {
     /// Where the event lies.
     pub(super) fn pointer(&self, sequence: Sequence) -> *mut E {
-        self.slot(sequence).event.with_mut(|event| event)
+        self.event(sequence).with_mut(|event| event)
     }
 }
 
@@ -177,42 +316,69 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
+    fn stamped<E>(capacity: usize, factory: impl FnMut() -> E) -> Slots<E> {
+        Slots::new(Layout::Stamped, capacity, 0, factory)
+    }
+
     #[test]
     fn small_slots_share_lines_and_large_ones_straddle_none_they_could_avoid() {
-        assert_eq!(Slots::new(2, || 0_u64).stride, 16);
-        assert_eq!(Slots::new(2, || [0_u8; 20]).stride, 32);
-        assert_eq!(Slots::new(2, || [0_u64; 7]).stride, 64);
-        assert_eq!(Slots::new(2, || [0_u64; 15]).stride, 128);
-        assert_eq!(Slots::new(2, || ()).stride, 8);
+        assert_eq!(stamped(2, || 0_u64).stride, 16);
+        assert_eq!(stamped(2, || [0_u8; 20]).stride, 32);
+        assert_eq!(stamped(2, || [0_u64; 7]).stride, 64);
+        assert_eq!(stamped(2, || [0_u64; 15]).stride, 128);
+        assert_eq!(stamped(2, || ()).stride, 8);
+    }
+
+    #[test]
+    fn dense_slots_are_an_array() {
+        assert_eq!(Slots::new(Layout::Dense, 2, 0, || [0_u8; 20]).stride, 20);
+        assert_eq!(Slots::new(Layout::Dense, 2, 0, || ()).stride, 0);
+    }
+
+    #[test]
+    fn a_ring_that_starts_late_looks_as_if_all_before_had_been_published() {
+        for first in [0, 1, 3, 8, 9, 13, (1 << 62) - 5] {
+            let slots = Slots::new(Layout::Stamped, 8, first, || ());
+            for sequence in first.saturating_sub(8)..first {
+                assert!(slots.is_published(sequence), "{sequence} before {first}");
+            }
+            for sequence in first..first + 8 {
+                assert!(!slots.was_published(sequence), "{sequence} from {first} on");
+            }
+        }
     }
 
     #[test]
     fn a_factory_that_panics_leaks_nothing() {
-        let witness = Arc::new(());
-        let mut built = 0;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            Slots::new(8, || {
-                built += 1;
-                assert!(built < 5, "the factory gives up");
-                witness.clone()
-            })
-        }));
-        assert!(outcome.is_err());
-        assert_eq!(Arc::strong_count(&witness), 1);
+        for layout in [Layout::Stamped, Layout::Dense] {
+            let witness = Arc::new(());
+            let mut built = 0;
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                Slots::new(layout, 8, 0, || {
+                    built += 1;
+                    assert!(built < 5, "the factory gives up");
+                    witness.clone()
+                })
+            }));
+            assert!(outcome.is_err());
+            assert_eq!(Arc::strong_count(&witness), 1);
+        }
     }
 
     #[test]
     fn over_aligned_events_lie_aligned() {
         #[repr(align(256))]
         struct Wide(u8);
-        let slots = Slots::new(4, || Wide(7));
-        for sequence in 0..4 {
-            // SAFETY: this test is the only user of the ring.
-            unsafe {
-                slots.read(sequence, |event| {
-                    assert_eq!(std::ptr::from_ref(event).addr() % 256, 0);
-                    assert_eq!(event.0, 7);
-                });
+        for layout in [Layout::Stamped, Layout::Dense] {
+            let slots = Slots::new(layout, 4, 0, || Wide(7));
+            for sequence in 0..4 {
+                // SAFETY: this test is the only user of the ring.
+                unsafe {
+                    slots.read(sequence, |event| {
+                        assert_eq!(std::ptr::from_ref(event).addr() % 256, 0);
+                        assert_eq!(event.0, 7);
+                    });
+                }
             }
         }
     }

@@ -28,3 +28,20 @@ impl<T> UnsafeCell<T> {
         f(self.0.get())
     }
 }
+
+/// Calls `f` with pointers to the values of cells that lie side by side, which may be read while nobody writes: one call
+/// for all of them.
+#[cfg(not(ringmain_loom))]
+#[inline(always)]
+pub(crate) fn with_slice<T>(cells: &[UnsafeCell<T>], mut f: impl FnMut(*const [T])) {
+    // The cell has the layout of its value (`repr(transparent)`, twice).
+    f(std::ptr::from_ref(cells) as *const [T]);
+}
+
+/// The same in a model, whose cells are larger than their values: one call for each.
+#[cfg(ringmain_loom)]
+pub(crate) fn with_slice<T>(cells: &[UnsafeCell<T>], mut f: impl FnMut(*const [T])) {
+    for cell in cells {
+        cell.with(|value| f(std::ptr::slice_from_raw_parts(value, 1)));
+    }
+}

@@ -7,6 +7,7 @@
 //! | edge | the release side | the acquire side | what crosses |
 //! |---|---|---|---|
 //! | [`PUBLISH_SLOT`] | the producer stamps the slot | the barrier reads the stamp | the event's bytes |
+//! | [`PUBLISH_CURSOR`] | the producer of a dense ring moves the cursor | the barrier reads the cursor | the events' bytes |
 //! | [`RELEASE_SLOT`] | the consumer moves its sequence on | the gate reads the sequence | that the slot is no longer read |
 //! | [`FINISH_STAGE`] | the same store: `release-slot.release` | the barrier of a later stage reads it | what the earlier stage did |
 //! | [`CLOSE_RING`] | the closer seals the ring | the consumer sees it sealed | the last claim there will be |
@@ -17,6 +18,10 @@
 //! | [`LEASE_CALL`] | the consumer says that it calls | the deposer reads the call | its delivery, and what was released |
 //! | [`POST_MAIL`] | the control word after the mail is in its box | the consumer reads the control word | that there is mail |
 //! | [`SWAP_LIST`] | a list is swapped for another | its reader loads the pointer | the list, and all done before it |
+//! | [`JOIN`] | the cursor read, then the light fence, then the list | the list changed, then the heavy fence, then the cursor | one of the two sees the other |
+//! | [`SKIP_OLDEST`] | a producer moves a consumer on | that consumer goes on from there; and the gate reads its word: `release-slot.acquire` | that what was skipped is written |
+//! | [`CLAIM_IN_GROUP`] | a worker moves its group's claim word | the gate reads it, before the workers' words | the worker's announcement, and what was published |
+//! | [`LEASE_LANE`] | a worker gives a lane back | the next one leases it | where the lane stands, and what was done there |
 //! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table |
 //!
 //! The last column of proof, which model covers which edge and which mutant it kills, is in the `loom-tests` crate.
@@ -35,6 +40,8 @@ pub struct Edge {
 
 /// A stamped slot is visible with its event.
 pub const PUBLISH_SLOT: Edge = Edge { label: "publish-slot" };
+/// All below the cursor of a dense ring is visible.
+pub const PUBLISH_CURSOR: Edge = Edge { label: "publish-cursor" };
 /// A released slot is no longer read by that consumer.
 pub const RELEASE_SLOT: Edge = Edge { label: "release-slot" };
 /// A later stage sees what an earlier one has finished.
@@ -55,6 +62,14 @@ pub const LEASE_CALL: Edge = Edge { label: "lease-call" };
 pub const POST_MAIL: Edge = Edge { label: "post-mail" };
 /// Who reads a list that was swapped in sees it whole, and what was done before it was swapped.
 pub const SWAP_LIST: Edge = Edge { label: "swap-list" };
+/// Either a producer's list has the consumer that joins, or the consumer starts where that producer already was.
+pub const JOIN: Edge = Edge { label: "join" };
+/// Who reuses a skipped slot comes after its last producer.
+pub const SKIP_OLDEST: Edge = Edge { label: "skip-oldest" };
+/// Who sees an event claimed by a worker sees that the worker has it in hand.
+pub const CLAIM_IN_GROUP: Edge = Edge { label: "claim-in-group" };
+/// Who leases a lane comes after whoever had it before.
+pub const LEASE_LANE: Edge = Edge { label: "lease-lane" };
 /// The table is swapped before the generation says so.
 pub const SWAP_TABLE: Edge = Edge { label: "swap-table" };
 

@@ -3,7 +3,7 @@
 //! A poisoned lock is taken all the same: every critical section of the engine leaves its data consistent at each
 //! step, and a panic elsewhere must not take the control plane down.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[cfg(ringmain_loom)]
 use loom::sync as imp;
@@ -61,5 +61,29 @@ impl Condvar {
         }
         let _ = deadline;
         self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits for a notification, at most for so long, and says whether that time has passed. Wakes spuriously, as all
+    /// of its kind. In a model time does not pass, and may have: the lock is given up once, and the answer is yes.
+    pub fn wait_at_most<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        lock: &'a Mutex<T>,
+        limit: Duration,
+    ) -> (MutexGuard<'a, T>, bool) {
+        #[cfg(ringmain_loom)]
+        {
+            let _ = limit;
+            // No yield: it would have the others run to their end first.
+            drop(guard);
+            (lock.lock(), true)
+        }
+        #[cfg(not(ringmain_loom))]
+        {
+            let _ = lock;
+            let (guard, timed_out) =
+                self.0.wait_timeout(guard, limit).unwrap_or_else(|poisoned| poisoned.into_inner());
+            (guard, timed_out.timed_out())
+        }
     }
 }

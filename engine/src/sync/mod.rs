@@ -42,6 +42,17 @@ pub mod thread {
     }
 }
 
+/// Declares a value of each thread's own whose first value is a constant, so that reaching it costs no check.
+macro_rules! constant_per_thread {
+    (static $name:ident: $type:ty = $value:expr;) => {
+        #[cfg(ringmain_loom)]
+        ::loom::thread_local! { static $name: $type = $value; }
+        #[cfg(not(ringmain_loom))]
+        ::std::thread_local! { static $name: $type = const { $value }; }
+    };
+}
+pub(crate) use constant_per_thread;
+
 /// Hints for threads that spin.
 pub mod hint {
     /// Spins politely: tells the processor (and a hyper-thread beside it) that this is a wait.

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 /// How a thread waits for events, or for room.
 ///
-/// | preset | while idle | wakes within | processor time while idle |
-/// |---|---|---|---|
-/// | `BusySpin` | looks again at once, for ever | one cache-line transfer | a whole core |
-/// | `Yielding` | spins a little, then offers its core | a line transfer, or a turn of the scheduler | a core nobody else wants |
-/// | `Backoff` | spins, yields, then naps of 1 to 100 µs | its nap and the timer's slack (some 50 µs) | a few per cent |
-/// | `Blocking` | spins a little, then parks | one futex wake-up (some 5 to 50 µs) | none |
+/// | preset | while nothing comes | wakes within | processor time while idle | costs who publishes |
+/// |---|---|---|---|---|
+/// | `BusySpin` | looks again at once, for ever | one cache-line transfer | a whole core | nothing |
+/// | `Yielding` | spins a little, then offers its core | a line transfer, or a turn of the scheduler | a core nobody else wants | nothing |
+/// | `Backoff` | spins, yields, then naps of 1 to 100 µs | its nap and the timer's slack (some 50 µs) | a few per cent | nothing |
+/// | `Adaptive` | spins up to 200 µs, then parks; sooner where others want the core | a line transfer; once parked one futex wake-up (some 5 to 50 µs) | none; up to 200 µs of each pause | a load; a system call if it wakes somebody |
+/// | `Blocking` | spins a little, then parks | one futex wake-up (some 5 to 50 µs) | none | the same |
 ///
-/// Only `Blocking` makes those who publish look whether somebody sleeps, and whether a ring can ever park is fixed
-/// when it is built. With more busy threads than cores use `Backoff` or `Blocking`.
+/// Only `Adaptive` and `Blocking` make those who publish look whether somebody sleeps, and whether a ring can ever park
+/// is fixed when it is built. With more busy threads than cores use one of these two, or `Backoff`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitStrategy {
@@ -24,8 +25,12 @@ pub enum WaitStrategy {
     Yielding,
     /// Spins 200 times, yields 50 times, then sleeps, twice as long each time.
     Backoff,
-    /// Spins 2,000 times (some 20 to 100 µs), then parks until it is woken. The default.
+    /// Spins without pause for up to 50 µs, offers its core now and then for up to 200 µs in all, then parks until it is
+    /// woken. Where its own clock jumps, others want the core: it yields, then parks, and in the waits that follow it spins
+    /// for as little as 12 µs before it parks, until no such jump has been seen for up to 200 ms. The default.
     #[default]
+    Adaptive,
+    /// Spins 2,000 times (some 20 to 100 µs), then parks until it is woken.
     Blocking,
 }
 
@@ -38,13 +43,24 @@ pub(super) enum AtLast {
     Park,
 }
 
+/// How a strategy spins and yields at first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum AtFirst {
+    /// So many times each.
+    Counted {
+        spins: u32,
+        /// Whether spinning tells the processor so, which costs some tens of nanoseconds a spin.
+        polite: bool,
+        yields: u32,
+    },
+    /// As long as the waiter's budget allows.
+    Budgeted,
+}
+
 /// A point in the space of ways to wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ways {
-    pub(super) spins: u32,
-    /// Whether spinning tells the processor so, which costs some tens of nanoseconds a spin.
-    pub(super) polite: bool,
-    pub(super) yields: u32,
+    pub(super) at_first: AtFirst,
     pub(super) at_last: AtLast,
 }
 
@@ -53,21 +69,25 @@ const fn spins(shipped: u32) -> u32 {
     if cfg!(ringmain_loom) { 1 } else { shipped }
 }
 
+const fn counted(spins: u32, polite: bool, yields: u32, at_last: AtLast) -> Ways {
+    Ways { at_first: AtFirst::Counted { spins, polite, yields }, at_last }
+}
+
 impl WaitStrategy {
+    /// All presets, from the one that takes the most of a core while idle to the one that takes the least.
+    pub const ALL: &'static [Self] =
+        &[Self::BusySpin, Self::Yielding, Self::Backoff, Self::Adaptive, Self::Blocking];
+
     pub(super) const fn ways(self) -> Ways {
         match self {
-            Self::BusySpin => Ways { spins: 0, polite: false, yields: 0, at_last: AtLast::Spin },
-            Self::Yielding => Ways { spins: spins(100), polite: true, yields: 0, at_last: AtLast::Yield },
-            Self::Backoff => Ways {
-                spins: spins(200),
-                polite: true,
-                yields: spins(50),
-                at_last: AtLast::Sleep {
-                    shortest: Duration::from_micros(1),
-                    longest: Duration::from_micros(100),
-                },
-            },
-            Self::Blocking => Ways { spins: spins(2_000), polite: true, yields: 0, at_last: AtLast::Park },
+            Self::BusySpin => counted(0, false, 0, AtLast::Spin),
+            Self::Yielding => counted(spins(100), true, 0, AtLast::Yield),
+            Self::Backoff => {
+                let (shortest, longest) = (Duration::from_micros(1), Duration::from_micros(100));
+                counted(spins(200), true, spins(50), AtLast::Sleep { shortest, longest })
+            }
+            Self::Adaptive => Ways { at_first: AtFirst::Budgeted, at_last: AtLast::Park },
+            Self::Blocking => counted(spins(2_000), true, 0, AtLast::Park),
         }
     }
 
@@ -87,6 +107,7 @@ impl WaitStrategy {
             Self::BusySpin => "busy-spin",
             Self::Yielding => "yielding",
             Self::Backoff => "backoff",
+            Self::Adaptive => "adaptive",
             Self::Blocking => "blocking",
         }
     }
@@ -94,22 +115,62 @@ impl WaitStrategy {
 
 impl fmt::Display for WaitStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
 /// The text names no wait strategy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no wait strategy of that name; choose one of busy-spin, yielding, backoff, blocking")]
+#[error("no wait strategy of that name; choose one of busy-spin, yielding, backoff, adaptive, blocking")]
 pub struct UnknownWaitStrategy;
 
 impl FromStr for WaitStrategy {
     type Err = UnknownWaitStrategy;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::BusySpin, Self::Yielding, Self::Backoff, Self::Blocking]
-            .into_iter()
-            .find(|strategy| strategy.name() == text)
-            .ok_or(UnknownWaitStrategy)
+        Self::ALL.iter().copied().find(|strategy| strategy.name() == text).ok_or(UnknownWaitStrategy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_found_by_its_name() {
+        for &strategy in WaitStrategy::ALL {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+    }
+
+    #[test]
+    fn names_are_padded_as_text_is() {
+        assert_eq!(format!("{:>10}|", WaitStrategy::Backoff), "   backoff|");
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_refused_with_those_that_are() {
+        for text in ["", "Blocking", "busy_spin", "spin "] {
+            assert_eq!(text.parse::<WaitStrategy>(), Err(UnknownWaitStrategy), "{text:?}");
+        }
+        let refusal = UnknownWaitStrategy.to_string();
+        for strategy in WaitStrategy::ALL {
+            assert!(refusal.contains(strategy.name()), "{refusal} does not name {strategy}");
+        }
+    }
+
+    #[test]
+    fn only_adaptive_and_blocking_park() {
+        for &strategy in WaitStrategy::ALL {
+            let parks = matches!(strategy, WaitStrategy::Adaptive | WaitStrategy::Blocking);
+            assert_eq!(strategy.can_park(), parks, "{strategy}");
+            let instead = if parks { WaitStrategy::Backoff } else { strategy };
+            assert_eq!(strategy.without_parking(), instead, "{strategy}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_adaptive() {
+        assert_eq!(WaitStrategy::default(), WaitStrategy::Adaptive);
     }
 }

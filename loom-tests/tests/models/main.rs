@@ -68,7 +68,7 @@ fn take(poller: &mut Poller<Pair>, count: usize) -> Vec<u64> {
     while seen.len() < count {
         match poller.poll(count as u64, |event, _, _| seen.push(event.get())) {
             Polled::Events(_) => {}
-            Polled::Empty => thread::yield_now(),
+            Polled::Empty | Polled::Missed(_) => thread::yield_now(),
             Polled::Finished => panic!("finished after {seen:?}"),
         }
     }
@@ -89,7 +89,7 @@ fn drain(poller: &mut Poller<Pair>) -> Vec<u64> {
     loop {
         match poller.poll(4, |event, _, _| seen.push(event.get())) {
             Polled::Events(_) => {}
-            Polled::Empty => thread::yield_now(),
+            Polled::Empty | Polled::Missed(_) => thread::yield_now(),
             Polled::Finished => return seen,
         }
     }

@@ -1,10 +1,12 @@
 //! Edge `PARK`: no wake-up is lost. A model has no time, so a thread that nobody wakes is a deadlock.
 
-use super::{parking, take};
+use super::{graph, parking, take};
 use ringmain::ring::Polled;
-use ringmain::wait::WaitStrategy;
+use ringmain::wait::{Deadline, Parking, SharedStrategy, WaitStrategy, Waiter};
+use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -158,4 +160,118 @@ fn closing_wakes_a_producer_that_sleeps_over_a_full_ring() {
     })
     .saw_exactly([(false, true), (true, true)])
     .in_at_least(10);
+}
+
+#[test]
+fn an_adaptive_consumer_is_woken_by_a_publication() {
+    explore("adaptive consumer", Bound::Preemptions(3), || {
+        let mut graph = graph(2, WaitStrategy::Adaptive);
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let writer = thread::spawn(move || {
+            producer.publish(|event| event.set(1)).expect("an open ring with room");
+        });
+        let was_ready = poller.is_ready();
+        assert!(poller.wait(WaitStrategy::Adaptive, Duration::MAX));
+        assert_eq!(take(&mut poller, 1), [1]);
+        writer.join().expect("the writer panicked");
+        was_ready
+    })
+    .saw_exactly([false, true])
+    .in_at_least(20);
+}
+
+/// What the sleeper waits for comes without a bell, as it may where nobody sleeps any more: only a thread that has
+/// noticed the switch, and spins, sees it.
+#[test]
+fn a_sleeper_notices_that_its_strategy_was_switched() {
+    explore("switched while asleep", Bound::Preemptions(3), || {
+        let strategy = Arc::new(SharedStrategy::new(WaitStrategy::Blocking));
+        let spot = Arc::new(Parking::new(strategy.may_park()));
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let switcher = {
+            let (strategy, spot, is_ready) = (strategy.clone(), spot.clone(), is_ready.clone());
+            thread::spawn(move || {
+                strategy.set(WaitStrategy::BusySpin).expect("it does not park");
+                spot.wake_all();
+                is_ready.store(true, Ordering::Relaxed);
+            })
+        };
+        let was_switched = strategy.get() == WaitStrategy::BusySpin;
+        let found = Waiter::new().wait_until(
+            || strategy.get(),
+            &spot,
+            Deadline::NEVER,
+            || is_ready.load(Ordering::Relaxed).then_some(()),
+        );
+        assert_eq!(found, Some(()));
+        switcher.join().expect("the switcher panicked");
+        was_switched
+    })
+    .saw_exactly([false, true])
+    .in_at_least(20);
+}
+
+/// The other way round: a thread that spins is switched to sleep, and what it waits for rings.
+#[test]
+fn a_thread_that_is_switched_to_sleep_is_woken() {
+    explore("switched to sleep", Bound::Preemptions(3), || {
+        let strategy = Arc::new(SharedStrategy::that_may_park(WaitStrategy::BusySpin));
+        let spot = Arc::new(Parking::new(strategy.may_park()));
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let switcher = {
+            let (strategy, spot, is_ready) = (strategy.clone(), spot.clone(), is_ready.clone());
+            thread::spawn(move || {
+                strategy.set(WaitStrategy::Blocking).expect("it may park");
+                spot.wake_all();
+                is_ready.store(true, Ordering::Relaxed);
+                spot.wake_all();
+            })
+        };
+        let was_switched = strategy.get() == WaitStrategy::Blocking;
+        let found = Waiter::new().wait_until(
+            || strategy.get(),
+            &spot,
+            Deadline::NEVER,
+            || is_ready.load(Ordering::Relaxed).then_some(()),
+        );
+        assert_eq!(found, Some(()));
+        switcher.join().expect("the switcher panicked");
+        was_switched
+    })
+    .saw_exactly([false, true])
+    .in_at_least(20);
+}
+
+/// One of two ringers finds the word cleared by the other and leaves the bell to it.
+#[test]
+fn two_ringers_wake_a_sleeper_that_waits_for_both() {
+    explore("two ringers", Bound::Preemptions(2), || {
+        let spot = Arc::new(Parking::new(true));
+        let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let ringers: Vec<_> = (0..2)
+            .map(|which| {
+                let (spot, flags) = (spot.clone(), flags.clone());
+                thread::spawn(move || {
+                    flags[which].store(true, Ordering::Relaxed);
+                    spot.wake_all();
+                })
+            })
+            .collect();
+        let ready = || flags.iter().filter(|flag| flag.load(Ordering::Relaxed)).count();
+        let were_ready = ready();
+        let found = Waiter::new().wait_until(
+            || WaitStrategy::Blocking,
+            &spot,
+            Deadline::NEVER,
+            || (ready() == 2).then_some(()),
+        );
+        assert_eq!(found, Some(()));
+        for ringer in ringers {
+            ringer.join().expect("a ringer panicked");
+        }
+        were_ready
+    })
+    .saw_exactly([0, 1, 2])
+    .in_at_least(100);
 }

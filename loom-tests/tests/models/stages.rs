@@ -34,7 +34,7 @@ fn mark(poller: &mut Poller<Marked>, count: u64) -> u64 {
     while done < count {
         match poller.poll(1, |event, _, _| event.mark.store(event.value, Ordering::Relaxed)) {
             Polled::Events(events) => done += events,
-            Polled::Empty => thread::yield_now(),
+            Polled::Empty | Polled::Missed(_) => thread::yield_now(),
             Polled::Finished => break,
         }
     }

@@ -11,13 +11,17 @@ use crate::sync::edge::CLOSE;
 use crate::sync::fence;
 
 /// Claims for the only producer of a ring.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exclusive {
     next: Sequence,
     gate: CachedGate,
 }
 
 impl Exclusive {
+    pub(in crate::ring) fn new(first: Sequence) -> Self {
+        Self { next: first, gate: CachedGate::default() }
+    }
+
     /// Whether there is room for one more, which stays so: nobody else claims.
     pub(in crate::ring) fn has_room<E>(&mut self, core: &Core<E>) -> Result<Sequence, Unclaimed> {
         if !core.control.is_open() {
@@ -53,6 +57,18 @@ impl Claims for Exclusive {
             return Err(Unclaimed::Closed);
         }
         Ok(Run { first, count })
+    }
+
+    fn room<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed> {
+        if !core.control.is_open() {
+            return Err(Unclaimed::Closed);
+        }
+        let next = self.next;
+        self.gate.refresh(core, next, |_, _| next)
+    }
+
+    fn cursor<E>(&self, _core: &Core<E>) -> Sequence {
+        self.next
     }
 
     #[cold]

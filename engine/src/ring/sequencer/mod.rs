@@ -7,7 +7,7 @@ mod exclusive;
 mod multi;
 
 use super::Sequence;
-use super::control::{Control, Core};
+use super::control::{Control, Core, END_OF_SEQUENCES};
 pub use exclusive::Exclusive;
 pub use multi::Multi;
 
@@ -29,6 +29,8 @@ pub enum Unclaimed {
     InHand,
     /// The ring takes no more events.
     Closed,
+    /// There are no more sequences.
+    Exhausted,
 }
 
 pub(super) mod sealed {
@@ -41,6 +43,12 @@ pub(super) mod sealed {
 
         /// Claims up to `wanted` sequences, at least one.
         fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed>;
+
+        /// How many sequences are free, by a new look at the gate.
+        fn room<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed>;
+
+        /// The sequence that would be claimed next. May be a moment old.
+        fn cursor<E>(&self, core: &Core<E>) -> Sequence;
 
         /// Gives up the end of a run: sequences from `from` on were not published. Returns whether the caller must
         /// leave tombstones there.
@@ -96,8 +104,12 @@ impl CachedGate {
             Some(lowest) => (lowest, Unclaimed::Full),
             None => (bound(core, self.minimum), Unclaimed::InHand),
         };
-        self.minimum = minimum.min(next);
+        // No further than the cursor was before the list was loaded (see `gating`), and no further than there are sequences,
+        // which is thus no business of the hot path.
+        let last = END_OF_SEQUENCES - core.control.capacity;
+        self.minimum = minimum.min(next).min(last);
         match self.room(core.control.capacity, next) {
+            0 if next >= END_OF_SEQUENCES => Err(Unclaimed::Exhausted),
             0 => Err(full),
             free => Ok(free),
         }

@@ -45,6 +45,18 @@ impl Claims for Multi {
         }
     }
 
+    fn room<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed> {
+        let next = core.control.claim.load(Ordering::Relaxed);
+        if next & CLOSED_BIT != 0 {
+            return Err(Unclaimed::Closed);
+        }
+        self.gate.refresh(core, next, |core, from| published_below(core, from, next))
+    }
+
+    fn cursor<E>(&self, core: &Core<E>) -> Sequence {
+        core.control.claimed()
+    }
+
     #[cold]
     fn abandon(&mut self, _control: &Control, _from: Sequence) -> bool {
         true

@@ -1,0 +1,119 @@
+//! The graph of a ring's consumers: who depends on whom, and who may stand beside whom.
+//!
+//! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
+
+use super::barrier::Barrier;
+use super::builder::BuildError;
+use super::gating::Stage;
+use super::overflow::Overflow;
+use crate::sync::unique_number;
+use std::fmt;
+
+/// One consumer of a ring, or one group of workers, for others to depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConsumerId {
+    /// Unique in this process.
+    number: u64,
+}
+
+/// What the graph knows of a consumer.
+pub(super) struct Node {
+    id: ConsumerId,
+    pub(super) name: String,
+    pub(super) stage: Stage,
+    is_sole: bool,
+    /// All consumers before it.
+    ancestors: Vec<ConsumerId>,
+}
+
+/// All consumers that are there.
+pub(super) struct Plan {
+    nodes: Vec<Node>,
+}
+
+/// Where a new consumer may stand.
+pub(super) struct Place {
+    name: String,
+    is_sole: bool,
+    /// All stages before it, and whether each may change events.
+    ancestors: Vec<(ConsumerId, Stage, bool)>,
+}
+
+impl Place {
+    /// What a consumer there waits for.
+    pub(super) fn barrier(&self) -> Barrier {
+        let all = self.ancestors.iter().map(|(_, stage, _)| stage.clone()).collect();
+        let writers = self.ancestors.iter().filter(|(_, _, is_sole)| *is_sole);
+        Barrier::new(all, writers.map(|(_, stage, _)| stage.clone()).collect())
+    }
+}
+
+impl Plan {
+    pub(super) fn new() -> Self {
+        Self { nodes: Vec::new() }
+    }
+
+    /// All consumers, in the order in which they were added.
+    pub(super) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Finds a place for a consumer, or what stands against it.
+    pub(super) fn place(
+        &self,
+        name: &str,
+        after: &[ConsumerId],
+        is_sole: bool,
+        overflow: Overflow,
+    ) -> Result<Place, BuildError> {
+        if overflow == Overflow::DropOldest && !after.is_empty() {
+            return Err(BuildError::StagesThatDrop { name: name.to_owned() });
+        }
+        let mut before = Vec::new();
+        for dependency in after {
+            let Some(node) = self.nodes.iter().find(|node| node.id == *dependency) else {
+                return Err(BuildError::ForeignConsumer { name: name.to_owned() });
+            };
+            before.push(*dependency);
+            before.extend(&node.ancestors);
+        }
+        let (ancestors, beside): (Vec<_>, Vec<_>) =
+            self.nodes.iter().partition(|node| before.contains(&node.id));
+        if let Some(other) = beside.iter().find(|node| is_sole || node.is_sole) {
+            return Err(BuildError::NotAlone { name: name.to_owned(), other: other.name.clone() });
+        }
+        let ancestors =
+            ancestors.into_iter().map(|node| (node.id, node.stage.clone(), node.is_sole)).collect();
+        Ok(Place { name: name.to_owned(), is_sole, ancestors })
+    }
+
+    /// What those who join the workers of a stage need to know: its name, the stage, and what they wait for. `None` where
+    /// it is not of this ring, or has left it.
+    pub(super) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
+        let node = self.nodes.iter().find(|node| node.id == id)?;
+        let ancestors = self.nodes.iter().filter(|other| node.ancestors.contains(&other.id));
+        let ancestors = ancestors.map(|node| (node.id, node.stage.clone(), node.is_sole)).collect();
+        let place = Place { name: node.name.clone(), is_sole: node.is_sole, ancestors };
+        Some((node.name.clone(), node.stage.clone(), place.barrier()))
+    }
+
+    /// Adds a consumer.
+    pub(super) fn add(&mut self, place: Place, stage: Stage) -> ConsumerId {
+        let Place { name, is_sole, ancestors } = place;
+        let id = ConsumerId { number: unique_number() };
+        let ancestors = ancestors.into_iter().map(|(id, _, _)| id).collect();
+        self.nodes.push(Node { id, name, stage, is_sole, ancestors });
+        id
+    }
+
+    /// Forgets those that have left, lest the graph of a ring with much coming and going grow for ever.
+    pub(super) fn sweep(&mut self) {
+        self.nodes.retain(|node| !node.stage.has_left());
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.nodes.iter().map(|node| &node.name)).finish()
+    }
+}

@@ -1,0 +1,21 @@
+//! `DropOldest`: how a producer makes room by taking the oldest events away from consumers.
+//!
+//! See `position.rs` for how consumer and producer agree on who gets an event. Only what is published is taken away: a slot
+//! that another producer has claimed and not yet stamped would be written by two at once if it were reused.
+
+use super::Sequence;
+use super::control::Core;
+use super::gating::Stage;
+use super::position::Unskippable;
+use crate::sync::edge;
+
+/// Moves every consumer on that is a whole ring behind `next`, so that `next` can be claimed.
+pub(super) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
+    let Some(target) = (next + 1).checked_sub(core.control.capacity) else { return Ok(()) };
+    let is_published = |sequence| core.slots.was_published(sequence) || edge::left_out("skip-only-published");
+    core.control.gating.try_for_each(|stage| match stage {
+        Stage::Consumer(position) => position.skip_to(target, is_published),
+        // Such a ring has none.
+        Stage::Group(_) | Stage::Lanes(_) => Ok(()),
+    })
+}

@@ -1,0 +1,412 @@
+//! A worker: one of several that share the events of a stage, raced (`group.rs`) or by key (`lanes.rs`).
+
+use super::Sequence;
+use super::barrier::Barrier;
+use super::control::{Control, Core};
+use super::gating::Stage;
+use super::group::{Group, InHand};
+use super::handler::Managed;
+use super::lanes::Lanes;
+use super::lease::{Lease, Overseer};
+use super::poller::Polled;
+use super::position::Position;
+use super::reentry;
+use super::runner::discard_panic;
+use super::visit::{Leased as EventByEvent, Visit};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::edge;
+use crate::wait::{Deadline, WaitStrategy, Waiter, wait_until};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most events that a worker of a raced group claims at once, unless told otherwise.
+const LONGEST_CLAIM: u64 = 16;
+
+/// The most events between taking a lane and giving it back: the bits of the word that tells which are in the lane.
+const LONGEST_RUN: u64 = 64;
+
+/// What tells the key of an event.
+pub(super) type Key<E> = Arc<dyn Fn(&E) -> u64 + Send + Sync>;
+
+/// One of several workers that share the events of a ring between them: each event goes to exactly one. Driven by whoever
+/// calls [`poll`](Self::poll). Made by [`Graph::worker_pollers`](super::Graph::worker_pollers) and
+/// [`Graph::keyed_worker_pollers`](super::Graph::keyed_worker_pollers).
+///
+/// A worker that is not polled takes no events, and holds nobody up while another is. Dropping it has it leave, at any
+/// time; what it has claimed goes to the others. When the last one leaves, the group is at its end: it holds producers and
+/// later stages up no more, what no worker has handled is handled by nobody, and nobody can join it again.
+///
+/// ```
+/// use ringmain::ring::{Polled, RingBuilder};
+///
+/// let mut graph = RingBuilder::new(8, || 0_u64)?.graph();
+/// let (_group, mut workers) = graph.worker_pollers(&[], 2)?;
+/// let (mut producer, _ring) = graph.exclusive()?;
+/// for value in 1..=4 {
+///     producer.publish(|event| *event = value)?;
+/// }
+/// let mut sum = 0;
+/// for worker in &mut workers {
+///     assert_eq!(worker.poll(2, |event, _sequence, _end_of_batch| sum += event), Polled::Events(2));
+/// }
+/// assert_eq!(sum, 1 + 2 + 3 + 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Worker<E> {
+    core: Arc<Core<E>>,
+    barrier: Barrier,
+    share: Share<E>,
+    /// By which a managed worker is asked to leave.
+    lease: Lease,
+    number: usize,
+    longest_claim: u64,
+}
+
+/// How a worker comes by its events.
+enum Share<E> {
+    /// It claims the next.
+    Raced(Arc<Group>, InHand),
+    /// It leases a lane. `next_lane` is the one it looks at next.
+    Keyed { lanes: Arc<Lanes>, key: Key<E>, next_lane: usize },
+}
+
+impl<E> Worker<E> {
+    /// Joins a group, or lanes, unless all workers have left.
+    pub(super) fn join(
+        core: &Arc<Core<E>>,
+        barrier: Barrier,
+        stage: &Stage,
+        key: Option<&Key<E>>,
+    ) -> Option<Self> {
+        let (share, number) = match stage {
+            Stage::Consumer(_) => return None,
+            Stage::Group(group) => {
+                let (in_hand, number) = group.join()?;
+                (Share::Raced(group.clone(), in_hand), number)
+            }
+            Stage::Lanes(lanes) => {
+                let key = key?.clone();
+                let number = lanes.join()?;
+                // Workers start far apart; any stride that has no factor in common with 64 would do.
+                let next_lane = number.wrapping_mul(27) % lanes.count();
+                (Share::Keyed { lanes: lanes.clone(), key, next_lane }, number)
+            }
+        };
+        // Nobody oversees a worker's calls, so that the position that the lease would hand over is never looked at.
+        let lease = Lease::new(Position::new(0), Vec::new());
+        let core = core.clone();
+        Some(Self { core, barrier, share, lease, number, longest_claim: LONGEST_CLAIM })
+    }
+
+    /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced group these are the next;
+    /// in a keyed one, the next of whichever lanes are free, those of one key in order.
+    ///
+    /// The handler gets the event, its sequence, and whether it is the last of its batch. It must not keep the
+    /// reference. Does not allocate, lock or make a system call, unless somebody who sleeps is to be woken, or another
+    /// worker has left something behind. [`Polled::Events`] counts, of a raced group, tombstones as well.
+    ///
+    /// A handler that panics is past its event: the panic goes on to the caller, and the event counts as handled. What
+    /// else was claimed with it the next poll handles first, also of a halted ring, and if there is no next poll but the
+    /// worker is dropped, another worker does. A key function that panics is past its event as well, once in each
+    /// lane, and no worker handles that event.
+    ///
+    /// Finds the ring `Finished` when all workers together have handled everything, or, with nothing in hand, when the
+    /// ring is halted. A handler that does not return thus keeps the others from finishing, and not from working.
+    #[inline]
+    pub fn poll(&mut self, max: u64, mut handler: impl FnMut(&E, Sequence, bool)) -> Polled {
+        self.poll_visiting(
+            max,
+            &mut EventByEvent(|event: &E, sequence, end_of_batch, _: &Lease| {
+                handler(event, sequence, end_of_batch);
+            }),
+        )
+    }
+
+    #[inline(always)]
+    fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
+        let handled = match self.share {
+            Share::Raced(..) => self.poll_raced(max, visitor),
+            Share::Keyed { .. } => self.poll_keyed(max, visitor),
+        };
+        match handled {
+            0 if max > 0 && self.is_finished() => Polled::Finished,
+            0 => Polled::Empty,
+            _ => Polled::Events(handled),
+        }
+    }
+
+    fn poll_raced(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
+        let mut handled = 0;
+        while handled < max {
+            if !self.has_claimed() && (self.core.control.is_halted() || !self.claim(max - handled)) {
+                break;
+            }
+            handled += self.handle_claimed(max - handled, visitor);
+        }
+        handled
+    }
+
+    /// Takes `max` events in hand at most, or what another worker has left behind. Whether there were any.
+    #[inline(always)]
+    fn claim(&mut self, max: u64) -> bool {
+        let Self { core, barrier, share: Share::Raced(group, in_hand), .. } = self else { return false };
+        if group.has_left_behind() && group.adopt(in_hand) {
+            return true;
+        }
+        let most = max.min(self.longest_claim);
+        group.claim(in_hand, &core.control, |at| {
+            if edge::left_out("claim-only-published") {
+                return at + 1;
+            }
+            // The claim word of the ring is read only where there is something to share.
+            let fair = if most == 1 || !barrier.is_available(core, at) {
+                1
+            } else {
+                core.control.claimed().saturating_sub(at) / (2 * group.size().max(1))
+            };
+            barrier.available(core, at, fair.clamp(1, most))
+        })
+    }
+
+    /// Handles what was claimed, `max` events at most, and releases it, panic or not. Returns how many there were.
+    #[inline(always)]
+    fn handle_claimed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
+        struct Releasing<'w>(&'w mut InHand, &'w Control);
+        impl Drop for Releasing<'_> {
+            #[inline(always)]
+            fn drop(&mut self) {
+                self.0.release();
+                self.1.consumer_moved();
+            }
+        }
+        let Self { core, share: Share::Raced(_, in_hand), lease, .. } = self else { return 0 };
+        let core = &**core;
+        let first = in_hand.run.start;
+        let end = in_hand.run.end.min(first.saturating_add(max));
+        let running = Releasing(in_hand, &core.control);
+        let next = &mut running.0.run.start;
+        reentry::inside(core, || {
+            visitor.run_starts(&core.control, first, end);
+            while *next < end {
+                if core.slots.is_tombstone(*next) {
+                    *next += 1;
+                    continue;
+                }
+                // SAFETY: all up to `end` was published, and finished by the stages before, when it was claimed, by this
+                // worker or by one whose claim it has adopted under the group's lock. Nobody but the drop of `running`
+                // releases it: until then this worker's word, which the group's list has, is not above it. What is
+                // visited is no tombstone, and in a dense ring there are none.
+                unsafe { visitor.visit(&core.slots, next, end, lease) };
+            }
+            visitor.run_ends();
+        });
+        end - first
+    }
+
+    /// Goes round the lanes until there was something to handle, or nothing to step over.
+    fn poll_keyed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
+        let mut handled = 0;
+        loop {
+            let mut has_moved = false;
+            for _ in 0..self.lanes() {
+                if handled >= max || self.core.control.is_halted() || self.lease.is_summoned() {
+                    return handled;
+                }
+                let (found, moved) = self.go_through_lane(max - handled, visitor);
+                handled += found;
+                has_moved |= moved;
+            }
+            if handled > 0 || !has_moved {
+                return handled;
+            }
+        }
+    }
+
+    fn lanes(&self) -> usize {
+        match &self.share {
+            Share::Raced(..) => 0,
+            Share::Keyed { lanes, .. } => lanes.count(),
+        }
+    }
+
+    /// Handles a run of the next lane, unless another worker has it. Returns how many events of the lane there were, `max`
+    /// at most, and whether there was anything to go through.
+    #[inline(always)]
+    fn go_through_lane(&mut self, max: u64, visitor: &mut impl Visit<E>) -> (u64, bool) {
+        let Self { core, barrier, share: Share::Keyed { lanes, key, next_lane }, lease, .. } = self else {
+            return (0, false);
+        };
+        let core = &**core;
+        let lane = *next_lane;
+        *next_lane = (lane + 1) % lanes.count();
+        if !lanes.is_ready(lane, |at| barrier.is_available(core, at)) {
+            return (0, false);
+        }
+        let Some(mut leased) = lanes.lease(lane, &core.control) else { return (0, false) };
+        let first = leased.next();
+        let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, LONGEST_RUN));
+        let mut found = 0;
+        reentry::inside(core, || {
+            // First all keys: which event is the last of the batch is to be known before it.
+            let mut in_lane = 0_u64;
+            let mut until = first;
+            while until < end && found < max {
+                let sequence = until;
+                until += 1;
+                if core.slots.is_tombstone(sequence) {
+                    continue;
+                }
+                // SAFETY: the barrier has seen all up to `end` published and finished by the stages before, and nobody
+                // but the drop of `leased` moves the lane, which is at the gate, past it.
+                let key = catch_unwind(AssertUnwindSafe(|| unsafe {
+                    core.slots.read(sequence, |event| key(event))
+                }));
+                let key = match key {
+                    Ok(key) => key,
+                    Err(payload) if in_lane == 0 => {
+                        leased.move_to(until);
+                        resume_unwind(payload);
+                    }
+                    Err(payload) => {
+                        // What comes before is handled first. The next look begins here, and panics for good.
+                        discard_panic(payload);
+                        until = sequence;
+                        break;
+                    }
+                };
+                if lanes.lane_of(key) == lane {
+                    in_lane |= 1 << (sequence - first);
+                    found += 1;
+                }
+            }
+            if in_lane != 0 {
+                let batch_end = first + u64::from(u64::BITS - in_lane.leading_zeros());
+                // Where that panics, this worker comes back to this lane first.
+                let after = std::mem::replace(next_lane, lane);
+                visitor.run_starts(&core.control, first, batch_end);
+                *next_lane = after;
+                while in_lane != 0 {
+                    let mut next = first + u64::from(in_lane.trailing_zeros());
+                    in_lane &= in_lane - 1;
+                    // What is stepped over belongs to other lanes.
+                    leased.move_to(next + 1);
+                    // SAFETY: as above, and what is visited is no tombstone.
+                    unsafe { visitor.visit(&core.slots, &mut next, batch_end, lease) };
+                }
+                visitor.run_ends();
+            }
+            leased.move_to(until);
+        });
+        (found, end > first)
+    }
+
+    /// Waits until a poll would find something, with the given strategy and at most for `limit`. Returns whether it
+    /// would, unless another worker is faster.
+    ///
+    /// # Panics
+    /// When the strategy parks and the ring was built so that it never does.
+    pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
+        wait_until(strategy, &self.core.control.readers, Deadline::after(limit), || {
+            self.is_ready().then_some(())
+        })
+        .is_some()
+    }
+
+    /// Whether a poll would find something at this moment: an event, or the end.
+    pub fn is_ready(&self) -> bool {
+        let is_available = |at| self.barrier.is_available(&self.core, at);
+        let has_more = match &self.share {
+            Share::Raced(group, in_hand) => !in_hand.run.is_empty() || group.is_ready(is_available),
+            Share::Keyed { lanes, .. } => (0..lanes.count()).any(|lane| lanes.is_ready(lane, is_available)),
+        };
+        has_more || self.is_finished()
+    }
+
+    /// Whether all workers together have done all there will ever be, or the ring is halted.
+    fn is_finished(&self) -> bool {
+        let control = &self.core.control;
+        if control.is_open() {
+            return false;
+        }
+        control.is_finished(match &self.share {
+            Share::Raced(group, _) => group.released(),
+            Share::Keyed { lanes, .. } => lanes.released(),
+        })
+    }
+
+    /// Whether this worker has claimed what it has not handled: after a panic, or a poll of less.
+    fn has_claimed(&self) -> bool {
+        matches!(&self.share, Share::Raced(_, in_hand) if !in_hand.run.is_empty())
+    }
+
+    /// This worker's number among all that its group has ever had, from 0.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Where a raced group gives a worker so many events at once, for which there is work enough.
+    pub(super) fn set_longest_claim(&mut self, events: u64) {
+        // No option means the default.
+        if events < u64::MAX {
+            self.longest_claim = events.clamp(1, self.core.control.capacity);
+        }
+    }
+
+    pub(super) fn overseer(&self) -> Overseer<E> {
+        self.lease.overseer(&self.core)
+    }
+}
+
+/// The life of a managed worker's thread: until the ring is finished, or the worker is summoned to leave.
+pub(super) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panics: &AtomicU64) {
+    let core = worker.core.clone();
+    let most = match worker.share {
+        Share::Raced(..) => worker.longest_claim,
+        Share::Keyed { .. } => worker.longest_claim.max(LONGEST_RUN),
+    };
+    let mut waiter = Waiter::new();
+    while !worker.lease.is_summoned() || worker.has_claimed() {
+        match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
+            Ok(Polled::Events(_) | Polled::Missed(_)) => {}
+            Ok(Polled::Empty) => {
+                waiter.wait_until(|| core.control.wait.get(), &core.control.readers, Deadline::NEVER, || {
+                    (worker.is_ready() || worker.lease.is_summoned()).then_some(())
+                });
+            }
+            Ok(Polled::Finished) => return,
+            Err(payload) => {
+                // One writer: this thread.
+                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                discard_panic(payload);
+            }
+        }
+    }
+}
+
+impl<E> Drop for Worker<E> {
+    fn drop(&mut self) {
+        let control = &self.core.control;
+        let is_halted = control.is_halted();
+        match &mut self.share {
+            Share::Raced(group, in_hand) => {
+                if group.leave(in_hand, is_halted) {
+                    control.gating.remove(&Stage::Group(group.clone()));
+                }
+            }
+            Share::Keyed { lanes, .. } => {
+                if lanes.leave(is_halted) {
+                    control.gating.remove(&Stage::Lanes(lanes.clone()));
+                }
+            }
+        }
+        control.wake_everybody();
+    }
+}
+
+impl<E> fmt::Debug for Worker<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").field("number", &self.number).finish_non_exhaustive()
+    }
+}
