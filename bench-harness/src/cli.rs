@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ringmain::topic::Pattern;
 
+use crate::compare::CompareOptions;
 use crate::cores;
 use crate::error::Error;
-use crate::scenario::{FloorOptions, Load, Rate, Replay, RunOptions, Wait};
+use crate::scenario::{FloorOptions, Load, Rate, Replay, RunOptions, Wait, WaitingOptions};
 use crate::template::Template;
 use crate::values;
 
@@ -30,7 +31,10 @@ pub(crate) enum Command {
     Floor(FloorOptions),
     Latency(Load),
     Throughput(Load),
+    Compare(CompareOptions),
+    Topology(CompareOptions),
     Replay(Replay),
+    Waiting(WaitingOptions),
     Route(RouteFiles),
 }
 
@@ -39,6 +43,7 @@ impl Command {
     pub(crate) fn inputs(&self) -> Vec<&Path> {
         match self {
             Self::Run(_) | Self::Floor(_) | Self::Latency(_) | Self::Throughput(_) => Vec::new(),
+            Self::Compare(_) | Self::Topology(_) | Self::Waiting(_) => Vec::new(),
             Self::Replay(replay) => vec![&replay.file],
             Self::Route(files) => vec![&files.patterns, &files.topics],
         }
@@ -92,8 +97,14 @@ enum Subcommands {
     Latency(LatencyArgs),
     /// Messages per second and nanoseconds per message, as fast as back-pressure allows
     Throughput(LoadArgs),
+    /// Our ring beside its rivals, interleaved in one run; rivals need a build with the feature 'rivals'
+    Compare(CompareArgs),
+    /// Unicast, pipeline, sequencer, multicast and diamond, as the disruptor's authors measure them
+    Topology(ContestArgs),
     /// Publish each row of a CSV file as a JSON message
     Replay(ReplayArgs),
+    /// What waiting costs: processor time while idle, wake-ups beside a bare futex's, what a pinned neighbour notices
+    Waiting(WaitingOptions),
     /// Print which patterns match which topics; no engine thread is involved
     Route(RouteFiles),
 }
@@ -186,6 +197,30 @@ struct LoadArgs {
 }
 
 #[derive(Debug, Args)]
+struct ContestArgs {
+    /// Only cases and contenders with one of these words in their name; ours always stands beside them
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Rounds, in each of which every contender has a turn [default: 7, or 3 with --quick]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = values::count(1, 1_000, "rounds"))]
+    rounds: Option<usize>,
+    /// Fewer rounds, and shorter turns
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    cores: CoresArg,
+}
+
+#[derive(Debug, Args)]
+struct CompareArgs {
+    #[command(flatten)]
+    contest: ContestArgs,
+    /// Every handler with every event size, not just with 64 bytes
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Args)]
 struct ReplayArgs {
     /// The rows to publish: UTF-8, a header line, LF or CRLF
     #[arg(value_name = "FILE.csv")]
@@ -216,18 +251,25 @@ impl CommandLine {
             None => Command::Run(self.run.into_options(false)),
             Some(Subcommands::Run(run)) => Command::Run(run.into_options(self.run.quick)),
             Some(_) if self.run.quick => {
-                return Err(Error::Usage("--quick is an option of 'run' alone".to_owned()));
+                return Err(Error::Usage(
+                    "--quick is an option of 'run'; for another command write it behind its name".to_owned(),
+                ));
             }
             Some(Subcommands::Floor(floor)) => {
                 Command::Floor(FloorOptions { duration: floor.duration, cores: floor.cores.into_list() })
             }
             Some(Subcommands::Latency(latency)) => Command::Latency(latency.load.into_load(latency.rate)),
             Some(Subcommands::Throughput(load)) => Command::Throughput(load.into_load(Rate::Max)),
+            Some(Subcommands::Compare(compare)) => {
+                Command::Compare(compare.contest.into_options(compare.full))
+            }
+            Some(Subcommands::Topology(contest)) => Command::Topology(contest.into_options(false)),
             Some(Subcommands::Replay(replay)) => Command::Replay(Replay {
                 file: replay.file,
                 topic: replay.topic,
                 subscribe: replay.subscribe,
             }),
+            Some(Subcommands::Waiting(options)) => Command::Waiting(options),
             Some(Subcommands::Route(files)) => Command::Route(files),
         };
         Ok(Job { command, json: self.json })
@@ -237,6 +279,18 @@ impl CommandLine {
 impl RunArgs {
     fn into_options(self, quick: bool) -> RunOptions {
         RunOptions { quick: self.quick || quick }
+    }
+}
+
+impl ContestArgs {
+    fn into_options(self, full: bool) -> CompareOptions {
+        CompareOptions {
+            only: self.only,
+            rounds: self.rounds,
+            quick: self.quick,
+            full,
+            cores: self.cores.into_list(),
+        }
     }
 }
 
@@ -311,6 +365,23 @@ mod tests {
             runtime_topics: true,
         };
         assert_eq!(load, expected);
+    }
+
+    #[test]
+    fn a_comparison_takes_words_in_one_list() {
+        let Command::Compare(options) =
+            job("compare --only ping-pong,rtrb --rounds 5 --full --cores 0").command
+        else {
+            panic!("not a comparison")
+        };
+        let only = ["ping-pong", "rtrb"].map(str::to_owned).to_vec();
+        let expected =
+            CompareOptions { only, rounds: Some(5), quick: false, full: true, cores: Some(vec![0]) };
+        assert_eq!(options, expected);
+        assert!(matches!(
+            job("topology --quick").command,
+            Command::Topology(CompareOptions { quick: true, .. })
+        ));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ringmain::ring::BuildError;
+
 use crate::exit::Exit;
 
 /// Why a run ended without a report.
@@ -79,6 +81,15 @@ impl Error {
             Self::Usage(_) | Self::Input(_) => Exit::Unusable,
             Self::InputOutput { .. } => Exit::InputOutput,
             Self::Interrupted => Exit::Interrupted,
+        }
+    }
+}
+
+impl From<BuildError> for Error {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Affinity { reason, .. } => Self::Usage(format!("--cores: {reason}")),
+            other => Self::io("build a ring", io::Error::other(other)),
         }
     }
 }

@@ -84,6 +84,11 @@ impl FloorRound {
         let min = blocks.iter().copied().reduce(f64::min);
         Ok(min.zip(median(&blocks)).map(|(min, median)| Self { min, median }))
     }
+
+    /// Near or far.
+    pub(crate) fn mode(&self) -> &'static str {
+        if self.median < NEAR { "near" } else { "far" }
+    }
 }
 
 /// Sends numbers and waits for each to come back; nanoseconds a round trip of each block. The first block brings the

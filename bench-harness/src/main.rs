@@ -8,6 +8,7 @@
 
 mod baseline;
 mod cli;
+mod compare;
 mod cores;
 mod csv_input;
 mod error;
@@ -78,7 +79,10 @@ fn dispatch(command: &Command) -> Result<(Report, Option<String>), Error> {
         Command::Floor(options) => scenario::floor(options).map(figures),
         Command::Latency(load) => scenario::latency(load).map(figures),
         Command::Throughput(load) => scenario::throughput(load).map(figures),
+        Command::Compare(options) => compare::compare(options).map(figures),
+        Command::Topology(options) => compare::topology(options).map(figures),
         Command::Replay(replay) => scenario::replay(replay).map(figures),
+        Command::Waiting(options) => scenario::waiting(options).map(figures),
         Command::Route(files) => route::route(files).map(|(report, text)| (report, Some(text))),
     }
 }

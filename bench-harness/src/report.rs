@@ -61,6 +61,11 @@ pub(crate) struct Report {
     pub(crate) ledger: Option<Ledger>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<Comparison>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bounds: Vec<Bound>,
+    /// The machine in each round of a comparison.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rounds: Vec<RoundReport>,
     /// What `route` found; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) matches: Option<Vec<Match>>,
@@ -158,8 +163,17 @@ impl Ledger {
     }
 }
 
+/// The machine in one round.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct RoundReport {
+    /// The floor's round trip.
+    pub(crate) floor_ns: f64,
+    /// Near or far.
+    pub(crate) mode: &'static str,
+}
+
 /// One contender in one case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Comparison {
     pub(crate) case: String,
     pub(crate) contender: String,
@@ -171,10 +185,32 @@ pub(crate) struct Comparison {
     /// This contender's time over ours in the same rounds; above 1 we are faster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ratio: Option<f64>,
+    /// The spread of the rounds' quotients, whose median is `ratio`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio_spread: Option<Spread>,
+    /// Events that a poll found, where it found any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mean_batch: Option<f64>,
+    /// Events that waited to be taken, where one can ask without taking them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mean_lag: Option<f64>,
+    /// The events of the producer that sent fewest, over a fair share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) least_share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) messages_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_ns: Option<LatencyNs>,
+}
+
+/// A figure and what it may be at most.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Bound {
+    pub(crate) name: String,
+    pub(crate) figure: f64,
+    pub(crate) most: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) holds: bool,
 }
 
 /// A topic and a pattern that matches it.
@@ -210,6 +246,8 @@ impl Report {
             subscriptions: Vec::new(),
             ledger: None,
             results: Vec::new(),
+            bounds: Vec::new(),
+            rounds: Vec::new(),
             matches: None,
             notes: Vec::new(),
             failed_checks: Vec::new(),

@@ -1,6 +1,7 @@
 //! What the process has used: memory, processor time, and (in [`allocations`]) calls to the allocator.
 
 pub(crate) mod allocations;
+pub(crate) mod futex;
 
 use serde::Serialize;
 
@@ -21,8 +22,7 @@ pub(crate) struct CpuSeconds {
 
 impl CpuSeconds {
     /// What was used since an earlier look.
-    #[cfg(test)]
-    fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self { user: self.user - earlier.user, system: self.system - earlier.system }
     }
 }

@@ -81,6 +81,12 @@ pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     Spread::of(figures).map(|spread| spread.median)
 }
 
+/// The quotients of figures of the same rounds.
+pub(crate) fn paired_quotients(figures: &[Option<f64>], ours: &[Option<f64>]) -> Vec<f64> {
+    let pairs = figures.iter().zip(ours).filter_map(|(figure, ours)| figure.zip(*ours));
+    pairs.map(|(figure, ours)| figure / ours).collect()
+}
+
 /// A quantile of sorted figures, interpolated between neighbours (Hyndman and Fan's type 7).
 fn quantile(sorted: &[f64], quantile: f64) -> f64 {
     let position = quantile * (sorted.len() - 1) as f64;
@@ -98,6 +104,15 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), Some(2.5));
         assert_eq!(median(&[9.0, 1.0, 5.0]), Some(5.0));
         assert_eq!(median(&[7.0]), Some(7.0));
+    }
+
+    #[test]
+    fn only_figures_of_the_same_round_are_compared() {
+        let ours = [Some(10.0), Some(20.0), None, Some(40.0)];
+        let theirs = [Some(20.0), Some(60.0), Some(1.0), None];
+        assert_eq!(paired_quotients(&theirs, &ours), [2.0, 3.0]);
+        assert_eq!(paired_quotients(&ours, &ours), [1.0; 3]);
+        assert!(paired_quotients(&[None], &[Some(1.0)]).is_empty());
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(crate) fn render(report: &Report) -> String {
     percentiles(report, &mut out);
     figures(report, &mut out);
     comparisons(&report.results, &mut out);
+    bounds(report, &mut out);
     subscriptions(report, &mut out);
     if let Some(ledger) = &report.ledger {
         write_ledger(ledger, &mut out);
@@ -146,6 +147,9 @@ fn figures(report: &Report, out: &mut String) {
 }
 
 fn comparisons(results: &[Comparison], out: &mut String) {
+    if results.iter().any(|result| result.ratio_spread.is_some()) {
+        return contests(results, out);
+    }
     let mut table =
         Table::with_header(["case", "contender", "per message", "from", "to", "messages/s", "ratio"]);
     for result in
@@ -160,6 +164,59 @@ fn comparisons(results: &[Comparison], out: &mut String) {
             cell(result.spread.map(|spread| time(spread.max))),
             cell(result.messages_per_s.map(|rate| grouped(rate.round() as u64))),
             cell(result.ratio.map(|ratio| format!("{ratio:.2}"))),
+        ]);
+    }
+    table.write(out);
+}
+
+/// Contenders side by side, a table for each case.
+fn contests(results: &[Comparison], out: &mut String) {
+    for case in results.chunk_by(|one, other| one.case == other.case) {
+        let title = case.first().map_or("", |first| first.case.as_str());
+        let has_shares = case.iter().any(|result| result.least_share.is_some());
+        let mut table = Table::with_header([
+            title,
+            "per message",
+            "from",
+            "to",
+            "ratio",
+            "from",
+            "to",
+            "batch",
+            "lag",
+            if has_shares { "least share" } else { "" },
+        ]);
+        for result in case {
+            let ns = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
+            let number = |value: Option<f64>, decimals: usize| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+            };
+            let (spread, ratios) = (result.spread, result.ratio_spread);
+            table.row([
+                result.contender.clone(),
+                ns(result.ns_per_message),
+                ns(spread.map(|spread| spread.min)),
+                ns(spread.map(|spread| spread.max)),
+                number(result.ratio, 2),
+                number(ratios.map(|spread| spread.min), 2),
+                number(ratios.map(|spread| spread.max), 2),
+                number(result.mean_batch, 1),
+                number(result.mean_lag, 0),
+                if has_shares { number(result.least_share, 2) } else { String::new() },
+            ]);
+        }
+        table.write(out);
+    }
+}
+
+fn bounds(report: &Report, out: &mut String) {
+    let mut table = Table::with_header(["bound", "figure", "at most", "holds"]);
+    for bound in &report.bounds {
+        table.row([
+            bound.name.clone(),
+            format!("{:.2} {}", bound.figure, bound.unit),
+            format!("{} {}", bound.most, bound.unit),
+            if bound.holds { "yes" } else { "NO" }.to_owned(),
         ]);
     }
     table.write(out);

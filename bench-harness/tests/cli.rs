@@ -170,11 +170,16 @@ fn a_replay_refuses_bad_input_with_file_line_and_column() {
 /// What only a unix offers: full devices, pipes, signals.
 #[cfg(unix)]
 mod unix {
+    #[cfg(target_os = "linux")]
     use std::fs::OpenOptions;
-    use std::process::{Command, Stdio};
+    use std::io::Read;
+    use std::process::Stdio;
+    #[cfg(target_os = "linux")]
     use std::time::Duration;
 
-    use super::support::{Answer, Scratch, program, run, wait, within_seconds};
+    use super::support::{Answer, Scratch, interrupt, program, within_seconds};
+    #[cfg(target_os = "linux")]
+    use super::support::{run, until};
 
     /// The runs that write to standard output.
     fn writers(scratch: &Scratch) -> Vec<Vec<String>> {
@@ -228,26 +233,19 @@ mod unix {
         assert_eq!(status.code(), Some(2));
     }
 
-    /// Sends a signal when the run has had time to start; how it ended, and how long after.
-    fn interrupt(arguments: &[&str], signal: &str, stdout: Stdio) -> (Option<i32>, Duration) {
-        let mut child = program(arguments).stdout(stdout).spawn().expect("the program starts");
-        std::thread::sleep(Duration::from_millis(500));
-        assert!(child.try_wait().expect("our child").is_none(), "ended before it was interrupted");
-        let sent = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {}", child.id())])
-            .status()
-            .expect("a shell");
-        assert!(sent.success());
-        wait(&mut child)
-    }
-
     #[test]
+    #[cfg(target_os = "linux")]
     fn an_interrupted_run_ends_in_order_within_two_seconds() {
         let scratch = Scratch::new("interrupted");
         for signal in ["INT", "TERM"] {
             let file = scratch.path("out.json");
-            let arguments = ["floor", "--duration", "3600", "--json", &file];
-            let (code, took) = interrupt(&arguments, signal, Stdio::null());
+            let mut child = program(&["floor", "--duration", "3600", "--json", &file])
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("the program starts");
+            // It measures by spinning.
+            until(&mut child, |seen| seen.worked > Duration::from_millis(300));
+            let (code, took) = interrupt(&mut child, signal);
             assert_eq!(code, Some(130), "{signal}");
             assert!(took < within_seconds(2), "{signal}: {took:?}");
             let json: serde_json::Value =
@@ -261,9 +259,14 @@ mod unix {
         let scratch = Scratch::new("unread");
         let words: String = (0..20_000).map(|number| format!("topic.{number}\n")).collect();
         let (patterns, topics) = (scratch.file("patterns", "#\n"), scratch.file("topics", words));
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let arguments = ["route", "--patterns", &patterns, "--topics", &topics];
-        let (code, took) = interrupt(&arguments, "INT", writer.into());
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let mut child = program(&["route", "--patterns", &patterns, "--topics", &topics])
+            .stdout(writer)
+            .spawn()
+            .expect("the program starts");
+        // It has begun to write, and the rest is more than a pipe holds.
+        reader.read_exact(&mut [0]).expect("the first byte");
+        let (code, took) = interrupt(&mut child, "INT");
         assert_eq!(code, Some(130));
         assert!(took < within_seconds(2), "{took:?}");
         drop(reader);

@@ -241,28 +241,30 @@ fn a_bad_cell_in_the_last_row_is_found_before_anything_is_published() {
     }
 }
 
-/// Stopping in the midst of it.
-#[cfg(unix)]
-mod unix {
-    use std::process::{Command, Stdio};
+/// Stopping in the midst of it. That a run is in the midst of it is read from `/proc`.
+#[cfg(target_os = "linux")]
+mod interrupted {
+    use std::process::Stdio;
     use std::time::Duration;
 
-    use super::support::{Scratch, program, wait};
+    use super::support::{Scratch, Seen, interrupt, program, until};
     use super::{Value, count};
 
-    /// Sends SIGINT when the run has had time to start; its JSON.
-    fn interrupted(name: &str, arguments: &[&str]) -> Value {
+    /// The main thread, and those that publish or measure.
+    const OURS: &str = "ringmain-bench";
+    /// The engine's first consumer.
+    const CONSUMER: &str = "rm-bench-0";
+
+    /// Sends SIGINT when the run shows the sign; its JSON.
+    fn interrupted(name: &str, arguments: &[&str], sign: impl Fn(&Seen) -> bool) -> Value {
         let scratch = Scratch::new(name);
         let file = scratch.path("out.json");
         let mut child = program(&[arguments, &["--json", &file]].concat())
             .stdout(Stdio::null())
             .spawn()
             .expect("the program starts");
-        std::thread::sleep(Duration::from_millis(900));
-        assert!(child.try_wait().expect("our child").is_none(), "ended before it was interrupted");
-        let kill = format!("kill -INT {}", child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
-        let (code, took) = wait(&mut child);
+        until(&mut child, sign);
+        let (code, took) = interrupt(&mut child, "INT");
         assert_eq!(code, Some(130), "{name}");
         assert!(took < Duration::from_secs(2), "{name}: {took:?}");
         let json: Value =
@@ -273,9 +275,17 @@ mod unix {
         json
     }
 
+    fn publishes(publishers: usize) -> impl Fn(&Seen) -> bool {
+        move |seen| seen.threads(CONSUMER) > 0 && seen.threads(OURS) == 1 + publishers
+    }
+
     #[test]
     fn an_interrupted_latency_gives_its_partial_report_and_a_balanced_ledger() {
-        let json = interrupted("int-latency", &["latency", "--duration", "3600", "--rate", "10000"]);
+        let arguments = ["latency", "--duration", "3600", "--rate", "10000"];
+        // Longer than it warms up.
+        let json = interrupted("int-latency", &arguments, |seen| {
+            seen.work_of(CONSUMER) > Duration::from_millis(250)
+        });
         assert!(count(&json, "published") > 0 && count(&json["latency_ns"], "count") > 0, "{json}");
         assert_eq!(count(&json, "published"), count(&json["ledger"], "delivered"));
     }
@@ -283,20 +293,23 @@ mod unix {
     #[test]
     fn a_sender_that_waits_for_its_next_message_can_be_interrupted() {
         let arguments = ["latency", "--duration", "3600", "--rate", "0.001", "--publishers", "3"];
-        interrupted("int-slow", &arguments);
+        interrupted("int-slow", &arguments, publishes(3));
     }
 
     #[test]
     fn throughput_and_the_main_job_can_be_interrupted() {
-        interrupted("int-throughput", &["throughput", "--duration", "3600"]);
-        interrupted("int-crowd", &["latency", "--rate", "max", "--duration", "3600", "--publishers", "8"]);
-        interrupted("int-run", &["run"]);
+        interrupted("int-throughput", &["throughput", "--duration", "3600"], publishes(1));
+        let crowd = ["latency", "--rate", "max", "--duration", "3600", "--publishers", "8"];
+        interrupted("int-crowd", &crowd, publishes(8));
+        interrupted("int-run", &["run"], publishes(1));
     }
 
     #[test]
     fn a_long_replay_can_be_interrupted() {
         let scratch = Scratch::new("int-replay-rows");
         let file = scratch.file("rows.csv", "a\n".to_owned() + &"1234567\n".repeat(10_000_000));
-        interrupted("int-replay", &["replay", &file, "--topic", "t.{a}", "--subscribe", "#"]);
+        let arguments = ["replay", &file, "--topic", "t.{a}", "--subscribe", "#"];
+        // Deep in the rows.
+        interrupted("int-replay", &arguments, |seen| seen.work_of(OURS) > Duration::from_millis(300));
     }
 }

@@ -8,11 +8,12 @@ use super::load::Session;
 use super::plan::Plan;
 use super::raw;
 use super::reader::Numbers;
+use crate::compare;
 use crate::error::Error;
 use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
 use crate::report::{Comparison, Ledger};
-use crate::stats::{Spread, median};
+use crate::stats::{Spread, median, paired_quotients};
 use crate::table::grouped;
 
 /// What a contender does in its turn.
@@ -106,7 +107,11 @@ impl Contest {
             let figure = match &contender.turn {
                 _ if interrupted() => None,
                 Turn::Floor => floor.map(|floor| floor.median),
-                Turn::RoundTrip => raw::round_trip(self.pair, lasting / 2)?,
+                Turn::RoundTrip => {
+                    let (ns, failures) = compare::round_trip(self.pair, lasting / 2)?;
+                    self.failures.extend(failures);
+                    ns
+                }
                 Turn::Ring(plan) => {
                     let (saturated, failures) = raw::saturate(plan, &self.clock, lasting)?;
                     self.failures.extend(failures);
@@ -159,7 +164,7 @@ impl Contest {
                     Turn::Engine(_) | Turn::Ring(_) => spread.map(|spread| 1e9 / spread.median),
                     Turn::RoundTrip | Turn::Floor => None,
                 },
-                latency_ns: None,
+                ..Comparison::default()
             }
         };
         self.contenders.iter().map(result).collect()
@@ -168,8 +173,7 @@ impl Contest {
 
 /// The median of the quotients of figures of the same rounds.
 pub(super) fn paired_ratio(figures: &[Option<f64>], ours: &[Option<f64>]) -> Option<f64> {
-    let pairs = figures.iter().zip(ours).filter_map(|(figure, ours)| figure.zip(*ours));
-    median(&pairs.map(|(figure, ours)| figure / ours).collect::<Vec<_>>())
+    median(&paired_quotients(figures, ours))
 }
 
 /// The name of an engine's load.
@@ -183,19 +187,5 @@ fn case(plan: &Plan) -> String {
     match load.subscribers {
         1 => topics,
         subscribers => format!("{topics}, {subscribers} subscribers"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_figures_of_the_same_round_are_compared() {
-        let ours = [Some(10.0), Some(20.0), None, Some(40.0)];
-        let theirs = [Some(20.0), Some(60.0), Some(1.0), None];
-        assert_eq!(paired_ratio(&theirs, &ours), Some(2.5));
-        assert_eq!(paired_ratio(&ours, &ours), Some(1.0));
-        assert_eq!(paired_ratio(&[None], &[Some(1.0)]), None);
     }
 }

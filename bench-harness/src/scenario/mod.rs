@@ -10,6 +10,7 @@ mod reader;
 mod replay;
 mod run;
 mod throughput;
+mod waiting;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub(crate) use latency::latency;
 pub(crate) use replay::replay;
 pub(crate) use run::run;
 pub(crate) use throughput::throughput;
+pub(crate) use waiting::{WaitingOptions, waiting};
 
 /// How fast messages are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +56,8 @@ pub(crate) enum Wait {
     Yielding,
     /// Spin, yield, then nap
     Backoff,
+    /// Spin, then park; sooner where others want the core
+    Adaptive,
     /// Spin a little, then park until woken
     Blocking,
 }

@@ -31,7 +31,7 @@ impl Plan {
         let available = named.map_or_else(cores::allowed, <[usize]>::len);
         let consumers = load.subscribers.min(available).min(MOST_CONSUMERS);
         let placed = cores::place(named, load.publishers + consumers);
-        let default = if shares_cores(&placed) { Wait::Blocking } else { Wait::BusySpin };
+        let default = if shares_cores(&placed) { Wait::Adaptive } else { Wait::BusySpin };
         load.wait.get_or_insert(default);
         Self { load, consumers, placed }
     }
@@ -53,7 +53,8 @@ impl Plan {
             Some(Wait::BusySpin) => WaitStrategy::BusySpin,
             Some(Wait::Yielding) => WaitStrategy::Yielding,
             Some(Wait::Backoff) => WaitStrategy::Backoff,
-            Some(Wait::Blocking) | None => WaitStrategy::Blocking,
+            Some(Wait::Blocking) => WaitStrategy::Blocking,
+            Some(Wait::Adaptive) | None => WaitStrategy::Adaptive,
         }
     }
 
@@ -104,7 +105,7 @@ mod tests {
         let cores = cores::allowed();
         let crowded = Plan::of(&load(cores, 1));
         assert!(crowded.shares_cores() && crowded.placed.iter().all(Option::is_none), "{crowded:?}");
-        assert_eq!((crowded.wait(), crowded.pinning()), (WaitStrategy::Blocking, Pinning::Unpinned));
+        assert_eq!((crowded.wait(), crowded.pinning()), (WaitStrategy::Adaptive, Pinning::Unpinned));
         assert!(crowded.note().is_some());
         if cores > 1 {
             let roomy = Plan::of(&load(cores - 1, 1));

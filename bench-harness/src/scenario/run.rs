@@ -113,11 +113,8 @@ fn describe(mut contest: Contest, rates: Vec<Paced>, report: &mut Report) {
         report.results.push(Comparison {
             case: paced.case.clone(),
             contender: "engine".to_owned(),
-            ns_per_message: None,
-            spread: None,
-            ratio: None,
-            messages_per_s: None,
             latency_ns: paced.found.latency(),
+            ..Comparison::default()
         });
     }
     report.results.extend(contest.results());

@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// No run of these tests takes nearly as long.
@@ -91,14 +93,84 @@ pub(crate) fn run(arguments: &[&str]) -> Answer {
 /// Waits for a run whose standard output nobody reads; how long it took.
 pub(crate) fn wait(child: &mut Child) -> (Option<i32>, Duration) {
     let started = Instant::now();
+    // Its standard error ends when it does.
+    let mut stderr = child.stderr.take().expect("standard error is piped");
+    let (ended, has_ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut complaints = Vec::new();
+        let _ = stderr.read_to_end(&mut complaints);
+        let _ = ended.send(());
+    });
+    if has_ended.recv_timeout(LIMIT).is_err() {
+        let _ = child.kill();
+        panic!("still running after {LIMIT:?}");
+    }
+    (child.wait().expect("our child").code(), started.elapsed())
+}
+
+/// Sends a signal to a run that is under way; how it ended, and how long after.
+#[cfg(unix)]
+pub(crate) fn interrupt(child: &mut Child, signal: &str) -> (Option<i32>, Duration) {
+    assert!(child.try_wait().expect("our child").is_none(), "ended before it was interrupted");
+    let kill = format!("kill -{signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
+    wait(child)
+}
+
+/// Waits until a run shows this sign of being under way.
+#[cfg(target_os = "linux")]
+pub(crate) fn until(child: &mut Child, sign: impl Fn(&Seen) -> bool) {
+    let started = Instant::now();
     loop {
-        if let Some(status) = child.try_wait().expect("our child") {
-            return (status.code(), started.elapsed());
+        let seen = Seen::of(child.id());
+        if sign(&seen) {
+            return;
         }
+        assert!(child.try_wait().expect("our child").is_none(), "ended before it was under way: {seen:?}");
         if started.elapsed() > LIMIT {
             let _ = child.kill();
-            panic!("still running after {LIMIT:?}");
+            panic!("not under way after {LIMIT:?}: {seen:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What the system tells of a running program.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// The processor time of all its threads, ended ones included.
+    pub(crate) worked: Duration,
+    threads: Vec<(String, Duration)>,
+}
+
+#[cfg(target_os = "linux")]
+impl Seen {
+    fn of(process: u32) -> Self {
+        let folder = PathBuf::from(format!("/proc/{process}"));
+        let tasks = std::fs::read_dir(folder.join("task")).into_iter().flatten().flatten();
+        Self {
+            worked: Self::name_and_work(&folder).map_or(Duration::ZERO, |(_, worked)| worked),
+            // A thread may end while one looks.
+            threads: tasks.filter_map(|task| Self::name_and_work(&task.path())).collect(),
+        }
+    }
+
+    /// From a line such as `12 (a name) S …`, in which the 14th and the 15th word count hundredths of a second.
+    fn name_and_work(folder: &Path) -> Option<(String, Duration)> {
+        let line = std::fs::read_to_string(folder.join("stat")).ok()?;
+        let (before, after) = line.rsplit_once(')')?;
+        let ticks = after.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
+        Some((before.split_once('(')?.1.to_owned(), Duration::from_millis(10 * ticks.sum::<u64>())))
+    }
+
+    /// How many threads bear this name.
+    pub(crate) fn threads(&self, name: &str) -> usize {
+        self.threads.iter().filter(|(its, _)| its == name).count()
+    }
+
+    /// How long the threads of this name have worked.
+    pub(crate) fn work_of(&self, name: &str) -> Duration {
+        self.threads.iter().filter(|(its, _)| its == name).map(|(_, worked)| *worked).sum()
     }
 }

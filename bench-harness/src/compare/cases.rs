@@ -1,0 +1,182 @@
+//! The cases of `compare` and `topology`: what is measured under which name, and who takes part.
+//!
+//! A case is a name, a setup and a list of contenders; a new one is a line here. Names are what `--only` looks at, so
+//! they are made of words that one would type, without commas, which stand between the words of a list.
+
+use std::time::Duration;
+
+use super::contenders::{self, Contender};
+use super::duct::{Setup, Shape, Width};
+use super::event::Work;
+
+/// What is measured for each event.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Measure {
+    /// Its time when nothing but back-pressure holds senders up.
+    Time,
+    /// How long after it was due it is handled, at this part of what ours manages.
+    Latency { part: f64 },
+}
+
+/// Contenders that are compared with each other.
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) setup: Setup,
+    pub(super) measure: Measure,
+    /// The first is the one that the others are compared with.
+    pub(super) contenders: Vec<Contender>,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, setup: Setup, contenders: Vec<Contender>) -> Self {
+        Self { name: name.into(), setup, measure: Measure::Time, contenders }
+    }
+
+    /// The names of its rows.
+    pub(super) fn rows(&self) -> Vec<String> {
+        match self.measure {
+            Measure::Time => vec![self.name.clone()],
+            Measure::Latency { .. } => ["p50", "p99"].map(|what| format!("{} {what}", self.name)).into(),
+        }
+    }
+}
+
+/// The slots of a ring that fits into a core's own cache, and of one that does not.
+pub(super) const SMALL: usize = 1_024;
+const LARGE: usize = 65_536;
+
+/// The cases of `compare`; with `full`, every handler with every size.
+pub(super) fn compare(full: bool, named: Option<&[usize]>) -> Vec<Case> {
+    let mut cases = vec![Case::new(
+        "ping-pong 56 B 1024",
+        Setup::new(Width::Eight, SMALL, named),
+        contenders::ping_pong(),
+    )];
+    one_at_a_time(&mut cases, full, named);
+    for width in [Width::One, Width::Eight] {
+        for capacity in [SMALL, LARGE] {
+            let setup = Setup { batch: 64, ..Setup::new(width, capacity, named) };
+            let name = format!("one-to-one {} B {capacity} batches of 64", width.bytes());
+            cases.push(Case::new(name, setup, contenders::batches()));
+        }
+    }
+    for senders in [1, 2] {
+        let setup = Setup::of(Width::Eight, LARGE, senders, Shape::Beside(1), named);
+        let name = format!("multi-producer {senders} to 1 64 B 65536");
+        cases.push(Case::new(name, setup, contenders::multi_producer()));
+    }
+    for handler in [20, 100, 1_000] {
+        let setup = Setup { work: work(handler), ..Setup::new(Width::Eight, SMALL, named) };
+        let name = format!("full ring 64 B 1024 handler {handler} ns");
+        cases.push(Case::new(name, setup, contenders::full_ring()));
+    }
+    for percent in [10, 50, 80] {
+        let setup = Setup::new(Width::Eight, SMALL, named);
+        let name = format!("latency at {percent} % of saturation 64 B 1024");
+        let measure = Measure::Latency { part: f64::from(percent) / 100.0 };
+        cases.push(Case { measure, ..Case::new(name, setup, contenders::one_to_one()) });
+    }
+    for (receivers, name) in [(2, "one-to-two"), (3, "one-to-three")] {
+        let setup = Setup::of(Width::Eight, SMALL, 1, Shape::Beside(receivers), named);
+        cases.push(Case::new(format!("broadcast {name} 64 B 1024"), setup, contenders::broadcast()));
+    }
+    let setup = Setup::of(Width::Eight, LARGE, 4, Shape::Beside(1), named);
+    cases.push(Case::new("four producers fairness 64 B 65536", setup, contenders::multi_producer()));
+    cases
+}
+
+fn one_at_a_time(cases: &mut Vec<Case>, full: bool, named: Option<&[usize]>) {
+    for width in [Width::One, Width::Eight, Width::Fifteen] {
+        for capacity in [SMALL, LARGE] {
+            for handler in [0, 20, 100] {
+                if handler == 0 || full || width == Width::Eight {
+                    let setup = Setup { work: work(handler), ..Setup::new(width, capacity, named) };
+                    let bytes = width.bytes();
+                    let name = format!("one-to-one {bytes} B {capacity} one at a time handler {handler} ns");
+                    cases.push(Case::new(name, setup, contenders::one_to_one()));
+                }
+            }
+        }
+    }
+}
+
+/// The cases of `topology`: the shapes in which the disruptor's authors measure theirs.
+pub(super) fn topology(named: Option<&[usize]>) -> Vec<Case> {
+    let shapes = [
+        ("unicast 1P-1C", 1, Shape::Beside(1)),
+        ("pipeline 1P-1C-1C-1C", 1, Shape::Pipeline(3)),
+        ("sequencer 3P-1C", 3, Shape::Beside(1)),
+        ("multicast 1P-3C", 1, Shape::Beside(3)),
+        ("diamond 1P-2C-1C", 1, Shape::Diamond),
+    ];
+    let case = |(name, senders, shape)| {
+        let setup = Setup::of(Width::Eight, LARGE, senders, shape, named);
+        Case::new(name, setup, contenders::graphs())
+    };
+    shapes.map(case).into()
+}
+
+fn work(nanoseconds: u64) -> Work {
+    Work::lasting(Duration::from_nanos(nanoseconds))
+}
+
+/// Leaves what a list of words asks for: cases with a word in their name, whole; of other cases the contenders with a
+/// word in theirs, beside the one that they are compared with. A word that nothing has is handed back.
+pub(super) fn select(cases: Vec<Case>, words: &[String]) -> Result<Vec<Case>, String> {
+    let has = |name: &str, word: &String| name.to_lowercase().contains(&word.to_lowercase());
+    let is_known = |word: &String| {
+        cases.iter().any(|case| {
+            has(&case.name, word) || case.contenders.iter().any(|contender| has(contender.name, word))
+        })
+    };
+    if let Some(unknown) = words.iter().find(|word| !is_known(word)) {
+        return Err(unknown.clone());
+    }
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| has(name, word));
+    let select = |mut case: Case| {
+        if !wanted(&case.name) {
+            if !case.contenders.iter().any(|contender| wanted(contender.name)) {
+                return None;
+            }
+            let first = case.contenders[0].name;
+            case.contenders.retain(|contender| contender.name == first || wanted(contender.name));
+        }
+        Some(case)
+    };
+    Ok(cases.into_iter().filter_map(select).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn names_are_unique_and_ours_comes_first() {
+        for cases in [compare(true, None), topology(None)] {
+            let mut names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), cases.len());
+            assert!(names.iter().all(|name| !name.contains(',')), "{names:?}");
+            assert!(cases.iter().all(|case| case.contenders[0].name.starts_with("ringmain")));
+        }
+        assert!(compare(true, None).len() > compare(false, None).len());
+    }
+
+    #[test]
+    fn a_word_selects_cases_or_contenders() {
+        let chosen = select(compare(false, None), &words(&["Ping-Pong", "handler alone"])).expect("known");
+        assert_eq!(chosen.len(), 4);
+        assert_eq!(chosen[0].contenders.len(), contenders::ping_pong().len());
+        let names: Vec<_> = chosen[1].contenders.iter().map(|contender| contender.name).collect();
+        assert_eq!(names, ["ringmain", "handler alone"]);
+        let unknown = select(compare(false, None), &words(&["ping", "nobody"])).map(|cases| cases.len());
+        assert_eq!(unknown, Err("nobody".to_owned()));
+        let all = select(topology(None), &[]).expect("no word at all");
+        assert_eq!(all.len(), 5);
+    }
+}

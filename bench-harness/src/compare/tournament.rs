@@ -1,0 +1,254 @@
+//! The tournament: all contenders of all cases in turns, round by round, so that a change of the machine's mode hits all
+//! of them alike; and what came of it, as quotients of figures of the same round.
+
+use std::time::Duration;
+
+use ringmain::clock::Clock;
+
+use super::cases::{Case, Measure};
+use super::contenders::{Contender, Play};
+use super::drive::{Outcome, Task};
+use super::duct::{Idle, Setup, Width};
+use super::event::handler_alone;
+use crate::baseline::Baseline;
+use crate::cores;
+use crate::error::Error;
+use crate::floor::FloorRound;
+use crate::interrupt::interrupted;
+use crate::progress::Progress;
+use crate::report::{Comparison, Report, RoundReport};
+use crate::stats::{Spread, median, paired_quotients};
+
+/// How long floor and noise are taken before each round.
+const BASELINE: Duration = Duration::from_millis(30);
+/// How many times longer a section with more threads than cores is.
+const CROWDED: u32 = 4;
+/// A rate that no ring reaches: every event is due at once.
+const BEYOND: f64 = 1e9;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) rounds: usize,
+    /// How long each contender's section lasts.
+    pub(super) section: Duration,
+}
+
+/// A contender's figures: for each row of its case one a round, `None` where the round came to nothing.
+struct Entry {
+    contender: Contender,
+    figures: Vec<Vec<Option<f64>>>,
+    batches: Vec<f64>,
+    lags: Vec<f64>,
+    shares: Vec<f64>,
+    /// It lost, doubled or tore events, and is not measured any more.
+    has_failed: bool,
+}
+
+/// A case and its contenders' figures.
+struct Match {
+    case: Case,
+    entries: Vec<Entry>,
+    /// Messages a second that were asked for, where a case asks for some.
+    rates: Vec<f64>,
+}
+
+/// What a turn found: a figure for each row, and what else is known.
+struct Turn {
+    figures: Vec<Option<f64>>,
+    outcome: Outcome,
+}
+
+/// Runs all of it, and writes what was found into the report.
+pub(super) fn run(
+    cases: Vec<Case>,
+    extent: Extent,
+    named: Option<&[usize]>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let clock = Clock::hardware();
+    let mut baseline = Baseline::new(&cores::place(named, 2), 1);
+    let mut matches: Vec<Match> = cases.into_iter().map(Match::new).collect();
+    let turns: u32 = matches.iter().map(Match::turns).sum();
+    // Each turn has its threads and its memory to get, and a warm-up.
+    let each = extent.section + Duration::from_millis(15);
+    let mut progress = Progress::expecting(report.scenario, each * (turns * (extent.rounds as u32 + 1)));
+    for one in &mut matches {
+        one.check(report, || progress.tick())?;
+    }
+    for _ in 0..extent.rounds {
+        if interrupted() {
+            break;
+        }
+        let floor = baseline.round(BASELINE)?;
+        for one in &mut matches {
+            one.round(floor, extent.section, &clock, report, || progress.tick())?;
+        }
+        report.rounds.extend(floor.map(|floor| RoundReport { floor_ns: floor.median, mode: floor.mode() }));
+    }
+    baseline.describe(report);
+    report.results = matches.iter().flat_map(Match::results).collect();
+    Ok(())
+}
+
+impl Match {
+    fn new(case: Case) -> Self {
+        let rows = case.rows().len();
+        let entry = |&contender: &Contender| Entry {
+            contender,
+            figures: vec![Vec::new(); rows],
+            batches: Vec::new(),
+            lags: Vec::new(),
+            shares: Vec::new(),
+            has_failed: false,
+        };
+        let entries = case.contenders.iter().map(entry).collect();
+        Self { case, entries, rates: Vec::new() }
+    }
+
+    /// Turns that take time, in a round, in lengths of a section.
+    fn turns(&self) -> u32 {
+        let timed = |entry: &&Entry| !matches!(entry.contender.play, Play::Floor);
+        let turns =
+            self.entries.iter().filter(timed).count() + usize::from(self.case.measure != Measure::Time);
+        turns as u32 * self.stretch()
+    }
+
+    /// How many times longer a section lasts where threads take turns on a core: the scheduler's slices are long.
+    fn stretch(&self) -> u32 {
+        if self.case.setup.idle == Idle::Yield { CROWDED } else { 1 }
+    }
+
+    /// Whether each contender delivers every event once, whole and in order; untimed.
+    fn check(&mut self, report: &mut Report, mut after_turn: impl FnMut()) -> Result<(), Error> {
+        let setup = &self.case.setup;
+        let events = ((2 * setup.capacity + 1_000) / setup.senders) as u64;
+        for entry in &mut self.entries {
+            if let (Play::Section(play), false) = (entry.contender.play, interrupted()) {
+                let outcome = play(setup, &Task::Check { events })?;
+                entry.fail(&self.case.name, &outcome.failures, report);
+                after_turn();
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each contender a turn.
+    fn round(
+        &mut self,
+        floor: Option<FloorRound>,
+        lasting: Duration,
+        clock: &Clock,
+        report: &mut Report,
+        mut after_turn: impl FnMut(),
+    ) -> Result<(), Error> {
+        let lasting = lasting * self.stretch();
+        let Some(task) = self.task(lasting, clock)? else { return Ok(()) };
+        if let Task::Paced { rate, .. } = task {
+            self.rates.push(rate);
+        }
+        let setup = &self.case.setup;
+        for entry in &mut self.entries {
+            if interrupted() || entry.has_failed {
+                entry.figures.iter_mut().for_each(|row| row.push(None));
+                continue;
+            }
+            let turn = entry.turn(setup, &task, floor, lasting)?;
+            entry.fail(&self.case.name, &turn.outcome.failures, report);
+            // A turn that an interrupt cut short has no figure.
+            let is_whole = !interrupted();
+            for (row, figure) in entry.figures.iter_mut().zip(turn.figures) {
+                row.push(figure.filter(|_| is_whole));
+            }
+            entry.batches.extend(turn.outcome.mean_batch);
+            entry.lags.extend(turn.outcome.mean_lag);
+            if setup.senders > 1 {
+                entry.shares.extend(turn.outcome.least_share);
+            }
+            after_turn();
+        }
+        Ok(())
+    }
+
+    /// What this round's turns are for. A rate is a part of what ours manages in this very round, with the same clock
+    /// readings on both sides; `None` where that could not be found out.
+    fn task(&self, lasting: Duration, clock: &Clock) -> Result<Option<Task>, Error> {
+        let Measure::Latency { part } = self.case.measure else { return Ok(Some(Task::Flood { lasting })) };
+        let paced = |rate| Task::Paced { rate, lasting, clock: clock.clone() };
+        let Play::Section(ours) = self.entries[0].contender.play else { return Ok(None) };
+        let saturated = ours(&self.case.setup, &paced(BEYOND))?.ns;
+        Ok(saturated.map(|ns| paced(part * 1e9 / ns)))
+    }
+
+    /// Everybody's figures, and how they compare in the same rounds.
+    fn results(&self) -> Vec<Comparison> {
+        let rows = self.case.rows();
+        let result = |(row, name): (usize, &String), entry: &Entry| {
+            let figures: Vec<f64> = entry.figures[row].iter().copied().flatten().collect();
+            let spread = Spread::of(&figures);
+            let quotients = paired_quotients(&entry.figures[row], &self.entries[0].figures[row]);
+            let ratio_spread = Spread::of(&quotients);
+            Comparison {
+                case: name.clone(),
+                contender: entry.contender.name.to_owned(),
+                ns_per_message: spread.map(|spread| spread.median),
+                spread,
+                ratio: ratio_spread.map(|spread| spread.median),
+                ratio_spread,
+                mean_batch: median(&entry.batches),
+                mean_lag: median(&entry.lags),
+                least_share: median(&entry.shares),
+                messages_per_s: median(&self.rates),
+                ..Comparison::default()
+            }
+        };
+        let of_row = |row| self.entries.iter().map(move |entry| result(row, entry));
+        rows.iter().enumerate().flat_map(of_row).collect()
+    }
+}
+
+impl Entry {
+    fn turn(
+        &self,
+        setup: &Setup,
+        task: &Task,
+        floor: Option<FloorRound>,
+        lasting: Duration,
+    ) -> Result<Turn, Error> {
+        let mut outcome = Outcome::default();
+        let figure = match self.contender.play {
+            Play::Floor => floor.map(|floor| floor.median),
+            Play::HandlerAlone => {
+                // Where the first receiver runs.
+                let core = setup.places[setup.senders];
+                Some(match setup.width {
+                    Width::One => handler_alone::<1>(setup.work, core, lasting)?,
+                    Width::Eight => handler_alone::<8>(setup.work, core, lasting)?,
+                    Width::Fifteen => handler_alone::<15>(setup.work, core, lasting)?,
+                })
+            }
+            Play::RoundTrip(play) => {
+                outcome = play(setup, lasting)?;
+                outcome.ns
+            }
+            Play::Section(play) => {
+                outcome = play(setup, task)?;
+                outcome.ns
+            }
+        };
+        let figures = match (task, &outcome.latency) {
+            (Task::Paced { .. }, None) => vec![None; self.figures.len()],
+            (Task::Paced { .. }, Some(times)) => {
+                [0.5, 0.99].map(|quantile| Some(times.value_at_quantile(quantile) as f64)).into()
+            }
+            _ => vec![figure],
+        };
+        Ok(Turn { figures, outcome })
+    }
+
+    fn fail(&mut self, case: &str, failures: &[String], report: &mut Report) {
+        self.has_failed |= !failures.is_empty();
+        let name = self.contender.name;
+        report.failed_checks.extend(failures.iter().map(|failure| format!("{case}, {name}: {failure}")));
+    }
+}
