@@ -5,8 +5,8 @@
 //! and the producer writes undisturbed. Which of the two a pair falls into is decided by an instruction more or less. So
 //! the consumer tries: when events come faster than a line travels and yet one by one, it lingers for some looks and
 //! measures whether that makes them come faster. Where it does, the producer was held up by the fight, and the consumer goes
-//! on lingering; where it does not, the producer is slower of its own accord, lingering would only add latency, and the
-//! next try is a good while off.
+//! on lingering, and checks now and then that it still pays; where it does not, the producer is slower of its own accord,
+//! lingering would only add latency, and the next try is a good while off.
 
 use crate::sync::hint;
 use std::time::{Duration, Instant};
@@ -17,13 +17,16 @@ pub(crate) const LINGER: Duration = Duration::from_micros(2);
 /// Looks that are judged together.
 const WINDOW: u32 = 64;
 
-/// Events a look above which a consumer trails well enough.
+/// Windows with lingering between two checks that it still pays.
+const BETWEEN_CHECKS: u32 = 32;
+
+/// Events a look from which on a consumer trails well enough.
 const TRAILS: u64 = 16;
 
-/// Nanoseconds an event above which the producer has no need of a breath: a line travels in less.
+/// Nanoseconds an event above which a producer has no need of a breath: a line travels in less.
 const SLOW: f64 = 250.0;
 
-/// The part of the time an event took without lingering, below which lingering has paid.
+/// The part of the time that an event takes without lingering, below which lingering pays.
 const PAYS: f64 = 0.85;
 
 /// The first pause between two tries, and the longest: each try that does not pay doubles it.
@@ -39,14 +42,16 @@ pub(crate) struct Linger {
     since: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     /// Not lingering; no try before that moment.
     Off { next_try: Instant, pause: Duration },
     /// Lingering, to compare with what an event took before.
-    Trying { before: f64, pause: Duration },
-    /// Lingering, as long as an event takes no longer than that.
-    On { longest: f64, pause: Duration },
+    Trying { without: f64, pause: Duration },
+    /// Lingering for so many more windows.
+    On { windows: u32 },
+    /// Not lingering, to compare with what an event took before.
+    Checking { with: f64 },
 }
 
 impl Linger {
@@ -58,7 +63,8 @@ impl Linger {
         Self { breath, state: State::Off { next_try: now, pause: PAUSE }, looks: 0, events: 0, since: now }
     }
 
-    /// To be called after a look that found so many events, of at most `most`.
+    /// To be called after a look that has found, and handled, so many events. Reads the clock every 64 looks, and while it
+    /// lingers.
     #[inline]
     pub(crate) fn after(&mut self, found: u64) {
         if self.breath.is_zero() {
@@ -69,7 +75,7 @@ impl Linger {
         if self.looks == WINDOW {
             self.judge();
         }
-        if found < TRAILS && !matches!(self.state, State::Off { .. }) {
+        if found < TRAILS && matches!(self.state, State::Trying { .. } | State::On { .. }) {
             self.breathe();
         }
     }
@@ -85,21 +91,81 @@ impl Linger {
     #[cold]
     fn judge(&mut self) {
         let now = Instant::now();
-        let took = (now - self.since).as_nanos() as f64 / self.events as f64;
-        let one_by_one = self.events < TRAILS * u64::from(WINDOW);
-        self.state = match self.state {
-            State::Off { next_try, pause } if one_by_one && took < SLOW && now >= next_try => {
-                State::Trying { before: took, pause }
-            }
-            State::Trying { before, .. } if took < before * PAYS => {
-                State::On { longest: before, pause: PAUSE }
-            }
-            State::Trying { pause, .. } => {
-                State::Off { next_try: now + pause, pause: LONGEST_PAUSE.min(pause * 2) }
-            }
-            State::On { longest, pause } if took > longest => State::Off { next_try: now, pause },
-            state => state,
-        };
+        let nanos = (now - self.since).as_nanos() as f64 / self.events as f64;
+        self.state = self.state.after_window(nanos, self.events / u64::from(WINDOW), now);
         (self.looks, self.events, self.since) = (0, 0, now);
+    }
+}
+
+impl State {
+    /// What follows a window in which an event took so many nanoseconds, and a look found so many events.
+    fn after_window(self, nanos: f64, found: u64, now: Instant) -> Self {
+        match self {
+            Self::Off { next_try, pause } if found < TRAILS && nanos < SLOW && now >= next_try => {
+                Self::Trying { without: nanos, pause }
+            }
+            Self::Off { .. } => self,
+            Self::Trying { without, .. } if nanos < without * PAYS => Self::On { windows: BETWEEN_CHECKS },
+            Self::Trying { pause, .. } => {
+                Self::Off { next_try: now + pause, pause: LONGEST_PAUSE.min(pause * 2) }
+            }
+            Self::On { windows: 0 } => Self::Checking { with: nanos },
+            Self::On { .. } if nanos >= SLOW => Self::Off { next_try: now, pause: PAUSE },
+            Self::On { windows } => Self::On { windows: windows - 1 },
+            Self::Checking { with } if with < nanos * PAYS => Self::On { windows: BETWEEN_CHECKS },
+            Self::Checking { .. } => Self::Off { next_try: now + PAUSE, pause: 2 * PAUSE },
+        }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    fn off() -> (State, Instant) {
+        let now = Instant::now();
+        (State::Off { next_try: now, pause: PAUSE }, now)
+    }
+
+    fn lingers(state: State) -> bool {
+        matches!(state, State::Trying { .. } | State::On { .. })
+    }
+
+    #[test]
+    fn a_producer_that_is_held_up_is_given_room_and_loses_it_when_that_no_longer_helps() {
+        let (state, now) = off();
+        let state = state.after_window(80.0, 1, now);
+        assert!(lingers(state), "it is worth a try");
+        let mut state = state.after_window(10.0, 50, now);
+        for window in 0..=BETWEEN_CHECKS {
+            assert!(lingers(state), "window {window}");
+            state = state.after_window(10.0, 50, now);
+        }
+        assert!(!lingers(state), "a check");
+        assert!(lingers(state.after_window(80.0, 1, now)), "it still pays");
+        let state = state.after_window(10.5, 1, now);
+        assert!(!lingers(state), "it pays no longer");
+        assert!(!lingers(state.after_window(80.0, 1, now)), "and is not tried at once");
+        assert!(lingers(state.after_window(80.0, 1, now + PAUSE)));
+    }
+
+    #[test]
+    fn a_producer_that_takes_its_time_is_tried_ever_more_seldom() {
+        let (mut state, mut now) = off();
+        let mut tries = 0;
+        for _ in 0..10_000 {
+            now += Duration::from_millis(1);
+            state = state.after_window(100.0, 1, now);
+            tries += u32::from(lingers(state));
+        }
+        assert!((5..20).contains(&tries), "{tries} tries in ten seconds");
+    }
+
+    #[test]
+    fn neither_slow_events_nor_whole_batches_make_it_linger() {
+        let (state, now) = off();
+        assert!(!lingers(state.after_window(SLOW, 1, now)));
+        assert!(!lingers(state.after_window(5.0, TRAILS, now)));
+        assert!(!lingers(State::On { windows: 3 }.after_window(SLOW, 1, now)));
     }
 }
