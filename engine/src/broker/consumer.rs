@@ -120,12 +120,18 @@ impl<P: Clone> Consumer<P> {
                 Polled::Missed(_) => {}
                 Polled::Empty => {
                     let (poller, mailbox) = (&self.poller, &self.desk.mailbox);
-                    waiter.wait_until(|| poller.wait_strategy(), &readers, Deadline::NEVER, || {
-                        // A stop stays set, and what it waits for may be long in the hands of a publisher.
-                        let has_mail =
-                            || poller.is_summoned() && !(poller.lease().is_stopped() && mailbox.is_empty());
-                        (poller.is_ready() || has_mail()).then_some(())
-                    });
+                    waiter.wait_until(
+                        || poller.wait_strategy(),
+                        &readers,
+                        Deadline::NEVER,
+                        || {
+                            // A stop stays set, and what it waits for may be long in the hands of a publisher.
+                            let has_mail = || {
+                                poller.is_summoned() && !(poller.lease().is_stopped() && mailbox.is_empty())
+                            };
+                            (poller.is_ready() || has_mail()).then_some(())
+                        },
+                    );
                 }
                 Polled::Finished => break,
             }

@@ -281,12 +281,32 @@ where
         options: Option<&PublishOptions>,
         patience: Patience,
     ) -> Result<Published, PublishError<F::Returned>> {
-        self.with_hold(topic, fill, |outlet, hold, fill| outlet.publish(hold, fill, options, patience))
+        let Self { outlet, cache } = self;
+        // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through memory
+        // sooner than it can be read again.
+        if let Some(hold) = cache.get(topic) {
+            if let Err(failure) = outlet.refresh(hold) {
+                return Err(PublishError::new(failure, fill.into_returned()));
+            }
+            return outlet.publish(hold, fill, options, patience);
+        }
+        self.resolve_and_send(topic, fill, options, patience)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn resolve_and_send<F: Fill<P>>(
+        &mut self,
+        topic: &str,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        self.with_new_hold(topic, fill, |outlet, hold, fill| outlet.publish(hold, fill, options, patience))
             .unwrap_or_else(|(failure, fill)| Err(PublishError::new(failure, fill.into_returned())))
     }
 
     /// Calls `f` with the resolved topic, from the cache or into it; hands `input` back if it cannot be resolved.
-    #[inline(always)]
     fn with_hold<A, R>(
         &mut self,
         topic: &str,
@@ -294,12 +314,21 @@ where
         f: impl FnOnce(&mut Outlet<P>, &Hold, A) -> R,
     ) -> Result<R, (PublishFailure, A)> {
         let Self { outlet, cache } = self;
-        if let Some(hold) = cache.get(topic) {
-            return match outlet.refresh(hold) {
-                Ok(()) => Ok(f(outlet, hold, input)),
-                Err(failure) => Err((failure, input)),
-            };
+        let Some(hold) = cache.get(topic) else { return self.with_new_hold(topic, input, f) };
+        match outlet.refresh(hold) {
+            Ok(()) => Ok(f(outlet, hold, input)),
+            Err(failure) => Err((failure, input)),
         }
+    }
+
+    /// Resolves a topic that is not in the cache, calls `f` with it, and puts it there.
+    fn with_new_hold<A, R>(
+        &mut self,
+        topic: &str,
+        input: A,
+        f: impl FnOnce(&mut Outlet<P>, &Hold, A) -> R,
+    ) -> Result<R, (PublishFailure, A)> {
+        let Self { outlet, cache } = self;
         match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| outlet.hold(topic)) {
             Ok(hold) => {
                 let mut held = Held { outlet, hold: Some(hold) };

@@ -146,9 +146,12 @@ pub(super) fn consume<E>(mut poller: Poller<E>, mut visitor: impl Managed<E>, mo
             Ok(Polled::Events(handled)) => linger.after(handled),
             Ok(Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {
-                waiter.wait_until(|| poller.wait_strategy(), &readers, Deadline::NEVER, || {
-                    (poller.is_ready() || poller.is_summoned()).then_some(())
-                });
+                waiter.wait_until(
+                    || poller.wait_strategy(),
+                    &readers,
+                    Deadline::NEVER,
+                    || (poller.is_ready() || poller.is_summoned()).then_some(()),
+                );
             }
             Ok(Polled::Finished) => return,
             Err(payload) => {

@@ -117,8 +117,7 @@ impl<E> Poller<E> {
             if self.core.control.stamps_come_in_order() { LONGEST_RUN_IN_ORDER } else { LONGEST_RUN };
         let run = self.part.clamp(1, longest);
         let mut handled = 0;
-        // A halt is noticed between runs: a consumer does not go on with a whole ring first.
-        while handled < max && !self.core.control.is_halted() {
+        while handled < max {
             if self.can_miss && self.position.own() != self.next {
                 if handled > 0 {
                     break;
@@ -142,7 +141,8 @@ impl<E> Poller<E> {
                 return Polled::Finished;
             }
             handled += end - first;
-            if self.barrier.has_caught_up() {
+            // A halt is noticed between runs: a consumer does not go on with a whole ring first.
+            if self.barrier.has_caught_up() || self.core.control.is_halted() {
                 break;
             }
         }

@@ -371,9 +371,12 @@ pub(super) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panic
         match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
             Ok(Polled::Events(_) | Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {
-                waiter.wait_until(|| core.control.wait.get(), &core.control.readers, Deadline::NEVER, || {
-                    (worker.is_ready() || worker.lease.is_summoned()).then_some(())
-                });
+                waiter.wait_until(
+                    || core.control.wait.get(),
+                    &core.control.readers,
+                    Deadline::NEVER,
+                    || (worker.is_ready() || worker.lease.is_summoned()).then_some(()),
+                );
             }
             Ok(Polled::Finished) => return,
             Err(payload) => {
