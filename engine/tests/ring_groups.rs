@@ -266,7 +266,7 @@ fn a_panicking_handler_costs_its_own_event_only() {
                 let notes = notes.clone();
                 move |event: &Event, sequence, _| {
                     notes.note(event, sequence);
-                    if event.count % 3 == 0 {
+                    if event.count.is_multiple_of(3) {
                         quiet_panic();
                     }
                 }
@@ -289,7 +289,7 @@ fn live(mut worker: Worker<Event>, handled: &Handled, polls: u64, mut random: Ra
         let polled = catch_unwind(AssertUnwindSafe(|| {
             worker.poll(1 + random.below(20), |event, sequence, _| {
                 handled.note(event, sequence);
-                if may_panic && sequence % 5 == 0 {
+                if may_panic && sequence.is_multiple_of(5) {
                     quiet_panic();
                 }
             })

@@ -214,10 +214,32 @@ where
         Hold { topic, generation: 0, route: None, direct: None }
     }
 
+    /// Whether the table is still the one that a topic was resolved in.
+    #[inline(always)]
+    pub(crate) fn is_current(&self, hold: &Hold) -> bool {
+        self.shared.table.generation() <= hold.generation
+    }
+
+    /// Resolves a topic anew, and publishes to it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refresh_and_publish<F: Fill<P>>(
+        &mut self,
+        hold: &mut Hold,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        match self.refresh(hold) {
+            Ok(()) => self.publish(hold, fill, options, patience),
+            Err(failure) => Err(PublishError::new(failure, fill.into_returned())),
+        }
+    }
+
     /// Resolves a topic anew if the table has changed since.
     #[inline(always)]
     pub(crate) fn refresh(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
-        if self.shared.table.generation() > hold.generation { self.resolve(hold) } else { Ok(()) }
+        if self.is_current(hold) { Ok(()) } else { self.resolve(hold) }
     }
 
     #[cold]

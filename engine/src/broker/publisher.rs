@@ -284,13 +284,11 @@ where
         let Self { outlet, cache } = self;
         // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through memory
         // sooner than it can be read again.
-        if let Some(hold) = cache.get(topic) {
-            if let Err(failure) = outlet.refresh(hold) {
-                return Err(PublishError::new(failure, fill.into_returned()));
-            }
-            return outlet.publish(hold, fill, options, patience);
+        match cache.get(topic) {
+            Some(hold) if outlet.is_current(hold) => outlet.publish(hold, fill, options, patience),
+            Some(hold) => outlet.refresh_and_publish(hold, fill, options, patience),
+            None => self.resolve_and_send(topic, fill, options, patience),
         }
-        self.resolve_and_send(topic, fill, options, patience)
     }
 
     #[cold]
