@@ -8,7 +8,7 @@ use super::gating::Stage;
 use super::group::Group;
 use super::handler::EventHandler;
 use super::lanes::{self, Lanes};
-use super::linger::LINGER;
+use super::linger::{LINGER, LONGEST_LINGER};
 use super::overflow::Overflow;
 use super::plan::{ConsumerId, Plan};
 use super::poller::Poller;
@@ -193,12 +193,12 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
     }
 
     /// How long a managed consumer that has caught up under load waits before it looks again, where it finds that this
-    /// makes events come faster; zero for never. 2 µs unless told otherwise. A consumer that lingers adds up to that much
+    /// makes events come faster; zero for never, 1 ms at most, 2 µs unless told otherwise. A consumer that lingers adds up to that much
     /// latency; it does so only while the producer runs at full speed, and tries for some 0.1 ms now and then whether it
     /// does.
     #[must_use]
     pub fn linger(mut self, breath: Duration) -> Self {
-        self.linger = breath;
+        self.linger = breath.min(LONGEST_LINGER);
         self
     }
 

@@ -216,8 +216,8 @@ impl<E> Overseer<E> {
         let delivery = shared.delivery.load(Ordering::Relaxed);
         match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => {
-                // It was last stored before the call that was read, and is never stored again.
-                let guarded = shared.released.released();
+                // The consumer has stored it last before the call that was read, and never stores it again.
+                let guarded = shared.released.hold_for_good();
                 let (core, shared) = (self.core.clone(), self.shared.clone());
                 Stopped::InCall(Remains { core, shared, sequence: call >> 1, delivery, guarded })
             }

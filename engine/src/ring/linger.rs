@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How long a consumer lingers at a time, unless told otherwise.
 pub(crate) const LINGER: Duration = Duration::from_micros(2);
 
+/// The longest that it can be told to: meanwhile it sees neither a halt nor a summons.
+pub(crate) const LONGEST_LINGER: Duration = Duration::from_millis(1);
+
 /// Looks that are judged together.
 const WINDOW: u32 = 64;
 

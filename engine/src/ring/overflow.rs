@@ -19,7 +19,7 @@ pub enum Overflow {
     /// Take the oldest event away from every consumer that has not read it, and publish in its place. A consumer learns
     /// what it [`Missed`], and each consumer's are counted.
     ///
-    /// A consumer holds the events of the batch it is at, a quarter of the ring at most. Where the oldest event is held,
+    /// A consumer holds the events of the batch it is at: a quarter of the ring at most, and one event at least. Where the oldest event is held,
     /// or another producer has not finished writing it, the new event is dropped instead, as under `DropNewest`. For rings
     /// of one stage: consumers that depend on none.
     DropOldest,

@@ -24,6 +24,9 @@ const LONGEST_RUN: u64 = 64;
 /// The same where one look at a far stamp, or at a cursor, tells of all.
 const LONGEST_RUN_IN_ORDER: u64 = 512;
 
+/// So many events ahead of the one at hand the next are asked for: a line takes longer to come than a short handler takes.
+const AHEAD: u64 = 8;
+
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
@@ -187,15 +190,19 @@ impl<E> Poller<E> {
         let core = &**core;
         reentry::inside(core, || {
             visitor.run_starts(&core.control, *next, end);
+            let last = core.slots.without_tombstones(*next, end);
             while *next < end && !lease.is_lost() {
                 if core.slots.is_tombstone(*next) {
                     *tombstones += 1;
                     *next += 1;
                     continue;
                 }
+                if *next + AHEAD < last {
+                    core.slots.bring(*next + AHEAD);
+                }
                 // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop of `running` releases
                 // it; what is visited is no tombstone, and in a dense ring there are none.
-                unsafe { visitor.visit(&core.slots, next, end, lease) };
+                unsafe { visitor.visit(&core.slots, next, last, lease) };
             }
             visitor.run_ends();
         });
@@ -225,7 +232,7 @@ impl<E> Poller<E> {
     /// Whether a poll would find something: an event, the news of missed ones, or the end.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.has_more() || self.core.control.is_finished(self.next)
+        self.lease.is_lost() || self.has_more() || self.core.control.is_finished(self.next)
     }
 
     /// Whether a poll would find events, or that some were missed.

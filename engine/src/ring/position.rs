@@ -92,6 +92,31 @@ impl Position {
         self.0.at.compare_exchange(from << 1, from << 1 | HELD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// Keeps the consumer where it is for ever: no producer moves it on any more, and it moves no further itself. Returns
+    /// where that is. For who has taken its position over.
+    pub(super) fn hold_for_good(&self) -> Sequence {
+        if edge::left_out("hold-what-remains") {
+            return self.released();
+        }
+        // Either a producer has moved it on before, or will find it held.
+        self.0.at.fetch_or(HELD, SKIP_OLDEST.acquire()) >> 1
+    }
+
+    /// Whether a producer could take away what lies before `target`, as it looks at this moment.
+    pub(super) fn can_skip_to(
+        &self,
+        target: Sequence,
+        mut is_published: impl FnMut(Sequence) -> bool,
+    ) -> Result<(), Unskippable> {
+        let word = self.0.at.load(RELEASE_SLOT.acquire());
+        match word >> 1 {
+            from if from >= target => Ok(()),
+            _ if word & HELD != 0 => Err(Unskippable::Held),
+            from if (from..target).all(&mut is_published) => Ok(()),
+            _ => Err(Unskippable::InHand),
+        }
+    }
+
     /// Moves the consumer on to `target`, unless it holds what lies before or that is not published.
     pub(super) fn skip_to(
         &self,

@@ -198,7 +198,9 @@ impl<E, S: Sequencer> Producer<E, S> {
         let strategy = || control.wait_for_room();
         let patience = Hysteresis::new(control.capacity);
         let mut outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
-            if !patience.is_over(self.sequencer.room(&self.core)) {
+            let room = self.sequencer.room(&self.core);
+            // At the deadline any room will do.
+            if !patience.is_over(room) && !(room.is_ok() && deadline.has_passed()) {
                 return None;
             }
             match self.sequencer.try_claim(&self.core, count) {
@@ -341,18 +343,21 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
     #[cold]
     fn drop(&mut self) {
         let Producer { core, sequencer, .. } = &mut *self.producer;
-        for sequence in self.from..self.end {
-            // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
-            // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let fresh = (core.factory)();
-                // SAFETY: `sequence` lies in the claimed run and is not yet published.
-                unsafe { core.slots.write(sequence, |event| *event = fresh) };
-            }));
-            if let Err(payload) = outcome {
-                discard_panic(payload);
+        // The factory, and the drop of an event, are user code too.
+        reentry::inside(&raw const **core, || {
+            for sequence in self.from..self.end {
+                // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
+                // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    let fresh = (core.factory)();
+                    // SAFETY: `sequence` lies in the claimed run and is not yet published.
+                    unsafe { core.slots.write(sequence, |event| *event = fresh) };
+                }));
+                if let Err(payload) = outcome {
+                    discard_panic(payload);
+                }
             }
-        }
+        });
         if sequencer.abandon(&core.control, self.from) && !crate::sync::edge::left_out("tombstone") {
             for sequence in self.from..self.end {
                 core.slots.publish(sequence, true);

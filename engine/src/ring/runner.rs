@@ -8,6 +8,7 @@ use super::handler::{EventHandler, Hooked, Managed, consume};
 use super::join::join;
 use super::plan::{ConsumerId, Plan};
 use super::poller::Poller;
+use super::reentry;
 use super::sole::SolePoller;
 use super::visit::Sole;
 use super::worker::{Worker, work};
@@ -90,6 +91,17 @@ struct Progress {
     ended: Condvar,
 }
 
+impl Progress {
+    /// One thread of that name does not run any more.
+    fn forget(&self, name: &str) {
+        let mut running = self.running.lock();
+        if let Some(index) = running.iter().position(|other| other == name) {
+            running.swap_remove(index);
+        }
+        self.ended.notify_all();
+    }
+}
+
 /// A managed consumer whose thread runs.
 struct Running {
     /// Workers of one group share it.
@@ -108,6 +120,8 @@ pub struct Ring<E> {
     core: Arc<Core<E>>,
     has_many_producers: bool,
     plan: Mutex<Plan>,
+    /// Held by who joins: one at a time.
+    joining: Mutex<()>,
     keys: Keys<E>,
     managed: Vec<Running>,
     progress: Arc<Progress>,
@@ -142,8 +156,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
         let cores =
             pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
-        let plan = Mutex::new(plan);
-        let mut ring = Self { core, has_many_producers, plan, keys, managed: Vec::new(), progress };
+        let (plan, joining) = (Mutex::new(plan), Mutex::new(()));
+        let mut ring = Self { core, has_many_producers, plan, joining, keys, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
             if let Err(reason) = ring.spawn(planned, core) {
                 // Nothing was published, so the threads that have started end at once.
@@ -165,7 +179,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         self.progress.running.lock().push(name.clone());
         let body = {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
-            let has_ended = has_ended.clone();
+            let (has_ended, ring) = (has_ended.clone(), self.core.clone());
             move || {
                 let outcome = core.map_or(Ok(()), pin_current_thread);
                 let may_run = outcome.is_ok();
@@ -173,24 +187,21 @@ impl<E: Send + Sync + 'static> Ring<E> {
                 // What a handler owns is dropped on the way, and may panic too.
                 let whole = AssertUnwindSafe(|| {
                     if may_run {
-                        life(&panics);
+                        // Making a handler and dropping it are parts of the ring as well.
+                        reentry::inside(Arc::as_ptr(&ring), || life(&panics));
                     }
                 });
                 if let Err(payload) = catch_unwind(whole) {
                     panics.fetch_add(1, Ordering::Relaxed);
                     discard_panic(payload);
                 }
-                let mut running = progress.running.lock();
-                // Read under the same lock.
+                // Read under the lock that is taken next.
                 has_ended.store(true, Ordering::Relaxed);
-                if let Some(index) = running.iter().position(|other| *other == name) {
-                    running.swap_remove(index);
-                }
-                progress.ended.notify_all();
+                progress.forget(&name);
             }
         };
         let thread = thread::Builder::new().name(name.clone()).spawn(body).map_err(|error| {
-            self.progress.running.lock().retain(|other| *other != name);
+            self.progress.forget(&name);
             BuildError::Thread { name: name.clone(), kind: error.kind() }
         })?;
         if core.is_some()
@@ -306,16 +317,20 @@ impl<E: Send + Sync + 'static> Ring<E> {
         limit: Duration,
     ) -> Result<(ConsumerId, Poller<E>), BuildError> {
         let deadline = Deadline::after(limit);
-        let mut plan = self.plan.lock();
-        plan.sweep();
-        let place = plan.place(name, after, false, self.core.control.overflow)?;
+        // One joiner at a time; the plan is not locked while it waits for producers.
+        let _joining = self.joining.lock();
+        let place = {
+            let mut plan = self.plan.lock();
+            plan.sweep();
+            plan.place(name, after, false, self.core.control.overflow)?
+        };
         if !self.core.control.is_open() {
             return Err(BuildError::Closed { name: name.to_owned() });
         }
         let (position, start) =
             join(&self.core, deadline).ok_or_else(|| BuildError::TimedOut { name: name.to_owned() })?;
         let barrier = place.barrier();
-        let id = plan.add(place, Stage::Consumer(position.clone()));
+        let id = self.plan.lock().add(place, Stage::Consumer(position.clone()));
         Ok((id, Poller::new(self.core.clone(), barrier, position, start)))
     }
 }

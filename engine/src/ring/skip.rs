@@ -13,6 +13,12 @@ use crate::sync::edge;
 pub(super) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
     let Some(target) = (next + 1).checked_sub(core.control.capacity) else { return Ok(()) };
     let is_published = |sequence| core.slots.was_published(sequence) || edge::left_out("skip-only-published");
+    // First a look, lest one consumer lose its oldest event for nothing because another one holds it.
+    core.control.gating.try_for_each(|stage| match stage {
+        Stage::Consumer(position) => position.can_skip_to(target, is_published),
+        // Such a ring has none.
+        Stage::Group(_) | Stage::Lanes(_) => Ok(()),
+    })?;
     core.control.gating.try_for_each(|stage| match stage {
         Stage::Consumer(position) => position.skip_to(target, is_published),
         // Such a ring has none.

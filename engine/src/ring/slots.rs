@@ -11,6 +11,7 @@ use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::cell::{UnsafeCell, with_slice};
 use crate::sync::edge::{PUBLISH_CURSOR, PUBLISH_SLOT};
+use crate::sync::hint;
 use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -175,6 +176,17 @@ impl<E> Slots<E> {
         unsafe { self.base.as_ptr().add(index * self.stride) }
     }
 
+    /// Asks for an event to be brought near, which the caller has seen published.
+    #[inline(always)]
+    pub(super) fn bring(&self, sequence: Sequence) {
+        // Of smaller ones several come with each line.
+        if self.stride >= LINE {
+            let place = self.place(sequence);
+            hint::bring(place);
+            hint::bring(place.wrapping_add(self.stride - 1));
+        }
+    }
+
     #[inline(always)]
     fn slot_stamp(&self, sequence: Sequence) -> &AtomicU64 {
         debug_assert_eq!(self.layout, Layout::Stamped);
@@ -223,6 +235,15 @@ impl<E> Slots<E> {
     pub(super) fn is_tombstone(&self, sequence: Sequence) -> bool {
         // One producer leaves none, and only one producer writes densely.
         self.layout == Layout::Stamped && self.slot_stamp(sequence).load(Ordering::Relaxed) & 1 == 1
+    }
+
+    /// The end of a run that is published, without the tombstones that it ends with: so that its last event is known.
+    #[inline(always)]
+    pub(super) fn without_tombstones(&self, from: Sequence, mut end: Sequence) -> Sequence {
+        while end > from && self.is_tombstone(end - 1) {
+            end -= 1;
+        }
+        end
     }
 
     /// Publishes what was written: an event, or a tombstone. Edges `PUBLISH_SLOT` and `PUBLISH_CURSOR`, release side.

@@ -8,6 +8,7 @@ use super::group::{Group, InHand};
 use super::handler::Managed;
 use super::lanes::Lanes;
 use super::lease::{Lease, Overseer};
+use super::linger::Linger;
 use super::poller::Polled;
 use super::position::Position;
 use super::reentry;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The most events that a worker of a raced group claims at once, unless told otherwise.
-const LONGEST_CLAIM: u64 = 16;
+const LONGEST_CLAIM: u64 = 64;
 
 /// The most events between taking a lane and giving it back: the bits of the word that tells which are in the lane.
 const LONGEST_RUN: u64 = 64;
@@ -160,13 +161,9 @@ impl<E> Worker<E> {
             if edge::left_out("claim-only-published") {
                 return at + 1;
             }
-            // The claim word of the ring is read only where there is something to share.
-            let fair = if most == 1 || !barrier.is_available(core, at) {
-                1
-            } else {
-                core.control.claimed().saturating_sub(at) / (2 * group.size().max(1))
-            };
-            barrier.available(core, at, fair.clamp(1, most))
+            // Half of a fair share of what is there: no look at the producers' claim word, which is theirs to fight over.
+            let there = barrier.available(core, at, most) - at;
+            at + there.div_ceil(2 * group.size().max(1))
         })
     }
 
@@ -189,6 +186,7 @@ impl<E> Worker<E> {
         let next = &mut running.0.run.start;
         reentry::inside(core, || {
             visitor.run_starts(&core.control, first, end);
+            let last = core.slots.without_tombstones(first, end);
             while *next < end {
                 if core.slots.is_tombstone(*next) {
                     *next += 1;
@@ -198,7 +196,7 @@ impl<E> Worker<E> {
                 // worker or by one whose claim it has adopted under the group's lock. Nobody but the drop of `running`
                 // releases it: until then this worker's word, which the group's list has, is not above it. What is
                 // visited is no tombstone, and in a dense ring there are none.
-                unsafe { visitor.visit(&core.slots, next, end, lease) };
+                unsafe { visitor.visit(&core.slots, next, last, lease) };
             }
             visitor.run_ends();
         });
@@ -367,9 +365,12 @@ pub(super) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panic
         Share::Keyed { .. } => worker.longest_claim.max(LONGEST_RUN),
     };
     let mut waiter = Waiter::new();
+    let mut linger = Linger::new(core.control.linger);
     while !worker.lease.is_summoned() || worker.has_claimed() {
         match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
-            Ok(Polled::Events(_) | Polled::Missed(_)) => {}
+            Ok(Polled::Events(handled)) => linger.after(handled),
+            // Rings of workers do not drop.
+            Ok(Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {
                 waiter.wait_until(
                     || core.control.wait.get(),

@@ -64,6 +64,19 @@ pub mod hint {
         std::hint::spin_loop();
     }
 
+    /// Asks for the line at an address, which need not be one, to be brought near for reading. Does nothing where there is no such
+    /// hint.
+    #[inline(always)]
+    pub(crate) fn bring<T>(address: *const T) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: a prefetch does not fault, whatever the address, and has no effect that a program could see.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = address;
+    }
+
     /// Spins as tightly as possible. A model must still let the others run.
     #[inline(always)]
     pub fn busy() {

@@ -65,7 +65,8 @@ impl Sequencer for Multi {}
 /// A producer's copy of the gate, refreshed only when it is used up.
 #[derive(Clone, Debug, Default)]
 struct CachedGate {
-    minimum: Sequence,
+    /// The first sequence that is not known to be free: a ring after the lowest that some consumer has not released.
+    end: Sequence,
 }
 
 impl CachedGate {
@@ -79,18 +80,13 @@ impl CachedGate {
         next: Sequence,
         bound: impl FnOnce(&Core<E>, Sequence) -> Sequence,
     ) -> Result<u64, Unclaimed> {
-        match self.room(core.control.capacity, next) {
+        // With many producers the difference can be out of range. `next` may lie a ring and more before the end, where it
+        // was read before others claimed and their events were consumed: a claim of it fails, however long. And it may
+        // lie behind the end, where others have seen a later minimum than this producer has.
+        match self.end.saturating_sub(next) {
             0 => self.refresh(core, next, bound),
             free => Ok(free),
         }
-    }
-
-    #[inline(always)]
-    fn room(&self, capacity: u64, next: Sequence) -> u64 {
-        // With many producers both differences can be out of range. `next` may lag behind the minimum, where it was
-        // read before others claimed and their events were consumed. And it may be more than a ring ahead of it, where
-        // others have seen a later minimum than this producer has.
-        capacity.saturating_sub(next.saturating_sub(self.minimum))
     }
 
     #[cold]
@@ -102,13 +98,12 @@ impl CachedGate {
     ) -> Result<u64, Unclaimed> {
         let (minimum, full) = match core.control.gating.lowest() {
             Some(lowest) => (lowest, Unclaimed::Full),
-            None => (bound(core, self.minimum), Unclaimed::InHand),
+            None => (bound(core, self.end.saturating_sub(core.control.capacity)), Unclaimed::InHand),
         };
-        // No further than the cursor was before the list was loaded (see `gating`), and no further than there are sequences,
-        // which is thus no business of the hot path.
-        let last = END_OF_SEQUENCES - core.control.capacity;
-        self.minimum = minimum.min(next).min(last);
-        match self.room(core.control.capacity, next) {
+        // From no further than the cursor was before the list was loaded (see `gating`), and to no further than there are
+        // sequences, which is thus no business of the hot path.
+        self.end = (minimum.min(next) + core.control.capacity).min(END_OF_SEQUENCES);
+        match self.end.saturating_sub(next) {
             0 if next >= END_OF_SEQUENCES => Err(Unclaimed::Exhausted),
             0 => Err(full),
             free => Ok(free),
