@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use crate::cores;
 use crate::error::Error;
 use crate::floor::{Floor, FloorRound};
+use crate::interrupt::interrupted;
 use crate::noise;
 use crate::report::{FloorNs, Report};
 use crate::stats::{LatencyNs, histogram};
@@ -50,8 +51,11 @@ impl Baseline {
     }
 
     /// Measures one round: half of the time the floor, half of it the noise. The floor of this round; `None` where only
-    /// one core is in use, or the machine let nothing be measured.
+    /// one core is in use, the machine let nothing be measured, or the run was stopped: who is in a hurry measures nothing.
     pub(crate) fn round(&mut self, lasting: Duration) -> Result<Option<FloorRound>, Error> {
+        if interrupted() {
+            return Ok(None);
+        }
         let half = lasting / 2;
         let floor = FloorRound::measure(self.pair.0, self.pair.1, half)?;
         if let Some(round) = floor {
@@ -87,7 +91,7 @@ impl Baseline {
         report.mode = self.mode();
         report.floor_ns = self.floor();
         report.noise_ns = self.noise();
-        if let Some(noise) = report.noise_ns.filter(|noise| noise.p99 >= NOISY) {
+        if let Some(noise) = report.noise_ns.filter(is_noisy) {
             report.notes.push(format!(
                 "this machine was busy with other things: it kept a thread that only spins from running for {} at p99, \
                  so tails of that size are not the engine's",
@@ -95,6 +99,11 @@ impl Baseline {
             ));
         }
     }
+}
+
+/// Whether a machine with such noise was busy with other things.
+pub(crate) fn is_noisy(noise: &LatencyNs) -> bool {
+    noise.p99 >= NOISY
 }
 
 #[cfg(test)]

@@ -218,6 +218,9 @@ struct CompareArgs {
     /// Every handler with every event size, not just with 64 bytes
     #[arg(long)]
     full: bool,
+    /// A bound that is missed is a failed check: exit code 1, or 3 where the machine was too noisy to tell
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -261,9 +264,9 @@ impl CommandLine {
             Some(Subcommands::Latency(latency)) => Command::Latency(latency.load.into_load(latency.rate)),
             Some(Subcommands::Throughput(load)) => Command::Throughput(load.into_load(Rate::Max)),
             Some(Subcommands::Compare(compare)) => {
-                Command::Compare(compare.contest.into_options(compare.full))
+                Command::Compare(compare.contest.into_options(compare.full, compare.check))
             }
-            Some(Subcommands::Topology(contest)) => Command::Topology(contest.into_options(false)),
+            Some(Subcommands::Topology(contest)) => Command::Topology(contest.into_options(false, false)),
             Some(Subcommands::Replay(replay)) => Command::Replay(Replay {
                 file: replay.file,
                 topic: replay.topic,
@@ -283,12 +286,13 @@ impl RunArgs {
 }
 
 impl ContestArgs {
-    fn into_options(self, full: bool) -> CompareOptions {
+    fn into_options(self, full: bool, check: bool) -> CompareOptions {
         CompareOptions {
             only: self.only,
             rounds: self.rounds,
             quick: self.quick,
             full,
+            check,
             cores: self.cores.into_list(),
         }
     }
@@ -370,13 +374,19 @@ mod tests {
     #[test]
     fn a_comparison_takes_words_in_one_list() {
         let Command::Compare(options) =
-            job("compare --only ping-pong,rtrb --rounds 5 --full --cores 0").command
+            job("compare --only ping-pong,rtrb --rounds 5 --full --check --cores 0").command
         else {
             panic!("not a comparison")
         };
         let only = ["ping-pong", "rtrb"].map(str::to_owned).to_vec();
-        let expected =
-            CompareOptions { only, rounds: Some(5), quick: false, full: true, cores: Some(vec![0]) };
+        let expected = CompareOptions {
+            only,
+            rounds: Some(5),
+            quick: false,
+            full: true,
+            check: true,
+            cores: Some(vec![0]),
+        };
         assert_eq!(options, expected);
         assert!(matches!(
             job("topology --quick").command,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::baseline;
 use crate::exit::Exit;
 use crate::interrupt::interrupted;
 use crate::machine::{self, Machine};
@@ -203,14 +204,43 @@ pub(crate) struct Comparison {
     pub(crate) latency_ns: Option<LatencyNs>,
 }
 
-/// A figure and what it may be at most.
+/// A figure and what it may be.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bound {
     pub(crate) name: String,
-    pub(crate) figure: f64,
-    pub(crate) most: f64,
+    pub(crate) side: Side,
+    pub(crate) bound: f64,
+    pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    pub(crate) holds: bool,
+    pub(crate) met: bool,
+}
+
+/// On which side of its bound a figure may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Side {
+    AtLeast,
+    AtMost,
+}
+
+impl Bound {
+    pub(crate) fn new(name: String, side: Side, bound: f64, value: f64, unit: &'static str) -> Self {
+        let met = match side {
+            Side::AtLeast => value >= bound,
+            Side::AtMost => value <= bound,
+        };
+        Self { name, side, bound, value, unit, met }
+    }
+
+    /// The bound in words.
+    pub(crate) fn limit(&self) -> String {
+        let side = match self.side {
+            Side::AtLeast => "at least",
+            Side::AtMost => "at most",
+        };
+        // Two decimals, and none that say nothing.
+        format!("{side} {} {}", (self.bound * 100.0).round() / 100.0, self.unit)
+    }
 }
 
 /// A topic and a pattern that matches it.
@@ -269,6 +299,31 @@ impl Report {
         self.config = serde_json::to_value(config).expect("options are numbers and text");
     }
 
+    /// What follows from bounds that were missed: a failed check where they are to be checked, unless the machine was so
+    /// busy with other things that nothing follows; else a note.
+    pub(crate) fn judge_bounds(&mut self, check: bool) {
+        let missed: Vec<_> = self
+            .bounds
+            .iter()
+            .filter(|bound| !bound.met)
+            .map(|bound| format!("{}: {:.2} {}, {}", bound.name, bound.value, bound.unit, bound.limit()))
+            .collect();
+        if missed.is_empty() {
+            return;
+        }
+        if !check {
+            let (missed, all) = (missed.len(), self.bounds.len());
+            self.notes.push(format!("{missed} of {all} bounds missed; --check makes that a failure"));
+        } else if self.noise_ns.is_some_and(|noise| baseline::is_noisy(&noise)) {
+            self.too_noisy = Some(format!(
+                "this machine was busy with other things, so that nothing follows from the bounds that were missed: {}",
+                missed.join("; ")
+            ));
+        } else {
+            self.failed_checks.extend(missed);
+        }
+    }
+
     /// Records memory, processor time and whether the run was stopped. Call it last.
     pub(crate) fn finish(&mut self) {
         if let Some(Usage { peak_rss_bytes, cpu_s }) = Usage::of_process() {
@@ -313,6 +368,28 @@ mod tests {
         assert_eq!(report.exit(), Exit::CheckFailed);
         report.interrupted = true;
         assert_eq!(report.exit(), Exit::Interrupted);
+    }
+
+    #[test]
+    fn a_missed_bound_is_a_failure_where_it_is_checked_and_the_machine_was_quiet() {
+        let with = |value, check, noise: Option<u64>| {
+            let mut report = Report::new("compare");
+            report.bounds.push(Bound::new("one".to_owned(), Side::AtLeast, 1.5, value, "x"));
+            let stalls = noise.map(|ns| {
+                let mut times = crate::stats::histogram();
+                times.record(ns).expect("within the bounds");
+                times
+            });
+            report.noise_ns = stalls.as_ref().and_then(LatencyNs::of);
+            report.judge_bounds(check);
+            (report.exit(), report.notes.len())
+        };
+        assert_eq!(with(1.5, true, None), (Exit::Done, 0));
+        assert_eq!(with(1.4, false, None), (Exit::Done, 1));
+        assert_eq!(with(1.4, true, Some(1_000)), (Exit::CheckFailed, 0));
+        assert_eq!(with(1.4, true, Some(1_000_000)), (Exit::TooNoisy, 0));
+        let limit = |bound| Bound::new(String::new(), Side::AtMost, bound, 0.0, "ns").limit();
+        assert_eq!([5.0, 0.95, 10.25].map(limit), ["at most 5 ns", "at most 0.95 ns", "at most 10.25 ns"]);
     }
 
     #[test]

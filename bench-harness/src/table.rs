@@ -210,13 +210,13 @@ fn contests(results: &[Comparison], out: &mut String) {
 }
 
 fn bounds(report: &Report, out: &mut String) {
-    let mut table = Table::with_header(["bound", "figure", "at most", "holds"]);
+    let mut table = Table::with_header(["bound", "figure", "allowed", "met"]);
     for bound in &report.bounds {
         table.row([
             bound.name.clone(),
-            format!("{:.2} {}", bound.figure, bound.unit),
-            format!("{} {}", bound.most, bound.unit),
-            if bound.holds { "yes" } else { "NO" }.to_owned(),
+            format!("{:.2} {}", bound.value, bound.unit),
+            bound.limit(),
+            if bound.met { "yes" } else { "NO" }.to_owned(),
         ]);
     }
     table.write(out);

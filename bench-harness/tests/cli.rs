@@ -28,7 +28,10 @@ fn words_that_make_no_command_line_are_refused() {
         (&["replay", "x.csv", "--topic", "t"], "--subscribe <PATTERN>..."),
         (&["latency", "--rate"], "--rate <N|max>"),
         (&["throughput", "--rate", "5"], "unexpected argument '--rate'"),
-        (&["latency", "--wait", "patiently"], "[possible values: busy-spin, yielding, backoff, blocking]"),
+        (
+            &["latency", "--wait", "patiently"],
+            "[possible values: busy-spin, yielding, backoff, adaptive, blocking]",
+        ),
         (&["latency", "--quick"], "'--quick'"),
         (&["--quick", "floor"], "--quick is an option of 'run'"),
         (&["latency", "--payload", "1", "--payload", "2"], "cannot be used multiple times"),

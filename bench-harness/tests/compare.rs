@@ -83,6 +83,40 @@ fn a_section_tells_its_regime_and_a_latency_its_percentiles() {
 }
 
 #[test]
+fn bounds_are_judged_and_a_missed_one_fails_only_where_it_is_checked() {
+    let full_ring = ["compare", "--quick", "--rounds", "1", "--only", "handler alone"];
+    let judged = json(&full_ring);
+    let bounds = judged["bounds"].as_array().expect("ours beside the handler alone");
+    assert!(bounds.len() <= 3, "{judged}");
+    for bound in bounds {
+        let (most, value) =
+            (bound["bound"].as_f64().expect("a bound"), bound["value"].as_f64().expect("a value"));
+        assert!(bound["name"].as_str().is_some_and(|name| name.contains("handler alone")), "{bound}");
+        assert_eq!((&bound["side"], &bound["unit"]), (&Value::from("at-most"), &Value::from("ns")));
+        assert_eq!(bound["met"], value <= most, "{bound}");
+    }
+    let checked = run(&[&full_ring[..], &["--check", "--json", "-"]].concat());
+    let json: Value = serde_json::from_str(&checked.stdout).expect("JSON and nothing else");
+    let missed = json["bounds"].as_array().expect("bounds").iter().any(|bound| bound["met"] == false);
+    let expected: &[Option<i32>] = if missed { &[Some(1), Some(3)] } else { &[Some(0)] };
+    assert!(expected.contains(&checked.code), "{checked:?}");
+    assert_eq!(json["failed_checks"].is_array() || json["too_noisy"].is_string(), missed, "{json}");
+}
+
+#[test]
+fn churn_tells_the_time_of_a_call_with_and_without_it() {
+    let json = json(&["compare", "--quick", "--rounds", "1", "--only", "churn"]);
+    let rows: Vec<_> =
+        results(&json).iter().map(|result| (result["case"].as_str(), result["contender"].as_str())).collect();
+    let row = |what, contender| (Some(what), Some(contender));
+    let (p50, tail) = ("churn: a publish call 64 B 1024 p50", "churn: a publish call 64 B 1024 p99.9");
+    let (alone, beside) = ("ringmain", "ringmain with 1000 joins/s");
+    assert_eq!(rows, [row(p50, alone), row(p50, beside), row(tail, alone), row(tail, beside)]);
+    assert!(results(&json)[3]["ratio"].as_f64() > Some(0.0), "{json}");
+    assert_eq!(json["bounds"][0]["bound"], 2.0);
+}
+
+#[test]
 fn topologies_run_through_our_ring() {
     let json = json(&["topology", "--quick", "--rounds", "1", "--only", "diamond,pipeline"]);
     let results = results(&json);

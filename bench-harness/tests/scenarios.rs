@@ -94,7 +94,7 @@ fn every_shape_of_load_is_checked_and_adds_up() {
 
 #[test]
 fn every_way_to_wait_can_be_asked_for() {
-    for wait in ["busy-spin", "yielding", "backoff", "blocking"] {
+    for wait in ["busy-spin", "yielding", "backoff", "adaptive", "blocking"] {
         let json = json(&["latency", "--duration", "0.05", "--rate", "1000", "--wait", wait]);
         adds_up(&json, 1);
         assert_eq!(json["config"]["wait"], wait);
@@ -160,6 +160,33 @@ fn the_main_job_shows_every_part_of_it() {
     let latencies = json["results"].as_array().expect("results").iter();
     let latencies = latencies.filter(|result| result["latency_ns"]["count"].as_u64() > Some(0));
     assert_eq!(latencies.count(), 4);
+}
+
+#[test]
+fn waiting_tells_what_it_costs_and_whether_that_is_within_bounds() {
+    let json = json(&["waiting", "--quick"]);
+    assert_eq!((&json["schema"], &json["scenario"]), (&Value::from(1), &Value::from("waiting")));
+    assert_eq!(json["config"]["quick"], true);
+    let results = json["results"].as_array().expect("results");
+    for case in ["wake-up after 1 ms", "wake-up after 1 s"] {
+        for contender in ["bare futex", "blocking", "adaptive"] {
+            let is_it = |result: &&Value| result["case"] == case && result["contender"] == contender;
+            let result = results.iter().find(is_it).unwrap_or_else(|| panic!("{case}, {contender}: {json}"));
+            let of = |field| count(&result["latency_ns"], field);
+            assert!(of("count") > 0 && 0 < of("p50") && of("p50") <= of("p99"), "{result}");
+        }
+    }
+    let bounds = json["bounds"].as_array().expect("bounds");
+    assert!(bounds.len() >= 4, "{json}");
+    for bound in bounds {
+        let (most, value) = (number(bound, "bound"), number(bound, "value"));
+        assert!(bound["name"].is_string() && bound["side"] == "at-most" && value >= 0.0, "{bound}");
+        assert_eq!(bound["met"], value <= most, "{bound}");
+    }
+    // Not asked to check, it only says so.
+    assert!(json.get("failed_checks").is_none(), "{json}");
+    let missed = bounds.iter().any(|bound| bound["met"] == false);
+    assert_eq!(notes(&json).contains("bounds missed"), missed, "{json}");
 }
 
 /// Whether a row from an origin to a destination is to be delivered.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::bounds::{self, Claim};
 use super::contenders::{self, Contender};
 use super::duct::{Setup, Shape, Width};
 use super::event::Work;
@@ -16,6 +17,19 @@ pub(super) enum Measure {
     Time,
     /// How long after it was due it is handled, at this part of what ours manages.
     Latency { part: f64 },
+    /// How long the call takes that publishes it.
+    Call,
+}
+
+impl Measure {
+    /// The percentiles that are taken of it.
+    pub(super) fn quantiles(self) -> &'static [(&'static str, f64)] {
+        match self {
+            Self::Time => &[],
+            Self::Latency { .. } => &[("p50", 0.5), ("p99", 0.99)],
+            Self::Call => &[("p50", 0.5), ("p99.9", 0.999)],
+        }
+    }
 }
 
 /// Contenders that are compared with each other.
@@ -25,63 +39,87 @@ pub(super) struct Case {
     pub(super) measure: Measure,
     /// The first is the one that the others are compared with.
     pub(super) contenders: Vec<Contender>,
+    /// What ours is held to.
+    pub(super) claims: Vec<Claim>,
+    /// How many times longer its sections last than others'.
+    pub(super) stretch: u32,
 }
 
 impl Case {
     fn new(name: impl Into<String>, setup: Setup, contenders: Vec<Contender>) -> Self {
-        Self { name: name.into(), setup, measure: Measure::Time, contenders }
+        Self { name: name.into(), setup, measure: Measure::Time, contenders, claims: Vec::new(), stretch: 1 }
+    }
+
+    fn held_to(self, claims: impl Into<Vec<Claim>>) -> Self {
+        Self { claims: claims.into(), ..self }
+    }
+
+    fn stretched(self, stretch: u32) -> Self {
+        Self { stretch, ..self }
+    }
+
+    fn measuring(self, measure: Measure) -> Self {
+        Self { measure, ..self }
     }
 
     /// The names of its rows.
     pub(super) fn rows(&self) -> Vec<String> {
-        match self.measure {
-            Measure::Time => vec![self.name.clone()],
-            Measure::Latency { .. } => ["p50", "p99"].map(|what| format!("{} {what}", self.name)).into(),
+        match self.measure.quantiles() {
+            [] => vec![self.name.clone()],
+            quantiles => quantiles.iter().map(|(what, _)| format!("{} {what}", self.name)).collect(),
         }
     }
 }
 
 /// The slots of a ring that fits into a core's own cache, and of one that does not.
 pub(super) const SMALL: usize = 1_024;
-const LARGE: usize = 65_536;
+pub(super) const LARGE: usize = 65_536;
 
 /// The cases of `compare`; with `full`, every handler with every size.
 pub(super) fn compare(full: bool, named: Option<&[usize]>) -> Vec<Case> {
-    let mut cases = vec![Case::new(
-        "ping-pong 56 B 1024",
-        Setup::new(Width::Eight, SMALL, named),
-        contenders::ping_pong(),
-    )];
+    let setup = Setup::new(Width::Eight, SMALL, named);
+    let ping_pong = Case::new("ping-pong 56 B 1024", setup, contenders::ping_pong());
+    let mut cases = vec![ping_pong.held_to(bounds::ping_pong())];
     one_at_a_time(&mut cases, full, named);
     for width in [Width::One, Width::Eight] {
         for capacity in [SMALL, LARGE] {
             let setup = Setup { batch: 64, ..Setup::new(width, capacity, named) };
             let name = format!("one-to-one {} B {capacity} batches of 64", width.bytes());
-            cases.push(Case::new(name, setup, contenders::batches()));
+            cases.push(Case::new(name, setup, contenders::batches()).held_to(bounds::batches()));
         }
     }
     for senders in [1, 2] {
         let setup = Setup::of(Width::Eight, LARGE, senders, Shape::Beside(1), named);
         let name = format!("multi-producer {senders} to 1 64 B 65536");
-        cases.push(Case::new(name, setup, contenders::multi_producer()));
+        cases.push(Case::new(name, setup, contenders::multi_producer()).held_to(bounds::multi_producer()));
     }
     for handler in [20, 100, 1_000] {
         let setup = Setup { work: work(handler), ..Setup::new(Width::Eight, SMALL, named) };
         let name = format!("full ring 64 B 1024 handler {handler} ns");
-        cases.push(Case::new(name, setup, contenders::full_ring()));
+        cases.push(Case::new(name, setup, contenders::full_ring()).held_to(bounds::full_ring()));
     }
     for percent in [10, 50, 80] {
         let setup = Setup::new(Width::Eight, SMALL, named);
         let name = format!("latency at {percent} % of saturation 64 B 1024");
         let measure = Measure::Latency { part: f64::from(percent) / 100.0 };
-        cases.push(Case { measure, ..Case::new(name, setup, contenders::one_to_one()) });
+        let case = Case::new(name, setup, contenders::paced()).measuring(measure);
+        cases.push(case.held_to(bounds::latency(percent)));
     }
     for (receivers, name) in [(2, "one-to-two"), (3, "one-to-three")] {
         let setup = Setup::of(Width::Eight, SMALL, 1, Shape::Beside(receivers), named);
-        cases.push(Case::new(format!("broadcast {name} 64 B 1024"), setup, contenders::broadcast()));
+        let case = Case::new(format!("broadcast {name} 64 B 1024"), setup, contenders::broadcast());
+        cases.push(case.held_to(bounds::broadcast()));
     }
     let setup = Setup::of(Width::Eight, LARGE, 4, Shape::Beside(1), named);
-    cases.push(Case::new("four producers fairness 64 B 65536", setup, contenders::multi_producer()));
+    let fairness = Case::new("four producers fairness 64 B 65536", setup, contenders::fairness());
+    // Two seconds: four threads take turns of some milliseconds on a core that they share, and shares are to even out.
+    cases.push(fairness.stretched(10).held_to(bounds::fairness()));
+    let setup = Setup::of(Width::Eight, SMALL, 4, Shape::Beside(3), named);
+    let pool = Case::new("pool: four producers to three workers 64 B 1024", setup, contenders::pools());
+    cases.push(pool.held_to(bounds::pool()));
+    let setup = Setup::new(Width::Eight, SMALL, named);
+    let churn = Case::new("churn: a publish call 64 B 1024", setup, contenders::churn());
+    cases.push(churn.measuring(Measure::Call).held_to(bounds::churn()));
     cases
 }
 
@@ -93,7 +131,8 @@ fn one_at_a_time(cases: &mut Vec<Case>, full: bool, named: Option<&[usize]>) {
                     let setup = Setup { work: work(handler), ..Setup::new(width, capacity, named) };
                     let bytes = width.bytes();
                     let name = format!("one-to-one {bytes} B {capacity} one at a time handler {handler} ns");
-                    cases.push(Case::new(name, setup, contenders::one_to_one()));
+                    let claims = if handler == 0 { bounds::one_to_one(width, capacity) } else { Vec::new() };
+                    cases.push(Case::new(name, setup, contenders::one_to_one(width)).held_to(claims));
                 }
             }
         }
@@ -173,7 +212,7 @@ mod tests {
         assert_eq!(chosen.len(), 4);
         assert_eq!(chosen[0].contenders.len(), contenders::ping_pong().len());
         let names: Vec<_> = chosen[1].contenders.iter().map(|contender| contender.name).collect();
-        assert_eq!(names, ["ringmain", "handler alone"]);
+        assert_eq!(names, [contenders::OURS, contenders::ALONE]);
         let unknown = select(compare(false, None), &words(&["ping", "nobody"])).map(|cases| cases.len());
         assert_eq!(unknown, Err("nobody".to_owned()));
         let all = select(topology(None), &[]).expect("no word at all");

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::drive::{Outcome, Task, through};
-use super::duct::Setup;
-use super::ours::{self, Stamped};
-use super::ping_pong::round_trip;
+use super::duct::{Setup, Width};
 #[cfg(feature = "rivals")]
-use super::rivals::{channels, disruptor, queues, rtrb, tokio};
+use super::rivals::{channels, disruptor, pools, queues, rtrb, tokio};
+use super::{churn, ours, ping_pong, pool};
 use crate::error::Error;
 
 /// A contender.
@@ -30,21 +29,43 @@ pub(super) enum Play {
     HandlerAlone,
 }
 
-macro_rules! sections {
+fn section(name: &'static str, play: fn(&Setup, &Task) -> Result<Outcome, Error>) -> Contender {
+    Contender { name, play: Play::Section(play) }
+}
+
+#[cfg(feature = "rivals")]
+macro_rules! ducts {
     ($($name:literal => $duct:ty),* $(,)?) => {
-        vec![$(Contender { name: $name, play: Play::Section(through::<$duct>) }),*]
+        [$(section($name, through::<$duct>)),*]
     };
 }
 
+#[cfg(feature = "rivals")]
 macro_rules! round_trips {
     ($($name:literal => $duct:ty),* $(,)?) => {
-        vec![$(Contender { name: $name, play: Play::RoundTrip(round_trip::<$duct>) }),*]
+        [$(Contender { name: $name, play: Play::RoundTrip(ping_pong::round_trip::<$duct>) }),*]
     };
 }
+
+/// Names that bounds look at.
+pub(super) const OURS: &str = "ringmain";
+pub(super) const DENSE: &str = "ringmain dense";
+pub(super) const NO_LINGER: &str = "ringmain no linger";
+pub(super) const CHURNING: &str = "ringmain with 1000 joins/s";
+pub(super) const FLOOR: &str = "floor (two atomics)";
+pub(super) const ALONE: &str = "handler alone";
+pub(super) const MULTI: &str = "ringmain multi";
+pub(super) const DISRUPTOR: &str = "disruptor";
+pub(super) const DISRUPTOR_MULTI: &str = "disruptor multi";
+pub(super) const RTRB_CHUNKS: &str = "rtrb chunks";
+pub(super) const ARRAY_QUEUE: &str = "crossbeam ArrayQueue";
+pub(super) const CROSSFIRE_MPSC: &str = "crossfire mpsc";
+pub(super) const CROSSBEAM_CHANNEL: &str = "crossbeam-channel";
+pub(super) const TOKIO: &str = "tokio broadcast";
 
 /// There and back through two of them.
 pub(super) fn ping_pong() -> Vec<Contender> {
-    let mut all = round_trips!["ringmain" => ours::Exclusive<Stamped>];
+    let mut all = vec![Contender { name: OURS, play: Play::RoundTrip(ping_pong::ours) }];
     #[cfg(feature = "rivals")]
     all.extend(round_trips![
         "disruptor" => disruptor::Single,
@@ -57,16 +78,33 @@ pub(super) fn ping_pong() -> Vec<Contender> {
         "flume" => channels::Flume,
         "std sync_channel" => channels::Std,
     ]);
-    all.push(Contender { name: "floor (two atomics)", play: Play::Floor });
+    all.push(Contender { name: FLOOR, play: Play::Floor });
     all
 }
 
-/// One sender, one receiver. A further layout of our ring goes behind the first line.
-pub(super) fn one_to_one() -> Vec<Contender> {
-    #[allow(unused_mut, reason = "without rivals there are none to add")]
-    let mut all = sections!["ringmain" => ours::Exclusive<Stamped>];
+/// The same, paced. First the layout that is the faster one at full speed, whose saturation the rates are parts of.
+pub(super) fn paced() -> Vec<Contender> {
+    let mut all = one_to_one(Width::Eight);
+    all.swap(0, 1);
+    all
+}
+
+/// Four senders of the same: who gets how much. The others say what is usual.
+pub(super) fn fairness() -> Vec<Contender> {
+    let mut all = multi_producer();
+    all.retain(|contender| [MULTI, CROSSBEAM_CHANNEL].contains(&contender.name));
+    all
+}
+
+/// One sender, one receiver. Ours without lingering stands beside the others where events have 64 bytes, to show what
+/// lingering does.
+pub(super) fn one_to_one(width: Width) -> Vec<Contender> {
+    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, ours::dense)];
+    if width == Width::Eight {
+        all.push(section(NO_LINGER, ours::no_linger));
+    }
     #[cfg(feature = "rivals")]
-    all.extend(sections![
+    all.extend(ducts![
         "disruptor" => disruptor::Single,
         "rtrb" => rtrb::Items,
         "crossbeam ArrayQueue" => queues::CrossbeamQueue,
@@ -83,18 +121,18 @@ pub(super) fn one_to_one() -> Vec<Contender> {
 /// Those that can send and take several at once.
 pub(super) fn batches() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
-    let mut all = sections!["ringmain" => ours::Exclusive<Stamped>];
+    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, through::<ours::Slices>)];
     #[cfg(feature = "rivals")]
-    all.extend(sections!["disruptor" => disruptor::Single, "rtrb chunks" => rtrb::Chunks]);
+    all.extend(ducts!["disruptor" => disruptor::Single, "rtrb chunks" => rtrb::Chunks]);
     all
 }
 
 /// Those that several threads can send to.
 pub(super) fn multi_producer() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
-    let mut all = sections!["ringmain multi" => ours::Multi<Stamped>];
+    let mut all = vec![section(MULTI, ours::multi)];
     #[cfg(feature = "rivals")]
-    all.extend(sections![
+    all.extend(ducts![
         "disruptor multi" => disruptor::Multi,
         "crossbeam ArrayQueue" => queues::CrossbeamQueue,
         "crossfire mpsc" => channels::CrossfireMpsc,
@@ -105,10 +143,10 @@ pub(super) fn multi_producer() -> Vec<Contender> {
 
 /// Those whose cost beside a busy handler is worth a look, and the handler by itself.
 pub(super) fn full_ring() -> Vec<Contender> {
-    let mut all = sections!["ringmain" => ours::Exclusive<Stamped>];
+    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, ours::dense)];
     #[cfg(feature = "rivals")]
-    all.extend(sections!["disruptor" => disruptor::Single, "rtrb" => rtrb::Items]);
-    all.push(Contender { name: "handler alone", play: Play::HandlerAlone });
+    all.extend(ducts!["disruptor" => disruptor::Single, "rtrb" => rtrb::Items]);
+    all.push(Contender { name: ALONE, play: Play::HandlerAlone });
     all
 }
 
@@ -117,22 +155,40 @@ pub(super) fn broadcast() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
     let mut all = graphs();
     #[cfg(feature = "rivals")]
-    all.push(Contender { name: "tokio broadcast", play: Play::Section(tokio::broadcast) });
+    all.push(section(TOKIO, tokio::broadcast));
     all
 }
 
 /// Those with graphs of receivers.
 pub(super) fn graphs() -> Vec<Contender> {
     vec![
-        Contender { name: "ringmain", play: Play::Section(ours::through_graph) },
+        section(OURS, ours::of_any_number),
         #[cfg(feature = "rivals")]
-        Contender { name: "disruptor", play: Play::Section(disruptor::through_graph) },
+        section(DISRUPTOR, disruptor::through_graph),
     ]
+}
+
+/// Those in which each event goes to one of several receivers, and all threads sleep when there is nothing to do.
+pub(super) fn pools() -> Vec<Contender> {
+    vec![
+        section(OURS, pool::through::<pool::Workers>),
+        #[cfg(feature = "rivals")]
+        section(CROSSBEAM_CHANNEL, pool::through::<pools::Threads<pools::CrossbeamSender>>),
+        #[cfg(feature = "rivals")]
+        section("crossfire mpmc", pool::through::<pools::Threads<pools::CrossfireSender>>),
+        #[cfg(feature = "rivals")]
+        section("kanal", pool::through::<pools::Threads<pools::KanalSender>>),
+    ]
+}
+
+/// Our ring in peace, and while consumers come and go.
+pub(super) fn churn() -> Vec<Contender> {
+    vec![section(OURS, churn::alone), section(CHURNING, churn::churning)]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::duct::{Shape, Width};
+    use super::super::duct::Shape;
     use super::*;
 
     /// Sanitizers are for our code: they do not understand all that rivals do.
@@ -152,7 +208,7 @@ mod tests {
     #[test]
     fn every_contender_delivers_every_event_once_whole_and_in_order() {
         for width in [Width::One, Width::Eight, Width::Fifteen] {
-            passes(one_to_one(), &Setup::new(width, 128, None));
+            passes(one_to_one(width), &Setup::new(width, 128, None));
             passes(batches(), &Setup { batch: 64, ..Setup::new(width, 128, None) });
         }
         passes(full_ring(), &Setup::new(Width::Eight, 64, None));
@@ -170,5 +226,16 @@ mod tests {
             passes(graphs(), &Setup::of(Width::Eight, 128, 1, shape, None));
         }
         passes(graphs(), &Setup::of(Width::Eight, 128, 3, Shape::Beside(1), None));
+    }
+
+    #[test]
+    fn every_pool_hands_every_event_to_one_worker() {
+        passes(pools(), &Setup::of(Width::Eight, 64, 4, Shape::Beside(3), None));
+        passes(pools(), &Setup::of(Width::Eight, 2, 1, Shape::Beside(1), None));
+    }
+
+    #[test]
+    fn consumers_that_come_and_go_take_nothing_from_those_that_stay() {
+        passes(churn(), &Setup::new(Width::Eight, 128, None));
     }
 }

@@ -4,8 +4,8 @@
 //! up, so that what is timed begins with an empty ring and ends when the last receiver has handled the last event. Whoever
 //! fails to get on ends the section for everybody; what is missing then is a failure.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -13,6 +13,7 @@ use ringmain::clock::Clock;
 
 use super::duct::{Duct, Idle, Receiver, Sender, Setup, Width};
 use super::event::{Checker, Found, Handle, Reader, Stopwatch, event, sum_of, value};
+use super::managed::Progress;
 use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
@@ -22,13 +23,13 @@ use crate::stats::histogram;
 /// Events between two looks at the clock.
 const STRIDE: usize = 1_024;
 /// Events between two looks at how many wait.
-const LAG_STRIDE: u64 = 4_096;
+pub(super) const LAG_STRIDE: u64 = 4_096;
 /// The longest warm-up.
 const WARM_UP: Duration = Duration::from_millis(50);
 /// How much longer than it should last a section may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// No number of events yet.
-const UNKNOWN: u64 = u64::MAX;
+pub(super) const UNKNOWN: u64 = u64::MAX;
 
 /// What a section is for.
 #[derive(Clone, Debug)]
@@ -47,6 +48,11 @@ impl Task {
             Self::Check { .. } => Duration::ZERO,
             Self::Flood { lasting } | Self::Paced { lasting, .. } => *lasting,
         }
+    }
+
+    /// How long a section may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.lasting() + WARM_UP + PATIENCE
     }
 }
 
@@ -71,7 +77,7 @@ struct Leg {
     sent: AtomicU64,
     /// Senders that have ended it.
     ended: AtomicUsize,
-    /// How many events each receiver is to get, once all senders have ended.
+    /// How many events each receiver is to get in it, once all senders have ended.
     goal: AtomicU64,
     /// Receivers that have got them.
     settled: AtomicUsize,
@@ -92,8 +98,10 @@ impl Leg {
 pub(super) struct Track<'t> {
     setup: &'t Setup,
     task: &'t Task,
-    warm_up: Leg,
-    timed: Leg,
+    /// How far consumers with threads of the ring's are; without such, the driver has threads that receive.
+    managed: &'t [Arc<Progress>],
+    /// One to warm up, and one that counts.
+    legs: [Leg; 2],
     began: Instant,
     together: Barrier,
     are_misplaced: AtomicBool,
@@ -101,14 +109,15 @@ pub(super) struct Track<'t> {
 }
 
 impl<'t> Track<'t> {
-    fn new(setup: &'t Setup, task: &'t Task) -> Self {
+    pub(super) fn new(setup: &'t Setup, task: &'t Task, managed: &'t [Arc<Progress>]) -> Self {
+        let receivers = if managed.is_empty() { setup.shape.receivers() } else { 0 };
         Self {
             setup,
             task,
-            warm_up: Leg::new(),
-            timed: Leg::new(),
+            managed,
+            legs: [Leg::new(), Leg::new()],
             began: Instant::now(),
-            together: Barrier::new(setup.senders + setup.shape.receivers()),
+            together: Barrier::new(setup.senders + receivers),
             are_misplaced: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         }
@@ -126,9 +135,8 @@ impl<'t> Track<'t> {
     /// Whether the section cannot go on. Whoever sees it leaves, and tells the others.
     #[cold]
     fn must_end(&self) -> bool {
-        let is_over = self.is_over.load(Ordering::Relaxed)
-            || interrupted()
-            || self.began.elapsed() > self.task.lasting() + WARM_UP + PATIENCE;
+        let is_over =
+            self.is_over.load(Ordering::Relaxed) || interrupted() || self.began.elapsed() > self.task.limit();
         if is_over {
             self.is_over.store(true, Ordering::Relaxed);
         }
@@ -136,23 +144,39 @@ impl<'t> Track<'t> {
     }
 
     /// A sender has ended a leg; the last of them says how many events there were.
-    fn end_sending(&self, leg: &Leg, sent: u64) {
-        leg.sent.fetch_add(sent, Ordering::Relaxed);
+    fn end_sending(&self, leg: usize, sent: u64) {
+        let Leg { sent: of_all, ended, goal, .. } = &self.legs[leg];
+        of_all.fetch_add(sent, Ordering::Relaxed);
         // The read-modify-writes order all counts before the last one's look.
-        if leg.ended.fetch_add(1, Ordering::AcqRel) + 1 == self.setup.senders {
-            leg.goal.store(leg.sent.load(Ordering::Relaxed), Ordering::Release);
+        if ended.fetch_add(1, Ordering::AcqRel) + 1 == self.setup.senders {
+            let of_all = of_all.load(Ordering::Relaxed);
+            if leg == 0 {
+                // Seen by whoever sees the goal, and so by whoever gets an event of the next leg.
+                self.managed.iter().for_each(|progress| progress.warm_up_ends_with(of_all));
+            }
+            goal.store(of_all, Ordering::Release);
         }
     }
 
-    /// Waits until every receiver has ended a leg.
-    fn wait_until_settled(&self, leg: &Leg) {
+    /// Waits until every receiver has ended a leg; the moment at which that was seen.
+    fn wait_until_settled(&self, leg: usize) -> Instant {
         let mut looks = 0;
-        while leg.settled.load(Ordering::Acquire) < self.setup.shape.receivers() {
+        while !self.has_settled(leg) {
             looks += 1;
             if self.setup.idle.wait(looks) && self.must_end() {
-                return;
+                break;
             }
         }
+        Instant::now()
+    }
+
+    fn has_settled(&self, leg: usize) -> bool {
+        if self.managed.is_empty() {
+            return self.legs[leg].settled.load(Ordering::Acquire) == self.setup.shape.receivers();
+        }
+        let goals = self.legs[..=leg].iter().map(|leg| leg.goal.load(Ordering::Acquire));
+        let goal = goals.fold(0_u64, u64::saturating_add);
+        goal != UNKNOWN && self.managed.iter().all(|progress| progress.handled() >= goal)
     }
 }
 
@@ -162,19 +186,24 @@ pub(super) struct Sent {
     count: u64,
     timed: u64,
     started: Instant,
+    /// When it saw that all it sent was handled.
+    settled: Instant,
     /// The sum over all words of its events.
     sum: u64,
 }
 
 /// What one receiver got.
+#[derive(Debug, Default)]
 pub(super) struct Received {
-    count: u64,
+    pub(super) count: u64,
     /// Of the leg that counts.
-    timed: u64,
-    polls: u64,
-    lags: (u64, u64),
-    ended: Instant,
-    found: Found,
+    pub(super) timed: u64,
+    pub(super) polls: u64,
+    /// The sum of lags, and how many they are.
+    pub(super) lags: (u64, u64),
+    /// Where it can tell when it got the last one.
+    pub(super) ended: Option<Instant>,
+    pub(super) found: Found,
 }
 
 /// The work of a thread of a section, whatever the types of its contender.
@@ -222,7 +251,7 @@ pub(super) fn drive(
     receivers: Vec<Receiving>,
 ) -> Result<Outcome, Error> {
     debug_assert_eq!((senders.len(), receivers.len()), (setup.senders, setup.shape.receivers()));
-    let track = &Track::new(setup, task);
+    let track = &Track::new(setup, task, &[]);
     let (sent, received) = std::thread::scope(|scope| {
         let senders = senders.into_iter().enumerate();
         let sending: Vec<_> = senders.map(|(number, run)| scope.spawn(move || run(track, number))).collect();
@@ -252,8 +281,8 @@ fn send<const W: usize>(mut sender: impl Sender<W>, track: &Track<'_>, number: u
         let by = Instant::now() + WARM_UP;
         flood(&mut sender, track, number, &mut count, |count| count < lap && Instant::now() < by);
     }
-    track.end_sending(&track.warm_up, count);
-    track.wait_until_settled(&track.warm_up);
+    track.end_sending(0, count);
+    track.wait_until_settled(0);
     let (warmed, started) = (count, Instant::now());
     match track.task {
         Task::Check { events } => {
@@ -266,10 +295,10 @@ fn send<const W: usize>(mut sender: impl Sender<W>, track: &Track<'_>, number: u
             paced(&mut sender, track, number, &mut count, (*rate, *lasting, clock));
         }
     }
-    track.end_sending(&track.timed, count - warmed);
+    track.end_sending(1, count - warmed);
     // Some contenders have nothing more to give once their sender is gone.
-    track.wait_until_settled(&track.timed);
-    Sent { count, timed: count - warmed, started, sum: sum_of::<W>(number, count) }
+    let settled = track.wait_until_settled(1);
+    Sent { count, timed: count - warmed, started, settled, sum: sum_of::<W>(number, count) }
 }
 
 /// Sends as fast as back-pressure allows, while `goes_on`.
@@ -284,7 +313,8 @@ fn flood<const W: usize>(
     while goes_on(*count) && !interrupted() {
         if batch == 1 {
             for _ in 0..STRIDE {
-                if !send_one(sender, track, event(value(number, *count))) {
+                let value = value(number, *count);
+                if !send_one(track, || sender.try_send_value(value)) {
                     return;
                 }
                 *count += 1;
@@ -310,9 +340,9 @@ fn flood<const W: usize>(
 
 /// Sends one event, however long it takes; false when the section is over.
 #[inline(always)]
-fn send_one<const W: usize>(sender: &mut impl Sender<W>, track: &Track<'_>, event: [u64; W]) -> bool {
+fn send_one(track: &Track<'_>, mut try_send: impl FnMut() -> bool) -> bool {
     let mut attempts = 0;
-    while !sender.try_send(event) {
+    while !try_send() {
         attempts += 1;
         if track.setup.idle.wait(attempts) && track.must_end() {
             return false;
@@ -337,7 +367,7 @@ fn paced<const W: usize>(
     while let Some(due) = pacer.wait_until_due(&span) {
         let mut event = event::<W>(value(number, *count));
         event[W - 1] = due.as_nanos();
-        if !send_one(sender, track, event) {
+        if !send_one(track, || sender.try_send(event)) {
             return;
         }
         *count += 1;
@@ -350,9 +380,8 @@ fn receive<const W: usize>(
     track: &Track<'_>,
 ) -> Received {
     let most = track.setup.most();
-    let mut received =
-        Received { count: 0, timed: 0, polls: 0, lags: (0, 0), ended: track.began, found: Found::default() };
-    for leg in [&track.warm_up, &track.timed] {
+    let mut received = Received::default();
+    for leg in &track.legs {
         (received.timed, received.polls, received.lags) = (0, 0, (0, 0));
         handler.begin();
         let (mut looks, mut next_lag) = (0, LAG_STRIDE);
@@ -378,7 +407,7 @@ fn receive<const W: usize>(
                 break;
             }
         }
-        received.ended = Instant::now();
+        received.ended = Some(Instant::now());
         received.count += received.timed;
         leg.settled.fetch_add(1, Ordering::Release);
     }
@@ -389,7 +418,7 @@ fn receive<const W: usize>(
 }
 
 /// What came of it all.
-fn judge(sent: &[Sent], received: &[Received]) -> Outcome {
+pub(super) fn judge(sent: &[Sent], received: &[Received]) -> Outcome {
     let count: u64 = sent.iter().map(|sent| sent.count).sum();
     let timed: u64 = sent.iter().map(|sent| sent.timed).sum();
     let sum = sent.iter().fold(0_u64, |sum, sent| sum.wrapping_add(sent.sum));
@@ -405,7 +434,8 @@ fn judge(sent: &[Sent], received: &[Received]) -> Outcome {
         }
     }
     let started = sent.iter().map(|sent| sent.started).min();
-    let ended = received.iter().map(|received| received.ended).max();
+    let ended = received.iter().filter_map(|received| received.ended).max();
+    let ended = ended.or_else(|| sent.iter().map(|sent| sent.settled).max());
     if let (Some(started), Some(ended), true) = (started, ended, timed > 0 && outcome.failures.is_empty()) {
         outcome.ns = Some(ended.saturating_duration_since(started).as_nanos() as f64 / timed as f64);
     }
@@ -432,7 +462,7 @@ fn mean(sum: u64, count: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::super::duct::{Shape, Width};
     use super::*;

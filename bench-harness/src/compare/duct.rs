@@ -3,6 +3,7 @@
 //! Both ends are *tried*: an attempt returns at once, and it is the driver who spins or yields between two attempts,
 //! alike for all. No contender parks a thread here, whatever else it can do.
 
+#[cfg(feature = "rivals")]
 use std::sync::Arc;
 
 use ringmain::wait::WaitStrategy;
@@ -138,6 +139,12 @@ pub(super) trait Sender<const W: usize>: Send {
     /// Sends an event, or does nothing where there is no room.
     fn try_send(&mut self, event: [u64; W]) -> bool;
 
+    /// Sends the event of a first word, written in place by those that can.
+    #[inline(always)]
+    fn try_send_value(&mut self, value: u64) -> bool {
+        self.try_send(event(value))
+    }
+
     /// Sends up to `count` events with consecutive first words, as many as there is room for; how many it sent.
     fn try_send_batch(&mut self, first: u64, count: usize) -> usize {
         (0..count).take_while(|&place| self.try_send(event(first + place as u64))).count()
@@ -164,6 +171,7 @@ pub(super) trait Duct {
 }
 
 /// As many clones as there are senders.
+#[cfg(feature = "rivals")]
 pub(super) fn for_each_sender<T>(setup: &Setup, sender: &Arc<T>) -> Vec<Arc<T>> {
     vec![sender.clone(); setup.senders]
 }

@@ -1,132 +1,145 @@
-//! Our ring as a contender: each layout and each sequencer it can have is a duct of its own.
+//! Our ring as a contender, with the options that it can be built with.
 //!
-//! Senders call `publish`, which does its own waiting for room by the ring's strategy, because that is what users call.
+//! Its receivers are managed consumers, which wait and linger as the ring has them do; only [`Slices`] is polled by the
+//! driver. Senders call `publish`, which does its own waiting for room by the ring's strategy, because that is what users
+//! call.
 
-use std::marker::PhantomData;
-use std::sync::Arc;
+use std::time::Duration;
 
-use ringmain::ring::{ConsumerId, Graph, Polled, Poller, Producer, Ring, RingBuilder, Sequencer};
+use ringmain::affinity::Pinning;
+use ringmain::ring::{Layout, Polled, Poller, Producer, Ring, RingBuilder, Sequencer};
 
-use super::drive::{Outcome, Task, drive, receiving, sending};
-use super::duct::{Duct, Receiver, Sender, Setup, Shape, for_each_sender};
+use super::drive::{Outcome, Sending, Task, sending};
+use super::duct::{Duct, Receiver, Sender, Setup, Width};
 use super::event::{Handle, event};
+use super::managed::Consumers;
 use crate::error::Error;
 
-type Event<const W: usize> = [u64; W];
+pub(super) type Event<const W: usize> = [u64; W];
 
-/// A producer, and the ring, which would close if it were dropped.
-pub(super) struct Publishing<const W: usize, S: Sequencer> {
-    producer: Producer<Event<W>, S>,
-    _ring: Arc<Ring<Event<W>>>,
-}
+/// A producer.
+pub(super) struct Publishing<const W: usize, S: Sequencer>(pub(super) Producer<Event<W>, S>);
 
 impl<const W: usize, S: Sequencer + Send> Sender<W> for Publishing<W, S> {
     #[inline(always)]
     fn try_send(&mut self, event: Event<W>) -> bool {
-        self.producer.publish(|slot| *slot = event).is_ok()
+        self.0.publish(|slot| *slot = event).is_ok()
+    }
+
+    #[inline(always)]
+    fn try_send_value(&mut self, value: u64) -> bool {
+        self.0.publish(|slot| *slot = event(value)).is_ok()
     }
 
     #[inline(always)]
     fn try_send_batch(&mut self, first: u64, count: usize) -> usize {
         let fill = |place: usize, slot: &mut Event<W>| *slot = event(first + place as u64);
-        self.producer.publish_batch(count, fill).map_or_else(|error| error.published, |()| count)
+        self.0.publish_batch(count, fill).map_or_else(|error| error.published, |()| count)
     }
 }
 
-impl<const W: usize> Receiver<W> for Poller<Event<W>> {
+/// How our ring is built.
+#[derive(Clone, Copy, Default)]
+struct Options {
+    layout: Layout,
+    never_lingers: bool,
+    has_many_producers: bool,
+}
+
+/// Its only producer's, as it comes.
+pub(super) fn exclusive(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    section(setup, task, Options::default())
+}
+
+/// The same in the dense layout.
+pub(super) fn dense(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    section(setup, task, Options { layout: Layout::Dense, ..Options::default() })
+}
+
+/// The same with consumers that never linger.
+pub(super) fn no_linger(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    section(setup, task, Options { never_lingers: true, ..Options::default() })
+}
+
+/// With as many producers as there are senders, be it one.
+pub(super) fn multi(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    section(setup, task, Options { has_many_producers: true, ..Options::default() })
+}
+
+/// With the producer that the setup's senders ask for.
+pub(super) fn of_any_number(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    section(setup, task, Options { has_many_producers: setup.senders > 1, ..Options::default() })
+}
+
+fn section(setup: &Setup, task: &Task, options: Options) -> Result<Outcome, Error> {
+    match setup.width {
+        Width::One => of_width::<1>(setup, task, options),
+        Width::Eight => of_width::<8>(setup, task, options),
+        Width::Fifteen => of_width::<15>(setup, task, options),
+    }
+}
+
+fn of_width<const W: usize>(setup: &Setup, task: &Task, options: Options) -> Result<Outcome, Error> {
+    let mut ring = builder::<W>(setup)?.layout(options.layout);
+    if options.never_lingers {
+        ring = ring.linger(Duration::ZERO);
+    }
+    let mut graph = ring.graph();
+    let consumers = Consumers::add(&mut graph, setup, task)?;
+    if options.has_many_producers {
+        let (producer, ring) = graph.multi()?;
+        let senders: Vec<Sending> =
+            (0..setup.senders).map(|_| sending(Publishing(producer.clone()))).collect();
+        consumers.drive(setup, task, senders, ring, None)
+    } else {
+        let (producer, ring) = graph.exclusive()?;
+        consumers.drive(setup, task, vec![sending(Publishing(producer))], ring, None)
+    }
+}
+
+/// A ring for the setup, its consumers pinned where receivers are.
+pub(super) fn builder<const W: usize>(setup: &Setup) -> Result<RingBuilder<Event<W>>, Error> {
+    let builder = RingBuilder::new(setup.capacity, || [0; W])?;
+    Ok(builder.wait(setup.idle.strategy()).pinning(pinning(&setup.places[setup.senders..])))
+}
+
+/// On these cores; nowhere where one of them is not known.
+pub(super) fn pinning(places: &[Option<usize>]) -> Pinning {
+    let cores: Option<Vec<usize>> = places.iter().copied().collect();
+    cores.map_or(Pinning::Unpinned, Pinning::Cores)
+}
+
+/// The dense ring with a consumer that the driver polls, by the slice.
+pub(super) struct Slices;
+
+struct Sliced<const W: usize> {
+    poller: Poller<Event<W>>,
+    /// Would close if it were dropped.
+    _ring: Ring<Event<W>>,
+}
+
+impl<const W: usize> Receiver<W> for Sliced<W> {
     #[inline(always)]
     fn poll(&mut self, most: usize, handler: &mut impl Handle<W>) -> usize {
-        match Self::poll(self, most as u64, |event, _sequence, _end_of_batch| handler.handle(event)) {
+        let handle = |events: &[Event<W>], _first| events.iter().for_each(|event| handler.handle(event));
+        match self.poller.poll_slices(most as u64, handle) {
             Polled::Events(count) => count as usize,
             _ => 0,
         }
     }
 
     fn lag(&self) -> Option<u64> {
-        Some(Self::lag(self))
+        Some(self.poller.lag())
     }
 }
 
-/// How slots are laid out. A further layout is a further type here, and a line in each list of `contenders`.
-pub(super) trait Layout {
-    /// Asks for it.
-    fn lay<E: Send + Sync + 'static>(builder: RingBuilder<E>) -> RingBuilder<E>;
-}
-
-/// A slot's stamp stands beside its event, which is what a ring does unasked.
-pub(super) struct Stamped;
-
-impl Layout for Stamped {
-    fn lay<E: Send + Sync + 'static>(builder: RingBuilder<E>) -> RingBuilder<E> {
-        builder
-    }
-}
-
-fn graph<const W: usize, L: Layout>(setup: &Setup) -> Result<Graph<Event<W>>, Error> {
-    let builder = RingBuilder::new(setup.capacity, || [0; W])?.wait(setup.idle.strategy());
-    Ok(L::lay(builder).graph())
-}
-
-/// The ring with its only producer.
-pub(super) struct Exclusive<L>(PhantomData<L>);
-
-impl<L: Layout> Duct for Exclusive<L> {
+impl Duct for Slices {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
-        let mut graph = graph::<W, L>(setup)?;
+        let mut graph = builder::<W>(setup)?.layout(Layout::Dense).graph();
         let (_id, poller) = graph.poller(&[])?;
         let (producer, ring) = graph.exclusive()?;
-        Ok((vec![Publishing { producer, _ring: Arc::new(ring) }], poller))
+        Ok((vec![Publishing(producer)], Sliced { poller, _ring: ring }))
     }
-}
-
-/// The ring with as many producers as like.
-pub(super) struct Multi<L>(PhantomData<L>);
-
-impl<L: Layout> Duct for Multi<L> {
-    fn make<const W: usize>(
-        setup: &Setup,
-    ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
-        let mut graph = graph::<W, L>(setup)?;
-        let (_id, poller) = graph.poller(&[])?;
-        let (producer, ring) = graph.multi()?;
-        let rings = for_each_sender(setup, &Arc::new(ring)).into_iter();
-        Ok((rings.map(|_ring| Publishing { producer: producer.clone(), _ring }).collect(), poller))
-    }
-}
-
-/// A section through a graph of consumers.
-pub(super) fn through_graph(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
-    const W: usize = 8;
-    let mut graph = graph::<W, Stamped>(setup)?;
-    let receivers = receivers(&mut graph, setup.shape)?.into_iter().map(receiving).collect();
-    let senders = if setup.senders == 1 {
-        let (producer, ring) = graph.exclusive()?;
-        vec![sending(Publishing { producer, _ring: Arc::new(ring) })]
-    } else {
-        let (producer, ring) = graph.multi()?;
-        let rings = for_each_sender(setup, &Arc::new(ring)).into_iter();
-        rings.map(|_ring| sending(Publishing { producer: producer.clone(), _ring })).collect()
-    };
-    drive(setup, task, senders, receivers)
-}
-
-fn receivers<const W: usize>(
-    graph: &mut Graph<Event<W>>,
-    shape: Shape,
-) -> Result<Vec<Poller<Event<W>>>, Error> {
-    let (mut ids, mut pollers): (Vec<ConsumerId>, _) = (Vec::new(), Vec::new());
-    for number in 0..shape.receivers() {
-        let after = match shape {
-            Shape::Beside(_) => &[],
-            Shape::Pipeline(_) => &ids[number.saturating_sub(1)..number],
-            Shape::Diamond if number < 2 => &[],
-            Shape::Diamond => &ids[..2],
-        };
-        let (id, poller) = graph.poller(after)?;
-        ids.push(id);
-        pollers.push(poller);
-    }
-    Ok(pollers)
 }

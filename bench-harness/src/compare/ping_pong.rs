@@ -1,131 +1,274 @@
 //! Ping-pong: an event goes there through one duct and back through another, and only then the next one.
 //!
-//! Blocks of round trips are timed together, as the floor's are, because reading a clock costs a good part of one.
+//! Blocks of round trips are timed together, as the floor's are, because reading a clock costs a good part of one. Ours is
+//! played between two managed consumers, each of which publishes to the other's ring; rivals have two threads that poll.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use ringmain::ring::{ConsumerOptions, EventHandler, ExclusiveProducer, RingBuilder, Sequence};
+use ringmain::wait::WaitStrategy;
+
 use super::drive::Outcome;
-use super::duct::{Duct, Idle, Receiver, Sender, Setup};
-use super::event::{Found, Handle, event};
+use super::duct::Setup;
+use super::event::event;
+use super::ours::{Event, pinning};
 use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
 use crate::stats::median;
 
+#[cfg(feature = "rivals")]
+pub(super) use polled::round_trip;
+
 /// The words of an event, which with a stamp fill a cache line.
 const WORDS: usize = 7;
 /// Round trips that are timed together.
 const BLOCK: u64 = 64;
-/// Tells the answering thread to go.
-const STOP: u64 = u64::MAX - WORDS as u64;
 /// How much longer than it should last a section may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The event that came last.
-#[derive(Default)]
-struct Latest(Option<[u64; WORDS]>);
-
-impl Handle<WORDS> for Latest {
-    #[inline(always)]
-    fn handle(&mut self, event: &[u64; WORDS]) {
-        self.0 = Some(*event);
-    }
-
-    fn found(self) -> Found {
-        Found::default()
-    }
-}
-
-/// Nanoseconds a round trip between the setup's cores, the median of blocks; none where there is nothing to measure, as
-/// between a core and itself. A failure where something else came back than was sent.
-pub(super) fn round_trip<D: Duct>(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
+/// Nanoseconds a round trip through two of our rings between the setup's cores, the median of blocks; none where there is
+/// nothing to measure, as between a core and itself. A failure where something else came back than was sent.
+pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
     let (first, second) = (setup.places[0], setup.places[1]);
     if !cores::run_side_by_side(first, second) {
         return Ok(Outcome::default());
     }
-    let (mut there, arriving) = D::make::<WORDS>(setup)?;
-    let (mut back, returning) = D::make::<WORDS>(setup)?;
-    let (Some(there), Some(back)) = (there.pop(), back.pop()) else { return Ok(Outcome::default()) };
-    let (both, unpinned, is_over) = (&Barrier::new(2), &AtomicBool::new(false), &AtomicBool::new(false));
-    let start = |core| {
-        let pinned = cores::pin(core);
-        unpinned.fetch_or(pinned.is_err(), Ordering::Relaxed);
-        both.wait();
-        pinned.map(|()| !unpinned.load(Ordering::Relaxed))
+    let graph = |core| -> Result<_, Error> {
+        let builder = RingBuilder::new(setup.capacity, || [0; WORDS])?.wait(WaitStrategy::BusySpin);
+        Ok(builder.pinning(pinning(&[core])).graph())
     };
-    std::thread::scope(|scope| {
-        let answering = scope.spawn(move || {
-            if start(second)? {
-                answer(arriving, back, is_over);
-            }
-            Ok::<(), Error>(())
-        });
-        let asking = scope.spawn(move || {
-            let asked = if start(first)? { ask(there, returning, lasting) } else { Ok(Vec::new()) };
-            is_over.store(true, Ordering::Relaxed);
-            Ok(match asked {
-                Ok(blocks) => Outcome { ns: median(&blocks), ..Outcome::default() },
-                Err(failure) => Outcome { failures: vec![failure], ..Outcome::default() },
-            })
-        });
-        let asked = asking.join().expect("the asking thread does not panic");
-        answering.join().expect("the answering thread does not panic")?;
-        asked
-    })
+    let (hand_over, sending) = mpsc::channel();
+    let (finder, found) = mpsc::channel();
+    let mut back = graph(first)?;
+    back.consumer_with(ConsumerOptions::new("asking"), move || Asking::new(sending, finder, lasting))?;
+    let (mut returning, mut back) = back.exclusive()?;
+    let mut there = graph(second)?;
+    there.consumer("answering", &[], move |event, _sequence, _end_of_batch| {
+        // Refused only when the game is over.
+        let _ = returning.publish(|slot| *slot = *event);
+    })?;
+    let (mut sending, mut there) = there.exclusive()?;
+    let _ = sending.publish(|slot| *slot = event(1));
+    let _ = hand_over.send(sending);
+    let outcome = match found.recv_timeout(lasting + PATIENCE) {
+        Ok(Ok(blocks)) => Outcome { ns: median(&blocks), ..Outcome::default() },
+        Ok(Err(failure)) => Outcome { failures: vec![failure], ..Outcome::default() },
+        // A machine that is busy otherwise.
+        Err(_) => Outcome::default(),
+    };
+    for ring in [&mut there, &mut back] {
+        ring.halt();
+        // Its thread does nothing but spin; should it not end, there is nobody to tell.
+        let _ = ring.shutdown(PATIENCE);
+    }
+    Ok(outcome)
 }
 
-/// Nanoseconds a round trip of each block; the first one, which warms everything, is left out.
-fn ask(
-    mut there: impl Sender<WORDS>,
-    mut returning: impl Receiver<WORDS>,
+/// The consumer that asks: sends the next event when the last one has come back.
+struct Asking {
+    /// Through which its producer comes, after the first event was sent.
+    handed_over: mpsc::Receiver<ExclusiveProducer<Event<WORDS>>>,
+    producer: Option<ExclusiveProducer<Event<WORDS>>>,
+    number: u64,
     lasting: Duration,
-) -> Result<Vec<f64>, String> {
-    let mut blocks = Vec::with_capacity((lasting.as_micros() as usize / 4).clamp(16, 1 << 16));
-    let started = Instant::now();
-    let (mut number, mut is_warm, mut latest) = (0, false, Latest::default());
-    'section: while blocks.len() < blocks.capacity() && (blocks.is_empty() || started.elapsed() < lasting) {
-        let block_started = Instant::now();
-        for _ in 0..BLOCK {
-            number += 1;
-            if !there.try_send(event(number)) {
-                return Err(format!("no room for event {number}, with nothing under way"));
-            }
-            let mut looks = 0;
-            while returning.poll(1, &mut latest) == 0 {
-                looks += 1;
-                if Idle::Spin.wait(looks) && (interrupted() || started.elapsed() > lasting + PATIENCE) {
-                    break 'section;
+    started: Instant,
+    block_started: Instant,
+    blocks: Vec<f64>,
+    is_warm: bool,
+    found: mpsc::Sender<Result<Vec<f64>, String>>,
+}
+
+impl Asking {
+    fn new(
+        handed_over: mpsc::Receiver<ExclusiveProducer<Event<WORDS>>>,
+        found: mpsc::Sender<Result<Vec<f64>, String>>,
+        lasting: Duration,
+    ) -> Self {
+        let (now, blocks) = (Instant::now(), Vec::with_capacity(most_blocks(lasting)));
+        Self {
+            handed_over,
+            producer: None,
+            number: 1,
+            lasting,
+            started: now,
+            block_started: now,
+            blocks,
+            is_warm: false,
+            found,
+        }
+    }
+
+    /// Ends a block; whether there is to be another one.
+    fn end_block(&mut self) -> bool {
+        let now = Instant::now();
+        // The first one warms everything.
+        if self.is_warm {
+            self.blocks.push((now - self.block_started).as_nanos() as f64 / BLOCK as f64);
+        }
+        (self.is_warm, self.block_started) = (true, now);
+        let is_over = self.blocks.len() == self.blocks.capacity()
+            || interrupted()
+            || (!self.blocks.is_empty() && now - self.started > self.lasting);
+        if is_over {
+            let _ = self.found.send(Ok(std::mem::take(&mut self.blocks)));
+        }
+        !is_over
+    }
+}
+
+impl EventHandler<Event<WORDS>> for Asking {
+    #[inline(always)]
+    fn on_event(&mut self, found: &Event<WORDS>, _sequence: Sequence, _end_of_batch: bool) {
+        if *found != event(self.number) {
+            let _ = self.found.send(Err(format!("event {} came back as {found:?}", self.number)));
+            return;
+        }
+        if self.number.is_multiple_of(BLOCK) && !self.end_block() {
+            return;
+        }
+        self.number += 1;
+        if self.producer.is_none() {
+            self.producer = self.handed_over.recv().ok();
+        }
+        if let Some(producer) = &mut self.producer {
+            // Refused only when the game is over.
+            let _ = producer.publish(|slot| *slot = event(self.number));
+        }
+    }
+}
+
+fn most_blocks(lasting: Duration) -> usize {
+    (lasting.as_micros() as usize / 4).clamp(16, 1 << 16)
+}
+
+/// Two threads that poll ducts.
+#[cfg(feature = "rivals")]
+mod polled {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::super::drive::Outcome;
+    use super::super::duct::{Duct, Idle, Receiver, Sender, Setup};
+    use super::super::event::{Found, Handle, event};
+    use super::{BLOCK, PATIENCE, WORDS, most_blocks};
+    use crate::cores;
+    use crate::error::Error;
+    use crate::interrupt::interrupted;
+    use crate::stats::median;
+
+    /// Tells the answering thread to go.
+    const STOP: u64 = u64::MAX - WORDS as u64;
+
+    /// The event that came last.
+    #[derive(Default)]
+    struct Latest(Option<[u64; WORDS]>);
+
+    impl Handle<WORDS> for Latest {
+        #[inline(always)]
+        fn handle(&mut self, event: &[u64; WORDS]) {
+            self.0 = Some(*event);
+        }
+
+        fn found(&mut self) -> Found {
+            Found::default()
+        }
+    }
+
+    /// As [`ours`](super::ours), through two ducts of one kind.
+    pub(in crate::compare) fn round_trip<D: Duct>(
+        setup: &Setup,
+        lasting: Duration,
+    ) -> Result<Outcome, Error> {
+        let (first, second) = (setup.places[0], setup.places[1]);
+        if !cores::run_side_by_side(first, second) {
+            return Ok(Outcome::default());
+        }
+        let (mut there, arriving) = D::make::<WORDS>(setup)?;
+        let (mut back, returning) = D::make::<WORDS>(setup)?;
+        let (Some(there), Some(back)) = (there.pop(), back.pop()) else { return Ok(Outcome::default()) };
+        let (both, unpinned, is_over) = (&Barrier::new(2), &AtomicBool::new(false), &AtomicBool::new(false));
+        let start = |core| {
+            let pinned = cores::pin(core);
+            unpinned.fetch_or(pinned.is_err(), Ordering::Relaxed);
+            both.wait();
+            pinned.map(|()| !unpinned.load(Ordering::Relaxed))
+        };
+        std::thread::scope(|scope| {
+            let answering = scope.spawn(move || {
+                if start(second)? {
+                    answer(arriving, back, is_over);
+                }
+                Ok::<(), Error>(())
+            });
+            let asking = scope.spawn(move || {
+                let asked = if start(first)? { ask(there, returning, lasting) } else { Ok(Vec::new()) };
+                is_over.store(true, Ordering::Relaxed);
+                Ok(match asked {
+                    Ok(blocks) => Outcome { ns: median(&blocks), ..Outcome::default() },
+                    Err(failure) => Outcome { failures: vec![failure], ..Outcome::default() },
+                })
+            });
+            let asked = asking.join().expect("the asking thread does not panic");
+            answering.join().expect("the answering thread does not panic")?;
+            asked
+        })
+    }
+
+    /// Nanoseconds a round trip of each block; the first one, which warms everything, is left out.
+    fn ask(
+        mut there: impl Sender<WORDS>,
+        mut returning: impl Receiver<WORDS>,
+        lasting: Duration,
+    ) -> Result<Vec<f64>, String> {
+        let mut blocks = Vec::with_capacity(most_blocks(lasting));
+        let started = Instant::now();
+        let (mut number, mut is_warm, mut latest) = (0, false, Latest::default());
+        'section: while blocks.len() < blocks.capacity() && (blocks.is_empty() || started.elapsed() < lasting)
+        {
+            let block_started = Instant::now();
+            for _ in 0..BLOCK {
+                number += 1;
+                if !there.try_send(event(number)) {
+                    return Err(format!("no room for event {number}, with nothing under way"));
+                }
+                let mut looks = 0;
+                while returning.poll(1, &mut latest) == 0 {
+                    looks += 1;
+                    if Idle::Spin.wait(looks) && (interrupted() || started.elapsed() > lasting + PATIENCE) {
+                        break 'section;
+                    }
+                }
+                if latest.0 != Some(event(number)) {
+                    return Err(format!("event {number} came back as {:?}", latest.0));
                 }
             }
-            if latest.0 != Some(event(number)) {
-                return Err(format!("event {number} came back as {:?}", latest.0));
+            if is_warm {
+                blocks.push(block_started.elapsed().as_nanos() as f64 / BLOCK as f64);
             }
+            is_warm = true;
         }
-        if is_warm {
-            blocks.push(block_started.elapsed().as_nanos() as f64 / BLOCK as f64);
-        }
-        is_warm = true;
+        there.try_send(event(STOP));
+        Ok(blocks)
     }
-    there.try_send(event(STOP));
-    Ok(blocks)
-}
 
-/// Sends every event back until it is told to stop.
-fn answer(mut arriving: impl Receiver<WORDS>, mut back: impl Sender<WORDS>, is_over: &AtomicBool) {
-    let (mut latest, mut looks) = (Latest::default(), 0);
-    loop {
-        if arriving.poll(1, &mut latest) == 0 {
-            looks += 1;
-            if Idle::Spin.wait(looks) && is_over.load(Ordering::Relaxed) {
-                return;
-            }
-        } else if let Some(event) = latest.0 {
-            looks = 0;
-            // The asking thread has taken the one before, so there is room.
-            if event[0] == STOP || !back.try_send(event) {
-                return;
+    /// Sends every event back until it is told to stop.
+    fn answer(mut arriving: impl Receiver<WORDS>, mut back: impl Sender<WORDS>, is_over: &AtomicBool) {
+        let (mut latest, mut looks) = (Latest::default(), 0);
+        loop {
+            if arriving.poll(1, &mut latest) == 0 {
+                looks += 1;
+                if Idle::Spin.wait(looks) && is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+            } else if let Some(event) = latest.0 {
+                looks = 0;
+                // The asking thread has taken the one before, so there is room.
+                if event[0] == STOP || !back.try_send(event) {
+                    return;
+                }
             }
         }
     }
@@ -134,7 +277,6 @@ fn answer(mut arriving: impl Receiver<WORDS>, mut back: impl Sender<WORDS>, is_o
 #[cfg(test)]
 mod tests {
     use super::super::duct::Width;
-    use super::super::ours::{Exclusive, Stamped};
     use super::*;
 
     #[test]
@@ -142,8 +284,7 @@ mod tests {
         let setup = Setup::new(Width::Eight, 1_024, None);
         // On a machine that is busy otherwise a round may come to nothing.
         for _attempt in 0..20 {
-            let found =
-                round_trip::<Exclusive<Stamped>>(&setup, Duration::from_millis(20)).expect("our cores");
+            let found = ours(&setup, Duration::from_millis(20)).expect("our cores");
             assert_eq!(found.failures, [""; 0]);
             if let Some(ns) = found.ns {
                 assert!(ns > 1.0);
@@ -158,7 +299,7 @@ mod tests {
         let only = cores::place(None, 1)[0];
         let mut setup = Setup::new(Width::Eight, 64, None);
         setup.places = vec![only, only];
-        let found = round_trip::<Exclusive<Stamped>>(&setup, Duration::from_secs(3_600)).expect("our core");
+        let found = ours(&setup, Duration::from_secs(3_600)).expect("our core");
         assert!(found.ns.is_none() && found.failures.is_empty());
     }
 }

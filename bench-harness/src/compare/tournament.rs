@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use ringmain::clock::Clock;
 
+use super::bounds;
 use super::cases::{Case, Measure};
 use super::contenders::{Contender, Play};
 use super::drive::{Outcome, Task};
-use super::duct::{Idle, Setup, Width};
+use super::duct::{Idle, Width};
 use super::event::handler_alone;
 use crate::baseline::Baseline;
 use crate::cores;
@@ -16,7 +17,7 @@ use crate::error::Error;
 use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
 use crate::progress::Progress;
-use crate::report::{Comparison, Report, RoundReport};
+use crate::report::{Bound, Comparison, Report, RoundReport};
 use crate::stats::{Spread, median, paired_quotients};
 
 /// How long floor and noise are taken before each round.
@@ -88,6 +89,7 @@ pub(super) fn run(
     }
     baseline.describe(report);
     report.results = matches.iter().flat_map(Match::results).collect();
+    report.bounds = matches.iter().flat_map(Match::bounds).collect();
     Ok(())
 }
 
@@ -109,14 +111,21 @@ impl Match {
     /// Turns that take time, in a round, in lengths of a section.
     fn turns(&self) -> u32 {
         let timed = |entry: &&Entry| !matches!(entry.contender.play, Play::Floor);
-        let turns =
-            self.entries.iter().filter(timed).count() + usize::from(self.case.measure != Measure::Time);
+        let turns = self.entries.iter().filter(timed).count() + usize::from(self.saturates());
         turns as u32 * self.stretch()
     }
 
-    /// How many times longer a section lasts where threads take turns on a core: the scheduler's slices are long.
+    /// Whether each round begins with finding out what ours manages.
+    fn saturates(&self) -> bool {
+        matches!(self.case.measure, Measure::Latency { .. })
+    }
+
+    /// How many times longer a section lasts where threads take turns on a core, because the scheduler's slices are long;
+    /// and where what counts is one call in a thousand.
     fn stretch(&self) -> u32 {
-        if self.case.setup.idle == Idle::Yield { CROWDED } else { 1 }
+        let is_rare = self.case.measure == Measure::Call;
+        let crowded = if is_rare || self.case.setup.idle == Idle::Yield { CROWDED } else { 1 };
+        self.case.stretch * crowded
     }
 
     /// Whether each contender delivers every event once, whole and in order; untimed.
@@ -153,7 +162,7 @@ impl Match {
                 entry.figures.iter_mut().for_each(|row| row.push(None));
                 continue;
             }
-            let turn = entry.turn(setup, &task, floor, lasting)?;
+            let turn = entry.turn(&self.case, &task, floor, lasting)?;
             entry.fail(&self.case.name, &turn.outcome.failures, report);
             // A turn that an interrupt cut short has no figure.
             let is_whole = !interrupted();
@@ -178,6 +187,25 @@ impl Match {
         let Play::Section(ours) = self.entries[0].contender.play else { return Ok(None) };
         let saturated = ours(&self.case.setup, &paced(BEYOND))?.ns;
         Ok(saturated.map(|ns| paced(part * 1e9 / ns)))
+    }
+
+    /// Whether ours keeps to what it is held to, as far as those it is compared with were there.
+    fn bounds(&self) -> Vec<Bound> {
+        let rows = self.case.rows();
+        let in_row = |(row, name): (usize, &String)| {
+            let figures: Vec<_> = self
+                .entries
+                .iter()
+                .map(|entry| bounds::Figures {
+                    contender: entry.contender.name,
+                    ns: &entry.figures[row],
+                    shares: &entry.shares,
+                })
+                .collect();
+            let claims = self.case.claims.iter().filter(|claim| claim.is_about(row));
+            claims.filter_map(|claim| claim.judge(name, &figures)).collect::<Vec<_>>()
+        };
+        rows.iter().enumerate().flat_map(in_row).collect()
     }
 
     /// Everybody's figures, and how they compare in the same rounds.
@@ -210,11 +238,12 @@ impl Match {
 impl Entry {
     fn turn(
         &self,
-        setup: &Setup,
+        case: &Case,
         task: &Task,
         floor: Option<FloorRound>,
         lasting: Duration,
     ) -> Result<Turn, Error> {
+        let setup = &case.setup;
         let mut outcome = Outcome::default();
         let figure = match self.contender.play {
             Play::Floor => floor.map(|floor| floor.median),
@@ -236,12 +265,12 @@ impl Entry {
                 outcome.ns
             }
         };
-        let figures = match (task, &outcome.latency) {
-            (Task::Paced { .. }, None) => vec![None; self.figures.len()],
-            (Task::Paced { .. }, Some(times)) => {
-                [0.5, 0.99].map(|quantile| Some(times.value_at_quantile(quantile) as f64)).into()
-            }
-            _ => vec![figure],
+        let quantile = |&(_, quantile): &(_, f64)| {
+            outcome.latency.as_ref().map(|times| times.value_at_quantile(quantile) as f64)
+        };
+        let figures = match case.measure.quantiles() {
+            [] => vec![figure],
+            quantiles => quantiles.iter().map(quantile).collect(),
         };
         Ok(Turn { figures, outcome })
     }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::interrupt::{check, interrupted};
 use crate::noise;
 use crate::progress::Progress;
-use crate::report::{Bound, Comparison, Report};
+use crate::report::{Bound, Comparison, Report, Side};
 use crate::resources::Usage;
 use crate::resources::futex::Bell;
 use crate::stats::{LatencyNs, histogram, median};
@@ -94,15 +94,7 @@ pub(crate) fn waiting(options: &WaitingOptions) -> Result<Report, Error> {
     idle(&extent, &mut report, &mut progress)?;
     wake_ups(&extent, &mut report, &mut progress)?;
     neighbour(&extent, &mut report, &mut progress)?;
-    let missed = report.bounds.iter().filter(|bound| !bound.holds);
-    let missed: Vec<_> = missed
-        .map(|bound| format!("{}: {:.2} {} of at most {}", bound.name, bound.figure, bound.unit, bound.most))
-        .collect();
-    if options.check {
-        report.failed_checks = missed;
-    } else if !missed.is_empty() {
-        report.notes.push(format!("{} of the bounds missed; --check makes that a failure", missed.len()));
-    }
+    report.judge_bounds(options.check);
     report.notes.push(
         "a wake-up counts from before the publish, or the ring of the futex, to the woken thread's first instruction; \
          p99.9 of a neighbour is its lateness for a message imagined every microsecond, the median of its rounds"
@@ -121,7 +113,7 @@ impl Extent {
 }
 
 fn bound(report: &mut Report, name: String, figure: f64, most: f64, unit: &'static str) {
-    report.bounds.push(Bound { name, figure, most, unit, holds: figure <= most });
+    report.bounds.push(Bound::new(name, Side::AtMost, most, figure, unit));
 }
 
 /// Sleeps, and leaves when the run is stopped.

@@ -21,6 +21,11 @@ impl<const W: usize, P: Producer<Event<W>> + Send> Sender<W> for Publishing<P> {
     }
 
     #[inline(always)]
+    fn try_send_value(&mut self, value: u64) -> bool {
+        self.0.try_publish(|slot| *slot = event(value)).is_ok()
+    }
+
+    #[inline(always)]
     fn try_send_batch(&mut self, first: u64, count: usize) -> usize {
         // A batch goes whole or not at all.
         let published = self.0.try_batch_publish(count, |slots| {

@@ -2,6 +2,7 @@
 
 pub(super) mod channels;
 pub(super) mod disruptor;
+pub(super) mod pools;
 pub(super) mod queues;
 pub(super) mod rtrb;
 pub(super) mod tokio;
