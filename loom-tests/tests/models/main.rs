@@ -1,8 +1,12 @@
 //! The models, and the mutants that they kill. What they are for stands in the crate's documentation.
 
 mod closing;
+mod dense;
+mod dropping;
 mod faults;
 mod gate;
+mod groups;
+mod joining;
 mod lease;
 mod mail;
 #[cfg(ringmain_loom)]

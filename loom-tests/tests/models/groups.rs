@@ -1,0 +1,334 @@
+//! Edges `CLAIM_IN_GROUP` and `LEASE_LANE`: workers that share a stage.
+
+use super::{Pair, parking, spinning};
+use ringmain::ring::{Graph, Polled, RingBuilder, Worker};
+use ringmain::wait::WaitStrategy;
+use ringmain_loom_tests::sync::atomic::{AtomicU64, Ordering};
+use ringmain_loom_tests::sync::{UnsafeCell, thread};
+use ringmain_loom_tests::{Bound, explore};
+use std::sync::Arc;
+
+/// A step that another thread's next look may come before or after, and that orders nothing.
+///
+/// loom tries an order of two accesses only if the first was the last to its word before the second. A worker reads its
+/// group's claim word, or its lane's flag, right before it swaps it, which hides the swap from whoever has read the word
+/// before. A step in the worker's handler and a look before the other thread's brings those orders back.
+#[derive(Clone, Default)]
+struct Step(Arc<AtomicU64>);
+
+impl Step {
+    fn take(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    fn look(&self) {
+        self.0.load(Ordering::Relaxed);
+    }
+}
+
+/// Polls once, with a step at each event and one at the end, and tells what came.
+fn poll_in_steps(worker: &mut Worker<Pair>, max: u64, step: &Step) -> Vec<u64> {
+    let mut seen = Vec::new();
+    worker.poll(max, |event, _, _| {
+        step.take();
+        seen.push(event.get());
+    });
+    step.take();
+    seen
+}
+
+/// Polls once, and tells what came.
+fn poll(worker: &mut Worker<Pair>, max: u64) -> Vec<u64> {
+    let mut seen = Vec::new();
+    worker.poll(max, |event, _, _| seen.push(event.get()));
+    seen
+}
+
+fn two(graph: &mut Graph<Pair>) -> [Worker<Pair>; 2] {
+    let (_, workers) = graph.worker_pollers(&[], 2).expect("no dependency");
+    workers.try_into().expect("two of them")
+}
+
+/// Lets each worker poll once on a thread of its own, for so many events.
+fn race(
+    workers: [Worker<Pair>; 2],
+    max: u64,
+    step: &Step,
+) -> [thread::JoinHandle<(Vec<u64>, Worker<Pair>)>; 2] {
+    workers.map(|mut worker| {
+        let step = step.clone();
+        thread::spawn(move || (poll_in_steps(&mut worker, max, &step), worker))
+    })
+}
+
+#[test]
+fn a_producer_waits_for_what_a_worker_has_in_hand() {
+    explore("worker gate", Bound::Exhaustive, || {
+        let mut graph = spinning(1);
+        let (_, mut workers) = graph.worker_pollers(&[], 1).expect("no dependency");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let mut worker = workers.pop().expect("one worker");
+        let step = Step::default();
+        let taken = step.clone();
+        // An overwritten event would be a race that the model sees.
+        let worker = thread::spawn(move || (poll_in_steps(&mut worker, 1, &taken), worker));
+        step.look();
+        let had_room = producer.try_publish(|event| event.set(2)).is_ok();
+        let (seen, mut worker) = worker.join().expect("the worker panicked");
+        assert_eq!(seen, [1]);
+        assert_eq!(producer.try_publish(|event| event.set(3)).is_ok(), !had_room);
+        assert_eq!(poll(&mut worker, 1).len(), 1);
+        had_room
+    })
+    .saw_exactly([false, true])
+    .in_at_least(20);
+}
+
+#[test]
+fn a_worker_that_joins_is_at_the_gate_before_it_claims() {
+    explore("worker joins", Bound::Preemptions(3), || {
+        let mut graph = spinning(1);
+        let (group, workers) = graph.worker_pollers(&[], 1).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let step = Step::default();
+        let taken = step.clone();
+        let joiner = thread::spawn(move || {
+            let mut worker = ring.join_worker_poller(group).expect("a group with a worker");
+            let seen = poll_in_steps(&mut worker, 1, &taken);
+            (seen, ring)
+        });
+        step.look();
+        let had_room = producer.try_publish(|event| event.set(2)).is_ok();
+        let (seen, _ring) = joiner.join().expect("the joiner panicked");
+        assert_eq!(seen, [1]);
+        // It has left, and the other one has nothing in hand.
+        assert_eq!(producer.try_publish(|event| event.set(3)).is_ok(), !had_room);
+        drop(workers);
+        had_room
+    })
+    .saw_exactly([false, true])
+    .in_at_least(20);
+}
+
+#[test]
+fn each_event_goes_to_one_of_two_workers_and_neither_holds_on() {
+    explore("two workers", Bound::Preemptions(3), || {
+        let mut graph = spinning(2);
+        let workers = two(&mut graph);
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let [(one, _first), (other, _second)] =
+            race(workers, 2, &Step::default()).map(|worker| worker.join().expect("a worker panicked"));
+        for value in 3..=4 {
+            producer.try_publish(|event| event.set(value)).expect("nobody has anything in hand");
+        }
+        (one, other)
+    })
+    .saw_exactly([(vec![1, 2], vec![]), (vec![1], vec![2]), (vec![2], vec![1]), (vec![], vec![1, 2])])
+    .in_at_least(50);
+}
+
+/// What a worker announces and does not claim can be what a producer goes to sleep over.
+#[test]
+fn a_producer_that_slept_over_an_announcement_is_woken() {
+    explore("outdated announcement", Bound::Preemptions(2), || {
+        let mut graph = parking(1);
+        let workers = two(&mut graph);
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let workers = race(workers, 1, &Step::default());
+        producer.publish(|event| event.set(2)).expect("an open ring");
+        let [(one, _first), (other, _second)] =
+            workers.map(|worker| worker.join().expect("a worker panicked"));
+        (one, other)
+    })
+    .saw_exactly([(vec![1], vec![]), (vec![], vec![1]), (vec![1], vec![2]), (vec![2], vec![1])])
+    .in_at_least(100);
+}
+
+#[test]
+fn only_what_is_published_is_claimed() {
+    explore("claim of what is published", Bound::Exhaustive, || {
+        let mut graph = spinning(1);
+        let (_, mut workers) = graph.worker_pollers(&[], 1).expect("no dependency");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let mut worker = workers.pop().expect("one worker");
+        let worker = thread::spawn(move || (poll(&mut worker, 1), worker));
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let (mut seen, mut worker) = worker.join().expect("the worker panicked");
+        let early = seen.len();
+        seen.append(&mut poll(&mut worker, 1));
+        assert_eq!(seen, [1]);
+        early
+    })
+    .saw_exactly([0, 1])
+    .in_at_least(5);
+}
+
+#[test]
+fn the_last_worker_that_leaves_has_stopped_reading() {
+    explore("last worker leaves", Bound::Preemptions(3), || {
+        let mut graph = spinning(1);
+        let workers = two(&mut graph);
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let leavers = workers.map(|mut worker| thread::spawn(move || poll(&mut worker, 1)));
+        let had_room = producer.try_publish(|event| event.set(2)).is_ok();
+        let seen = leavers.map(|leaver| leaver.join().expect("a worker panicked"));
+        producer.try_publish(|event| event.set(3)).expect("nobody is there");
+        (seen.concat(), had_room)
+    })
+    .saw_exactly([(vec![1], false), (vec![1], true), (vec![1, 2], true), (vec![2, 1], true)])
+    .in_at_least(50);
+}
+
+#[test]
+fn a_group_loses_nothing_when_the_ring_closes() {
+    explore("group closes", Bound::Preemptions(2), || {
+        let mut graph = spinning(2);
+        let workers = two(&mut graph);
+        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let workers = workers.map(|mut worker| {
+            thread::spawn(move || {
+                let mut seen = Vec::new();
+                let polled = worker.poll(1, |event, _, _| seen.push(event.get()));
+                (seen, polled == Polled::Finished, worker)
+            })
+        });
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        ring.close();
+        let [(mut seen, first_has_ended, mut first), (more, second_has_ended, mut second)] =
+            workers.map(|worker| worker.join().expect("a worker panicked"));
+        seen.extend(more);
+        let early = seen.len();
+        assert!(early == 1 || !(first_has_ended || second_has_ended), "finished before all was handled");
+        seen.append(&mut poll(&mut first, 1));
+        assert_eq!(seen, [1]);
+        for worker in [&mut first, &mut second] {
+            assert_eq!(worker.poll(1, |_, _, _| panic!("there was one event")), Polled::Finished);
+        }
+        (early, first_has_ended || second_has_ended)
+    })
+    .saw_exactly([(0, false), (1, false), (1, true)])
+    .in_at_least(50);
+}
+
+/// An event that a worker marks, by a store that orders nothing.
+#[derive(Debug, Default)]
+struct Marked {
+    mark: AtomicU64,
+}
+
+#[test]
+fn a_stage_behind_a_group_sees_what_each_worker_did() {
+    explore("stage behind a group", Bound::Preemptions(2), || {
+        let graph = RingBuilder::new(2, Marked::default).expect("a power of two");
+        let mut graph = graph.wait(WaitStrategy::BusySpin).graph();
+        let (group, workers) = graph.worker_pollers(&[], 2).expect("no dependency");
+        let (_, mut later) = graph.poller(&[group]).expect("its own ring");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        for _ in 0..2 {
+            producer.publish(|_| {}).expect("an open ring with room");
+        }
+        let step = Step::default();
+        let workers = workers.into_iter().map(|mut worker| {
+            let step = step.clone();
+            thread::spawn(move || {
+                worker.poll(1, |event, _, _| event.mark.store(1, Ordering::Relaxed));
+                step.take();
+                worker
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        step.look();
+        let mut seen = 0;
+        later.poll(2, |event, _, _| {
+            assert_eq!(event.mark.load(Ordering::Relaxed), 1, "the worker had not finished");
+            seen += 1;
+        });
+        for worker in workers {
+            worker.join().expect("a worker panicked");
+        }
+        seen
+    })
+    .saw_exactly([0, 1, 2])
+    .in_at_least(100);
+}
+
+/// What workers write down without a lock while they have the only lane.
+struct Notes(UnsafeCell<Vec<u64>>);
+
+// SAFETY: only who has the lane writes, and the model sees whether that is so.
+unsafe impl Sync for Notes {}
+// SAFETY: as above.
+unsafe impl Send for Notes {}
+
+impl Notes {
+    fn add(&self, value: u64) {
+        // SAFETY: the caller has the lane.
+        self.0.with_mut(|notes| unsafe { (*notes).push(value) });
+    }
+}
+
+#[test]
+fn a_lane_hands_over_where_it_stands_and_what_was_done_there() {
+    explore("lane", Bound::Preemptions(3), || {
+        let mut graph = spinning(2);
+        let keyed = graph.keyed_worker_pollers(&[], 2, Some(1), |_| 0);
+        let (_, workers) = keyed.expect("no dependency");
+        let workers: [_; 2] = workers.try_into().expect("two workers");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let notes = Arc::new(Notes(UnsafeCell::new(Vec::new())));
+        let workers = workers.map(|mut worker| {
+            let notes = notes.clone();
+            thread::spawn(move || {
+                let mut handled = 0;
+                worker.poll(1, |event, _, _| {
+                    notes.add(event.get());
+                    handled += 1;
+                });
+                (handled, worker)
+            })
+        });
+        let [(one, mut worker), (other, _)] = workers.map(|worker| worker.join().expect("a worker panicked"));
+        while let Polled::Events(_) = worker.poll(1, |event, _, _| notes.add(event.get())) {}
+        // SAFETY: the others have ended.
+        let order = notes.0.with(|notes| unsafe { (*notes).clone() });
+        assert_eq!(order, [1, 2]);
+        (one, other)
+    })
+    .saw_exactly([(0, 1), (1, 0), (1, 1)])
+    .in_at_least(50);
+}
+
+#[test]
+fn a_producer_waits_for_all_lanes() {
+    explore("lanes gate", Bound::Preemptions(3), || {
+        let mut graph = spinning(1);
+        let keyed = graph.keyed_worker_pollers(&[], 2, Some(2), |_| 0);
+        let (_, workers) = keyed.expect("no dependency");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let workers: [Worker<Pair>; 2] = workers.try_into().expect("two workers");
+        let step = Step::default();
+        let workers = race(workers, 1, &step);
+        step.look();
+        let had_room = producer.try_publish(|event| event.set(2)).is_ok();
+        let polled = workers.map(|worker| worker.join().expect("a worker panicked"));
+        let [(mut seen, mut first), (more, _second)] = polled;
+        seen.extend(more);
+        seen.append(&mut poll(&mut first, 4));
+        seen.sort_unstable();
+        assert_eq!(seen, if had_room { vec![1, 2] } else { vec![1] });
+        had_room
+    })
+    .saw_exactly([false, true])
+    .in_at_least(50);
+}

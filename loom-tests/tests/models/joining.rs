@@ -1,0 +1,167 @@
+//! Edge `JOIN`: a consumer comes in beside producers that publish.
+
+use super::{Pair, parking, spinning, take};
+use ringmain::ring::{Polled, Poller, PublishError, Ring};
+use ringmain_loom_tests::sync::thread;
+use ringmain_loom_tests::{Bound, explore};
+use std::time::Duration;
+
+/// Joins, however long the producers take. Has them go first: a model misses interleavings with a store whose thread has
+/// just loaded that word, where the reader came first.
+fn join(ring: &Ring<Pair>) -> Poller<Pair> {
+    thread::yield_now();
+    ring.join_poller(&[], Duration::MAX).expect("an open ring").1
+}
+
+/// The sequences and values of all that is there.
+fn all(poller: &mut Poller<Pair>) -> Vec<(u64, u64)> {
+    let mut seen = Vec::new();
+    while let Polled::Events(_) = poller.poll(4, |event, sequence, _| seen.push((sequence, event.get()))) {}
+    seen
+}
+
+/// Publishes values in order for as long as there is room.
+macro_rules! publish_while_room {
+    ($producer:ident, $values:expr) => {
+        $values.take_while(|&value| $producer.try_publish(|event| event.set(value)).is_ok()).count() as u64
+    };
+}
+
+/// An event that is overwritten before the joiner has read it is a gap, or a race that the model sees.
+#[test]
+fn nothing_is_overwritten_that_a_joiner_of_an_exclusive_ring_is_to_see() {
+    explore("join exclusive", Bound::Exhaustive, || {
+        let (mut producer, ring) = spinning(1).exclusive().expect("no threads to start");
+        let writer = thread::spawn(move || publish_while_room!(producer, 1..=3));
+        let mut poller = join(&ring);
+        let start = poller.next_sequence();
+        let mut seen = all(&mut poller);
+        let published = writer.join().expect("the writer panicked");
+        seen.append(&mut all(&mut poller));
+        assert_eq!(seen, (start..published).map(|sequence| (sequence, sequence + 1)).collect::<Vec<_>>());
+        start
+    })
+    .saw_exactly(0..=3)
+    .in_at_least(200);
+}
+
+/// The same without the fences that an exclusive producer's claims have in a model.
+#[test]
+fn nothing_is_overwritten_that_a_joiner_is_to_see() {
+    explore("join multi", Bound::Exhaustive, || {
+        let (mut producer, ring) = spinning(1).multi().expect("no threads to start");
+        let writer = thread::spawn(move || publish_while_room!(producer, 1..=3));
+        let mut poller = join(&ring);
+        let start = poller.next_sequence();
+        let mut seen = all(&mut poller);
+        let published = writer.join().expect("the writer panicked");
+        seen.append(&mut all(&mut poller));
+        assert_eq!(seen, (start..published).map(|sequence| (sequence, sequence + 1)).collect::<Vec<_>>());
+        start
+    })
+    .saw_exactly(0..=3)
+    .in_at_least(200);
+}
+
+#[test]
+fn a_joiner_sees_two_producers_events_without_gap_from_its_start() {
+    explore("join two producers", Bound::Preemptions(3), || {
+        let (producer, ring) = spinning(2).multi().expect("no threads to start");
+        let writers = [1, 2].map(|value| {
+            let mut producer = producer.clone();
+            thread::spawn(move || producer.publish(|event| event.set(value)).expect("room for both"))
+        });
+        let mut poller = join(&ring);
+        let start = poller.next_sequence();
+        let mut seen = all(&mut poller);
+        let sequences = writers.map(|writer| writer.join().expect("a writer panicked"));
+        seen.append(&mut all(&mut poller));
+        let mut expected = vec![(sequences[0], 1), (sequences[1], 2)];
+        expected.retain(|(sequence, _)| *sequence >= start);
+        expected.sort_unstable();
+        assert_eq!(seen, expected);
+        (start, sequences)
+    })
+    .saw_exactly((0..=2).flat_map(|start| [(start, [0, 1]), (start, [1, 0])]))
+    .in_at_least(200);
+}
+
+/// One producer has an event in hand while a consumer joins and the other consumer leaves. What the gate then leaves
+/// behind is below the joiner's start, and another producer takes it to be free.
+#[test]
+fn a_joiner_starts_where_no_producer_has_anything_in_hand() {
+    explore("join beside an event in hand", Bound::Exhaustive, || {
+        let mut graph = spinning(1);
+        let (_, leaver) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let mut slow = producer.clone();
+        let writer = thread::spawn(move || slow.try_publish(|event| event.set(1)));
+        let mut poller = join(&ring);
+        drop(leaver);
+        let second = producer.try_publish(|event| event.set(2));
+        let first = writer.join().expect("the writer panicked");
+        let start = poller.next_sequence();
+        let seen = all(&mut poller);
+        let mut published: Vec<_> = [(first, 1), (second, 2)]
+            .into_iter()
+            .filter_map(|(outcome, value)| match outcome {
+                Ok(sequence) => Some((sequence, value)),
+                Err(PublishError::Full) => None,
+                Err(reason) => panic!("{reason}"),
+            })
+            .collect();
+        published.retain(|(sequence, _)| *sequence >= start);
+        assert_eq!(seen, published);
+        (start, first.ok(), second.ok())
+    })
+    .saw_exactly([(0, Some(0), None), (0, None, Some(0)), (1, Some(0), Some(1))])
+    .in_at_least(15);
+}
+
+/// Before it knows where to start, a joiner may hold a producer up that has got a ring ahead meanwhile.
+#[test]
+fn a_joiner_wakes_the_producer_that_it_held_up() {
+    explore("join wakes", Bound::Preemptions(2), || {
+        let (mut producer, ring) = parking(1).multi().expect("no threads to start");
+        let writer = thread::spawn(move || {
+            for value in 1..=2 {
+                producer.publish(|event| event.set(value)).expect("an open ring");
+            }
+        });
+        let mut poller = join(&ring);
+        let start = poller.next_sequence();
+        assert_eq!(take(&mut poller, 2 - start as usize), [1, 2][start as usize..]);
+        writer.join().expect("the writer panicked");
+        start
+    })
+    .saw_exactly([0, 1, 2])
+    .in_at_least(50);
+}
+
+/// Consumers come and go while another one stays: its gate holds.
+#[test]
+fn one_that_stays_loses_nothing_to_one_that_joins_and_leaves() {
+    explore("join and leave", Bound::Preemptions(2), || {
+        let mut graph = spinning(1);
+        let (_, mut stays) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let writer = thread::spawn(move || publish_while_room!(producer, 1..=2));
+        let visitor = thread::spawn(move || {
+            let mut poller = join(&ring);
+            let start = poller.next_sequence();
+            let seen = all(&mut poller);
+            assert!(seen.iter().enumerate().all(|(place, (sequence, value))| {
+                *sequence == start + place as u64 && *value == sequence + 1
+            }));
+            (start, ring)
+        });
+        let mut seen = all(&mut stays);
+        let published = writer.join().expect("the writer panicked");
+        let (start, _ring) = visitor.join().expect("the visitor panicked");
+        seen.append(&mut all(&mut stays));
+        assert_eq!(seen, (0..published).map(|sequence| (sequence, sequence + 1)).collect::<Vec<_>>());
+        start
+    })
+    .saw_exactly(0..=2)
+    .in_at_least(100);
+}
