@@ -1,11 +1,12 @@
 //! Faults of the ring's users: closures, handlers, hooks and threads that panic or die, and publishing from the inside.
 
 use ringmain::ring::{
-    Batch, BuildError, ConsumerOptions, EventHandler, Graph, Layout, Overflow, Polled, Poller, PublishError,
-    RingBuilder, Sequence,
+    Batch, BuildError, Called, ConsumerOptions, EventHandler, Graph, Layout, MultiProducer, Overflow, Polled,
+    Poller, PublishError, RingBuilder, Sequence, Stopped,
 };
+use ringmain::wait::WaitStrategy;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -145,6 +146,69 @@ fn a_slice_never_holds_a_tombstone() {
     }
     assert_eq!(seen, [(0, vec![0]), (2, vec![2]), (3, vec![3]), (5, vec![5])]);
     assert_eq!(poller.tombstones(), 2);
+}
+
+/// Publishes an event for each of the lowest eight bits of `events` that is set, and leaves a tombstone for each other.
+fn publish_between_tombstones(producer: &mut MultiProducer<u64>, events: u64) {
+    for place in 0..8 {
+        let is_event = events >> place & 1 == 1;
+        let panicked = panics(|| {
+            producer.publish(|_| {
+                if !is_event {
+                    quiet_panic();
+                }
+            })
+        });
+        assert_eq!(panicked, !is_event);
+    }
+}
+
+#[test]
+fn the_last_event_before_tombstones_is_told_that_its_batch_ends() {
+    for events in 1_u64..256 {
+        // All eight are one run of a ring of this size.
+        let mut graph = graph(Layout::Stamped, 64);
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (_, mut leased) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, _ring) = graph.multi().expect("no threads");
+        publish_between_tombstones(&mut producer, events);
+        let last = Sequence::from(events.ilog2());
+        let expected: Vec<_> =
+            (0..8).filter(|place| events >> place & 1 == 1).map(|place| (place, place == last)).collect();
+        let mut seen = Vec::new();
+        assert_eq!(poller.poll(8, |_, sequence, is_end| seen.push((sequence, is_end))), Polled::Events(8));
+        assert_eq!(seen, expected);
+        seen.clear();
+        let polled = leased.poll_leased(8, |_, sequence, is_end, _| seen.push((sequence, is_end)));
+        assert_eq!((polled, &seen), (Polled::Events(8), &expected));
+    }
+}
+
+#[test]
+fn a_workers_last_event_before_tombstones_is_told_that_its_batch_ends() {
+    for events in 1_u64..256 {
+        let mut graph = graph(Layout::Stamped, 64);
+        let (_, raced) = graph.worker_pollers(&[], 1).expect("no dependency");
+        let (_, keyed) = graph.keyed_worker_pollers(&[], 1, Some(1), |_| 0).expect("no dependency");
+        let (mut producer, _ring) = graph.multi().expect("no threads");
+        publish_between_tombstones(&mut producer, events);
+        for mut worker in raced.into_iter().chain(keyed) {
+            let mut seen = Vec::new();
+            assert!(matches!(
+                worker.poll(8, |_, sequence, is_end| seen.push((sequence, is_end))),
+                Polled::Events(_)
+            ));
+            let places: Vec<_> = seen.iter().map(|(sequence, _)| *sequence).collect();
+            let expected: Vec<_> = (0..8).filter(|place| events >> place & 1 == 1).collect();
+            assert_eq!(places, expected);
+            // A worker's batches may be shorter, and yet the last one ends with its last event.
+            assert_eq!(
+                seen.last(),
+                Some(&(Sequence::from(events.ilog2()), true)),
+                "{worker:?} of {events:b}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -420,6 +484,71 @@ fn a_publish_from_a_fill_closure_of_a_ring_without_consumers_would_deadlock_too(
 }
 
 #[test]
+fn a_publish_from_the_factory_says_so_when_it_would_deadlock() {
+    within_limit("a factory that publishes", || {
+        let again: Arc<Mutex<Option<MultiProducer<u64>>>> = Arc::default();
+        let (answer, answers) = channel();
+        let factory = {
+            let again = again.clone();
+            move || {
+                let inner = again.lock().expect("no factory panics with it").take();
+                if let Some(mut inner) = inner {
+                    let _ = answer.send(inner.publish(|_| panic!("the only slot is in hand")));
+                }
+                0
+            }
+        };
+        let mut graph = RingBuilder::new(1, factory).expect("a power of two").graph();
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, _ring) = graph.multi().expect("no threads");
+        *again.lock().expect("nobody has panicked") = Some(producer.clone());
+        // The factory is called for what the closure leaves half-written.
+        assert!(panics(|| producer.publish(|_| quiet_panic())));
+        assert_eq!(answers.try_recv(), Ok(Err(PublishError::WouldDeadlock)));
+        assert_eq!(rest(&mut poller), (vec![], false));
+        assert_eq!(producer.publish(|event| *event = 5), Ok(1));
+        assert_eq!(rest(&mut poller), (vec![(1, 5)], false));
+    });
+}
+
+/// A handler that publishes more than there is room for when it is dropped.
+struct LastWords {
+    producer: MultiProducer<u64>,
+    answers: Sender<Result<Sequence, PublishError>>,
+}
+
+impl EventHandler<u64> for LastWords {
+    fn on_event(&mut self, _event: &u64, _sequence: Sequence, _end_of_batch: bool) {}
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        for value in 0..4 {
+            let _ = self.answers.send(self.producer.publish(|event| *event = value));
+        }
+    }
+}
+
+#[test]
+fn a_publish_from_the_drop_of_a_handler_says_so_when_it_would_deadlock() {
+    within_limit("a handler that publishes when it is dropped", || {
+        let mut graph = graph(Layout::Stamped, 2);
+        // One that is not polled keeps the ring full, whether the leaver still counts or not.
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (hand_over, handed_over) = channel();
+        let (answers, answered) = channel();
+        let make = move || LastWords { producer: handed_over.recv().expect("the test sends it"), answers };
+        let id = graph.consumer_with(ConsumerOptions::new("talker"), make).expect("no dependency");
+        let (producer, mut ring) = graph.multi().expect("a thread");
+        hand_over.send(producer).expect("the handler is made");
+        ring.leave(id, LIMIT).expect("it does not wait for itself");
+        let refused = Err(PublishError::WouldDeadlock);
+        assert!(answered.iter().eq([Ok(0), Ok(1), refused, refused]));
+        assert_eq!(rest(&mut poller).0, [(0, 0), (1, 1)]);
+    });
+}
+
+#[test]
 fn a_handler_may_wait_for_room_in_another_ring() {
     within_limit("two rings", || {
         let mut first = graph(Layout::Stamped, 2);
@@ -446,6 +575,87 @@ fn a_handler_may_wait_for_room_in_another_ring() {
             thread::yield_now();
         }
         writer.join().expect("the writer panicked");
+    });
+}
+
+// Positions that are lost, and time that is up.
+
+#[test]
+fn a_poller_that_has_lost_its_position_is_ready_to_say_so() {
+    let mut graph = graph(Layout::Stamped, 4);
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (_producer, _ring) = graph.exclusive().expect("no threads");
+    let overseer = poller.overseer();
+    let called = poller.lease().call(0, 0, || assert!(matches!(overseer.stop(), Stopped::InCall(_))));
+    assert!(matches!(called, Called::TakenOver), "{called:?}");
+    assert!(poller.is_ready(), "a poll has something to tell");
+    assert!(poller.wait(WaitStrategy::Blocking, LIMIT), "a wait for it is over at once");
+    assert_eq!(poller.poll(1, |_, _, _| panic!("its position is lost")), Polled::Finished);
+}
+
+/// A producer that waits holds out for more than a single free slot, though not beyond its deadline.
+#[test]
+fn a_publish_that_waits_takes_any_room_there_is_at_its_deadline() {
+    /// Shorter than a producer holds out.
+    const WAITS: Duration = Duration::from_micros(4);
+    const CAPACITY: usize = 64;
+    /// The consumer lets one slot go, and notes when, in each of so many rounds.
+    const ROUNDS: u64 = 2_000;
+    /// Enough rounds in which the slot was free in time, on a machine that has threads run side by side.
+    const ENOUGH: u64 = 200;
+
+    fn spin_until(mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        let mut looks = 0_u32;
+        while !is_so() {
+            looks += 1;
+            if looks.is_multiple_of(1_000) {
+                assert!(started.elapsed() < LIMIT, "the other thread does not come");
+                thread::yield_now();
+            }
+        }
+    }
+
+    let builder = RingBuilder::new(CAPACITY, || 0_u64).expect("a power of two").wait(WaitStrategy::BusySpin);
+    let mut graph = builder.graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    producer.publish_batch(CAPACITY, |_, _| {}).expect("room for all");
+    let epoch = Instant::now();
+    let now = || epoch.elapsed().as_nanos() as u64;
+    let (begun, freed, freed_at) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=ROUNDS {
+                spin_until(|| begun.load(Ordering::Acquire) >= round);
+                if begun.load(Ordering::Relaxed) > ROUNDS {
+                    return;
+                }
+                assert_eq!(poller.poll(1, |_, _, _| {}), Polled::Events(1));
+                // The slot is free for all to see before the clock is read.
+                fence(Ordering::SeqCst);
+                freed_at.store(now(), Ordering::Relaxed);
+                freed.store(round, Ordering::Release);
+            }
+        });
+        let mut in_time = 0;
+        for round in 1..=ROUNDS {
+            begun.store(round, Ordering::Release);
+            let until = now() + WAITS.as_nanos() as u64;
+            let outcome = producer.publish_timeout(WAITS, |_| {});
+            spin_until(|| freed.load(Ordering::Acquire) == round);
+            if freed_at.load(Ordering::Relaxed) < until {
+                in_time += 1;
+                outcome.expect("there was room before the deadline");
+            } else if outcome.is_err() {
+                producer.try_publish(|_| {}).expect("there is room now");
+            }
+            if in_time == ENOUGH {
+                break;
+            }
+        }
+        println!("{in_time} rounds were in time");
+        begun.store(u64::MAX, Ordering::Release);
     });
 }
 

@@ -367,6 +367,35 @@ fn nobody_joins_a_closed_ring_and_a_join_waits_no_longer_than_told() {
     assert_eq!(refused, BuildError::Closed { name: name() });
 }
 
+/// A joiner waits for the fill closure, which must not wait for the joiner.
+#[test]
+fn a_fill_closure_may_ask_for_statistics_while_somebody_joins() {
+    /// Long enough for the joiner to get to where it waits.
+    const FILLING: Duration = Duration::from_millis(20);
+    within_limit("a statistic in a fill closure", || {
+        let (mut producer, ring) = builder(4).graph().multi().expect("no threads");
+        let filling = Barrier::new(2);
+        thread::scope(|scope| {
+            let joiner = scope.spawn(|| {
+                filling.wait();
+                let (_, poller) =
+                    ring.join_poller(&[], Duration::from_secs(5)).expect("the event gets filled");
+                poller.next_sequence()
+            });
+            let published = producer.publish(|_| {
+                filling.wait();
+                let started = Instant::now();
+                while started.elapsed() < FILLING {
+                    assert_eq!((ring.lags(), ring.missed()), (vec![], vec![]), "nobody can have joined yet");
+                    thread::yield_now();
+                }
+            });
+            assert_eq!(published, Ok(0));
+            assert_eq!(joiner.join().expect("the joiner panicked"), 1);
+        });
+    });
+}
+
 #[test]
 fn the_graph_forgets_those_that_have_left() {
     let (mut producer, ring) = builder(4).graph().exclusive().expect("no threads");

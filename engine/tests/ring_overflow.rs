@@ -1,8 +1,8 @@
 //! The dropping policies from outside: every event that was offered is counted exactly once, whoever loses it.
 
 use ringmain::ring::{
-    BuildError, ConsumerOptions, EventHandler, Graph, Layout, Missed, Overflow, Polled, Poller, PublishError,
-    RingBuilder, Sequence,
+    BuildError, Called, ConsumerOptions, EventHandler, Graph, Layout, Missed, Overflow, Polled, Poller,
+    PublishError, RingBuilder, Sequence, Stopped,
 };
 use ringmain::wait::WaitStrategy;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,6 +162,57 @@ fn what_another_fill_closure_has_in_hand_is_not_taken_away() {
     assert_eq!(other.publish(|event| *event = 2), Ok(1));
     assert_eq!(poller.poll(1, |_, _, _| {}), Polled::Missed(Missed { from: 0, to: 1 }));
     assert_eq!(poller.poll(1, |event, _, _| assert_eq!(*event, 2)), Polled::Events(1));
+}
+
+#[test]
+fn the_oldest_event_is_taken_from_all_consumers_or_from_none() {
+    for holds_first in [true, false] {
+        let mut graph = dropping(4, Overflow::DropOldest);
+        let mut pollers = [(); 2].map(|()| graph.poller(&[]).expect("no dependency").1);
+        let (mut producer, ring) = graph.multi().expect("no threads");
+        producer.publish_batch(4, |place, event| *event = place as u64).expect("room for four");
+        if holds_first {
+            pollers.reverse();
+        }
+        let [free, holding] = &mut pollers;
+        let polled = holding.poll(1, |_, _, _| {
+            assert_eq!(producer.publish(|_| panic!("the oldest is held")), Err(PublishError::Dropped));
+        });
+        assert_eq!((polled, ring.dropped()), (Polled::Events(1), 1));
+        let mut tiles = Tiles::default();
+        ring.close();
+        tiles.drain(free, |event, sequence| assert_eq!(event, sequence));
+        assert_eq!((tiles.seen, free.missed()), (4, 0), "one event was lost, and none came in its place");
+    }
+}
+
+/// A call outside of a poll holds no event, until somebody takes the position over.
+#[test]
+fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
+    for taken_before in [0, 1, 3] {
+        let mut graph = dropping(4, Overflow::DropOldest);
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let overseer = poller.overseer();
+        let called = poller.lease().call(0, 7, || {
+            for value in 0..4 + taken_before {
+                assert_eq!(producer.publish(|event| *event = value), Ok(value));
+            }
+            let Stopped::InCall(remains) = overseer.stop() else { panic!("this is a call") };
+            assert_eq!((remains.sequence(), remains.delivery()), (0, 7));
+            let mut next = taken_before;
+            let in_hand = remains.for_each(Duration::ZERO, |sequence, event| {
+                let refused = producer.publish(|_| panic!("this would overwrite what is being read"));
+                assert_eq!(refused, Err(PublishError::Dropped));
+                assert_eq!((sequence, *event), (next, next));
+                next += 1;
+            });
+            assert_eq!((in_hand, next), (0, 4 + taken_before));
+        });
+        assert!(matches!(called, Called::TakenOver), "{called:?}");
+        assert_eq!(poller.poll(1, |_, _, _| panic!("its position is lost")), Polled::Finished);
+        assert_eq!((ring.claimed(), ring.dropped()), (4 + taken_before, 4));
+    }
 }
 
 #[test]

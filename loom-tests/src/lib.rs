@@ -56,6 +56,7 @@
 //! | `skip-oldest.acquire` | the same | `dropping::who_reuses_a_skipped_slot_comes_after_its_last_producer` |
 //! | `skip-only-published` | the same, of an event in hand | `dropping::what_another_producer_has_in_hand_is_not_skipped` |
 //! | `hold` | a consumer reads an event that a producer has taken away | `dropping::consumer_and_producer_never_both_get_the_oldest_event` |
+//! | `hold-what-remains` | what remains is taken away and overwritten while it is read | `dropping::what_remains_is_not_taken_away` |
 //! | `post-mail.release` | the mail is not in its box yet | `mail::the_flag_hands_over_what_was_written_before` |
 //! | `post-mail.acquire` | the same | `mail::the_flag_hands_over_what_was_written_before` |
 //! | `lease.light` | a call begins after the consumer was stopped | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
@@ -96,8 +97,9 @@
 //! no time: deadlines never pass. The light fence of the shipped code is a compiler fence, made whole by `membarrier(2)` on
 //! the other side; a model has a real fence in both places, so the system call itself is trusted, and so that nothing
 //! leans on a fence which is not there, the acquire sides that an exclusive producer's or a parking thread's fence would
-//! stand in for have models without either. Where none could be found, as for `skip-oldest.acquire`, the mutant takes the
-//! fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone. crossbeam-epoch's reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
+//! stand in for have models without either. Where none could be found, as for `skip-oldest.*` and a producer's `park.heavy`, the
+//! mutant takes the fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone.
+//! crossbeam-epoch's reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
 //! cyclic buffers that are known to need the most preemptions, two, are within all of them.
 
 use std::collections::BTreeSet;

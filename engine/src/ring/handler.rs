@@ -8,7 +8,7 @@ use super::overflow::Missed;
 use super::poller::{Polled, Poller};
 use super::runner::discard_panic;
 use super::slots::Slots;
-use super::visit::{Sole, Visit};
+use super::visit::{Sole, Visit, each};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::wait::{Deadline, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,10 +107,11 @@ impl<E, H: EventHandler<E>> Visit<E> for Hooked<H> {
 
     #[inline(always)]
     unsafe fn visit(&mut self, slots: &Slots<E>, next: &mut Sequence, end: Sequence, _lease: &Lease) {
-        let sequence = *next;
-        *next += 1;
+        let handler = &mut self.handler;
         // SAFETY: as the caller promises.
-        unsafe { slots.read(sequence, |event| self.handler.on_event(event, sequence, sequence + 1 == end)) };
+        unsafe {
+            each(slots, next, end, |event, sequence| handler.on_event(event, sequence, sequence + 1 == end))
+        };
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use super::lease::{Lease, Overseer};
 use super::overflow::{Missed, Overflow};
 use super::position::Position;
 use super::reentry;
-use super::visit::{Leased, Slices, Visit};
+use super::visit::{Each, Leased, Slices, Visit};
 use crate::sync::edge;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
@@ -23,9 +23,6 @@ const LONGEST_RUN: u64 = 64;
 
 /// The same where one look at a far stamp, or at a cursor, tells of all.
 const LONGEST_RUN_IN_ORDER: u64 = 512;
-
-/// So many events ahead of the one at hand the next are asked for: a line takes longer to come than a short handler takes.
-const AHEAD: u64 = 8;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +72,8 @@ impl<E> Poller<E> {
     ///
     /// A handler that panics is past its event: the panic goes on to the caller, and the next poll starts behind it.
     #[inline]
-    pub fn poll(&mut self, max: u64, mut handler: impl FnMut(&E, Sequence, bool)) -> Polled {
-        self.poll_leased(max, |event, sequence, end_of_batch, _lease| handler(event, sequence, end_of_batch))
+    pub fn poll(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) -> Polled {
+        self.poll_visiting(max, &mut Each(handler))
     }
 
     /// As [`poll`](Self::poll), for handlers that make their calls of user code under the [`Lease`] they are given, so
@@ -196,9 +193,6 @@ impl<E> Poller<E> {
                     *tombstones += 1;
                     *next += 1;
                     continue;
-                }
-                if *next + AHEAD < last {
-                    core.slots.bring(*next + AHEAD);
                 }
                 // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop of `running` releases
                 // it; what is visited is no tombstone, and in a dense ring there are none.

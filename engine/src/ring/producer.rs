@@ -123,7 +123,7 @@ impl<E, S: Sequencer> Producer<E, S> {
             write()
         }
         core.slots.publish(sequence, false);
-        core.control.readers.wake_all();
+        core.control.wake_readers();
         std::mem::forget(unfilled);
         sequence
     }
@@ -200,7 +200,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         let mut outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
             let room = self.sequencer.room(&self.core);
             // At the deadline any room will do.
-            if !patience.is_over(room) && !(room.is_ok() && deadline.has_passed()) {
+            if !patience.is_over(room) && (room.is_err() || !deadline.has_passed()) {
                 return None;
             }
             match self.sequencer.try_claim(&self.core, count) {
@@ -328,7 +328,7 @@ impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.producer.core.control.readers.wake_all();
+        self.producer.core.control.wake_readers();
     }
 }
 
@@ -363,7 +363,7 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
                 core.slots.publish(sequence, true);
             }
         }
-        core.control.readers.wake_all();
+        core.control.wake_readers();
     }
 }
 

@@ -18,6 +18,9 @@ use std::ptr::NonNull;
 /// The size of a cache line on the processors this is tuned for.
 const LINE: usize = 64;
 
+/// So many events ahead of the one at hand the next is asked for: a line takes longer to come than a short handler takes.
+const AHEAD: u64 = 8;
+
 /// How a ring's events lie in memory, and how their publication is told.
 ///
 /// | | `Stamped` | `Dense` |
@@ -176,12 +179,12 @@ impl<E> Slots<E> {
         unsafe { self.base.as_ptr().add(index * self.stride) }
     }
 
-    /// Asks for an event to be brought near, which the caller has seen published.
+    /// Asks for the event some places behind one that is about to be handled to be brought near, if that lies before `end`.
     #[inline(always)]
-    pub(super) fn bring(&self, sequence: Sequence) {
-        // Of smaller ones several come with each line.
-        if self.stride >= LINE {
-            let place = self.place(sequence);
+    pub(super) fn bring_ahead(&self, sequence: Sequence, end: Sequence) {
+        // Of smaller ones several come with each line, and the processor's own prefetcher keeps up.
+        if self.stride >= LINE && sequence + AHEAD < end {
+            let place = self.place(sequence + AHEAD);
             hint::bring(place);
             hint::bring(place.wrapping_add(self.stride - 1));
         }

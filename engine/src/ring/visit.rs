@@ -23,6 +23,43 @@ pub(super) trait Visit<E> {
     fn run_ends(&mut self) {}
 }
 
+/// Hands over the event at `next`, or those that lie side by side from there on, one by one, and moves `next` past each before
+/// it is handed over.
+///
+/// # Safety
+/// As for [`Visit::visit`].
+#[inline(always)]
+pub(super) unsafe fn each<E>(
+    slots: &Slots<E>,
+    next: &mut Sequence,
+    end: Sequence,
+    mut f: impl FnMut(&E, Sequence),
+) {
+    let first = *next;
+    let until = slots.end_of_slice(first, end);
+    // SAFETY: as the caller promises; beyond `first` only a dense ring's slices go, and it has no tombstones.
+    unsafe {
+        slots.read_slice(first, until, |events, first| {
+            for (sequence, event) in (first..).zip(events) {
+                slots.bring_ahead(sequence, end);
+                *next = sequence + 1;
+                f(event, sequence);
+            }
+        });
+    }
+}
+
+/// Event by event.
+pub(super) struct Each<F>(pub(super) F);
+
+impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
+    #[inline(always)]
+    unsafe fn visit(&mut self, slots: &Slots<E>, next: &mut Sequence, end: Sequence, _lease: &Lease) {
+        // SAFETY: as the caller promises.
+        unsafe { each(slots, next, end, |event, sequence| (self.0)(event, sequence, sequence + 1 == end)) };
+    }
+}
+
 /// Event by event, with the lease.
 pub(super) struct Leased<F>(pub(super) F);
 
@@ -31,6 +68,7 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for Leased<F> {
     unsafe fn visit(&mut self, slots: &Slots<E>, next: &mut Sequence, end: Sequence, lease: &Lease) {
         let sequence = *next;
         *next += 1;
+        slots.bring_ahead(sequence, end);
         // SAFETY: as the caller promises.
         unsafe { slots.read(sequence, |event| (self.0)(event, sequence, sequence + 1 == end, lease)) };
     }

@@ -13,7 +13,7 @@ use super::poller::Polled;
 use super::position::Position;
 use super::reentry;
 use super::runner::discard_panic;
-use super::visit::{Leased as EventByEvent, Visit};
+use super::visit::{Each, Visit};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::edge;
 use crate::wait::{Deadline, WaitStrategy, Waiter, wait_until};
@@ -116,13 +116,8 @@ impl<E> Worker<E> {
     /// Finds the ring `Finished` when all workers together have handled everything, or, with nothing in hand, when the
     /// ring is halted. A handler that does not return thus keeps the others from finishing, and not from working.
     #[inline]
-    pub fn poll(&mut self, max: u64, mut handler: impl FnMut(&E, Sequence, bool)) -> Polled {
-        self.poll_visiting(
-            max,
-            &mut EventByEvent(|event: &E, sequence, end_of_batch, _: &Lease| {
-                handler(event, sequence, end_of_batch);
-            }),
-        )
+    pub fn poll(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) -> Polled {
+        self.poll_visiting(max, &mut Each(handler))
     }
 
     #[inline(always)]

@@ -114,8 +114,11 @@ impl Edge {
     #[cfg(ringmain_loom)]
     fn weakened(&self, side: &str) -> bool {
         // A light fence is a full one in a model only, and would stand in for what is taken away.
-        const GO_TOGETHER: [(&str, &str, &str); 2] =
-            [("skip-oldest.acquire", "join", "light"), ("park.heavy", "join", "light")];
+        const GO_TOGETHER: [(&str, &str, &str); 3] = [
+            ("skip-oldest.release", "join", "light"),
+            ("skip-oldest.acquire", "join", "light"),
+            ("park.heavy", "join", "light"),
+        ];
         mutant().is_some_and(|mutant| {
             mutant.split_once('.') == Some((self.label, side))
                 || GO_TOGETHER.contains(&(mutant, self.label, side))

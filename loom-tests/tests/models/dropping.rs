@@ -2,7 +2,7 @@
 
 use super::Pair;
 use ringmain::ring::{
-    Graph, Missed, Overflow, Polled, Poller, Producer, PublishError, RingBuilder, Sequencer,
+    Called, Graph, Missed, Overflow, Polled, Poller, Producer, PublishError, RingBuilder, Sequencer, Stopped,
 };
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
@@ -211,4 +211,55 @@ fn a_sleeping_consumer_that_is_moved_on_wakes_and_misses_no_news() {
     })
     .saw_exactly([([true, false], false), ([true, true], false), ([true, true], true)])
     .in_at_least(25);
+}
+
+/// A call outside of a poll holds no event. Who takes the position over in such a call holds all that is left there, and
+/// what producers took away before is not among it.
+#[test]
+fn what_remains_is_not_taken_away() {
+    explore("remains of a call that held nothing", Bound::Preemptions(3), || {
+        let mut graph = dropping(2, WaitStrategy::BusySpin);
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("room for two");
+        }
+        let overseer = poller.overseer();
+        let consumer = thread::spawn(move || {
+            let is_taken_over = matches!(poller.lease().call(0, 7, || ()), Called::TakenOver);
+            if is_taken_over {
+                assert_eq!(poller.poll(1, |_, _, _| panic!("the position is lost")), Polled::Finished);
+            }
+            (is_taken_over, poller)
+        });
+        let writer = thread::spawn(move || [3, 4].map(|value| offer(&mut producer, value).is_some()));
+        let remains = match overseer.stop() {
+            Stopped::BetweenCalls => None,
+            Stopped::InCall(remains) => {
+                let mut read = Vec::new();
+                let look = |sequence, event: &Pair| {
+                    assert_eq!(event.get(), sequence + 1, "what remained was overwritten");
+                    read.push(sequence);
+                };
+                remains.for_each(Duration::ZERO, look);
+                Some(read)
+            }
+        };
+        let (is_taken_over, _poller) = consumer.join().expect("the consumer panicked");
+        assert_eq!(is_taken_over, remains.is_some(), "a call was settled and in doubt, or neither");
+        let taken = writer.join().expect("the writer panicked");
+        assert_eq!(ring.dropped(), taken.iter().filter(|taken| !**taken).count() as u64);
+        (remains, taken)
+    })
+    .saw_exactly([
+        (None, [true, true]),
+        // Everything was still there, and stays.
+        (Some(vec![0, 1]), [false, false]),
+        // One event was taken away first, and what took its place may still be in hand.
+        (Some(vec![1]), [true, false]),
+        (Some(vec![1, 2]), [true, false]),
+        (Some(vec![2]), [true, true]),
+        (Some(vec![2, 3]), [true, true]),
+    ])
+    .in_at_least(500);
 }
