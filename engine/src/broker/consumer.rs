@@ -115,7 +115,7 @@ impl<P: Clone> Consumer<P> {
         let mut linger = Linger::new(LINGER);
         loop {
             match self.safe_turn() {
-                Polled::Events(handled) => linger.after(handled),
+                Polled::Events(handled) => linger.after(handled, EVENTS_A_TURN),
                 // A dispatcher's ring never drops.
                 Polled::Missed(_) => {}
                 Polled::Empty => {

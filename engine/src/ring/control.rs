@@ -37,8 +37,6 @@ struct Standing {
     phase: AtomicU32,
     /// Whether one producer stamps all slots, one after the other. Old where it says no, which is merely too careful.
     stamps_come_in_order: AtomicBool,
-    /// Whether a consumer can ever be asleep: beside what a publish has read already.
-    consumers_may_park: bool,
 }
 
 /// The shared words of a ring.
@@ -72,11 +70,7 @@ impl Control {
     ) -> Self {
         let producers_park = wait.may_park() && overflow.can_wait();
         let phase = AtomicU32::new(Phase::Open as u32);
-        let standing = Standing {
-            phase,
-            stamps_come_in_order: AtomicBool::new(false),
-            consumers_may_park: readers.is_in_use(),
-        };
+        let standing = Standing { phase, stamps_come_in_order: AtomicBool::new(false) };
         Self {
             standing: CachePadded::new(standing),
             claim: CachePadded::new(AtomicU64::new(first)),
@@ -162,14 +156,6 @@ impl Control {
         if self.writers.is_in_use() { wait } else { wait.without_parking() }
     }
 
-    /// Tells consumers that something was published.
-    #[inline(always)]
-    pub(super) fn wake_readers(&self) {
-        if self.standing.consumers_may_park {
-            self.readers.wake_all();
-        }
-    }
-
     pub(super) fn wake_everybody(&self) {
         self.readers.wake_all();
         self.writers.wake_all();
@@ -180,7 +166,7 @@ impl Control {
     pub(super) fn consumer_moved(&self) {
         self.writers.wake_all();
         // A later stage may be asleep over what this one has finished.
-        self.wake_readers();
+        self.readers.wake_all();
     }
 }
 

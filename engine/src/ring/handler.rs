@@ -144,7 +144,7 @@ pub(super) fn consume<E>(mut poller: Poller<E>, mut visitor: impl Managed<E>, mo
             polled => polled,
         };
         match catch_unwind(AssertUnwindSafe(turn)) {
-            Ok(Polled::Events(handled)) => linger.after(handled),
+            Ok(Polled::Events(handled)) => linger.after(handled, most),
             Ok(Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {
                 waiter.wait_until(

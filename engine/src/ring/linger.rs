@@ -24,7 +24,7 @@ const WINDOW: u32 = 64;
 const BETWEEN_CHECKS: u32 = 32;
 
 /// Events a look from which on a consumer trails well enough.
-const TRAILS: u64 = 16;
+const TRAILS: u64 = 64;
 
 /// Nanoseconds an event above which a producer has no need of a breath: a line travels in less.
 const SLOW: f64 = 250.0;
@@ -66,10 +66,10 @@ impl Linger {
         Self { breath, state: State::Off { next_try: now, pause: PAUSE }, looks: 0, events: 0, since: now }
     }
 
-    /// To be called after a look that has found, and handled, so many events. Reads the clock every 64 looks, and while it
-    /// lingers.
+    /// To be called after a look that has found, and handled, so many events of at most `most`. Reads the clock every 64 looks,
+    /// and while it lingers.
     #[inline]
-    pub(crate) fn after(&mut self, found: u64) {
+    pub(crate) fn after(&mut self, found: u64, most: u64) {
         if self.breath.is_zero() {
             return;
         }
@@ -78,7 +78,8 @@ impl Linger {
         if self.looks == WINDOW {
             self.judge();
         }
-        if found < TRAILS && matches!(self.state, State::Trying { .. } | State::On { .. }) {
+        // Whatever it has found: the next look would come right behind the producer.
+        if found < most && matches!(self.state, State::Trying { .. } | State::On { .. }) {
             self.breathe();
         }
     }

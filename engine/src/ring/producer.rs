@@ -123,7 +123,7 @@ impl<E, S: Sequencer> Producer<E, S> {
             write()
         }
         core.slots.publish(sequence, false);
-        core.control.wake_readers();
+        core.control.readers.wake_all();
         std::mem::forget(unfilled);
         sequence
     }
@@ -328,7 +328,7 @@ impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.producer.core.control.wake_readers();
+        self.producer.core.control.readers.wake_all();
     }
 }
 
@@ -363,7 +363,7 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
                 core.slots.publish(sequence, true);
             }
         }
-        core.control.wake_readers();
+        core.control.readers.wake_all();
     }
 }
 

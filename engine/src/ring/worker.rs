@@ -363,7 +363,7 @@ pub(super) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panic
     let mut linger = Linger::new(core.control.linger);
     while !worker.lease.is_summoned() || worker.has_claimed() {
         match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
-            Ok(Polled::Events(handled)) => linger.after(handled),
+            Ok(Polled::Events(handled)) => linger.after(handled, most),
             // Rings of workers do not drop.
             Ok(Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {

@@ -84,8 +84,7 @@ impl CachedGate {
         // was read before others claimed and their events were consumed: a claim of it fails, however long. And it may
         // lie behind the end, where others have seen a later minimum than this producer has.
         match self.end.saturating_sub(next) {
-            // At least one, which the caller's code is better for knowing.
-            0 => self.refresh(core, next, bound).map(|free| free.max(1)),
+            0 => self.refresh(core, next, bound),
             free => Ok(free),
         }
     }
