@@ -237,7 +237,7 @@ mod tests {
         let [floor, rivals] = ping_pong()[..] else { panic!("two claims") };
         assert!(judge(floor, &all).is_some_and(|bound| !bound.met && bound.value == 1.5));
         assert!(judge(rivals, &all).is_none(), "the floor is no rival");
-        let shares = judge(fairness()[0], &[(MULTI[0], &[1.0])]).expect("ours was there");
+        let shares = judge(fairness()[0], &[(MULTI, &[1.0])]).expect("ours was there");
         assert!(!shares.met && shares.value == 0.4);
         let churn = churn()[0];
         assert!(churn.is_about(1) && !churn.is_about(0));
