@@ -71,7 +71,7 @@ thread() {
   RUSTC=${TSAN_RUSTC:-$(scripts/tsan-toolchain.sh "$target/tsan-toolchain")}
   export RUSTC
   export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
-  export TSAN_OPTIONS="log_path=$reports/report"
+  export TSAN_OPTIONS="log_path='$reports/report'"
   planted race "ThreadSanitizer: data race"
   quiet --target-dir "$built" --profile sanitize-thread --workspace --all-features "$@"
 }
@@ -81,7 +81,7 @@ address() {
   reports=$built/reports
   flags=()
   export RUSTFLAGS="-Zsanitizer=address"
-  export ASAN_OPTIONS="detect_leaks=1:log_path=$reports/report"
+  export ASAN_OPTIONS="detect_leaks=1:log_path='$reports/report'"
   planted use_after_free "AddressSanitizer: heap-use-after-free" leak "LeakSanitizer: detected memory leaks"
   quiet --target-dir "$built" --profile sanitize --workspace --all-features "$@"
 }
