@@ -153,8 +153,17 @@ impl Position {
 
     /// Starts at `at`, or further on where producers have moved this consumer meanwhile. Returns where.
     pub(super) fn start_at(&self, at: Sequence) -> Sequence {
-        // Release: the first look at what was published before came before, as with any release.
-        self.0.at.fetch_max(at << 1, RELEASE_SLOT.release());
+        // A swap, and not the maximum in one operation, which ThreadSanitizer does not see.
+        let mut word = self.0.at.load(Ordering::Relaxed);
+        while word < at << 1 {
+            // Release: what was looked up before comes before, as with any release.
+            let swapped =
+                self.0.at.compare_exchange(word, at << 1, RELEASE_SLOT.release(), Ordering::Relaxed);
+            match swapped {
+                Ok(_) => break,
+                Err(moved) => word = moved,
+            }
+        }
         self.moved_to()
     }
 
