@@ -170,8 +170,8 @@ pub(super) fn latency(percent: u32) -> Vec<Claim> {
 
 pub(super) fn broadcast() -> Vec<Claim> {
     vec![
-        Claim::as_fast(&[OURS], 2.0, Others::These(&[TOKIO])),
-        Claim::as_fast(&[OURS], 1.0, Others::These(&[DISRUPTOR])),
+        Claim::as_fast(EITHER, 2.0, Others::These(&[TOKIO])),
+        Claim::as_fast(EITHER, 1.0, Others::These(&[DISRUPTOR])),
     ]
 }
 

@@ -152,8 +152,8 @@ pub(super) fn full_ring() -> Vec<Contender> {
 
 /// Those in which several receivers get every event.
 pub(super) fn broadcast() -> Vec<Contender> {
-    #[allow(unused_mut, reason = "without rivals there are none to add")]
     let mut all = graphs();
+    all.insert(1, section(DENSE, ours::dense));
     #[cfg(feature = "rivals")]
     all.push(section(TOKIO, tokio::broadcast));
     all

@@ -523,7 +523,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// A thread that cannot be started or pinned; nothing is left running then.
     pub fn exclusive(self) -> Result<(ExclusiveProducer<E>, Ring<E>), BuildError> {
         self.core.control.have_stamps_come_in_order();
-        let sequencer = Exclusive::new(self.first);
+        let sequencer = Exclusive::new();
         self.build(sequencer)
     }
 

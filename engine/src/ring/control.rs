@@ -5,9 +5,9 @@ use super::Sequence;
 use super::gating::Gating;
 use super::overflow::Overflow;
 use super::slots::Slots;
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING};
-use crate::sync::{CachePadded, fence};
+use crate::sync::{CachePadded, Watched, fence};
 use crate::wait::{Parking, ParkingExcluded, SharedStrategy, WaitStrategy};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,8 @@ pub(super) const END_OF_SEQUENCES: Sequence = 1 << 62;
 
 /// What is read at every publish and poll, and written only when the ring is built and when it closes.
 struct Standing {
-    phase: AtomicU32,
+    /// A [`Phase`].
+    phase: Watched,
     /// Whether one producer stamps all slots, one after the other. Old where it says no, which is merely too careful.
     stamps_come_in_order: AtomicBool,
 }
@@ -69,8 +70,7 @@ impl Control {
         readers: Arc<Parking>,
     ) -> Self {
         let producers_park = wait.may_park() && overflow.can_wait();
-        let phase = AtomicU32::new(Phase::Open as u32);
-        let standing = Standing { phase, stamps_come_in_order: AtomicBool::new(false) };
+        let standing = Standing { phase: Watched::new(), stamps_come_in_order: AtomicBool::new(false) };
         Self {
             standing: CachePadded::new(standing),
             claim: CachePadded::new(AtomicU64::new(first)),
@@ -85,20 +85,33 @@ impl Control {
         }
     }
 
-    /// Whether the ring still takes events. A relaxed look: who needs an answer that holds uses its fence.
+    /// Whether the ring still takes events. A relaxed look: who needs an answer that holds uses the one below.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
-        self.standing.phase.load(Ordering::Relaxed) == Phase::Open as u32
+        self.standing.phase.get(Ordering::Relaxed) == Phase::Open as u32
+    }
+
+    /// Whether whoever closes the ring from now on sees what the caller has claimed. Edge `CLOSE`.
+    #[inline(always)]
+    pub(super) fn is_open_to_claim(&self) -> bool {
+        // `Open` is zero.
+        self.standing.phase.is_zero_after_light(&CLOSE)
     }
 
     #[inline(always)]
     pub(super) fn is_halted(&self) -> bool {
-        self.standing.phase.load(Ordering::Relaxed) == Phase::Halted as u32
+        self.standing.phase.get(Ordering::Relaxed) == Phase::Halted as u32
     }
 
     #[inline(always)]
     pub(super) fn stamps_come_in_order(&self) -> bool {
         self.standing.stamps_come_in_order.load(Ordering::Relaxed)
+    }
+
+    /// Whether a producer may have left tombstones. An only one leaves none.
+    #[inline(always)]
+    pub(super) fn may_have_tombstones(&self) -> bool {
+        !self.stamps_come_in_order()
     }
 
     /// To be called before there is a producer.
@@ -115,7 +128,7 @@ impl Control {
     /// Whether a consumer that has done everything below `next` has done all there will ever be. To be asked anew at
     /// each look. Edge `CLOSE_RING`, acquire side.
     pub(super) fn is_finished(&self, next: Sequence) -> bool {
-        let phase = self.standing.phase.load(CLOSE_RING.acquire());
+        let phase = self.standing.phase.get(CLOSE_RING.acquire());
         phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() <= next)
     }
 
@@ -139,8 +152,8 @@ impl Control {
         self.wake_everybody();
     }
 
-    fn advance(&self, to: Phase, success: Ordering) {
-        self.standing.phase.fetch_max(to as u32, success);
+    fn advance(&self, to: Phase, ordering: Ordering) {
+        self.standing.phase.raise(to as u32, ordering);
     }
 
     /// Has all who wait wait differently from now on.

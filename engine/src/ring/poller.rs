@@ -187,9 +187,10 @@ impl<E> Poller<E> {
         let core = &**core;
         reentry::inside(core, || {
             visitor.run_starts(&core.control, *next, end);
-            let last = core.slots.without_tombstones(*next, end);
+            let may_skip = core.control.may_have_tombstones();
+            let last = if may_skip { core.slots.without_tombstones(*next, end) } else { end };
             while *next < end && !lease.is_lost() {
-                if core.slots.is_tombstone(*next) {
+                if may_skip && core.slots.is_tombstone(*next) {
                     *tombstones += 1;
                     *next += 1;
                     continue;

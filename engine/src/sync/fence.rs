@@ -31,10 +31,15 @@ mod imp {
         ONCE.get_or_init(|| REGISTERED.store(membarrier(REGISTER), Ordering::Relaxed));
     }
 
+    /// Written once, before the first ring is shared, hence the same answer on both sides of every handshake.
+    #[inline(always)]
+    pub(super) fn is_light_free() -> bool {
+        REGISTERED.load(Ordering::Relaxed)
+    }
+
     #[inline(always)]
     pub(super) fn light() {
-        // Written once, before the first ring is shared, hence the same answer on both sides of every handshake.
-        if REGISTERED.load(Ordering::Relaxed) {
+        if is_light_free() {
             compiler_fence(Ordering::SeqCst);
         } else {
             fence(Ordering::SeqCst);
@@ -43,7 +48,7 @@ mod imp {
 
     pub(super) fn heavy() {
         fence(Ordering::SeqCst);
-        if REGISTERED.load(Ordering::Relaxed) {
+        if is_light_free() {
             // It cannot fail once registered; were it to, a lost wake-up would follow, so say so at once.
             assert!(membarrier(EXPEDITED), "membarrier failed after it was registered");
         }
@@ -55,6 +60,10 @@ mod imp {
     use std::sync::atomic::{Ordering, fence};
 
     pub(super) fn register() {}
+
+    pub(super) fn is_light_free() -> bool {
+        false
+    }
 
     #[inline(always)]
     pub(super) fn light() {
@@ -72,6 +81,10 @@ mod imp {
 
     pub(super) fn register() {}
 
+    pub(super) fn is_light_free() -> bool {
+        false
+    }
+
     pub(super) fn light() {
         fence(Ordering::SeqCst);
     }
@@ -85,6 +98,17 @@ mod imp {
 /// system call the first time.
 pub fn register() {
     imp::register();
+}
+
+/// Whether a light fence is one for the compiler only. The same answer always, once [`register`] has returned.
+pub fn is_light_free() -> bool {
+    imp::is_light_free()
+}
+
+/// What a light fence is at least: the compiler keeps what stands before it before what stands behind it.
+#[inline(always)]
+pub fn of_compiler() {
+    std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
 }
 
 /// The half of the side that runs all the time: one fence for the compiler where the system has `membarrier`.

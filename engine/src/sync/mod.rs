@@ -9,6 +9,7 @@
 //!   runs under one
 //! * [`edge`]: every synchronising pair of the engine by name
 //! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to sleep
+//! * [`Watched`]: a word that is looked at behind a light fence all the time
 //! * [`swapped`]: a value that is replaced whole and reclaimed when nobody reads it any more
 
 pub mod cell;
@@ -16,9 +17,11 @@ pub mod edge;
 pub mod fence;
 mod lock;
 pub(crate) mod swapped;
+mod watched;
 
 pub use crossbeam_utils::CachePadded;
 pub use lock::{Condvar, Mutex};
+pub(crate) use watched::Watched;
 
 /// Atomics and their orderings.
 pub mod atomic {

@@ -32,9 +32,9 @@
 //! This is the blocking wait of the LMAX disruptor with its lock taken off the publisher's path.
 
 use super::Deadline;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::sync::edge::{self, PARK};
-use crate::sync::{CachePadded, Condvar, Mutex, fence, hint};
+use crate::sync::{CachePadded, Condvar, Mutex, Watched, fence, hint};
 use std::time::Duration;
 
 /// How long a thread naps before it pays for a sleep without limit. One thread makes at most a hundred heavy fences a
@@ -47,9 +47,10 @@ const LOOKS: u32 = if cfg!(ringmain_loom) { 0 } else { 50 };
 /// A spot where any number of threads sleep until they are rung awake.
 #[derive(Debug)]
 pub struct Parking {
-    /// Whether anybody can ever park here. Fixed, so that a ring that only spins pays nothing.
+    /// Whether anybody can ever park here. Fixed, so that a ring that only spins pays for no fence.
     in_use: bool,
-    parked: CachePadded<AtomicBool>,
+    /// 1 while somebody sleeps whom nobody has rung.
+    parked: CachePadded<Watched>,
     /// How many threads are asleep, or about to be.
     asleep: Mutex<usize>,
     bell: Condvar,
@@ -58,13 +59,8 @@ pub struct Parking {
 impl Parking {
     /// A spot with nobody asleep. Where `in_use` is false nobody may ever park and ringing does nothing.
     pub fn new(in_use: bool) -> Self {
-        fence::register();
-        Self {
-            in_use,
-            parked: CachePadded::new(AtomicBool::new(false)),
-            asleep: Mutex::new(0),
-            bell: Condvar::new(),
-        }
+        let parked = if in_use { Watched::new() } else { Watched::never() };
+        Self { in_use, parked: CachePadded::new(parked), asleep: Mutex::new(0), bell: Condvar::new() }
     }
 
     /// Whether anybody can ever park here.
@@ -76,13 +72,9 @@ impl Parking {
     ///
     /// With nobody asleep: one fence for the compiler and one load of a word that seldom changes. Else it takes a
     /// lock and makes a system call.
-    #[inline]
+    #[inline(always)]
     pub fn wake_all(&self) {
-        if !self.in_use {
-            return;
-        }
-        fence::light(&PARK);
-        if self.parked.load(Ordering::Relaxed) {
+        if !self.parked.is_zero_after_light(&PARK) {
             self.ring();
         }
     }
@@ -91,8 +83,8 @@ impl Parking {
     #[cold]
     fn ring(&self) {
         let asleep = self.asleep.lock();
-        let has_sleepers = self.parked.load(Ordering::Relaxed);
-        self.parked.store(false, Ordering::Relaxed);
+        let has_sleepers = self.parked.get(Ordering::Relaxed) != 0;
+        self.parked.set(0, Ordering::Relaxed);
         drop(asleep);
         if has_sleepers {
             self.bell.notify_all();
@@ -110,7 +102,7 @@ impl Parking {
         *asleep += 1;
         let mut has_napped = false;
         let found = loop {
-            self.parked.store(true, Ordering::Relaxed);
+            self.parked.set(1, Ordering::Relaxed);
             if has_napped {
                 fence::heavy(&PARK);
             } else if let Some(value) = look_for_a_while(&mut ready) {
@@ -137,7 +129,7 @@ impl Parking {
         };
         *asleep -= 1;
         if *asleep == 0 || edge::left_out("leave-without-count") {
-            self.parked.store(false, Ordering::Relaxed);
+            self.parked.set(0, Ordering::Relaxed);
         }
         found
     }
@@ -162,7 +154,7 @@ impl Parking {
 #[cfg(all(test, not(ringmain_loom)))]
 mod tests {
     use super::*;
-    use crate::sync::atomic::AtomicU32;
+    use crate::sync::atomic::{AtomicBool, AtomicU32};
     use std::time::Instant;
 
     /// Waits for what another thread does.
@@ -190,7 +182,7 @@ mod tests {
             assert_eq!(sleeper.join().expect("the sleeper panicked"), Some(7));
         });
         assert_eq!(spot.sleepers(), 0);
-        assert!(!spot.parked.load(Ordering::Relaxed), "the last to leave clears the word");
+        assert!(spot.parked.get(Ordering::Relaxed) == 0, "the last to leave clears the word");
     }
 
     #[test]
@@ -253,7 +245,7 @@ mod tests {
         let limit = NAP / 2;
         assert_eq!(spot.park_until(Deadline::after(limit), || None::<()>), None);
         assert!(started.elapsed() >= limit);
-        assert_eq!((spot.sleepers(), spot.parked.load(Ordering::Relaxed)), (0, false));
+        assert_eq!((spot.sleepers(), spot.parked.get(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -1,25 +1,24 @@
-//! One producer: the next sequence is its own plain number, and a claim is a comparison and a plain store.
+//! One producer: the claim word is its own to move, and a claim is a comparison and a plain store.
 //!
-//! The store announces the claim to whoever closes the ring; see "Closing" in the documentation of `ring`.
+//! The store announces the claim to whoever closes the ring; see "Closing" in the documentation of `ring`. The producer keeps no
+//! number of its own beside it: a producer in front of a small ring waits for lines that the consumer has had, with its stores in a
+//! buffer of some tens, so that each store that an event needs less lets it wait for that many more lines at once.
 
 use super::sealed::Claims;
 use super::{CachedGate, Run, Unclaimed};
 use crate::ring::Sequence;
 use crate::ring::control::{Control, Core};
 use crate::sync::atomic::Ordering;
-use crate::sync::edge::CLOSE;
-use crate::sync::fence;
 
 /// Claims for the only producer of a ring.
 #[derive(Debug)]
 pub struct Exclusive {
-    next: Sequence,
     gate: CachedGate,
 }
 
 impl Exclusive {
-    pub(in crate::ring) fn new(first: Sequence) -> Self {
-        Self { next: first, gate: CachedGate::default() }
+    pub(in crate::ring) fn new() -> Self {
+        Self { gate: CachedGate::default() }
     }
 
     /// Whether there is room for one more, which stays so: nobody else claims.
@@ -27,13 +26,13 @@ impl Exclusive {
         if !core.control.is_open() {
             return Err(Unclaimed::Closed);
         }
-        self.free(core).map(|_| self.next)
+        let next = next(&core.control);
+        self.free(core, next).map(|_| next)
     }
 
     /// How many sequences are free. Without consumers all that was claimed is: this producer is done with it.
     #[inline(always)]
-    fn free<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed> {
-        let next = self.next;
+    fn free<E>(&mut self, core: &Core<E>, next: Sequence) -> Result<u64, Unclaimed> {
         self.gate.free(core, next, |_, _| next)
     }
 }
@@ -44,15 +43,15 @@ impl Claims for Exclusive {
     #[inline(always)]
     fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed> {
         let control = &core.control;
-        let first = self.next;
-        let count = match self.free(core) {
+        let first = next(control);
+        let count = match self.free(core, first) {
+            // For one, which is most of what is claimed, known to the compiler: what is free is at least that.
+            Ok(_) if wanted == 1 => 1,
             Ok(free) => wanted.min(free),
             Err(full) => return Err(if control.is_open() { full } else { Unclaimed::Closed }),
         };
-        self.next = first + count;
-        control.claim.store(self.next, Ordering::Relaxed);
-        fence::light(&CLOSE);
-        if !control.is_open() {
+        control.claim.store(first + count, Ordering::Relaxed);
+        if !control.is_open_to_claim() {
             self.abandon(control, first);
             return Err(Unclaimed::Closed);
         }
@@ -63,20 +62,25 @@ impl Claims for Exclusive {
         if !core.control.is_open() {
             return Err(Unclaimed::Closed);
         }
-        let next = self.next;
+        let next = next(&core.control);
         self.gate.refresh(core, next, |_, _| next)
     }
 
-    fn cursor<E>(&self, _core: &Core<E>) -> Sequence {
-        self.next
+    fn cursor<E>(&self, core: &Core<E>) -> Sequence {
+        next(&core.control)
     }
 
     #[cold]
     fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
-        self.next = from;
         control.claim.store(from, Ordering::Relaxed);
         // A consumer may have gone to sleep over a claim that nothing follows.
         control.readers.wake_all();
         false
     }
+}
+
+/// The next sequence to claim. Nobody else moves the word.
+#[inline(always)]
+fn next(control: &Control) -> Sequence {
+    control.claim.load(Ordering::Relaxed)
 }
