@@ -3,7 +3,8 @@
 mod support;
 
 use serde_json::Value;
-use support::{Scratch, run};
+use std::time::Duration;
+use support::{Scratch, run, within_seconds};
 
 /// Runs a command to its end and returns its JSON.
 #[track_caller]
@@ -130,8 +131,10 @@ fn throughput_compares_engine_ring_and_floor_of_the_same_rounds() {
 #[test]
 fn allocations_are_counted_where_there_are_any_and_only_there() {
     let quiet = json(&["throughput", "--duration", "0.4", "--payload", "1000"]);
-    assert!(number(&quiet, "allocations_per_message") < 0.01, "{quiet}");
-    assert!(number(&quiet, "frees_per_message") < 0.01, "{quiet}");
+    // Under ThreadSanitizer, crossbeam-epoch allocates when it looks through its threads, which is often where all is slow.
+    let few = if within_seconds(1) > Duration::from_secs(1) { 0.5 } else { 0.01 };
+    assert!(number(&quiet, "allocations_per_message") < few, "{quiet}");
+    assert!(number(&quiet, "frees_per_message") < few, "{quiet}");
     // More topics than a publisher remembers: each message's topic is resolved anew.
     let busy = json(&["throughput", "--duration", "0.4", "--runtime-topics", "--topics", "10000"]);
     assert!(number(&busy, "allocations_per_message") > 0.5, "{busy}");
@@ -272,13 +275,14 @@ fn a_bad_cell_in_the_last_row_is_found_before_anything_is_published() {
 #[cfg(target_os = "linux")]
 mod interrupted {
     use std::process::Stdio;
-    use std::time::Duration;
 
-    use super::support::{Scratch, Seen, interrupt, program, until};
-    use super::{Value, count};
+    use super::support::{Scratch, Seen, interrupt, program, until, within_seconds};
+    use super::{Duration, Value, count};
 
-    /// The main thread, and those that publish or measure.
+    /// The main thread, and all that have no name of their own; a sanitizer may add one.
     const OURS: &str = "ringmain-bench";
+    /// Those that publish to an engine.
+    const PUBLISHER: &str = "publisher";
     /// The engine's first consumer.
     const CONSUMER: &str = "rm-bench-0";
 
@@ -293,7 +297,7 @@ mod interrupted {
         until(&mut child, sign);
         let (code, took) = interrupt(&mut child, "INT");
         assert_eq!(code, Some(130), "{name}");
-        assert!(took < Duration::from_secs(2), "{name}: {took:?}");
+        assert!(took < within_seconds(2), "{name}: {took:?}");
         let json: Value =
             serde_json::from_slice(&std::fs::read(&file).expect("the file")).expect("whole JSON");
         assert_eq!(json["interrupted"], true, "{name}: {json}");
@@ -303,7 +307,7 @@ mod interrupted {
     }
 
     fn publishes(publishers: usize) -> impl Fn(&Seen) -> bool {
-        move |seen| seen.threads(CONSUMER) > 0 && seen.threads(OURS) == 1 + publishers
+        move |seen| seen.threads(CONSUMER) > 0 && seen.threads(PUBLISHER) == publishers
     }
 
     #[test]

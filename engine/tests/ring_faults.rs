@@ -1,68 +1,27 @@
-//! Faults of the ring's users: closures, handlers, hooks and threads that panic or die, and publishing from the inside.
+//! Faults of the ring's users: closures, handlers, hooks and threads that panic or die.
 
-use ringmain::ring::{
-    Batch, BuildError, Called, ConsumerOptions, EventHandler, Graph, Layout, MultiProducer, Overflow, Polled,
-    Poller, PublishError, RingBuilder, Sequence, Stopped,
+mod ring_support;
+
+use ring_support::{
+    BOTH_LAYOUTS, Bomb, LIMIT, graph, graph_in, panics, quiet_panic, rejecting, rest, shut_down, take,
+    within_limit,
 };
-use ringmain::wait::WaitStrategy;
+use ringmain::ring::{
+    Batch, ConsumerOptions, EventHandler, Layout, MultiProducer, Polled, PublishError, RingBuilder, Sequence,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// Long enough for the slowest machine; reached only where something hangs.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const BOTH: [Layout; 2] = [Layout::Stamped, Layout::Dense];
-
-fn graph(layout: Layout, capacity: usize) -> Graph<u64> {
-    RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout).graph()
-}
-
-/// A panic without a report on standard error.
-fn quiet_panic() -> ! {
-    resume_unwind(Box::new("on purpose"))
-}
-
-fn panics<R>(f: impl FnOnce() -> R) -> bool {
-    catch_unwind(AssertUnwindSafe(f)).is_err()
-}
-
-/// Runs `body` on a thread of its own and fails if it hangs.
-fn within_limit<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, is_done) = channel();
-    let thread = thread::spawn(move || {
-        let result = body();
-        let _ = done.send(());
-        result
-    });
-    assert_ne!(is_done.recv_timeout(LIMIT), Err(RecvTimeoutError::Timeout), "{what} hangs");
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// All that is there, and whether the ring has ended.
-fn rest(poller: &mut Poller<u64>) -> (Vec<(Sequence, u64)>, bool) {
-    let started = Instant::now();
-    let mut seen = Vec::new();
-    loop {
-        assert!(started.elapsed() < LIMIT, "the ring does not run empty");
-        match poller.poll(16, |event, sequence, _| seen.push((sequence, *event))) {
-            Polled::Events(_) | Polled::Missed(_) => {}
-            Polled::Empty => return (seen, false),
-            Polled::Finished => return (seen, true),
-        }
-    }
-}
 
 // Fill closures.
 
 #[test]
 fn a_panic_in_the_middle_of_a_batch_publishes_what_was_filled_before_and_leaves_no_hole() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         for panics_at in 0..5 {
-            let mut graph = graph(layout, 8);
+            let mut graph = graph_in(layout, 8);
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.exclusive().expect("no threads");
             assert!(panics(|| producer.publish_batch(5, |place, event| {
@@ -90,8 +49,8 @@ fn a_panic_in_the_middle_of_a_batch_publishes_what_was_filled_before_and_leaves_
 
 #[test]
 fn a_batch_that_panics_after_a_lap_leaves_nothing_of_an_older_lap_behind() {
-    for layout in BOTH {
-        let mut graph = graph(layout, 4);
+    for layout in BOTH_LAYOUTS {
+        let mut graph = graph_in(layout, 4);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, _ring) = graph.exclusive().expect("no threads");
         for lap in 0..10 {
@@ -109,7 +68,7 @@ fn a_batch_that_panics_after_a_lap_leaves_nothing_of_an_older_lap_behind() {
 #[test]
 fn tombstones_of_many_producers_fill_no_ring_and_stop_no_one() {
     for capacity in [1, 2, 4] {
-        let mut graph = graph(Layout::Stamped, capacity);
+        let mut graph = graph(capacity);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.multi().expect("no threads");
         for _ in 0..capacity {
@@ -126,7 +85,7 @@ fn tombstones_of_many_producers_fill_no_ring_and_stop_no_one() {
 
 #[test]
 fn a_slice_never_holds_a_tombstone() {
-    let mut graph = graph(Layout::Stamped, 16);
+    let mut graph = graph(16);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.multi().expect("no threads");
     for value in 0..6 {
@@ -167,7 +126,7 @@ fn publish_between_tombstones(producer: &mut MultiProducer<u64>, events: u64) {
 fn the_last_event_before_tombstones_is_told_that_its_batch_ends() {
     for events in 1_u64..256 {
         // All eight are one run of a ring of this size.
-        let mut graph = graph(Layout::Stamped, 64);
+        let mut graph = graph(64);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (_, mut leased) = graph.poller(&[]).expect("no dependency");
         let (mut producer, _ring) = graph.multi().expect("no threads");
@@ -187,7 +146,7 @@ fn the_last_event_before_tombstones_is_told_that_its_batch_ends() {
 #[test]
 fn a_workers_last_event_before_tombstones_is_told_that_its_batch_ends() {
     for events in 1_u64..256 {
-        let mut graph = graph(Layout::Stamped, 64);
+        let mut graph = graph(64);
         let (_, raced) = graph.worker_pollers(&[], 1).expect("no dependency");
         let (_, keyed) = graph.keyed_worker_pollers(&[], 1, Some(1), |_| 0).expect("no dependency");
         let (mut producer, _ring) = graph.multi().expect("no threads");
@@ -213,8 +172,8 @@ fn a_workers_last_event_before_tombstones_is_told_that_its_batch_ends() {
 
 #[test]
 fn a_claim_that_is_dropped_or_leaked_takes_nothing_in_any_layout() {
-    for layout in BOTH {
-        let mut graph = graph(layout, 2);
+    for layout in BOTH_LAYOUTS {
+        let mut graph = graph_in(layout, 2);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.exclusive().expect("no threads");
         for value in 0..6 {
@@ -229,12 +188,109 @@ fn a_claim_that_is_dropped_or_leaked_takes_nothing_in_any_layout() {
     }
 }
 
+#[test]
+fn a_fill_closure_of_the_only_producer_that_panics_publishes_nothing_and_the_event_is_made_anew() {
+    let made = Arc::new(AtomicU64::new(0));
+    let count = made.clone();
+    let factory = move || count.fetch_add(1, Ordering::Relaxed);
+    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        producer.publish(|event| {
+            *event = 77;
+            quiet_panic()
+        })
+    }));
+    assert!(outcome.is_err(), "the panic goes on to the publisher");
+    assert_eq!(made.load(Ordering::Relaxed), 3);
+    assert_eq!(ring.claimed(), 0);
+    assert_eq!(poller.poll(2, |_, _, _| panic!("nothing was published")), Polled::Empty);
+    let mut found = 0;
+    assert_eq!(producer.publish(|event| found = std::mem::replace(event, 5)), Ok(0));
+    assert_eq!(found, 2, "the event that was half-written is gone");
+    assert_eq!(take(&mut poller, 1), [5]);
+    assert_eq!(poller.tombstones(), 0);
+}
+
+#[test]
+fn a_fill_closure_of_one_of_many_producers_that_panics_leaves_a_tombstone_which_is_skipped() {
+    let mut graph = graph(4);
+    let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
+    let (_, mut later) = graph.poller(&[first]).expect("its own ring");
+    let (mut producer, ring) = graph.multi().expect("no threads");
+    producer.publish(|event| *event = 1).expect("room");
+    let outcome = catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic())));
+    assert!(outcome.is_err(), "the panic goes on to the publisher");
+    producer.publish(|event| *event = 3).expect("room");
+    assert_eq!(ring.claimed(), 3);
+    for poller in [&mut earlier, &mut later] {
+        let mut seen = Vec::new();
+        let mut polled = 0;
+        while let Polled::Events(events) = poller.poll(4, |event, sequence, _| seen.push((*event, sequence)))
+        {
+            polled += events;
+        }
+        assert_eq!(polled, 3, "a tombstone is gone through as well");
+        assert_eq!(seen, [(1, 0), (3, 2)]);
+        assert_eq!(poller.tombstones(), 1);
+    }
+}
+
+#[test]
+fn a_batch_that_panics_half_way_keeps_what_was_published_before() {
+    fn half<S: ringmain::ring::Sequencer>(producer: &mut ringmain::ring::Producer<u64, S>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            producer.publish_batch(4, |place, event| {
+                if place == 2 {
+                    quiet_panic();
+                }
+                *event = place as u64;
+            })
+        }));
+        assert!(outcome.is_err(), "the panic goes on to the publisher");
+        producer.publish(|event| *event = 9).expect("room");
+    }
+
+    let mut one = graph(8);
+    let (_, mut poller) = one.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = one.exclusive().expect("no threads");
+    half(&mut producer);
+    assert_eq!(take(&mut poller, 3), [0, 1, 9]);
+    assert_eq!(poller.tombstones(), 0);
+
+    let mut many = graph(8);
+    let (_, mut poller) = many.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = many.multi().expect("no threads");
+    half(&mut producer);
+    assert_eq!(take(&mut poller, 3), [0, 1, 9]);
+    assert_eq!(poller.tombstones(), 2);
+}
+
+/// The second panic's payload panics once more when it is dropped, during the first one's unwinding.
+#[test]
+fn a_factory_that_panics_while_a_fill_closure_does_is_survived() {
+    let built = AtomicU64::new(0);
+    let factory = move || {
+        if built.fetch_add(1, Ordering::Relaxed) >= 2 {
+            resume_unwind(Box::new(Bomb));
+        }
+        0_u64
+    };
+    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = graph.multi().expect("no threads");
+    assert!(catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic()))).is_err());
+    producer.publish(|event| *event = 4).expect("room");
+    assert_eq!(take(&mut poller, 1), [4]);
+}
+
 // Threads that die.
 
 #[test]
 fn a_producer_thread_that_dies_takes_nobody_with_it() {
     within_limit("a ring whose producer died", || {
-        let mut graph = graph(Layout::Stamped, 4);
+        let mut graph = graph(4);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (producer, ring) = graph.multi().expect("no threads");
         let mut doomed = producer.clone();
@@ -252,9 +308,9 @@ fn a_producer_thread_that_dies_takes_nobody_with_it() {
 
 #[test]
 fn the_only_producer_may_die_in_a_batch_and_the_ring_still_ends() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         within_limit("a ring whose only producer died", move || {
-            let mut graph = graph(layout, 8);
+            let mut graph = graph_in(layout, 8);
             let (sink, source) = channel();
             let send = move |event: &u64, _, _| sink.send(*event).expect("the test listens");
             graph.consumer("sink", &[], send).expect("no dependency");
@@ -314,11 +370,11 @@ impl EventHandler<u64> for Shaky {
 
 #[test]
 fn handlers_and_hooks_that_panic_lose_no_event_and_stop_no_ring() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         // Each call panics, or every second or third.
         for every in 1..=3 {
             within_limit("shaky handlers", move || {
-                let mut graph = graph(layout, 16);
+                let mut graph = graph_in(layout, 16);
                 let (seen, source) = channel();
                 let starts: Arc<AtomicU64> = Arc::default();
                 let make = {
@@ -342,7 +398,7 @@ fn handlers_and_hooks_that_panic_lose_no_event_and_stop_no_ring() {
 #[test]
 fn a_handler_that_cannot_be_made_leaves_the_ring() {
     within_limit("a ring without its handler", || {
-        let mut graph = graph(Layout::Stamped, 2);
+        let mut graph = graph(2);
         let make = || -> Shaky { quiet_panic() };
         graph.consumer_with(ConsumerOptions::new("unmade"), make).expect("no dependency");
         let (mut producer, mut ring) = graph.exclusive().expect("a thread");
@@ -381,7 +437,7 @@ impl EventHandler<u64> for Batches {
 fn batch_hooks_tell_size_and_depth_and_keep_to_the_longest_batch() {
     for (layout, longest) in [(Layout::Stamped, 3), (Layout::Dense, 3), (Layout::Stamped, u64::MAX)] {
         within_limit("batches", move || {
-            let mut graph = graph(layout, 64);
+            let mut graph = graph_in(layout, 64);
             let (sizes, source) = channel();
             let (open, gate) = channel();
             let make = move || Batches { sizes, current: (0, 0, 0, 0), gate: Some(gate) };
@@ -404,355 +460,49 @@ fn batch_hooks_tell_size_and_depth_and_keep_to_the_longest_batch() {
     }
 }
 
-// Publishing from the inside.
-
 #[test]
-fn a_publish_from_a_handler_works_while_there_is_room_and_says_so_when_it_would_deadlock() {
-    let mut graph = graph(Layout::Stamped, 2);
-    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
-    let mut inner = producer.clone();
-    producer.publish(|event| *event = 1).expect("room");
-    let polled = poller.poll(1, |_, _, _| {
-        assert_eq!(inner.publish(|event| *event = 2), Ok(1));
-        let refused = inner.publish(|_| panic!("the ring is full of what is being handled"));
-        assert_eq!(refused, Err(PublishError::WouldDeadlock));
-        let refused = inner.publish_timeout(LIMIT, |_| panic!("the same"));
-        assert_eq!(refused, Err(PublishError::WouldDeadlock));
-        assert_eq!(inner.try_publish(|_| panic!("the same")), Err(PublishError::Full));
-    });
-    assert_eq!(polled, Polled::Events(1));
-    assert_eq!(rest(&mut poller).0, [(1, 2)]);
-    assert_eq!(inner.publish(|event| *event = 3), Ok(2));
-}
-
-#[test]
-fn the_only_producer_in_a_handler_of_its_own_ring_does_not_deadlock() {
-    within_limit("an only producer in its own handler", || {
-        for layout in BOTH {
-            let mut graph = graph(layout, 4);
-            let own = Arc::new(Mutex::new(None));
-            let (seen, source) = channel();
-            let handle: Arc<Mutex<Option<ringmain::ring::ExclusiveProducer<u64>>>> = own.clone();
-            let handler = move |event: &u64, _, _| {
-                let mut producer = handle.lock().expect("no handler panics with it");
-                let producer = producer.as_mut().expect("it is there before the first event");
-                let outcome = producer.publish_batch(9, |_, inner| *inner = event + 1);
-                seen.send((*event, outcome.map_err(|error| (error.published, error.reason))))
-                    .expect("the test listens");
-            };
-            graph.consumer("inside", &[], handler).expect("no dependency");
-            let (producer, ring) = graph.exclusive().expect("a thread");
-            {
-                let mut guard = own.lock().expect("nobody has panicked");
-                let mut producer = producer;
-                producer.publish(|event| *event = 1).expect("room");
-                *guard = Some(producer);
-            }
-            let first = source.recv_timeout(LIMIT).expect("the first event is handled");
-            assert_eq!(first, (1, Err((3, PublishError::WouldDeadlock))));
-            ring.halt();
-        }
-    });
-}
-
-#[test]
-fn a_publish_from_a_fill_closure_works_while_there_is_room_and_says_so_when_it_would_deadlock() {
-    let mut graph = graph(Layout::Stamped, 2);
-    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
-    let mut inner = producer.clone();
-    let published = producer.publish(|event| {
-        assert_eq!(inner.publish(|event| *event = 2), Ok(1));
-        let refused = inner.publish(|_| panic!("one slot is in hand and the other is unread"));
-        assert_eq!(refused, Err(PublishError::WouldDeadlock));
-        *event = 1;
-    });
-    assert_eq!(published, Ok(0));
-    assert_eq!(rest(&mut poller).0, [(0, 1), (1, 2)]);
-}
-
-#[test]
-fn a_publish_from_a_fill_closure_of_a_ring_without_consumers_would_deadlock_too() {
-    let (mut producer, _ring) = graph(Layout::Stamped, 1).multi().expect("no threads");
-    let mut inner = producer.clone();
-    let published = producer.publish(|_| {
-        assert_eq!(inner.publish(|_| panic!("the slot is in hand")), Err(PublishError::WouldDeadlock));
-    });
-    assert_eq!(published, Ok(0));
-    assert_eq!(inner.publish(|_| {}), Ok(1));
-}
-
-#[test]
-fn a_publish_from_the_factory_says_so_when_it_would_deadlock() {
-    within_limit("a factory that publishes", || {
-        let again: Arc<Mutex<Option<MultiProducer<u64>>>> = Arc::default();
-        let (answer, answers) = channel();
-        let factory = {
-            let again = again.clone();
-            move || {
-                let inner = again.lock().expect("no factory panics with it").take();
-                if let Some(mut inner) = inner {
-                    let _ = answer.send(inner.publish(|_| panic!("the only slot is in hand")));
-                }
-                0
-            }
-        };
-        let mut graph = RingBuilder::new(1, factory).expect("a power of two").graph();
-        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.multi().expect("no threads");
-        *again.lock().expect("nobody has panicked") = Some(producer.clone());
-        // The factory is called for what the closure leaves half-written.
-        assert!(panics(|| producer.publish(|_| quiet_panic())));
-        assert_eq!(answers.try_recv(), Ok(Err(PublishError::WouldDeadlock)));
-        assert_eq!(rest(&mut poller), (vec![], false));
-        assert_eq!(producer.publish(|event| *event = 5), Ok(1));
-        assert_eq!(rest(&mut poller), (vec![(1, 5)], false));
-    });
-}
-
-/// A handler that publishes more than there is room for when it is dropped.
-struct LastWords {
-    producer: MultiProducer<u64>,
-    answers: Sender<Result<Sequence, PublishError>>,
-}
-
-impl EventHandler<u64> for LastWords {
-    fn on_event(&mut self, _event: &u64, _sequence: Sequence, _end_of_batch: bool) {}
-}
-
-impl Drop for LastWords {
-    fn drop(&mut self) {
-        for value in 0..4 {
-            let _ = self.answers.send(self.producer.publish(|event| *event = value));
-        }
-    }
-}
-
-#[test]
-fn a_publish_from_the_drop_of_a_handler_says_so_when_it_would_deadlock() {
-    within_limit("a handler that publishes when it is dropped", || {
-        let mut graph = graph(Layout::Stamped, 2);
-        // One that is not polled keeps the ring full, whether the leaver still counts or not.
-        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (hand_over, handed_over) = channel();
-        let (answers, answered) = channel();
-        let make = move || LastWords { producer: handed_over.recv().expect("the test sends it"), answers };
-        let id = graph.consumer_with(ConsumerOptions::new("talker"), make).expect("no dependency");
-        let (producer, mut ring) = graph.multi().expect("a thread");
-        hand_over.send(producer).expect("the handler is made");
-        ring.leave(id, LIMIT).expect("it does not wait for itself");
-        let refused = Err(PublishError::WouldDeadlock);
-        assert!(answered.iter().eq([Ok(0), Ok(1), refused, refused]));
-        assert_eq!(rest(&mut poller).0, [(0, 0), (1, 1)]);
-    });
-}
-
-#[test]
-fn a_handler_may_wait_for_room_in_another_ring() {
-    within_limit("two rings", || {
-        let mut first = graph(Layout::Stamped, 2);
-        let mut second = graph(Layout::Stamped, 1);
-        let (_, mut sink) = second.poller(&[]).expect("no dependency");
-        let (mut onward, _second_ring) = second.multi().expect("no threads");
+fn a_handler_that_panics_costs_its_event_and_nothing_else() {
+    within_limit("panicking handlers", || {
+        let mut graph = graph(4);
+        let (sink, source) = channel();
         let handler = move |event: &u64, _, _| {
-            onward.publish(|copy| *copy = *event).expect("the other ring is being read");
-        };
-        first.consumer("bridge", &[], handler).expect("no dependency");
-        let (mut producer, _first_ring) = first.exclusive().expect("a thread");
-        let writer = thread::spawn(move || {
-            producer.publish_batch(100, |place, event| *event = place as u64).expect("an open ring");
-            producer
-        });
-        let mut next = 0;
-        let started = Instant::now();
-        while next < 100 {
-            assert!(started.elapsed() < LIMIT, "{next} events came through");
-            for (_, event) in rest(&mut sink).0 {
-                assert_eq!(event, next);
-                next += 1;
+            if event.is_multiple_of(3) {
+                quiet_panic();
             }
-            thread::yield_now();
+            sink.send(*event).expect("the test listens");
+        };
+        graph.consumer("shaky", &[], handler).expect("no dependency");
+        let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+        for value in 0..30 {
+            producer.publish(|event| *event = value).expect("an open ring");
         }
-        writer.join().expect("the writer panicked");
+        let reports = shut_down(&mut ring);
+        assert_eq!((reports[0].name.as_str(), reports[0].panics), ("shaky", 10));
+        assert!(source.iter().eq((0..30).filter(|value| value % 3 != 0)));
     });
 }
 
-// Positions that are lost, and time that is up.
-
 #[test]
-fn a_poller_that_has_lost_its_position_is_ready_to_say_so() {
-    let mut graph = graph(Layout::Stamped, 4);
-    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (_producer, _ring) = graph.exclusive().expect("no threads");
-    let overseer = poller.overseer();
-    let called = poller.lease().call(0, 0, || assert!(matches!(overseer.stop(), Stopped::InCall(_))));
-    assert!(matches!(called, Called::TakenOver), "{called:?}");
-    assert!(poller.is_ready(), "a poll has something to tell");
-    assert!(poller.wait(WaitStrategy::Blocking, LIMIT), "a wait for it is over at once");
-    assert_eq!(poller.poll(1, |_, _, _| panic!("its position is lost")), Polled::Finished);
-}
-
-/// A producer that waits holds out for more than a single free slot, though not beyond its deadline.
-#[test]
-fn a_publish_that_waits_takes_any_room_there_is_at_its_deadline() {
-    /// Shorter than a producer holds out.
-    const WAITS: Duration = Duration::from_micros(4);
-    const CAPACITY: usize = 64;
-    /// The consumer lets one slot go, and notes when, in each of so many rounds.
-    const ROUNDS: u64 = 2_000;
-    /// Enough rounds in which the slot was free in time, on a machine that has threads run side by side.
-    const ENOUGH: u64 = 200;
-
-    fn spin_until(mut is_so: impl FnMut() -> bool) {
-        let started = Instant::now();
-        let mut looks = 0_u32;
-        while !is_so() {
-            looks += 1;
-            if looks.is_multiple_of(1_000) {
-                assert!(started.elapsed() < LIMIT, "the other thread does not come");
-                thread::yield_now();
-            }
-        }
-    }
-
-    let builder = RingBuilder::new(CAPACITY, || 0_u64).expect("a power of two").wait(WaitStrategy::BusySpin);
-    let mut graph = builder.graph();
+fn a_poll_after_a_panic_starts_behind_it() {
+    let mut graph = rejecting(2);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.exclusive().expect("no threads");
-    producer.publish_batch(CAPACITY, |_, _| {}).expect("room for all");
-    let epoch = Instant::now();
-    let now = || epoch.elapsed().as_nanos() as u64;
-    let (begun, freed, freed_at) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for round in 1..=ROUNDS {
-                spin_until(|| begun.load(Ordering::Acquire) >= round);
-                if begun.load(Ordering::Relaxed) > ROUNDS {
-                    return;
-                }
-                assert_eq!(poller.poll(1, |_, _, _| {}), Polled::Events(1));
-                // The slot is free for all to see before the clock is read.
-                fence(Ordering::SeqCst);
-                freed_at.store(now(), Ordering::Relaxed);
-                freed.store(round, Ordering::Release);
-            }
-        });
-        let mut in_time = 0;
-        for round in 1..=ROUNDS {
-            begun.store(round, Ordering::Release);
-            let until = now() + WAITS.as_nanos() as u64;
-            let outcome = producer.publish_timeout(WAITS, |_| {});
-            spin_until(|| freed.load(Ordering::Acquire) == round);
-            if freed_at.load(Ordering::Relaxed) < until {
-                in_time += 1;
-                outcome.expect("there was room before the deadline");
-            } else if outcome.is_err() {
-                producer.try_publish(|_| {}).expect("there is room now");
-            }
-            if in_time == ENOUGH {
-                break;
-            }
-        }
-        println!("{in_time} rounds were in time");
-        begun.store(u64::MAX, Ordering::Release);
+    producer.publish_batch(2, |place, event| *event = place as u64).expect("room for two");
+    assert!(catch_unwind(AssertUnwindSafe(|| poller.poll(2, |_, _, _| quiet_panic()))).is_err());
+    assert_eq!(producer.publish(|event| *event = 2), Ok(2), "the event that panicked was released");
+    assert_eq!(take(&mut poller, 2), [1, 2]);
+}
+
+#[test]
+fn a_handler_that_panics_when_it_is_dropped_does_not_hold_up_the_shutdown() {
+    within_limit("a panicking drop", || {
+        let mut graph = graph(2);
+        let bomb = Bomb;
+        let handler = move |_: &u64, _, _| {
+            let _ = &bomb;
+        };
+        graph.consumer("bomb", &[], handler).expect("no dependency");
+        let (_producer, mut ring) = graph.exclusive().expect("a thread");
+        assert_eq!(shut_down(&mut ring)[0].panics, 1);
     });
-}
-
-// The ends of the numbers.
-
-#[test]
-fn sequences_end_where_they_end_and_not_before() {
-    const END: Sequence = 1 << 62;
-    for layout in BOTH {
-        for (capacity, before) in [(1, 5), (2, 5), (8, 20), (8, 3)] {
-            let builder = RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout);
-            let mut graph = builder.first_sequence(END - before).graph();
-            let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
-            for sequence in END - before..END {
-                assert_eq!(producer.publish(|event| *event = sequence), Ok(sequence), "{layout:?}");
-                assert_eq!(rest(&mut poller), (vec![(sequence, sequence)], false));
-            }
-            for _ in 0..3 {
-                let refused = producer.publish(|_| panic!("there are no more sequences"));
-                assert_eq!(refused, Err(PublishError::Exhausted));
-            }
-            assert!(matches!(producer.claim(), Err(PublishError::Exhausted)));
-            ring.close();
-            assert_eq!(rest(&mut poller), (vec![], true));
-        }
-    }
-}
-
-#[test]
-fn many_producers_use_up_all_sequences_and_no_more() {
-    const END: Sequence = 1 << 62;
-    for overflow in [Overflow::default(), Overflow::Reject, Overflow::DropNewest, Overflow::DropOldest] {
-        within_limit("the last sequences", move || {
-            let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").overflow(overflow);
-            let mut graph = builder.first_sequence(END - 100).graph();
-            let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (producer, ring) = graph.multi().expect("no threads");
-            let writers: Vec<_> = (0..3)
-                .map(|_| {
-                    let mut producer = producer.clone();
-                    thread::spawn(move || {
-                        let mut published = 0;
-                        let started = Instant::now();
-                        loop {
-                            assert!(started.elapsed() < LIMIT, "sequences do not end");
-                            match producer.publish(|_| {}) {
-                                Ok(_) => published += 1,
-                                Err(PublishError::Exhausted) => return published,
-                                Err(PublishError::Full | PublishError::Dropped) => thread::yield_now(),
-                                Err(reason) => panic!("{reason}"),
-                            }
-                        }
-                    })
-                })
-                .collect();
-            let mut next = END - 100;
-            let started = Instant::now();
-            while next < END {
-                assert!(started.elapsed() < LIMIT, "the last events do not come");
-                match poller.poll(8, |_, sequence, _| {
-                    assert_eq!(sequence, next);
-                    next += 1;
-                }) {
-                    Polled::Missed(missed) => next = missed.to,
-                    Polled::Empty => thread::yield_now(),
-                    Polled::Events(_) => {}
-                    Polled::Finished => panic!("nobody has closed it"),
-                }
-            }
-            let published: u64 = writers.into_iter().map(|writer| writer.join().expect("it ends")).sum();
-            assert_eq!((published, ring.claimed()), (100, END), "{overflow:?}");
-        });
-    }
-}
-
-#[test]
-fn a_ring_may_start_anywhere() {
-    for layout in BOTH {
-        for first in [0, 1, 2, 7, 8, 9, 1_000_003, (1 << 62) - 200] {
-            let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").layout(layout);
-            let mut graph = builder.first_sequence(first).graph();
-            let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
-            assert_eq!(rest(&mut poller), (vec![], false), "nothing is there before the first event");
-            assert_eq!((ring.claimed(), ring.released(), ring.depth()), (first, first, 0));
-            for lap in 0..5 {
-                producer.publish_batch(7, |place, event| *event = place as u64).expect("room for seven");
-                let start = first + 7 * lap;
-                let expected: Vec<_> = (0..7).map(|place| (start + place, place)).collect();
-                assert_eq!(rest(&mut poller).0, expected);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_dense_ring_is_for_one_producer() {
-    assert!(matches!(graph(Layout::Dense, 8).multi(), Err(BuildError::DenseForMany)));
 }

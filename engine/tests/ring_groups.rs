@@ -1,74 +1,21 @@
 //! Groups of workers from outside: each event to exactly one of them, in order where events have keys, through panics,
 //! coming and going, a halt and a close, on real threads.
 
+mod ring_support;
+
+use ring_support::{LIMIT, Random, eventually, panics, quiet_panic, rounds, shut_down, within_limit};
 use ringmain::ring::{
     Batch, BuildError, ConsumerId, ConsumerOptions, EventHandler, Graph, MultiProducer, Overflow, Polled,
     PublishError, Ring, RingBuilder, Sequence, Worker,
 };
 use ringmain::wait::WaitStrategy;
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// Long enough for the slowest machine; reached only where something hangs.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Runs `body` on a thread of its own and fails if it hangs.
-fn within_limit<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, is_done) = channel();
-    let thread = thread::spawn(move || {
-        let result = body();
-        let _ = done.send(());
-        result
-    });
-    if is_done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
-        panic!("{what} hangs");
-    }
-    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-/// Waits until `condition` holds.
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < LIMIT, "it never came to: {what}");
-        thread::yield_now();
-    }
-}
-
-/// A panic without a report.
-fn quiet_panic() -> ! {
-    resume_unwind(Box::new("on purpose"));
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 33) % end
-    }
-}
-
-/// A seed from the environment, or a new one; printed, to repeat what went wrong.
-fn seed() -> u64 {
-    let seed = std::env::var("RINGMAIN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.expect("after 1970").as_nanos() as u64 | 1
-    });
-    println!("to repeat: RINGMAIN_SEED={seed}");
-    seed
-}
+use std::time::Duration;
 
 /// Whether the events of a group have keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +124,7 @@ fn publish(producer: &MultiProducer<Event>, producers: u64, events: u64, faulty:
                 for count in 0..events {
                     if faulty && count % 7 == 3 {
                         let fill = || producer.publish(|_| quiet_panic());
-                        assert!(catch_unwind(AssertUnwindSafe(fill)).is_err());
+                        assert!(panics(fill));
                     }
                     producer.publish(|event| *event = Event { producer: id, count }).expect("an open ring");
                 }
@@ -189,8 +136,9 @@ fn publish(producer: &MultiProducer<Event>, producers: u64, events: u64, faulty:
     }
 }
 
-fn shut_down<E: Send + Sync + 'static>(ring: &mut Ring<E>) -> u64 {
-    ring.shutdown(LIMIT).expect("the workers end in time").iter().map(|report| report.panics).sum()
+/// The panics of all workers until they have ended.
+fn panics_until_the_end<E: Send + Sync + 'static>(ring: &mut Ring<E>) -> u64 {
+    shut_down(ring).iter().map(|report| report.panics).sum()
 }
 
 // Exactly once.
@@ -207,7 +155,7 @@ fn each_event_goes_to_exactly_one_worker() {
         ] {
             for (workers, producers) in [(1, 1), (2, 1), (2, 2), (4, 3)] {
                 within_limit("a group under load", move || {
-                    let events = if capacity < 8 { 300 } else { 1_500 };
+                    let events = rounds(if capacity < 8 { 300 } else { 1_500 });
                     let handled = Handled::default();
                     let mut graph = graph(capacity, wait);
                     let notes = handled.clone();
@@ -217,7 +165,7 @@ fn each_event_goes_to_exactly_one_worker() {
                     });
                     let (producer, mut ring) = graph.multi().expect("threads");
                     publish(&producer, producers, events, true);
-                    assert_eq!(shut_down(&mut ring), 0);
+                    assert_eq!(panics_until_the_end(&mut ring), 0);
                     handled.is_each_once(producers, events);
                     if kind != Kind::Raced {
                         handled.is_in_order_of_each_key();
@@ -273,7 +221,7 @@ fn a_panicking_handler_costs_its_own_event_only() {
             });
             let (producer, mut ring) = graph.multi().expect("threads");
             publish(&producer, 2, 3_000, false);
-            assert_eq!(shut_down(&mut ring), 2_000);
+            assert_eq!(panics_until_the_end(&mut ring), 2_000);
             handled.is_each_once(2, 3_000);
         });
     }
@@ -306,11 +254,11 @@ fn live(mut worker: Worker<Event>, handled: &Handled, polls: u64, mut random: Ra
 
 #[test]
 fn workers_come_and_go_while_events_flow() {
-    let seed = seed();
+    let mut random = Random::seeded();
     for kind in BOTH {
+        let mut random = random.fork();
         within_limit("a group with coming and going", move || {
-            let mut random = Random(seed);
-            for _ in 0..8 {
+            for _ in 0..rounds(8) {
                 let (producers, events) = (1 + random.below(3), 2_000);
                 let handled = Handled::default();
                 let mut graph = graph(1 << random.below(8), WaitStrategy::Blocking);
@@ -319,7 +267,7 @@ fn workers_come_and_go_while_events_flow() {
                 // One that stays: a group whose last worker leaves is at its end.
                 let stays = {
                     let (worker, handled) = (first.pop().expect("one worker"), handled.clone());
-                    let random = Random(random.next() | 1);
+                    let random = random.fork();
                     thread::spawn(move || stay(worker, &handled, random))
                 };
                 let is_done = Arc::new(AtomicBool::new(false));
@@ -334,7 +282,7 @@ fn workers_come_and_go_while_events_flow() {
                 while !is_done.load(Ordering::Relaxed) {
                     let worker = ring.join_worker_poller(group).expect("a group with a worker");
                     let (handled, polls) = (handled.clone(), random.below(40));
-                    let random = Random(random.next() | 1);
+                    let random = random.fork();
                     others.push(thread::spawn(move || live(worker, &handled, polls, random)));
                     if others.len() == 3 {
                         others.remove(0).join().expect("a worker panicked");
@@ -472,7 +420,7 @@ fn with_one_in_hand(handled: &Handled) -> (MultiProducer<Event>, Ring<Event>, Ve
             quiet_panic();
         })
     };
-    assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
+    assert!(panics(poll));
     assert_eq!(handled.sequences(), BTreeSet::from([0]));
     (producer, ring, workers)
 }
@@ -679,7 +627,7 @@ fn an_event_whose_key_panics_is_passed_once_in_each_lane_and_goes_to_no_worker()
                 producer.publish(|event| event.producer = 1).expect("an open ring");
             }
         }
-        assert_eq!(shut_down(&mut ring), 10 * 4);
+        assert_eq!(panics_until_the_end(&mut ring), 10 * 4);
         handled.is_each_once(1, 100);
     });
 }
@@ -728,7 +676,7 @@ fn hooks_are_called_round_each_batch() {
             for _ in 0..1_000 {
                 producer.publish(|_| {}).expect("an open ring");
             }
-            assert_eq!(shut_down(&mut ring), 0, "a hook found something wrong");
+            assert_eq!(panics_until_the_end(&mut ring), 0, "a hook found something wrong");
             assert!(sizes.load(Ordering::Relaxed) >= 1_000);
             assert!((1_000 / 16..=1_000).contains(&batches.load(Ordering::Relaxed)) || kind != Kind::Raced);
         });
@@ -755,7 +703,7 @@ fn a_start_hook_that_panics_costs_no_event() {
             managed(&mut graph, kind, 2, move |_| Faulty(notes.clone()));
             let (producer, mut ring) = graph.multi().expect("threads");
             publish(&producer, 1, 300, false);
-            assert!(shut_down(&mut ring) > 0);
+            assert!(panics_until_the_end(&mut ring) > 0);
             handled.is_each_once(1, 300);
         });
     }

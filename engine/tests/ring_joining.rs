@@ -1,57 +1,22 @@
 //! Consumers that come and go beside producers at full speed: those that stay lose nothing, and those that come see a
 //! run without a gap from where they start.
 
+mod ring_support;
+
+use ring_support::{LIMIT, Random, gated, rounds, within_limit};
 use ringmain::ring::{
     BuildError, ConsumerOptions, Layout, Polled, Poller, Producer, PublishError, Ring, RingBuilder, Sequence,
     Sequencer,
 };
 use ringmain::wait::WaitStrategy;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for the slowest machine; reached only where something hangs.
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn builder(capacity: usize) -> RingBuilder<u64> {
     RingBuilder::new(capacity, || u64::MAX).expect("a power of two").wait(WaitStrategy::Blocking)
-}
-
-/// A small generator of pseudo-random numbers: xorshift64*, Vigna 2016.
-struct Random(u64);
-
-impl Random {
-    /// From the environment variable `RINGMAIN_SEED`, or from the clock; printed, so that a failure can be repeated.
-    fn seeded() -> Self {
-        let given = std::env::var("RINGMAIN_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.expect("after 1970").as_nanos() as u64 | 1
-        });
-        println!("to repeat: RINGMAIN_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % end
-    }
-}
-
-/// Runs `body` on a thread of its own and fails if it hangs.
-fn within_limit<R: Send + 'static>(what: &str, body: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, is_done) = channel();
-    let thread = thread::spawn(move || {
-        let result = body();
-        let _ = done.send(());
-        result
-    });
-    assert_ne!(is_done.recv_timeout(2 * LIMIT), Err(RecvTimeoutError::Timeout), "{what} hangs");
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Publishes its own sequence, as far as one producer can know it, until told to stop. Returns how many.
@@ -113,7 +78,7 @@ fn come_and_go<S: Sequencer + 'static>(
     producers: Vec<Producer<u64, S>>,
     ring: Ring<u64>,
     mut stays: Poller<u64>,
-    times: u32,
+    times: u64,
     batch: usize,
     random: &mut Random,
 ) {
@@ -165,7 +130,7 @@ fn a_thousand_consumers_come_and_go_beside_an_exclusive_producer() {
             let mut graph = builder(capacity).layout(layout).graph();
             let (_, stays) = graph.poller(&[]).expect("no dependency");
             let (producer, ring) = graph.exclusive().expect("no threads");
-            come_and_go(vec![producer], ring, stays, 1_000, 3, &mut random);
+            come_and_go(vec![producer], ring, stays, rounds(1_000), 3, &mut random);
         }
     });
 }
@@ -179,7 +144,7 @@ fn a_thousand_consumers_come_and_go_beside_several_producers() {
             let (_, stays) = graph.poller(&[]).expect("no dependency");
             let (producer, ring) = graph.multi().expect("no threads");
             let producers = (0..producers).map(|_| producer.clone()).collect();
-            come_and_go(producers, ring, stays, 1_000, 2, &mut random);
+            come_and_go(producers, ring, stays, rounds(1_000), 2, &mut random);
         }
     });
 }
@@ -198,7 +163,7 @@ fn a_joiner_of_a_ring_without_consumers_starts_at_the_cursor_and_holds_the_ring_
                 scope.spawn(move || publish_until(&mut producer, is_over, 1));
                 scope.spawn(move || publish_until(&mut other, is_over, 5));
                 let mut last = 0;
-                for _ in 0..1_000 {
+                for _ in 0..rounds(1_000) {
                     let (_, mut poller) = ring.join_poller(&[], LIMIT).expect("an open ring");
                     let start = poller.next_sequence();
                     assert!(start >= last, "a joiner starts before an earlier one has ended");
@@ -224,7 +189,7 @@ fn a_later_stage_can_join_and_sees_only_what_the_earlier_has_finished() {
         thread::scope(|scope| {
             let is_over = &is_over;
             scope.spawn(move || publish_until(&mut producer, is_over, 4));
-            for _ in 0..1_000 {
+            for _ in 0..rounds(1_000) {
                 let (second, mut middle) = ring.join_poller(&[first], LIMIT).expect("an open ring");
                 let (_, mut last) = ring.join_poller(&[second], LIMIT).expect("an open ring");
                 let start = middle.next_sequence();
@@ -264,7 +229,7 @@ fn managed_consumers_join_and_leave_and_mix_with_pollers() {
                 .collect();
             // The poller needs the ring to end; it is closed once the writers have.
             let staying = scope.spawn(move || drain(&mut stays, |_, _| {}));
-            for place in 0..200 {
+            for place in 0..rounds(200) {
                 let (first, has_come) = channel();
                 let make = move || {
                     let mut next = None;
@@ -307,14 +272,7 @@ fn managed_consumers_join_and_leave_and_mix_with_pollers() {
 fn a_consumer_that_is_slow_to_leave_is_named_and_leaves_when_its_handler_returns() {
     within_limit("a slow leaver", || {
         let mut graph = builder(4).graph();
-        let (entered, has_entered) = channel();
-        let gate = Arc::new(Barrier::new(2));
-        let inner = gate.clone();
-        let handler = move |event: &u64, _, _| {
-            entered.send(*event).expect("the test listens");
-            inner.wait();
-        };
-        let slow = graph.consumer("slow", &[], handler).expect("no dependency");
+        let (slow, has_entered, gate) = gated(&mut graph, "slow");
         let (mut producer, mut ring) = graph.exclusive().expect("a thread");
         producer.publish(|event| *event = 1).expect("room");
         assert_eq!(has_entered.recv_timeout(LIMIT), Ok(1));

@@ -1,17 +1,15 @@
 //! Events of all shapes in both layouts, slices, and consumers that change events or mix with others.
 
+mod ring_support;
+
+use ring_support::{BOTH_LAYOUTS, LIMIT, drain, quiet_panic, within_limit};
 use ringmain::ring::{BuildError, ConsumerOptions, Layout, Polled, RingBuilder};
 use ringmain::wait::WaitStrategy;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
-
-/// Long enough for the slowest machine; reached only where something hangs.
-const LIMIT: Duration = Duration::from_secs(30);
-
-const BOTH: [Layout; 2] = [Layout::Stamped, Layout::Dense];
+use std::time::Instant;
 
 /// An event that can tell whether it is whole, aligned, and which value it was filled with.
 trait Event: Send + Sync + 'static {
@@ -160,7 +158,7 @@ fn come_through<E: Event>(layout: Layout, capacity: usize) {
 
 #[test]
 fn events_of_all_shapes_come_through_whole_in_both_layouts() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         for capacity in [1, 2, 64] {
             come_through::<()>(layout, capacity);
             come_through::<u8>(layout, capacity);
@@ -204,7 +202,7 @@ fn a_slice_is_as_long_as_asked_for_at_most_and_one_that_panics_is_past() {
         poller.poll_slices(3, |events, first| assert_eq!((events.len(), first), (3, 0))),
         Polled::Events(3)
     );
-    let panicking = || poller.poll_slices(4, |_, _| resume_unwind(Box::new("on purpose")));
+    let panicking = || poller.poll_slices(4, |_, _| quiet_panic());
     assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
     assert_eq!(poller.next_sequence(), 7);
     assert_eq!(
@@ -237,7 +235,7 @@ impl Drop for Citizen {
 
 #[test]
 fn every_event_is_dropped_exactly_once_in_both_layouts() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         let census = Arc::new(Census::default());
         let in_factory = census.clone();
         let builder = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two");
@@ -253,7 +251,7 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
             producer.publish_batch(4, |place, event| {
                 *event = Citizen::new(&event.0);
                 if place == 1 {
-                    resume_unwind(Box::new("on purpose"));
+                    quiet_panic();
                 }
             })
         };
@@ -265,6 +263,87 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
         assert_eq!(made, dropped, "{layout:?}");
         assert!(made >= 8 + 40 + 2);
     }
+}
+
+#[test]
+fn events_without_a_size_come_through() {
+    let mut graph = RingBuilder::new(4, || ()).expect("a power of two").graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    producer.publish_batch(3, |_, ()| {}).expect("room for three");
+    ring.close();
+    let mut count = 0;
+    drain(&mut poller, |()| count += 1);
+    assert_eq!(count, 3);
+}
+
+#[test]
+fn events_of_a_page_come_through_untorn() {
+    within_limit("pages", || {
+        let mut graph = RingBuilder::new(2, || [0_u64; 512]).expect("a power of two").graph();
+        let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let writer = thread::spawn(move || {
+            for value in 1..=500 {
+                producer.publish(|event| event.fill(value)).expect("an open ring");
+            }
+            ring.close();
+        });
+        let mut next = 1;
+        drain(&mut poller, |event| {
+            assert!(event.iter().all(|&word| word == next), "torn");
+            next += 1;
+        });
+        assert_eq!(next, 501);
+        writer.join().expect("the writer panicked");
+    });
+}
+
+#[test]
+fn over_aligned_events_come_through_aligned() {
+    #[repr(align(512))]
+    struct Wide(u8);
+    let mut graph = RingBuilder::new(4, || Wide(0)).expect("a power of two").graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, ring) = graph.multi().expect("no threads");
+    for value in 0..4 {
+        producer
+            .publish(|event| {
+                assert!(std::ptr::from_ref(event).is_aligned());
+                event.0 = value;
+            })
+            .expect("room");
+    }
+    ring.close();
+    let mut seen = Vec::new();
+    drain(&mut poller, |event| {
+        assert_eq!(std::ptr::from_ref(event).addr() % 512, 0);
+        seen.push(event.0);
+    });
+    assert_eq!(seen, [0, 1, 2, 3]);
+}
+
+#[test]
+fn every_event_is_dropped_exactly_once() {
+    let census = Arc::new(Census::default());
+    let in_factory = census.clone();
+    let mut graph = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two").graph();
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, ring) = graph.multi().expect("no threads");
+    assert_eq!(census.made.load(Ordering::Relaxed), 8);
+    for _ in 0..20 {
+        producer.publish(|event| *event = Citizen::new(&event.0)).expect("room");
+        assert_eq!(poller.poll(1, |_, _, _| {}), Polled::Events(1));
+    }
+    // One is made anew by the ring, and some are left unread.
+    assert!(catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic()))).is_err());
+    producer.publish_batch(3, |_, _| {}).expect("room for three");
+    assert_eq!(census.made.load(Ordering::Relaxed), 29);
+    assert_eq!(census.dropped.load(Ordering::Relaxed), 21);
+    drop((producer, ring));
+    assert_eq!(census.dropped.load(Ordering::Relaxed), 21, "the poller still keeps the ring");
+    drop(poller);
+    assert_eq!(census.dropped.load(Ordering::Relaxed), 29);
 }
 
 // Consumers that change events.
@@ -288,7 +367,7 @@ fn a_sole_consumer_stands_alone_at_its_stage() {
 /// source, changed by a sole consumer, read by two sides of which one is polled, joined by another sole one.
 #[test]
 fn a_diamond_of_sole_managed_and_polled_consumers_hands_events_on() {
-    for layout in BOTH {
+    for layout in BOTH_LAYOUTS {
         let builder = RingBuilder::new(16, || [0_u64; 4]).expect("a power of two").layout(layout);
         let mut graph = builder.wait(WaitStrategy::Blocking).graph();
         let square = |event: &mut [u64; 4], _, _| event[1] = event[0] * event[0];

@@ -1,5 +1,8 @@
 //! The dropping policies from outside: every event that was offered is counted exactly once, whoever loses it.
 
+mod ring_support;
+
+use ring_support::LIMIT;
 use ringmain::ring::{
     BuildError, Called, ConsumerOptions, EventHandler, Graph, Layout, Missed, Overflow, Polled, Poller,
     PublishError, RingBuilder, Sequence, Stopped,
@@ -9,9 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Long enough for the slowest machine; reached only where something hangs.
-const LIMIT: Duration = Duration::from_secs(30);
 
 fn dropping(capacity: usize, overflow: Overflow) -> Graph<u64> {
     RingBuilder::new(capacity, || u64::MAX).expect("a power of two").overflow(overflow).graph()

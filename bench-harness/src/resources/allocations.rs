@@ -1,12 +1,12 @@
 //! A global allocator that counts, so that "no allocation per message" is a figure and not a claim.
 //!
 //! Counting is off except within [`count`], because a contended counter would slow whoever allocates (rivals do) and
-//! not us. While it is off a call costs one load that is predicted; while it is on, one relaxed addition on a line
+//! not us. While it is off a call costs one load that is predicted; while it is on, two relaxed additions on a line
 //! that threads seldom share. Threads take the lines in turn.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 /// Lines that threads take in turn.
 const SHARDS: usize = 64;
@@ -18,6 +18,9 @@ pub(crate) struct Allocations {
     pub(crate) allocated: u64,
     /// Blocks given back.
     pub(crate) freed: u64,
+    /// Bytes of the blocks that were asked for and not given back, without what the allocator adds to each; less than none
+    /// where older ones were given back.
+    pub(crate) kept_bytes: i64,
 }
 
 /// The counts of the threads that share a line.
@@ -25,11 +28,17 @@ pub(crate) struct Allocations {
 struct Shard {
     allocated: AtomicU64,
     freed: AtomicU64,
+    kept_bytes: AtomicI64,
+}
+
+impl Shard {
+    const fn new() -> Self {
+        Self { allocated: AtomicU64::new(0), freed: AtomicU64::new(0), kept_bytes: AtomicI64::new(0) }
+    }
 }
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
-static SHARED: [Shard; SHARDS] =
-    [const { Shard { allocated: AtomicU64::new(0), freed: AtomicU64::new(0) } }; SHARDS];
+static SHARED: [Shard; SHARDS] = [const { Shard::new() }; SHARDS];
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -45,8 +54,11 @@ pub(crate) fn count<R>(work: impl FnOnce() -> R) -> (R, Allocations) {
     let result = work();
     COUNTING.store(false, Ordering::Relaxed);
     let after = sum();
-    let counted =
-        Allocations { allocated: after.allocated - before.allocated, freed: after.freed - before.freed };
+    let counted = Allocations {
+        allocated: after.allocated - before.allocated,
+        freed: after.freed - before.freed,
+        kept_bytes: after.kept_bytes - before.kept_bytes,
+    };
     (result, counted)
 }
 
@@ -55,6 +67,7 @@ fn sum() -> Allocations {
     for shard in &SHARED {
         sum.allocated += shard.allocated.load(Ordering::Relaxed);
         sum.freed += shard.freed.load(Ordering::Relaxed);
+        sum.kept_bytes += shard.kept_bytes.load(Ordering::Relaxed);
     }
     sum
 }
@@ -70,17 +83,23 @@ fn mine() -> &'static Shard {
     &SHARED[index.unwrap_or(0)]
 }
 
+/// A block of so many bytes, in the place of one of `former` bytes.
 #[inline]
-fn allocated() {
+fn allocated(size: usize, former: usize) {
     if COUNTING.load(Ordering::Relaxed) {
-        mine().allocated.fetch_add(1, Ordering::Relaxed);
+        let mine = mine();
+        mine.allocated.fetch_add(1, Ordering::Relaxed);
+        // Sizes of blocks are below 2^63.
+        mine.kept_bytes.fetch_add(size as i64 - former as i64, Ordering::Relaxed);
     }
 }
 
 #[inline]
-fn freed() {
+fn freed(size: usize) {
     if COUNTING.load(Ordering::Relaxed) {
-        mine().freed.fetch_add(1, Ordering::Relaxed);
+        let mine = mine();
+        mine.freed.fetch_add(1, Ordering::Relaxed);
+        mine.kept_bytes.fetch_sub(size as i64, Ordering::Relaxed);
     }
 }
 
@@ -95,26 +114,26 @@ static ALLOCATOR: Counting = Counting;
 // unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        allocated();
+        allocated(layout.size(), 0);
         // SAFETY: the caller's promises about the layout are the ones that the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        allocated();
+        allocated(layout.size(), 0);
         // SAFETY: as in `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        allocated();
+        allocated(size, layout.size());
         // SAFETY: the block came from the system's allocator with this layout, because all blocks do; the caller
         // promises the rest.
         unsafe { System.realloc(block, layout, size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        freed();
+        freed(layout.size());
         // SAFETY: as in `realloc`.
         unsafe { System.dealloc(block, layout) }
     }
@@ -140,6 +159,12 @@ mod tests {
             });
         });
         assert!(counted.allocated >= 2 * BLOCKS && counted.freed >= 2 * BLOCKS, "{counted:?}");
+        const SIZE: usize = 64 << 20;
+        let (mut block, counted) = count(|| Vec::<u8>::with_capacity(2 * SIZE));
+        assert!(counted.kept_bytes > SIZE as i64, "{counted:?}");
+        let ((), counted) = count(|| block.shrink_to(1));
+        assert!(counted.kept_bytes < -(SIZE as i64), "{counted:?}");
+        drop(block);
         let mut before = sum();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         // A thread that saw the flag just before it was cleared may still add one.

@@ -26,6 +26,8 @@ use crate::report;
 use crate::resources::allocations::{self, Allocations};
 use crate::stats::histogram;
 
+/// What the threads that publish are called.
+const PUBLISHER: &str = "publisher";
 /// Messages between two looks at the clock and at the interrupt.
 pub(super) const STRIDE: usize = 64;
 /// The longest warm-up: it ends earlier when the ring has been round twice and all topics are known.
@@ -388,7 +390,7 @@ impl<'s> Crew<'s> {
                 .iter_mut()
                 .enumerate()
                 .map(|(number, sender)| {
-                    scope.spawn(move || {
+                    let publishing = move || {
                         let pinned = cores::pin(self.plan.placed[number]);
                         are_misplaced.fetch_or(pinned.is_err(), Ordering::Relaxed);
                         // The barrier orders the flag: past it all know whether all are where they should be.
@@ -398,7 +400,9 @@ impl<'s> Crew<'s> {
                             return Ok(None);
                         }
                         work(number, sender).map(Some).map_err(refused)
-                    })
+                    };
+                    let builder = std::thread::Builder::new().name(PUBLISHER.to_owned());
+                    builder.spawn_scoped(scope, publishing).expect("a thread starts")
                 })
                 .collect();
             meanwhile();
@@ -522,7 +526,7 @@ pub(super) fn longest(sections: impl Iterator<Item = (Timestamp, Timestamp)> + C
 }
 
 /// Why an engine could not be built, as the user's or the system's fault.
-pub(super) fn unbuilt(error: BrokerBuildError) -> Error {
+pub(crate) fn unbuilt(error: BrokerBuildError) -> Error {
     match error {
         BrokerBuildError::Ring { reason: BuildError::Affinity { reason, .. }, .. } => {
             Error::Usage(format!("--cores: {reason}"))

@@ -23,6 +23,7 @@ use crate::template::Template;
 
 pub(crate) use baseline::floor;
 pub(crate) use latency::latency;
+pub(crate) use load::unbuilt;
 pub(crate) use replay::replay;
 pub(crate) use run::run;
 pub(crate) use throughput::throughput;

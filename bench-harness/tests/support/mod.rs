@@ -117,7 +117,8 @@ pub(crate) fn interrupt(child: &mut Child, signal: &str) -> (Option<i32>, Durati
     wait(child)
 }
 
-/// Waits until a run shows this sign of being under way.
+/// Waits until a run shows this sign of being under way. The system tells no one when a thread of another process starts
+/// or works, so this looks again and again, until the limit.
 #[cfg(target_os = "linux")]
 pub(crate) fn until(child: &mut Child, sign: impl Fn(&Seen) -> bool) {
     let started = Instant::now();

@@ -1,11 +1,12 @@
 //! Edges `CLAIM_IN_GROUP` and `LEASE_LANE`: workers that share a stage.
 
 use super::{Pair, parking, spinning};
-use ringmain::ring::{Graph, Polled, RingBuilder, Worker};
+use ringmain::ring::{BuildError, Graph, Polled, RingBuilder, Worker};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::atomic::{AtomicU64, Ordering};
 use ringmain_loom_tests::sync::{UnsafeCell, thread};
 use ringmain_loom_tests::{Bound, explore};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// A step that another thread's next look may come before or after, and that orders nothing.
@@ -217,6 +218,41 @@ fn a_group_loses_nothing_when_the_ring_closes() {
     .in_at_least(50);
 }
 
+/// A worker has one event of two in hand when it panics, and leaves. The producer has no room behind the other one until
+/// whoever adopts it has handled it.
+#[test]
+fn what_a_worker_leaves_behind_is_handled_once_and_not_overwritten() {
+    explore("adoption", Bound::Preemptions(3), || {
+        let mut graph = spinning(4);
+        let (group, workers) = graph.worker_pollers(&[], 1).expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        for value in 1..=4 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let [mut leaver] = <[_; 1]>::try_from(workers).expect("one worker");
+        let give_up = || leaver.poll(4, |_, _, _| resume_unwind(Box::new("the handler gave up")));
+        assert!(catch_unwind(AssertUnwindSafe(give_up)).is_err(), "the panic must reach the worker");
+        let mut adopter = ring.join_worker_poller(group).expect("a group with a worker");
+        let leaver = thread::spawn(move || drop(leaver));
+        let step = Step::default();
+        let taken = step.clone();
+        let adopter = thread::spawn(move || (poll_in_steps(&mut adopter, 1, &taken), adopter));
+        step.look();
+        // There is room for one at once. An overwritten event would be a race that the model sees.
+        let published = (5..=6).take_while(|&value| producer.try_publish(|event| event.set(value)).is_ok());
+        let published = published.count() as u64;
+        leaver.join().expect("the leaver panicked");
+        let (mut seen, mut adopter) = adopter.join().expect("the adopter panicked");
+        let first = seen[0];
+        seen.append(&mut poll(&mut adopter, 8));
+        seen.sort_unstable();
+        assert_eq!(seen, (2..=4 + published).collect::<Vec<_>>());
+        (first, published)
+    })
+    .saw_exactly([(2, 1), (2, 2), (3, 1)])
+    .in_at_least(100);
+}
+
 /// An event that a worker marks, by a store that orders nothing.
 #[derive(Debug, Default)]
 struct Marked {
@@ -305,6 +341,52 @@ fn a_lane_hands_over_where_it_stands_and_what_was_done_there() {
         (one, other)
     })
     .saw_exactly([(0, 1), (1, 0), (1, 1)])
+    .in_at_least(50);
+}
+
+/// A worker joins keyed lanes while the only other one leaves them.
+#[test]
+fn who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused() {
+    explore("join of lanes", Bound::Preemptions(3), || {
+        let mut graph = spinning(2);
+        let keyed = graph.keyed_worker_pollers(&[], 1, Some(1), |_| 0);
+        let (group, workers) = keyed.expect("no dependency");
+        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let [mut leaver] = <[_; 1]>::try_from(workers).expect("one worker");
+        let notes = Arc::new(Notes(UnsafeCell::new(Vec::new())));
+        let noted = notes.clone();
+        let leaver = thread::spawn(move || {
+            leaver.poll(1, |event, _, _| noted.add(event.get()));
+        });
+        let joined = match ring.join_worker_poller(group) {
+            Ok(mut worker) => {
+                let mut early = 0;
+                worker.poll(1, |event, _, _| {
+                    notes.add(event.get());
+                    early += 1;
+                });
+                Some((worker, early))
+            }
+            Err(BuildError::NoSuchGroup) => None,
+            Err(reason) => panic!("{reason}"),
+        };
+        leaver.join().expect("the leaver panicked");
+        let early = joined.map(|(mut worker, early)| {
+            while let Polled::Events(_) = worker.poll(1, |event, _, _| notes.add(event.get())) {}
+            early
+        });
+        // SAFETY: the other has ended.
+        let order = notes.0.with(|notes| unsafe { (*notes).clone() });
+        assert_eq!(order, if early.is_some() { vec![1, 2] } else { vec![1] });
+        for value in 3..=4 {
+            producer.try_publish(|event| event.set(value)).expect("nobody has anything left to do");
+        }
+        early
+    })
+    .saw_exactly([None, Some(0), Some(1)])
     .in_at_least(50);
 }
 

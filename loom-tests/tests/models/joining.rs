@@ -1,9 +1,10 @@
 //! Edge `JOIN`: a consumer comes in beside producers that publish.
 
-use super::{Pair, parking, spinning, take};
-use ringmain::ring::{Polled, Poller, PublishError, Ring};
+use super::{Pair, drain, parking, spinning, take};
+use ringmain::ring::{BuildError, Polled, Poller, PublishError, Ring};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Joins, however long the producers take. Has them go first: a model misses interleavings with a store whose thread has
@@ -164,4 +165,55 @@ fn one_that_stays_loses_nothing_to_one_that_joins_and_leaves() {
     })
     .saw_exactly(0..=2)
     .in_at_least(100);
+}
+
+/// What a joiner holds up before it gives up goes on after it. Its time is up from the start: a model has no other.
+#[test]
+fn a_join_that_gives_up_holds_nobody_up() {
+    explore("join in vain", Bound::Preemptions(3), || {
+        let (producer, ring) = parking(1).multi().expect("no threads to start");
+        let writers = [1, 2].map(|value| {
+            let mut producer = producer.clone();
+            thread::spawn(move || producer.publish(|event| event.set(value)).expect("an open ring"))
+        });
+        let start = match ring.join_poller(&[], Duration::ZERO) {
+            Ok((_, poller)) => Some(poller.next_sequence()),
+            Err(BuildError::TimedOut { .. }) => None,
+            Err(reason) => panic!("{reason}"),
+        };
+        for writer in writers {
+            writer.join().expect("a writer panicked");
+        }
+        start
+    })
+    .saw_exactly([None, Some(0), Some(1), Some(2)])
+    .in_at_least(1_000);
+}
+
+/// Who has joined a closing ring comes to its end, and sees what was accepted from its start on.
+#[test]
+fn a_join_falls_before_a_close_or_after_it() {
+    explore("join and close", Bound::Preemptions(3), || {
+        let (mut producer, ring) = spinning(2).multi().expect("no threads to start");
+        let ring = Arc::new(ring);
+        let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
+        let closer = {
+            let ring = ring.clone();
+            thread::spawn(move || ring.close())
+        };
+        thread::yield_now();
+        let joined = match ring.join_poller(&[], Duration::MAX) {
+            Ok((_, mut poller)) => Some((poller.next_sequence(), drain(&mut poller))),
+            Err(BuildError::Closed { .. }) => None,
+            Err(reason) => panic!("{reason}"),
+        };
+        let accepted = writer.join().expect("the writer panicked");
+        closer.join().expect("the closer panicked");
+        joined.map(|(start, seen)| {
+            assert_eq!(start + seen.len() as u64, u64::from(accepted), "the joiner and the ring end apart");
+            start
+        })
+    })
+    .saw_exactly([None, Some(0), Some(1)])
+    .in_at_least(1_000);
 }

@@ -130,6 +130,35 @@ fn a_producer_waits_for_the_last_stage() {
     .in_at_least(50);
 }
 
+/// Its writes are seen whole by the stage behind it and by the producer that uses the slot again.
+#[test]
+fn what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after() {
+    explore("sole consumer", Bound::Exhaustive, || {
+        let mut graph = spinning(1);
+        let (first, mut sole) = graph.sole_poller(&[]).expect("alone");
+        let (_, mut later) = graph.poller(&[first]).expect("its own ring");
+        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let changer = thread::spawn(move || {
+            sole.poll(1, |event, _, _| event.set(event.get() + 10));
+            sole
+        });
+        let reader = thread::spawn(move || {
+            let mut seen = None;
+            later.poll(1, |event, _, _| seen = Some(event.get()));
+            (seen, later)
+        });
+        let mut found = None;
+        // A full ring is one of the outcomes.
+        let _ = producer.try_publish(|event| found = Some(event.get()));
+        let _sole = changer.join().expect("the sole consumer panicked");
+        let (seen, _later) = reader.join().expect("the later stage panicked");
+        (seen, found)
+    })
+    .saw_exactly([(None, None), (Some(11), None), (Some(11), Some(11))])
+    .in_at_least(50);
+}
+
 #[test]
 fn a_stage_that_leaves_opens_no_way_past_the_one_before_it() {
     explore("middle stage leaves", Bound::Preemptions(3), || {
