@@ -75,20 +75,71 @@ fn text(alphabet: &'static [&'static str], max_words: usize) -> impl Strategy<Va
     proptest::collection::vec(select(alphabet), 1..=max_words).prop_map(|words| words.join("."))
 }
 
-/// Few words, so that patterns meet, or one of many, so that nodes outgrow their slices.
+/// One of the words of a node with many children, every other one too long to stand in the node.
+fn wide_word(n: u8) -> String {
+    if n.is_multiple_of(2) { format!("wide.w{n}") } else { format!("wide.a-rather-long-word-{n}") }
+}
+
+/// Few words, so that patterns meet, or one of many, so that nodes become wide.
 fn any_pattern() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => text(&["a", "b", "é", "*", "#", "#"], 6),
-        1 => (0..80_u8).prop_map(|n| format!("wide.w{n}")),
-        1 => (0..80_u8, text(&["a", "*", "#"], 2)).prop_map(|(n, rest)| format!("wide.w{n}.{rest}")),
+        1 => (0..80_u8).prop_map(wide_word),
+        1 => (0..80_u8, text(&["a", "*", "#"], 2)).prop_map(|(n, rest)| format!("{}.{rest}", wide_word(n))),
+        1 => select(&["wide", "wide.*", "wide.#", "wide.*.#"][..]).prop_map(str::to_owned),
     ]
 }
 
 fn any_topic() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => text(&["a", "b", "é"], 7),
-        1 => (0..80_u8).prop_map(|n| format!("wide.w{n}.a")),
+        1 => (0..80_u8).prop_map(|n| format!("{}.a", wide_word(n))),
     ]
+}
+
+/// Words that begin alike, of characters of every width, of lengths around that which stands in a node itself.
+const ALIKE: [&str; 12] = [
+    "a",
+    "ab",
+    "abcdefghijklmn",
+    "abcdefghijklmno",
+    "abcdefghijklmnop",
+    "abcdefghijklmnoq",
+    "abcdefghijklmnopqrstuvwxyz",
+    "abcdefghijklmé",
+    "abcdefghijklmné",
+    "日本",
+    "日本語日本",
+    "𝄞𝄞𝄞𝄞",
+];
+const ALIKE_OR_WILD: [&str; 14] = {
+    let mut all = ["*"; 14];
+    let mut n = 0;
+    while n < ALIKE.len() {
+        all[n] = ALIKE[n];
+        n += 1;
+    }
+    all[13] = "#";
+    all
+};
+
+/// A topic up to the limits of 32 words and 255 bytes, and a pattern that is like it but for some wildcards.
+fn topic_and_pattern() -> impl Strategy<Value = (String, String)> {
+    let word =
+        (select(&["a", "é", "日", "𝄞"][..]), 1..40_usize).prop_map(|(letter, count)| letter.repeat(count));
+    let replacement = prop_oneof![6 => Just(None), 1 => Just(Some("*")), 1 => Just(Some("#"))];
+    proptest::collection::vec((word, replacement), 1..=32).prop_map(|words| {
+        let (mut topic, mut pattern) = (String::new(), String::new());
+        for (word, replacement) in words {
+            if topic.len() + 1 + word.len() > 255 {
+                break;
+            }
+            let dot = if topic.is_empty() { "" } else { "." };
+            topic = topic + dot + &word;
+            pattern = pattern + dot + replacement.unwrap_or(&word);
+        }
+        (topic, pattern)
+    })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -121,6 +172,44 @@ proptest! {
     }
 
     #[test]
+    fn words_that_begin_alike_are_told_apart(
+        patterns in proptest::collection::btree_set(text(&ALIKE_OR_WILD, 4), 1..64),
+        topics in proptest::collection::vec(text(&ALIKE, 4), 1..12),
+    ) {
+        let model: Model = patterns.into_iter().zip(0..).collect();
+        let mut trie = Trie::new();
+        for (text, id) in &model {
+            prop_assert!(trie.insert(&pattern(text), *id));
+        }
+        assert_same(&trie, &model);
+        for topic in topics {
+            prop_assert_eq!(found(&trie, &topic), wanted(&model, &topic), "{}", topic);
+        }
+    }
+
+    #[test]
+    fn words_of_every_length_and_width_are_routed(
+        cases in proptest::collection::vec(topic_and_pattern(), 1..8),
+    ) {
+        let model: Model = (0..).zip(&cases).map(|(id, (_, pattern))| (pattern.clone(), id)).collect();
+        let mut trie = Trie::new();
+        for (text, id) in &model {
+            prop_assert!(trie.insert(&pattern(text), *id));
+        }
+        for (topic, _) in &cases {
+            let topic = Topic::new(topic).unwrap();
+            let matching = model.iter().filter(|(text, _)| pattern(text).matches(&topic));
+            let wanted: BTreeSet<u16> = matching.map(|(_, id)| *id).collect();
+            prop_assert!(!wanted.is_empty());
+            prop_assert_eq!(found(&trie, topic.as_str()), Vec::from_iter(wanted));
+        }
+        for (text, id) in &model {
+            prop_assert!(trie.remove(&pattern(text), id));
+        }
+        prop_assert_eq!(trie.node_count(), 1);
+    }
+
+    #[test]
     fn the_trie_and_pattern_matches_agree(
         patterns in proptest::collection::btree_set(text(&["a", "b", "*", "#"], 32), 1..8),
         topic in text(&["a", "b"], 32),
@@ -148,7 +237,7 @@ proptest! {
         let mut trie = Trie::new();
         let mut model = Model::new();
         for n in 0..children_at_first {
-            let text = format!("wide.w{n}");
+            let text = wide_word(n);
             prop_assert!(trie.insert(&pattern(&text), 0));
             model.insert((text, 0));
         }
@@ -181,7 +270,7 @@ proptest! {
         prop_assert_eq!(trie.node_count(), 1);
         for (trie, model) in &snapshots {
             assert_same(trie, model);
-            for topic in ["a", "a.b", "b.a.é", "wide.w1.a"] {
+            for topic in ["a", "a.b", "b.a.é", "wide.w2.a", "wide.a-rather-long-word-3"] {
                 prop_assert_eq!(found(trie, topic), wanted(model, topic));
             }
         }

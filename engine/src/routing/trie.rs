@@ -11,15 +11,20 @@
 //! *resident* `#` nodes, which only grow, and the *moving* others. A moving node has one parent, which is live once,
 //! so it cannot be found twice; a resident node can (`#.#`, or `#.a.#` at each `a`), and is then dropped by its
 //! address. So each node is visited at most once a word, whatever the patterns are: no backtracking, no recursion.
+//!
+//! Only the drop of a tree recurses, once for each word of a pattern, of which there are at most
+//! [`MAX_WORDS`](crate::topic::MAX_WORDS).
 
+mod key;
 mod node;
+mod values;
 
 use crate::topic::Pattern;
+use key::KeyRef;
 use node::Node;
 use smallvec::SmallVec;
 use std::fmt;
 use std::ptr;
-use std::sync::Arc;
 
 /// A set of (pattern, value) pairs that finds all values whose pattern matches a topic.
 ///
@@ -29,7 +34,7 @@ use std::sync::Arc;
 /// | operation | cost |
 /// |---|---|
 /// | `clone` | one reference count |
-/// | `insert`, `remove` | the nodes on the pattern's path, copied if a clone shares them, with up to 32 child pointers each, and the values of that pattern |
+/// | `insert`, `remove` | the nodes on the pattern's path, copied if a clone shares them, with up to 32 children each, and the values of that pattern |
 /// | `matches` | each live node once a word, at most `node_count` nodes; then the sorting of what was found |
 ///
 /// ```
@@ -48,7 +53,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Trie<T> {
-    root: Arc<Node<T>>,
+    root: Node<T>,
     pattern_count: usize,
     value_count: usize,
 }
@@ -56,7 +61,7 @@ pub struct Trie<T> {
 impl<T: Copy + Ord> Trie<T> {
     /// A trie without patterns.
     pub fn new() -> Self {
-        Self { root: Arc::new(Node::default()), pattern_count: 0, value_count: 0 }
+        Self { root: Node::new(), pattern_count: 0, value_count: 0 }
     }
 
     /// Adds `value` under `pattern`, and says whether it was not there. Copies nothing if it was.
@@ -64,14 +69,13 @@ impl<T: Copy + Ord> Trie<T> {
         if self.contains(pattern, &value) {
             return false;
         }
-        let mut node = Arc::make_mut(&mut self.root);
+        let mut node = &mut self.root;
         for segment in pattern.segments() {
-            node = Arc::make_mut(node.child_or_new(segment));
+            node = node.child_or_new(segment.into());
         }
-        let at = node.values.partition_point(|other| *other < value);
-        node.values.insert(at, value);
+        node.insert_value(value);
         self.value_count += 1;
-        self.pattern_count += usize::from(node.values.len() == 1);
+        self.pattern_count += usize::from(node.values().len() == 1);
         true
     }
 
@@ -80,29 +84,30 @@ impl<T: Copy + Ord> Trie<T> {
     pub fn remove(&mut self, pattern: &Pattern, value: &T) -> bool {
         // The branch point: the last node on the way that has another purpose than to lead to this pattern.
         let mut branch_point = 0;
-        let mut end: &Node<T> = &self.root;
+        let mut end = &self.root;
         for (depth, segment) in pattern.segments().enumerate() {
-            if end.child_count() > 1 || !end.values.is_empty() {
+            if end.child_count() > 1 || !end.values().is_empty() {
                 branch_point = depth;
             }
-            let Some(child) = end.child(segment) else { return false };
+            let Some(child) = end.child(segment.into()) else { return false };
             end = child;
         }
-        let Ok(at) = end.values.binary_search(value) else { return false };
-        let is_last_value = end.values.len() == 1;
+        let values = end.values();
+        let Ok(at) = values.binary_search(value) else { return false };
+        let is_last_value = values.len() == 1;
         let ends_branch = is_last_value && end.child_count() == 0;
 
         self.value_count -= 1;
         self.pattern_count -= usize::from(is_last_value);
-        let mut node = Arc::make_mut(&mut self.root);
+        let mut node = &mut self.root;
         for (depth, segment) in pattern.segments().enumerate() {
             if ends_branch && depth == branch_point {
-                node.remove_child(segment);
+                node.remove_child(segment.into());
                 return true;
             }
-            node = Arc::make_mut(node.child_or_new(segment));
+            node = node.child_or_new(segment.into());
         }
-        node.values.remove(at);
+        node.remove_value(at);
         true
     }
 
@@ -113,12 +118,12 @@ impl<T: Copy + Ord> Trie<T> {
 
     /// The values under `pattern` itself, sorted. Does not match.
     pub fn values(&self, pattern: &Pattern) -> &[T] {
-        let mut node: &Node<T> = &self.root;
+        let mut node = &self.root;
         for segment in pattern.segments() {
-            let Some(child) = node.child(segment) else { return &[] };
+            let Some(child) = node.child(segment.into()) else { return &[] };
             node = child;
         }
-        &node.values
+        node.values()
     }
 
     /// Puts into `found` the values of all patterns that match `topic`: sorted, each once, and nothing else.
@@ -135,13 +140,14 @@ impl<T: Copy + Ord> Trie<T> {
         found.clear();
         let mut live = Live::at_root(&self.root);
         let mut visits = 0;
-        for word in topic.split('.') {
+        let mut words = topic.split('.').peekable();
+        while let Some(word) = words.next() {
             visits += live.resident.len() + live.moving.len();
-            live.step(word);
+            live.step(KeyRef::word(word), words.peek().is_none());
         }
         visits += live.resident.len() + live.moving.len();
         for node in live.resident.iter().chain(&live.moving) {
-            found.extend_from_slice(&node.values);
+            found.extend_from_slice(node.values());
         }
         found.sort_unstable();
         found.dedup();
@@ -166,7 +172,7 @@ impl<T: Copy + Ord> Trie<T> {
     /// How many nodes there are, the root among them: 1 for an empty trie. Walks them all.
     pub fn node_count(&self) -> usize {
         let mut count = 0;
-        let mut to_visit = vec![&*self.root];
+        let mut to_visit = vec![&self.root];
         while let Some(node) = to_visit.pop() {
             count += 1;
             node.children(&mut to_visit);
@@ -206,11 +212,17 @@ impl<'a, T: Copy + Ord> Live<'a, T> {
         live
     }
 
-    fn step(&mut self, word: &str) {
+    fn step(&mut self, word: KeyRef<'_>, is_last: bool) {
         self.spare.clear();
         for node in self.resident.iter().chain(&self.moving) {
-            self.spare.extend(node.word(word).map(|child| &**child));
-            self.spare.extend(node.star.as_deref());
+            // A leaf has nothing to say before the topic's end, and is not touched.
+            let is_live = |child: &&Node<T>| is_last || !child.is_leaf();
+            if let Some(child) = node.child(KeyRef::Star).filter(is_live) {
+                self.spare.push(child);
+            }
+            if let Some(child) = node.child(word).filter(is_live) {
+                self.spare.push(child);
+            }
         }
         std::mem::swap(&mut self.moving, &mut self.spare);
         self.settle_hashes();
@@ -220,10 +232,10 @@ impl<'a, T: Copy + Ord> Live<'a, T> {
     fn settle_hashes(&mut self) {
         let settled = self.resident.len();
         for node in &self.moving {
-            let mut hash = node.hash.as_deref();
-            while let Some(node) = hash {
-                self.resident.push(node);
-                hash = node.hash.as_deref();
+            let mut node = *node;
+            while let Some(hash) = node.child(KeyRef::Hash) {
+                self.resident.push(hash);
+                node = hash;
             }
         }
         if self.resident.len() > settled {
@@ -277,15 +289,24 @@ mod tests {
         assert!(found.is_empty());
     }
 
+    /// Whether what is at the end of a path of words is one and the same in two tries.
+    fn is_shared(one: &Trie<usize>, other: &Trie<usize>, path: &[&str]) -> bool {
+        let end = |trie: &Trie<usize>| {
+            let node = path.iter().fold(&trie.root, |node, word| node.child(KeyRef::word(word)).unwrap());
+            let Node::Narrow(edges) = node else { panic!("a leaf, or wide") };
+            edges.as_ptr()
+        };
+        end(one) == end(other)
+    }
+
     #[test]
     fn a_change_shares_all_nodes_off_its_path() {
         let patterns = ["left.x", "left.y", "right.x"].map(str::to_owned);
         let before = trie_of(&patterns);
         let mut after = before.clone();
         after.insert(&Pattern::new("left.z").unwrap(), 9);
-        let shared = |word| Arc::ptr_eq(before.root.word(word).unwrap(), after.root.word(word).unwrap());
-        assert!(shared("right"));
-        assert!(!shared("left"));
+        assert!(is_shared(&before, &after, &["right"]));
+        assert!(!is_shared(&before, &after, &["left"]));
     }
 
     #[test]
@@ -295,6 +316,6 @@ mod tests {
         assert!(!after.insert(&Pattern::new("a.b").unwrap(), 0));
         assert!(!after.remove(&Pattern::new("a.b").unwrap(), &1));
         assert!(!after.remove(&Pattern::new("a.c").unwrap(), &0));
-        assert!(Arc::ptr_eq(&before.root, &after.root));
+        assert!(is_shared(&before, &after, &[]));
     }
 }

@@ -1,140 +1,215 @@
 //! A node of the trie and how it keeps its children.
 //!
-//! Literal children are a sorted slice, copied with the node, until there are many; then they are a persistent map, of
+//! With a million patterns the cost of a node is the memory that it takes and that matching touches. Most nodes are
+//! leaves with one value: such a node stands in its parent and nowhere else. A node with few children is one block of
+//! memory, a slice of edges, which is searched from end to end: its lines are fetched all at once, where the steps of
+//! a binary search would each wait for the one before. A node with many children keeps those in a persistent map, of
 //! which a change copies a path.
 
-use crate::topic::Segment;
-use imbl::OrdMap;
-use smallvec::SmallVec;
+use super::key::{Key, KeyRef, WordHasher};
+use super::values::Values;
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
+use std::iter;
 use std::sync::Arc;
 
-/// A node with more literal children than this keeps them in a persistent map.
-const MAX_SLICE: usize = 32;
+/// A node with more edges than this is wide.
+const MAX_NARROW: usize = 32;
 
-/// A node that comes down to this many literal children keeps them in a slice again. It is well below [`MAX_SLICE`]
-/// so that a child that comes and goes does not convert them each time.
-const MIN_MAP: usize = 16;
+/// A wide node that comes down to this many words is narrow again. It is well below [`MAX_NARROW`] so that a child that
+/// comes and goes does not convert them each time.
+const MIN_WIDE: usize = 16;
 
 #[derive(Clone)]
-pub(super) struct Node<T> {
-    words: Words<T>,
-    pub(super) star: Option<Arc<Node<T>>>,
-    pub(super) hash: Option<Arc<Node<T>>>,
-    /// Sorted, each once.
-    pub(super) values: SmallVec<[T; 2]>,
+pub(super) enum Node<T> {
+    /// A node without children. Only the root of an empty trie has no values either.
+    Leaf(Values<T>),
+    /// A node with few children. Its edges are sorted by key.
+    Narrow(Arc<[Edge<T>]>),
+    Wide(Arc<Wide<T>>),
 }
 
-/// The literal children of a node.
+/// A child, and what leads to it. The values of a node that has children are the leaf behind [`Key::End`].
 #[derive(Clone)]
-enum Words<T> {
-    /// Sorted by word.
-    Slice(Vec<(Arc<str>, Arc<Node<T>>)>),
-    Map(OrdMap<Arc<str>, Arc<Node<T>>>),
+pub(super) struct Edge<T> {
+    key: Key,
+    node: Node<T>,
 }
 
-impl<T> Default for Node<T> {
-    fn default() -> Self {
-        Self { words: Words::Slice(Vec::new()), star: None, hash: None, values: SmallVec::new() }
-    }
+#[derive(Clone)]
+pub(super) struct Wide<T> {
+    /// Those behind the keys that are no words.
+    special: [Option<Node<T>>; KeyRef::SPECIAL],
+    words: GenericHashMap<Key, Node<T>, WordHasher, DefaultSharedPtr>,
 }
 
 impl<T: Copy + Ord> Node<T> {
-    /// The literal child of a word.
-    pub(super) fn word(&self, word: &str) -> Option<&Arc<Self>> {
-        self.words.get(word)
+    pub(super) fn new() -> Self {
+        Self::Leaf(Values::None)
     }
 
-    pub(super) fn child(&self, segment: Segment<'_>) -> Option<&Arc<Self>> {
-        match segment {
-            Segment::Word(word) => self.words.get(word),
-            Segment::Star => self.star.as_ref(),
-            Segment::Hash => self.hash.as_ref(),
+    #[inline]
+    pub(super) fn is_leaf(&self) -> bool {
+        matches!(self, Self::Leaf(_))
+    }
+
+    pub(super) fn values(&self) -> &[T] {
+        match self {
+            Self::Leaf(values) => values.as_slice(),
+            Self::Narrow(_) | Self::Wide(_) => match self.child(KeyRef::End) {
+                Some(Self::Leaf(values)) => values.as_slice(),
+                _ => &[],
+            },
         }
     }
 
-    pub(super) fn child_or_new(&mut self, segment: Segment<'_>) -> &mut Arc<Self> {
-        match segment {
-            Segment::Word(word) => self.words.get_or_new(word),
-            Segment::Star => self.star.get_or_insert_default(),
-            Segment::Hash => self.hash.get_or_insert_default(),
+    /// Adds a value that is not there.
+    pub(super) fn insert_value(&mut self, value: T) {
+        match self {
+            Self::Leaf(values) => values.insert(value),
+            Self::Narrow(_) | Self::Wide(_) => self.child_or_new(KeyRef::End).insert_value(value),
         }
     }
 
-    pub(super) fn remove_child(&mut self, segment: Segment<'_>) {
-        match segment {
-            Segment::Word(word) => self.words.remove(word),
-            Segment::Star => self.star = None,
-            Segment::Hash => self.hash = None,
+    /// Takes out the value at an index that exists.
+    pub(super) fn remove_value(&mut self, at: usize) {
+        match self {
+            Self::Leaf(values) => values.remove(at),
+            Self::Narrow(_) | Self::Wide(_) if self.values().len() == 1 => self.remove_child(KeyRef::End),
+            Self::Narrow(_) | Self::Wide(_) => self.child_or_new(KeyRef::End).remove_value(at),
         }
+    }
+
+    #[inline(always)]
+    pub(super) fn child(&self, key: KeyRef<'_>) -> Option<&Self> {
+        match self {
+            Self::Leaf(_) => None,
+            Self::Narrow(edges) => find(edges, key).map(|at| &edges[at].node),
+            Self::Wide(wide) => match key.special() {
+                Some(at) => wide.special[at].as_ref(),
+                None => wide.words.get(&key),
+            },
+        }
+    }
+
+    pub(super) fn child_or_new(&mut self, key: KeyRef<'_>) -> &mut Self {
+        self.make_room(key);
+        match self {
+            Self::Leaf(_) => unreachable!("room was made"),
+            Self::Narrow(edges) => {
+                let at = find(edges, key).unwrap_or(0);
+                &mut Arc::make_mut(edges)[at].node
+            }
+            Self::Wide(wide) => {
+                let wide = Arc::make_mut(wide);
+                match key.special() {
+                    Some(at) => wide.special[at].get_or_insert_with(Self::new),
+                    None => wide.words.entry(key.to_key()).or_insert_with(Self::new),
+                }
+            }
+        }
+    }
+
+    /// Sees to it that there is an edge for a key, or that the node is wide.
+    fn make_room(&mut self, key: KeyRef<'_>) {
+        let edge = |key: KeyRef<'_>, node| Edge { key: key.to_key(), node };
+        match self {
+            Self::Leaf(Values::None) => *self = Self::Narrow([edge(key, Self::new())].into()),
+            Self::Leaf(_) => {
+                *self = Self::Narrow([edge(KeyRef::End, self.clone()), edge(key, Self::new())].into())
+            }
+            Self::Narrow(edges) if find(edges, key).is_some() => {}
+            Self::Narrow(edges) if edges.len() < MAX_NARROW => {
+                let (before, after) = edges.split_at(edges.partition_point(|edge| edge.key.as_ref() < key));
+                let new = iter::once(edge(key, Self::new()));
+                *self =
+                    Self::Narrow(before.iter().cloned().chain(new).chain(after.iter().cloned()).collect());
+            }
+            Self::Narrow(edges) => {
+                let mut wide =
+                    Wide { special: [const { None }; KeyRef::SPECIAL], words: GenericHashMap::default() };
+                for edge in edges.iter().cloned() {
+                    match edge.key.as_ref().special() {
+                        Some(at) => wide.special[at] = Some(edge.node),
+                        None => _ = wide.words.insert(edge.key, edge.node),
+                    }
+                }
+                *self = Self::Wide(Arc::new(wide));
+            }
+            Self::Wide(_) => {}
+        }
+    }
+
+    /// Removes a child, if it is there, and all below it.
+    pub(super) fn remove_child(&mut self, key: KeyRef<'_>) {
+        match self {
+            Self::Leaf(_) => {}
+            Self::Narrow(edges) => {
+                let Some(at) = find(edges, key) else { return };
+                let left: Arc<[Edge<T>]> = edges[..at].iter().chain(&edges[at + 1..]).cloned().collect();
+                *self = match &*left {
+                    [] => Self::new(),
+                    [Edge { key: Key::End, node }] => node.clone(),
+                    _ => Self::Narrow(left),
+                };
+            }
+            Self::Wide(wide) => {
+                let wide = Arc::make_mut(wide);
+                match key.special() {
+                    Some(at) => wide.special[at] = None,
+                    None => _ = wide.words.remove(&key),
+                }
+                if wide.words.len() <= MIN_WIDE {
+                    let special = iter::zip([Key::End, Key::Hash, Key::Star], &wide.special)
+                        .filter_map(|(key, node)| Some((key, node.clone()?)));
+                    let words = wide.words.iter().map(|(key, node)| (key.clone(), node.clone()));
+                    *self =
+                        Self::Narrow(special.chain(words).map(|(key, node)| Edge { key, node }).collect());
+                }
+            }
+        }
+    }
+
+    /// How many children there are; what is behind [`Key::End`] is none.
+    pub(super) fn child_count(&self) -> usize {
+        let edges = match self {
+            Self::Leaf(_) => 0,
+            Self::Narrow(edges) => edges.len(),
+            Self::Wide(wide) => wide.words.len() + wide.special.iter().flatten().count(),
+        };
+        edges - usize::from(self.child(KeyRef::End).is_some())
     }
 
     /// Adds all children to `found`.
     pub(super) fn children<'a>(&'a self, found: &mut Vec<&'a Self>) {
-        found.extend(self.star.as_deref());
-        found.extend(self.hash.as_deref());
-        match &self.words {
-            Words::Slice(children) => found.extend(children.iter().map(|(_, child)| &**child)),
-            Words::Map(children) => found.extend(children.values().map(|child| &**child)),
-        }
-    }
-
-    pub(super) fn child_count(&self) -> usize {
-        let words = match &self.words {
-            Words::Slice(children) => children.len(),
-            Words::Map(children) => children.len(),
-        };
-        words + usize::from(self.star.is_some()) + usize::from(self.hash.is_some())
-    }
-}
-
-impl<T: Copy + Ord> Words<T> {
-    fn get(&self, word: &str) -> Option<&Arc<Node<T>>> {
         match self {
-            Self::Slice(children) => find(children, word).ok().map(|at| &children[at].1),
-            Self::Map(children) => children.get(word),
-        }
-    }
-
-    fn get_or_new(&mut self, word: &str) -> &mut Arc<Node<T>> {
-        if let Self::Slice(children) = self
-            && children.len() >= MAX_SLICE
-            && find(children, word).is_err()
-        {
-            *self = Self::Map(children.drain(..).collect());
-        }
-        match self {
-            Self::Slice(children) => {
-                let at = find(children, word).unwrap_or_else(|at| {
-                    children.insert(at, (word.into(), Arc::default()));
-                    at
-                });
-                &mut children[at].1
+            Self::Leaf(_) => {}
+            Self::Narrow(edges) => {
+                let is_child = |edge: &&Edge<T>| !matches!(edge.key, Key::End);
+                found.extend(edges.iter().filter(is_child).map(|edge| &edge.node));
             }
-            Self::Map(children) => children.entry(word.into()).or_default(),
-        }
-    }
-
-    fn remove(&mut self, word: &str) {
-        match self {
-            Self::Slice(children) => {
-                if let Ok(at) = find(children, word) {
-                    children.remove(at);
-                }
-            }
-            Self::Map(children) => {
-                children.remove(word);
-                if children.len() <= MIN_MAP {
-                    let children = children.iter().map(|(word, child)| (Arc::clone(word), Arc::clone(child)));
-                    *self = Self::Slice(children.collect());
-                }
+            Self::Wide(wide) => {
+                found.extend([KeyRef::Hash, KeyRef::Star].into_iter().filter_map(|key| self.child(key)));
+                found.extend(wide.words.values());
             }
         }
     }
 }
 
-/// Where the word stands, or where it would.
-fn find<C>(children: &[(Arc<str>, C)], word: &str) -> Result<usize, usize> {
-    children.binary_search_by(|(other, _)| (**other).cmp(word))
+/// Where the edge of a key is.
+#[inline]
+fn find<T>(edges: &[Edge<T>], key: KeyRef<'_>) -> Option<usize> {
+    match key {
+        // Nearly all, and worth a loop that asks nothing else.
+        KeyRef::Short(word) => {
+            edges.iter().position(|edge| matches!(&edge.key, Key::Short(other) if *other == word))
+        }
+        KeyRef::Long(..) => edges.iter().position(|edge| edge.key.is(key)),
+        // What is no word comes first.
+        KeyRef::End | KeyRef::Hash | KeyRef::Star => {
+            edges.iter().take(KeyRef::SPECIAL).position(|edge| edge.key.is(key))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -142,21 +217,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_has_a_map_only_while_it_has_many_children() {
-        let names: Vec<String> = (0..=MAX_SLICE).map(|n| format!("w{n}")).collect();
-        let mut node = Node::<u8>::default();
-        let is_map = |node: &Node<u8>| matches!(node.words, Words::Map(_));
+    fn a_node_is_wide_only_while_it_has_many_children() {
+        let names: Vec<String> = (0..=MAX_NARROW).map(|n| format!("w{n}")).collect();
+        let mut node = Node::<u8>::new();
+        let is_wide = |node: &Node<u8>| matches!(node, Node::Wide(_));
         for name in &names {
-            assert!(!is_map(&node));
-            node.child_or_new(Segment::Word(name));
+            assert!(!is_wide(&node));
+            node.child_or_new(KeyRef::word(name));
         }
-        assert!(is_map(&node));
-        for name in &names[MIN_MAP..] {
-            assert!(is_map(&node));
-            node.remove_child(Segment::Word(name));
+        assert!(is_wide(&node));
+        for name in &names[MIN_WIDE..] {
+            assert!(is_wide(&node));
+            node.remove_child(KeyRef::word(name));
         }
-        assert!(!is_map(&node));
-        assert_eq!(node.child_count(), MIN_MAP);
-        assert!(names.iter().map(|name| node.word(name).is_some()).eq((0..=MAX_SLICE).map(|n| n < MIN_MAP)));
+        assert!(!is_wide(&node));
+        assert_eq!(node.child_count(), MIN_WIDE);
+        let is_there = |name: &String| node.child(KeyRef::word(name)).is_some();
+        assert!(names.iter().map(is_there).eq((0..=MAX_NARROW).map(|n| n < MIN_WIDE)));
+    }
+
+    #[test]
+    fn a_node_takes_24_bytes_and_an_edge_40() {
+        type Value = crate::routing::Destination;
+        assert_eq!((size_of::<Node<Value>>(), size_of::<Edge<Value>>()), (24, 40));
     }
 }
