@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod automaton;
 mod error;
 mod grammar;
 mod pattern;
