@@ -4,11 +4,14 @@
 
 mod broker_support;
 
-use broker_support::{Random, drain, eventually, shut_down};
+use broker_support::{LIMIT, Random, drain, eventually, shut_down};
 use ringmain::broker::{Broker, Dispatcher, Subscription};
 use ringmain::message::Message;
+use ringmain::topic::{Pattern, Topic};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -156,4 +159,154 @@ fn churn_on_one_dispatcher_disturbs_no_permanent_subscriber() {
 #[test]
 fn churn_on_several_dispatchers_disturbs_no_permanent_subscriber() {
     churn_beside_publishers(&["first", "second", "third"]);
+}
+
+/// The moments before and after a call, on one clock that all threads share.
+#[derive(Clone, Copy)]
+struct Span {
+    before: u64,
+    after: u64,
+}
+
+struct Moments(AtomicU64);
+
+impl Moments {
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn span<R>(&self, call: impl FnOnce() -> R) -> (Span, R) {
+        let before = self.now();
+        let result = call();
+        (Span { before, after: self.now() }, result)
+    }
+}
+
+/// What became of a subscription.
+struct Life {
+    patterns: Vec<Pattern>,
+    subscribed: Span,
+    /// Everything published before this was waited for before the subscription was ended.
+    drained_from: u64,
+    unsubscribed: Span,
+    /// Publisher and number of what the handler was called with.
+    received: Receiver<(u32, u64)>,
+}
+
+struct Sent {
+    /// Which of the topics.
+    topic: usize,
+    publish: Span,
+}
+
+/// Who was subscribed from before a publish began until after its messages were delivered gets it, once; who was not
+/// subscribed at any moment of it does not; and all get each publisher's messages in order.
+#[test]
+fn each_message_reaches_exactly_those_who_were_subscribed() {
+    const PATTERNS: [&str; 8] = ["#", "t.*", "t.0", "t.1", "*.2", "t.#", "t.3.#", "u"];
+    const TOPICS: [&str; 6] = ["t.0", "t.1", "t.2", "t.3", "t.3.x", "v"];
+    const MESSAGES: usize = 10_000;
+    let broker: Broker<u64> = Broker::builder()
+        .dispatcher(Dispatcher::new("first").capacity(64).stages(&[1, 1]))
+        .dispatcher(Dispatcher::new("second").capacity(64))
+        .build()
+        .expect("valid options");
+    let moments = Moments(AtomicU64::new(0));
+    let is_over = AtomicBool::new(false);
+
+    let publish = |cached: Option<usize>, mut random: Random| {
+        let mut any = cached.map(|topics| broker.any_topic_publisher_remembering(topics));
+        let mut bound = broker.publisher(TOPICS[0]).expect("a topic");
+        let id = any.as_ref().map_or(bound.id(), |any| any.id()).get();
+        let sent: Vec<Sent> = (0..MESSAGES)
+            .map(|_| {
+                let topic = if any.is_some() { random.below(TOPICS.len() as u64) as usize } else { 0 };
+                let (publish, published) = moments.span(|| match &mut any {
+                    Some(any) => any.publish(TOPICS[topic], 0),
+                    None => bound.publish(0),
+                });
+                published.expect("the consumers make room");
+                Sent { topic, publish }
+            })
+            .collect();
+        (id, sent)
+    };
+    let churn = |mut random: Random| {
+        let mut lives = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            let patterns: Vec<Pattern> = (0..=random.below(2))
+                .map(|_| PATTERNS[random.below(PATTERNS.len() as u64) as usize])
+                .map(|text| Pattern::new(text).expect("a pattern"))
+                .collect();
+            let (sender, received) = channel();
+            let (dispatcher, stages) = [("first", 2), ("second", 1)][random.below(2) as usize];
+            let options = broker.subscription().on(dispatcher).stage(random.below(stages) as usize);
+            let options = patterns.iter().fold(options, |options, pattern| options.pattern(pattern.as_str()));
+            let handler = move |message: &Message<'_, u64>| {
+                sender.send((message.publisher().get(), message.sequence()))
+            };
+            let (subscribed, subscription) = moments.span(|| options.handler(handler).expect("valid"));
+            let until = moments.now() + random.below(500);
+            while moments.0.load(Ordering::Relaxed) < until && !is_over.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            // Some are ended with their messages under way, which are dropped then.
+            let mut drained_from = 0;
+            if random.below(4) > 0 {
+                drained_from = moments.now();
+                assert!(broker.drain(LIMIT), "the rings do not drain");
+            }
+            let (unsubscribed, ()) = moments.span(|| subscription.unsubscribe());
+            lives.push(Life { patterns, subscribed, drained_from, unsubscribed, received });
+        }
+        lives
+    };
+
+    let (sent, lives) = thread::scope(|scope| {
+        let publishers = [None, Some(3), Some(0)].map(|cached| {
+            let random = Random::new();
+            let publish = &publish;
+            scope.spawn(move || publish(cached, random))
+        });
+        let churners = [(); 3].map(|()| {
+            let random = Random::new();
+            let churn = &churn;
+            scope.spawn(move || churn(random))
+        });
+        let sent = publishers.map(|publisher| publisher.join().expect("a publisher"));
+        is_over.store(true, Ordering::Relaxed);
+        (HashMap::from(sent), churners.map(|churner| churner.join().expect("a churner")))
+    });
+    let (mut due, mut excluded) = (0, 0);
+    let lives: Vec<Life> = lives.into_iter().flatten().collect();
+    for life in &lives {
+        // A handler that was dropped has dropped its end: nothing comes after `unsubscribe`.
+        let received: Vec<(u32, u64)> = life.received.iter().collect();
+        let is_wanted = TOPICS.map(|topic| {
+            let topic = Topic::new(topic).expect("a topic");
+            life.patterns.iter().any(|pattern| pattern.matches(&topic))
+        });
+        for (publisher, sent) in &sent {
+            let numbers: Vec<u64> =
+                received.iter().filter(|(from, _)| from == publisher).map(|(_, number)| *number).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "twice or out of order: {numbers:?}");
+            for (number, Sent { topic, publish }) in sent.iter().enumerate() {
+                let is_due = is_wanted[*topic]
+                    && life.subscribed.after < publish.before
+                    && publish.after < life.drained_from;
+                let is_excluded = !is_wanted[*topic]
+                    || publish.after < life.subscribed.before
+                    || life.unsubscribed.after < publish.before;
+                if is_due || is_excluded {
+                    let is_here = numbers.binary_search(&(number as u64)).is_ok();
+                    assert_eq!(is_here, is_due, "{} for {:?}", TOPICS[*topic], life.patterns);
+                    due += u64::from(is_due);
+                    excluded += u64::from(is_excluded);
+                }
+            }
+        }
+    }
+    println!("{} subscriptions, {due} deliveries due, {excluded} excluded", lives.len());
+    assert!(due > 1_000 && excluded > 1_000, "{due} due and {excluded} excluded were too few to mean much");
+    shut_down(&broker);
 }

@@ -77,16 +77,20 @@
 //! | `wake-after-announcement` | a producer sleeps for ever over what a worker did not claim | `groups::a_producer_that_slept_over_an_announcement_is_woken` |
 //! | `lease-lane.release` | two workers are at one lane's events, or handle one twice | `groups::a_lane_hands_over_where_it_stands_and_what_was_done_there` |
 //! | `lease-lane.acquire` | the same | `groups::a_lane_hands_over_where_it_stands_and_what_was_done_there` |
+//! | `swap-table.release` | a publisher remembers an old table as the new one | `routing::a_table_is_never_older_than_the_generation_that_was_read` |
+//! | `swap-table.acquire` | the same | `routing::a_table_is_never_older_than_the_generation_that_was_read` |
+//! | `mail-before-message` | a message comes before the handler that it was routed to | `routing::broker::a_handler_is_there_before_any_message_for_it` |
+//! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
+//! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
+//! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
+//! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
+//! | `finish-stage.acquire` | a later stage reads what a sole consumer is writing | `stages::what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |
+//! | `release-slot.release` | a producer overwrites what a worker has left behind while another reads it | `groups::what_a_worker_leaves_behind_is_handled_once_and_not_overwritten` |
+//! | `lease-lane.release` | who joins is at a lane's events together with who leaves | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
+//! | `lease-lane.acquire` | the same | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
 //!
 //! Two ends that one might look for are not there: `finish-stage.release` is the same store as `release-slot.release`, and
 //! `lease-return.heavy` the same fence as `lease.heavy`.
-//!
-//! No model fails with these, which belong to routing and not to the ring; the file argues why they are right:
-//!
-//! | survivor | what would go wrong | argument |
-//! |---|---|---|
-//! | `swap-table.release` | a publisher misses a table, or remembers an old one as the new one | `engine/src/routing/table.rs` |
-//! | `swap-table.acquire` | the same | `engine/src/routing/table.rs` |
 //!
 //! Which ends there are is read from the engine's sources: one that is in neither table fails the tests.
 //! `scripts/mutants.sh` tries each mutant, and what is in neither table against all models.
@@ -99,7 +103,7 @@
 //! leans on a fence which is not there, the acquire sides that an exclusive producer's or a parking thread's fence would
 //! stand in for have models without either. Where none could be found, as for `skip-oldest.*` and a producer's `park.heavy`, the
 //! mutant takes the fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone.
-//! crossbeam-epoch's reclamation is trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
+//! crossbeam-epoch's reclamation and arc-swap are trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
 //! cyclic buffers that are known to need the most preemptions, two, are within all of them.
 
 use std::collections::BTreeSet;

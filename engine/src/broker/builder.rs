@@ -152,6 +152,14 @@ pub enum BrokerBuildError {
     },
 }
 
+/// A consumer whose thread is yet to be started.
+pub(super) struct Planned<P> {
+    dispatcher: String,
+    thread: String,
+    core: Option<usize>,
+    pub(super) consumer: Consumer<P>,
+}
+
 /// The options of a broker. Without any dispatcher declared it has one, named `default`.
 pub struct BrokerBuilder<P> {
     dispatchers: Vec<Dispatcher>,
@@ -187,6 +195,21 @@ where
     /// # Errors
     /// Options that do not do, a core that does not exist, or a thread that the system refuses.
     pub fn build(self) -> Result<Broker<P>, BrokerBuildError> {
+        // From here on a failure drops the broker, which closes it, which ends the threads that have started.
+        let (broker, planned) = self.assemble()?;
+        let house = Arc::downgrade(broker.shared());
+        housekeeper::start(broker.shared().bell.clone(), move || {
+            house.upgrade().map_or(Round::Over, |shared| shared.keep_house())
+        })
+        .map_err(|error| BrokerBuildError::Housekeeper { kind: error.kind() })?;
+        for consumer in planned {
+            start(broker.shared(), consumer)?;
+        }
+        Ok(broker)
+    }
+
+    /// Everything but the threads.
+    pub(super) fn assemble(self) -> Result<(Broker<P>, Vec<Planned<P>>), BrokerBuildError> {
         let Self { mut dispatchers, clock, .. } = self;
         if dispatchers.is_empty() {
             dispatchers.push(Dispatcher::new(DEFAULT_NAME));
@@ -241,7 +264,8 @@ where
                         broker: Arc::as_ptr(&routes).addr(),
                         batches: 0,
                     };
-                    planned.push((options.name.clone(), thread.clone(), cores[index], consumer));
+                    let (dispatcher, core) = (options.name.clone(), cores[index]);
+                    planned.push(Planned { dispatcher, thread: thread.clone(), core, consumer });
                     consumers.push(ConsumerState {
                         thread,
                         mailbox,
@@ -271,31 +295,17 @@ where
             bell: Arc::new(Bell::new()),
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
-        // From here on a failure drops the broker, which closes it, which ends the threads that have started.
-        let broker = Broker::from_shared(shared.clone());
-        let house = Arc::downgrade(&shared);
-        housekeeper::start(shared.bell.clone(), move || {
-            house.upgrade().map_or(Round::Over, |shared| shared.keep_house())
-        })
-        .map_err(|error| BrokerBuildError::Housekeeper { kind: error.kind() })?;
-        for (dispatcher, name, core, consumer) in planned {
-            start(&shared, name, core, consumer)
-                .map_err(|reason| BrokerBuildError::Ring { dispatcher, reason })?;
-        }
-        Ok(broker)
+        Ok((Broker::from_shared(shared), planned))
     }
 }
 
 /// Starts a consumer's thread and waits until it runs where it should.
-fn start<P>(
-    shared: &Shared<P>,
-    name: String,
-    core: Option<usize>,
-    consumer: Consumer<P>,
-) -> Result<(), ring::BuildError>
+fn start<P>(shared: &Shared<P>, planned: Planned<P>) -> Result<(), BrokerBuildError>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
+    let Planned { dispatcher, thread: name, core, consumer } = planned;
+    let failed = |reason| Err(BrokerBuildError::Ring { dispatcher, reason });
     let (pinned, is_pinned) = mpsc::channel();
     shared.exits.enter();
     let body = move || {
@@ -312,12 +322,12 @@ where
     match thread::Builder::new().name(name.clone()).spawn(body) {
         // A thread that ends without an answer has panicked; it holds nobody up.
         Ok(_detached) => match is_pinned.recv() {
-            Ok(Err(reason)) => Err(ring::BuildError::Affinity { name, reason }),
+            Ok(Err(reason)) => failed(ring::BuildError::Affinity { name, reason }),
             _ => Ok(()),
         },
         Err(error) => {
             drop(shared.exits.leaving(None));
-            Err(ring::BuildError::Thread { name, kind: error.kind() })
+            failed(ring::BuildError::Thread { name, kind: error.kind() })
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that only it could make.
 
 use crate::message::{CorrelationId, MessageId};
+use crate::sync::constant_per_thread;
 use std::cell::Cell;
 
 /// A consumer of a broker.
@@ -22,55 +23,61 @@ pub(crate) struct Handling {
     pub(crate) correlation: Option<CorrelationId>,
 }
 
-thread_local! {
-    static CONSUMING: Cell<Option<Consuming>> = const { Cell::new(None) };
-    static FILLING: Cell<bool> = const { Cell::new(false) };
-    static IS_HANDLING: Cell<bool> = const { Cell::new(false) };
-    static HANDLING: Cell<Option<Handling>> = const { Cell::new(None) };
+constant_per_thread! {
+    static CONSUMING: Cell<Option<Consuming>> = Cell::new(None);
+}
+constant_per_thread! {
+    static FILLING: Cell<bool> = Cell::new(false);
+}
+constant_per_thread! {
+    static IS_HANDLING: Cell<bool> = Cell::new(false);
+}
+constant_per_thread! {
+    static HANDLING: Cell<Option<Handling>> = Cell::new(None);
 }
 
 /// Says that this thread is a consumer, until it ends.
 pub(crate) fn enter_consumer(consuming: Consuming) {
-    CONSUMING.set(Some(consuming));
+    CONSUMING.with(|cell| cell.set(Some(consuming)));
 }
 
 /// Says that this thread is a consumer no longer.
 pub(crate) fn leave_consumer() {
-    CONSUMING.set(None);
+    CONSUMING.with(|cell| cell.set(None));
 }
 
 /// The consumer that this thread is, if it is one of the broker's.
 pub(crate) fn consuming(broker: usize) -> Option<Consuming> {
-    CONSUMING.get().filter(|consuming| consuming.broker == broker)
+    CONSUMING.with(Cell::get).filter(|consuming| consuming.broker == broker)
 }
 
 /// Whether this thread is a consumer, of whatever broker.
 pub(crate) fn is_consuming() -> bool {
-    CONSUMING.get().is_some()
+    CONSUMING.with(Cell::get).is_some()
 }
 
 /// Says which message is being handled, so that what is published meanwhile can name it.
 #[inline(always)]
 pub(crate) fn begin_handling(id: MessageId, correlation: Option<CorrelationId>) {
-    HANDLING.set(Some(Handling { id, correlation }));
-    IS_HANDLING.set(true);
+    HANDLING.with(|cell| cell.set(Some(Handling { id, correlation })));
+    IS_HANDLING.with(|cell| cell.set(true));
 }
 
 /// Says that the call has returned.
 #[inline(always)]
 pub(crate) fn end_handling() {
-    IS_HANDLING.set(false);
+    IS_HANDLING.with(|cell| cell.set(false));
 }
 
 /// The message that is being handled on this thread.
 #[inline(always)]
 pub(crate) fn handling() -> Option<Handling> {
-    if IS_HANDLING.get() { HANDLING.get() } else { None }
+    if IS_HANDLING.with(Cell::get) { HANDLING.with(Cell::get) } else { None }
 }
 
 /// Whether this thread is inside a publish closure.
 pub(crate) fn is_filling() -> bool {
-    FILLING.get()
+    FILLING.with(Cell::get)
 }
 
 /// Runs a publish closure. A panic of the closure passes through.
@@ -80,9 +87,9 @@ pub(crate) fn fill<R>(f: impl FnOnce() -> R) -> R {
     impl Drop for Restore {
         #[inline(always)]
         fn drop(&mut self) {
-            FILLING.set(self.0);
+            FILLING.with(|cell| cell.set(self.0));
         }
     }
-    let _restore = Restore(FILLING.replace(true));
+    let _restore = Restore(FILLING.with(|cell| cell.replace(true)));
     f()
 }

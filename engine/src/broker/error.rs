@@ -221,6 +221,9 @@ pub enum SubscribeError {
         /// The limit.
         limit: usize,
     },
+    /// It was prepared for another broker.
+    #[error("the subscription was prepared for another broker")]
+    OtherBroker,
     /// The broker has been shut down.
     #[error("the broker has been shut down")]
     Closed,

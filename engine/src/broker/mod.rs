@@ -42,6 +42,7 @@
 //! | publish, table changed since, or a topic not in the cache | yes | briefly | to wake the housekeeper | as above |
 //! | subscribe | yes | briefly | to wake a parked consumer and the housekeeper | no |
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
+//! | `subscriptions`, `explain` | yes | briefly | no | no |
 //! | a handler's call | no | no | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |
 //! | `shutdown` | yes | yes | yes | at most for its limit |
@@ -54,6 +55,7 @@ mod context;
 mod deadlock;
 mod desk;
 mod error;
+mod explain;
 mod handler;
 mod housekeeper;
 mod ledger;
@@ -65,15 +67,18 @@ mod settle;
 mod shared;
 mod shutdown;
 mod subscription;
+#[cfg(ringmain_loom)]
+pub mod unstarted;
 
 pub use builder::{BrokerBuildError, BrokerBuilder, Dispatcher};
 pub use error::{
     BatchError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout,
 };
+pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handler::{HandlerError, IntoHandled};
 pub use ledger::{Ledger, RingLedger, SubscriptionLedger};
 pub use outlet::{PublishOptions, Published};
 pub use publisher::{AnyTopicPublisher, Publisher};
 pub use shared::Broker;
 pub use shutdown::{Abandoned, ShutdownReport, Undelivered};
-pub use subscription::{Subscribe, Subscription, SubscriptionId};
+pub use subscription::{Prepared, Subscribe, Subscription, SubscriptionId};

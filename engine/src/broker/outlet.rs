@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long a consumer's thread waits for room in a ring that is not its own.
 const LONGEST_WAIT_OF_A_CONSUMER: Duration = Duration::from_secs(1);
 
+/// A publisher that finds so many routes unlinked since the housekeeper last looked does its work for once.
+const MOST_UNLINKED: usize = 4_096;
+
 /// A message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -250,9 +253,14 @@ where
         }
         let generation = {
             let snapshot = self.shared.table.load();
+            if !snapshot.may_differ(hold.generation, &hold.topic) {
+                hold.generation = snapshot.generation;
+                return Ok(());
+            }
             snapshot.trie.matches(hold.topic.as_str(), &mut self.found);
             snapshot.generation
         };
+        // What leads where it led stays: no consumer has to learn it anew.
         let is_unchanged = hold
             .route
             .as_ref()
@@ -282,8 +290,11 @@ where
         if let Some(route) = hold.route.take() {
             hold.generation = 0;
             let claimed = |dispatcher: u16| self.shared.dispatchers[usize::from(dispatcher)].ring.claimed();
-            self.shared.routes.unlink(route, claimed);
-            self.shared.bell.ring();
+            if self.shared.routes.unlink(route, claimed) < MOST_UNLINKED {
+                self.shared.bell.ring();
+            } else {
+                self.shared.free_routes();
+            }
         }
     }
 

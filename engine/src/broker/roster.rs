@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The most subscriptions a broker has at once.
 pub(crate) const MOST_SUBSCRIPTIONS: usize = 1 << 20;
 
+/// So many routes are freed at a time, so that nobody waits long for a lock.
+const FREED_AT_ONCE: usize = 64;
+
 /// A subscription as everybody but its consumer knows it.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -132,22 +135,34 @@ impl Roster {
         self.0.lock().entries.get(&id).map(|entry| entry.record.clone())
     }
 
+    /// Subscriptions that exist, by number: all, or the oldest so many.
+    pub(crate) fn live(&self, most: usize) -> Vec<Arc<Record>> {
+        let inner = self.0.lock();
+        let records = inner.entries.values().map(|entry| &entry.record);
+        let mut live: Vec<_> = records.filter(|record| !record.has_ended()).cloned().collect();
+        drop(inner);
+        live.sort_unstable_by_key(|record| record.id);
+        live.truncate(most);
+        live
+    }
+
     /// How many subscriptions exist.
     pub(crate) fn live_count(&self) -> usize {
         self.0.lock().entries.values().filter(|entry| !entry.record.has_ended()).count()
     }
 
-    /// Frees the routes that no message can travel any more; what they carried stays counted. One step for whoever
-    /// audits.
-    pub(crate) fn sweep(&self, routes: &Routes, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
-        let mut inner = self.0.lock();
-        let swept = routes.sweep(released);
-        for route in &swept {
-            for to in &route.destinations {
-                inner.detach(to.subscription, accepted(route, to.dispatcher));
+    /// Frees routes that no message can travel any more; what they carried stays counted. For whoever audits, each is
+    /// freed in one step.
+    pub(crate) fn free(&self, routes: &Routes, past: &[Arc<Route>]) {
+        for past in past.chunks(FREED_AT_ONCE) {
+            let mut inner = self.0.lock();
+            routes.free(past);
+            for route in past {
+                for to in &route.destinations {
+                    inner.detach(to.subscription, accepted(route, to.dispatcher));
+                }
             }
         }
-        swept
     }
 
     /// Each subscription's account, and the sum of those that are past.

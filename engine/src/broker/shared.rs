@@ -5,6 +5,7 @@ use super::consumer::ConsumerTally;
 use super::context;
 use super::deadlock::Waits;
 use super::error::SubscribeError;
+use super::explain::{Explanation, SubscriptionInfo, explain};
 use super::handler::IntoHandled;
 use super::housekeeper::{Bell, Round};
 use super::ledger::{Ledger, RingLedger};
@@ -12,7 +13,7 @@ use super::mailbox::{Latch, Letter, Mailbox};
 use super::publisher::{AnyTopicPublisher, Publisher};
 use super::roster::{Publishers, Record, Roster};
 use super::shutdown::{Exits, ShutdownReport, shut_down};
-use super::subscription::{Subscribe, Subscription};
+use super::subscription::{Prepared, Subscribe, Subscription, start_all, unsubscribe_all};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin, Payload};
 use crate::observe::{Metrics, merge};
@@ -88,14 +89,27 @@ impl<P> Shared<P> {
         &self.dispatchers[usize::from(of.dispatcher)].consumers[usize::from(of.consumer)]
     }
 
-    /// Takes a subscription out: no further message is routed to it, and its consumer is told to drop the handler. The
-    /// latch opens when it has.
-    pub(crate) fn end_subscription(&self, record: &Record) -> Arc<Latch> {
-        self.table.update(|trie| {
-            for pattern in &record.patterns {
-                trie.remove(pattern, &record.destination);
+    /// Takes subscriptions out in one swap of the table: no further message is routed to them, and their consumers are told
+    /// to drop the handlers. Each latch opens when that is done.
+    pub(crate) fn end_subscriptions<'a>(
+        &self,
+        records: impl IntoIterator<Item = &'a Record, IntoIter: Clone>,
+    ) -> Vec<Arc<Latch>> {
+        let records = records.into_iter();
+        self.table.update(|edit| {
+            for record in records.clone() {
+                for pattern in &record.patterns {
+                    edit.remove(pattern, &record.destination);
+                }
             }
         });
+        let ended = records.map(|record| self.dismiss(record)).collect();
+        self.bell.ring();
+        ended
+    }
+
+    /// Has a subscription to which nothing is routed any more dropped by its consumer. The latch opens when it has been.
+    pub(crate) fn dismiss(&self, record: &Record) -> Arc<Latch> {
         self.roster.end(record.id);
         let done = Arc::new(Latch::new());
         let consumer = self.consumer(record.destination);
@@ -105,17 +119,17 @@ impl<P> Shared<P> {
             // The consumer has gone, and dropped its handlers when it went.
             done.open();
         }
-        self.bell.ring();
         done
     }
 
-    /// One round of the housekeeper.
-    pub(crate) fn keep_house(&self) -> Round {
-        let swept = self
-            .roster
-            .sweep(&self.routes, |dispatcher| self.dispatchers[usize::from(dispatcher)].ring.released());
+    /// Frees the routes that no message can travel any more, and returns how many those were.
+    pub(crate) fn free_routes(&self) -> usize {
+        let released: Vec<u64> =
+            self.dispatchers.iter().map(|dispatcher| dispatcher.ring.released()).collect();
+        let past = self.routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
+        self.roster.free(&self.routes, &past);
         for (number, dispatcher) in self.dispatchers.iter().enumerate() {
-            let theirs: Arc<[RouteId]> = swept
+            let theirs: Arc<[RouteId]> = past
                 .iter()
                 .filter(|route| route.legs.iter().any(|leg| usize::from(leg.dispatcher) == number))
                 .map(|route| route.id)
@@ -127,7 +141,12 @@ impl<P> Shared<P> {
                 }
             }
         }
-        let freed = self.table.reclaim() + swept.len();
+        past.len()
+    }
+
+    /// One round of the housekeeper.
+    pub(crate) fn keep_house(&self) -> Round {
+        let freed = self.table.reclaim() + self.free_routes();
         let waiting = self.table.retired_count() + self.routes.unlinked_count();
         match (freed, waiting) {
             (_, 0) => Round::Done,
@@ -251,6 +270,40 @@ where
         self.subscription().pattern(pattern).handler(handler)
     }
 
+    /// Starts many subscriptions at once: publishers see all of them or none, and the table is swapped once. Where one of
+    /// them cannot be had, none is started. In the order in which they were given.
+    ///
+    /// Allocates and locks briefly; does not wait.
+    ///
+    /// ```
+    /// # use ringmain::broker::Broker;
+    /// let broker: Broker = Broker::builder().build()?;
+    /// let sites = (0..1_000).map(|site| {
+    ///     let pattern = format!("site.{site}.#");
+    ///     broker.subscription().pattern(&pattern).prepare(move |message| println!("{site}: {}", message.topic()))
+    /// });
+    /// let subscriptions = broker.subscribe_all(sites)?;
+    /// assert_eq!(broker.match_count("site.7.temperature")?, 1);
+    /// broker.unsubscribe_all(subscriptions);
+    /// assert!(!broker.has_subscribers("site.7.temperature")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Subscribe::handler`], for the first that has one; and one that was prepared for another broker.
+    pub fn subscribe_all(
+        &self,
+        subscriptions: impl IntoIterator<Item = Prepared<P>>,
+    ) -> Result<Vec<Subscription<P>>, SubscribeError> {
+        start_all(self.shared(), subscriptions.into_iter())
+    }
+
+    /// Ends many subscriptions in one swap of the table, and returns as [`Subscription::unsubscribe`] does, when no further
+    /// call of any of the handlers can begin. Those of another broker are ended one by one.
+    pub fn unsubscribe_all(&self, subscriptions: impl IntoIterator<Item = Subscription<P>>) {
+        unsubscribe_all(self.shared(), subscriptions.into_iter());
+    }
+
     /// A subscription to be configured.
     pub fn subscription(&self) -> Subscribe<P> {
         Subscribe::new(self.shared().clone())
@@ -284,6 +337,44 @@ where
         let mut found = Vec::new();
         self.shared().table.load().trie.matches(topic, &mut found);
         Ok(found.len())
+    }
+
+    /// Whether a message to this topic would reach anybody at this moment.
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn has_subscribers(&self, topic: &str) -> Result<bool, TopicError> {
+        Ok(self.match_count(topic)? > 0)
+    }
+
+    /// All subscriptions of this moment, by number. Allocates and locks briefly.
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        let shared = self.shared();
+        shared.roster.live(usize::MAX).iter().map(|record| SubscriptionInfo::of(shared, record)).collect()
+    }
+
+    /// Which subscriptions a message to this topic would reach at this moment, by which of their patterns, and where; and if
+    /// none, the patterns that miss it by least. For people who wonder; allocates, and locks briefly.
+    ///
+    /// ```
+    /// # use ringmain::broker::Broker;
+    /// let broker: Broker = Broker::builder().build()?;
+    /// let _billing = broker.subscription().named("billing").pattern("orders.*.created").handler(|_| ())?;
+    ///
+    /// let explanation = broker.explain("orders.eu.created")?;
+    /// assert_eq!(explanation.matches[0].subscription.name, "billing");
+    ///
+    /// let explanation = broker.explain("orders.eu.crated")?;
+    /// assert!(explanation.matches.is_empty());
+    /// assert_eq!(explanation.near_misses[0].pattern.as_str(), "orders.*.created");
+    /// println!("{explanation}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn explain(&self, topic: &str) -> Result<Explanation, TopicError> {
+        Ok(explain(self.shared(), Topic::new(topic)?))
     }
 
     /// Waits until everything published before this call has been delivered or otherwise settled, at most for `limit`,

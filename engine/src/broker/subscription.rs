@@ -4,11 +4,12 @@ use super::context;
 use super::desk::{Owned, drop_handler};
 use super::error::{SubscribeError, UnsubscribeTimeout, check_name};
 use super::handler::{BoxedHandler, IntoHandled, boxed};
-use super::mailbox::Letter;
+use super::mailbox::{Latch, Letter};
 use super::roster::Record;
 use super::shared::Shared;
 use crate::message::{Message, Payload};
 use crate::sync::atomic::Ordering;
+use crate::sync::edge;
 use crate::topic::Pattern;
 use crate::wait::Deadline;
 use std::fmt;
@@ -95,10 +96,21 @@ where
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
     ) -> Result<Subscription<P>, SubscribeError> {
-        self.start(boxed(handler))
+        let shared = self.shared.clone();
+        let mut started = start_all(&shared, std::iter::once(self.prepare(handler)))?;
+        Ok(started.pop().unwrap_or_else(|| unreachable!("one is started for each that was prepared")))
     }
 
-    fn start(self, handler: BoxedHandler<P>) -> Result<Subscription<P>, SubscribeError> {
+    /// Completes it without subscribing yet, for [`Broker::subscribe_all`](super::Broker::subscribe_all).
+    pub fn prepare<R: IntoHandled>(
+        self,
+        handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
+    ) -> Prepared<P> {
+        Prepared { options: self, handler: boxed(handler) }
+    }
+
+    /// Checks everything and enters the subscription's name; nothing is routed to it yet.
+    fn enter(&self, shared: &Shared<P>) -> Result<Arc<Record>, SubscribeError> {
         let patterns = self.patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
         if patterns.is_empty() {
             return Err(SubscribeError::NoPattern);
@@ -106,31 +118,9 @@ where
         if let Some(name) = &self.name {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
         }
-        let place = self.place()?;
-        let shared = self.shared;
-        if shared.is_closed() {
-            return Err(SubscribeError::Closed);
-        }
-        let record = shared.roster.enter(self.name.as_deref(), patterns, place)?;
-        let consumer = shared.consumer(record.destination);
-        consumer.subscriptions.fetch_add(1, Ordering::Relaxed);
-        let owned = Owned { record: record.clone(), handler: Some(handler), routes: 0 };
-        // First the handler, then the table: whoever is routed here is expected here.
-        if let Err(letter) = consumer.mailbox.post(Letter::Adopt(Box::new(owned))) {
-            consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
-            shared.roster.end(record.id);
-            if let Letter::Adopt(owned) = letter {
-                drop_handler(owned.handler);
-            }
-            return Err(SubscribeError::Closed);
-        }
-        shared.table.update(|trie| {
-            for pattern in &record.patterns {
-                trie.insert(pattern, record.destination);
-            }
-        });
-        shared.bell.ring();
-        Ok(Subscription { shared, record, is_ended: false })
+        let record = shared.roster.enter(self.name.as_deref(), patterns, self.place()?)?;
+        shared.consumer(record.destination).subscriptions.fetch_add(1, Ordering::Relaxed);
+        Ok(record)
     }
 
     /// The consumer with the fewest subscriptions in the stage that was asked for.
@@ -166,6 +156,101 @@ impl<P> fmt::Debug for Subscribe<P> {
             .field("patterns", &self.patterns)
             .finish_non_exhaustive()
     }
+}
+
+/// A subscription that wants nothing but to be started. See [`Broker::subscribe_all`](super::Broker::subscribe_all).
+#[must_use = "nothing is subscribed yet"]
+pub struct Prepared<P> {
+    options: Subscribe<P>,
+    handler: BoxedHandler<P>,
+}
+
+impl<P> fmt::Debug for Prepared<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Starts subscriptions in one swap of the table; all of them, or none.
+pub(super) fn start_all<P>(
+    shared: &Arc<Shared<P>>,
+    prepared: impl Iterator<Item = Prepared<P>>,
+) -> Result<Vec<Subscription<P>>, SubscribeError>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    if shared.is_closed() {
+        return Err(SubscribeError::Closed);
+    }
+    let mut beginning = Beginning { shared, entered: Vec::new() };
+    for Prepared { options, handler } in prepared {
+        if !Arc::ptr_eq(shared, &options.shared) {
+            return Err(SubscribeError::OtherBroker);
+        }
+        let record = options.enter(shared)?;
+        beginning.entered.push((record, Some(handler)));
+    }
+    // First the handlers, then the table: whoever is routed here is expected here.
+    for (record, handler) in &mut beginning.entered {
+        let owned = Owned { record: record.clone(), handler: handler.take(), routes: 0 };
+        let mailbox = &shared.consumer(record.destination).mailbox;
+        if let Err(Letter::Adopt(owned)) = mailbox.post(Letter::Adopt(Box::new(owned))) {
+            *handler = owned.handler;
+            return Err(SubscribeError::Closed);
+        }
+    }
+    let records: Vec<_> =
+        std::mem::take(&mut beginning.entered).into_iter().map(|(record, _)| record).collect();
+    shared.table.update(|edit| {
+        for record in &records {
+            for pattern in &record.patterns {
+                edit.insert(pattern, record.destination);
+            }
+        }
+    });
+    shared.bell.ring();
+    let subscription = |record| Subscription { shared: shared.clone(), record, is_ended: false };
+    Ok(records.into_iter().map(subscription).collect())
+}
+
+/// Subscriptions that are about to start; what is left here when it is dropped does not.
+struct Beginning<'a, P> {
+    shared: &'a Shared<P>,
+    /// Those whose handler has not been posted still have it.
+    entered: Vec<(Arc<Record>, Option<BoxedHandler<P>>)>,
+}
+
+impl<P> Drop for Beginning<'_, P> {
+    fn drop(&mut self) {
+        for (record, handler) in self.entered.drain(..) {
+            self.shared.dismiss(&record);
+            drop_handler(handler);
+        }
+    }
+}
+
+/// Ends subscriptions in one swap of the table, and returns when the last handler has been dropped.
+pub(super) fn unsubscribe_all<P>(
+    shared: &Arc<Shared<P>>,
+    subscriptions: impl Iterator<Item = Subscription<P>>,
+) where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    let (mut ours, others): (Vec<_>, Vec<_>) =
+        subscriptions.partition(|subscription| Arc::ptr_eq(shared, &subscription.shared));
+    for subscription in &mut ours {
+        subscription.is_ended = true;
+    }
+    let ended = shared.end_subscriptions(ours.iter().map(|subscription| &*subscription.record));
+    others.into_iter().for_each(Subscription::unsubscribe);
+    for done in ended {
+        is_over(&done, Deadline::NEVER);
+    }
+}
+
+/// Waits until a handler has been dropped. On a consumer's thread, which might wait for itself, it does not wait.
+fn is_over(done: &Latch, deadline: Deadline) -> bool {
+    context::is_consuming() || edge::left_out("wait-for-release") || done.wait(deadline)
 }
 
 /// A subscription. Dropping it unsubscribes without waiting; [`keep`](Self::keep) leaves it for the life of the broker.
@@ -223,8 +308,8 @@ where
 
     fn finish(mut self, deadline: Deadline, limit: Duration) -> Result<(), UnsubscribeTimeout> {
         self.is_ended = true;
-        let done = self.shared.end_subscription(&self.record);
-        if context::is_consuming() || done.wait(deadline) {
+        let ended = self.shared.end_subscriptions([&*self.record]);
+        if ended.iter().all(|done| is_over(done, deadline)) {
             return Ok(());
         }
         Err(UnsubscribeTimeout { subscription: self.record.name.to_string(), limit })
@@ -242,7 +327,7 @@ where
 {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.shared.end_subscription(&self.record);
+            self.shared.end_subscriptions([&*self.record]);
         }
     }
 }

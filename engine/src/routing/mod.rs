@@ -4,6 +4,7 @@
 //! * [`RoutingTable`]: the tree of this moment, swapped whole, and the generation word that tells of a swap
 //! * [`RouteId`]: what a topic resolves to, as a number that a message can carry
 //! * [`TopicCache`]: what a publisher remembers of the topics that it makes up at run time
+//! * [`Linter`]: which patterns of a list are likely mistakes
 //!
 //! Publishers only read: matching takes no lock, and what a change replaces is freed by who changes the table or by
 //! the housekeeper.
@@ -11,12 +12,14 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod lint;
 mod route;
 mod table;
 mod trie;
 
 pub use cache::TopicCache;
+pub use lint::{Linter, Oddity};
 pub use route::{Destination, MOST_ROUTES, RouteId, TooManyRoutes};
 pub(crate) use route::{Leg, Route, Routes};
-pub use table::{RoutingTable, Snapshot, SnapshotGuard};
+pub use table::{Edit, RoutingTable, Snapshot, SnapshotGuard};
 pub use trie::Trie;

@@ -9,10 +9,17 @@
 //! A route is *unlinked* when its publisher lets it go: the topic was resolved anew, it fell out of the publisher's cache,
 //! or the publisher is gone. Messages that carry its id may still be in rings then. The unlinking notes how far each of
 //! the rings was claimed, and the route is freed, by the housekeeper, once all of them have been released up to
-//! there: then no consumer can meet the id any more. A publisher unlinks but never frees.
+//! there: then no consumer can meet the id any more. A publisher unlinks and does not free; but one that
+//! makes up topics faster than the housekeeper frees them has to help, so that what waits stays bounded.
+//!
+//! # Locks
+//!
+//! A publisher that makes up topics without end links and unlinks a route a message, and consumers look each up. So that
+//! this holds nobody up, the lock that consumers take is held for a few instructions at a time, by the housekeeper too:
+//! it sorts out what can be freed on a list of its own, and frees a few routes at a time.
 
 use crate::observe::Counter;
-use crate::sync::{CachePadded, Mutex};
+use crate::sync::{CachePadded, Mutex, edge};
 use crate::topic::Topic;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -72,17 +79,23 @@ struct Entry {
 }
 
 #[derive(Default)]
-struct Inner {
+struct Entries {
     entries: Vec<Entry>,
     free: Vec<u32>,
-    unlinked: Vec<Unlinked>,
-    /// For each topic, how many routes lead from it.
-    topics: HashMap<Topic, usize, ahash::RandomState>,
 }
 
-/// All routes of a broker.
+/// All routes of a broker. No lock is taken under another.
 #[derive(Default)]
-pub(crate) struct Routes(Mutex<Inner>);
+pub(crate) struct Routes {
+    /// By the indices of ids. The lock that consumers take.
+    linked: Mutex<Entries>,
+    /// For each topic, how many routes lead from it.
+    topics: Mutex<HashMap<Topic, usize, ahash::RandomState>>,
+    /// What was unlinked since the housekeeper last looked.
+    unlinked: Mutex<Vec<Unlinked>>,
+    /// What the housekeeper has found not to be free yet.
+    waiting: Mutex<Vec<Unlinked>>,
+}
 
 /// There are too many routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,17 +115,16 @@ impl Routes {
             .chunk_by(|a, b| a.dispatcher == b.dispatcher)
             .map(|same| Leg { dispatcher: same[0].dispatcher, accepted: Arc::default() })
             .collect();
-        let mut inner = self.0.lock();
-        let index = match inner.free.pop() {
+        let mut linked = self.linked.lock();
+        let index = match linked.free.pop() {
             Some(index) => index,
-            None if inner.entries.len() < MOST_ROUTES => {
-                inner.entries.push(Entry { version: 0, route: None });
-                (inner.entries.len() - 1) as u32
+            None if linked.entries.len() < MOST_ROUTES => {
+                linked.entries.push(Entry { version: 0, route: None });
+                (linked.entries.len() - 1) as u32
             }
             None => return Err(TooManyRoutes),
         };
-        *inner.topics.entry(topic.clone()).or_default() += 1;
-        let entry = &mut inner.entries[index as usize];
+        let entry = &mut linked.entries[index as usize];
         entry.version = entry.version.wrapping_add(1).max(1);
         let route = Arc::new(Route {
             id: RouteId { index, version: entry.version },
@@ -121,69 +133,77 @@ impl Routes {
             legs,
         });
         entry.route = Some(route.clone());
+        drop(linked);
+        *self.topics.lock().entry(topic.clone()).or_default() += 1;
         Ok(route)
     }
 
     /// The route of an id. A consumer that holds a message of it always finds it.
     pub(crate) fn get(&self, id: RouteId) -> Option<Arc<Route>> {
-        let inner = self.0.lock();
-        inner.entries.get(id.index as usize).filter(|entry| entry.version == id.version)?.route.clone()
+        let linked = self.linked.lock();
+        linked.entries.get(id.index as usize).filter(|entry| entry.version == id.version)?.route.clone()
     }
 
-    /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed.
-    pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(u16) -> u64) {
+    /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed. Returns how many there are now that the
+    /// housekeeper has not looked at.
+    pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(u16) -> u64) -> usize {
         let claimed = route.legs.iter().map(|leg| claimed(leg.dispatcher)).collect();
-        let mut inner = self.0.lock();
-        if let Some(count) = inner.topics.get_mut(&route.topic) {
-            *count -= 1;
-            if *count == 0 {
-                inner.topics.remove(&route.topic);
+        {
+            let mut topics = self.topics.lock();
+            if let Some(count) = topics.get_mut(&route.topic) {
+                *count -= 1;
+                if *count == 0 {
+                    topics.remove(&route.topic);
+                }
             }
         }
-        inner.unlinked.push(Unlinked { route, claimed });
+        let mut unlinked = self.unlinked.lock();
+        unlinked.push(Unlinked { route, claimed });
+        unlinked.len()
     }
 
-    /// Takes out the unlinked routes whose rings have been released past their unlinking. Their ids may be used again.
-    pub(crate) fn sweep(&self, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
-        let mut inner = self.0.lock();
-        let inner = &mut *inner;
-        let mut swept = Vec::new();
-        inner.unlinked.retain_mut(|unlinked| {
-            let is_past = unlinked
-                .route
-                .legs
-                .iter()
-                .zip(&unlinked.claimed)
-                .all(|(leg, &at)| released(leg.dispatcher) >= at);
-            if is_past {
-                let index = unlinked.route.id.index;
-                inner.entries[index as usize].route = None;
-                inner.free.push(index);
-                swept.push(unlinked.route.clone());
-            }
-            !is_past
-        });
-        swept
+    /// The unlinked routes whose rings have been released past their unlinking; each is handed out once, to be
+    /// [freed](Self::free). The housekeeper's, and those' who help it.
+    pub(crate) fn take_past(&self, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
+        let mut unlinked = std::mem::take(&mut *self.unlinked.lock());
+        let mut waiting = self.waiting.lock();
+        waiting.append(&mut unlinked);
+        let is_past = |unlinked: &mut Unlinked| {
+            let mut legs = unlinked.route.legs.iter().zip(&unlinked.claimed);
+            edge::left_out("retire-when-released")
+                || legs.all(|(leg, &claimed)| released(leg.dispatcher) >= claimed)
+        };
+        waiting.extract_if(.., is_past).map(|unlinked| unlinked.route).collect()
     }
 
-    /// All routes that have not been swept.
+    /// Forgets routes that no message can travel any more. Their ids may be used again.
+    pub(crate) fn free(&self, routes: &[Arc<Route>]) {
+        let mut linked = self.linked.lock();
+        for route in routes {
+            linked.entries[route.id.index as usize].route = None;
+            linked.free.push(route.id.index);
+        }
+    }
+
+    /// All routes that have not been freed.
     pub(crate) fn all(&self) -> Vec<Arc<Route>> {
-        self.0.lock().entries.iter().filter_map(|entry| entry.route.clone()).collect()
+        self.linked.lock().entries.iter().filter_map(|entry| entry.route.clone()).collect()
     }
 
     /// How many routes wait for their rings to drain.
     pub(crate) fn unlinked_count(&self) -> usize {
-        self.0.lock().unlinked.len()
+        let waiting = self.waiting.lock().len();
+        waiting + self.unlinked.lock().len()
     }
 
-    /// How many routes have not been swept.
+    /// How many routes have not been freed.
     pub(crate) fn count(&self) -> usize {
-        let inner = self.0.lock();
-        inner.entries.len() - inner.free.len()
+        let linked = self.linked.lock();
+        linked.entries.len() - linked.free.len()
     }
 
     /// How many distinct topics publishers hold.
     pub(crate) fn topic_count(&self) -> usize {
-        self.0.lock().topics.len()
+        self.topics.lock().len()
     }
 }

@@ -11,7 +11,9 @@
 //! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to sleep
 //! * [`Watched`]: a word that is looked at behind a light fence all the time
 //! * [`swapped`]: a value that is replaced whole and reclaimed when nobody reads it any more
+//! * [`arc_swap`]: the same, counted by reference, for what readers keep longer
 
+pub(crate) mod arc_swap;
 pub mod cell;
 pub mod edge;
 pub mod fence;

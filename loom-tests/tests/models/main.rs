@@ -13,6 +13,7 @@ mod mail;
 mod mutants;
 mod parking;
 mod publish;
+mod routing;
 mod stages;
 
 use ringmain::ring::{ExclusiveProducer, Graph, MultiProducer, Polled, Poller, Ring, RingBuilder};

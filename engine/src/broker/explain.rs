@@ -1,0 +1,188 @@
+//! Where a message to a topic would go, and why; for people.
+
+use super::roster::Record;
+use super::shared::Shared;
+use super::subscription::SubscriptionId;
+use crate::topic::{Pattern, Segment, Topic};
+use std::fmt;
+
+/// So many subscriptions are looked at for patterns that nearly match.
+const MOST_COMPARED: usize = 10_000;
+/// So many of those patterns are named at most.
+const MOST_NAMED: usize = 5;
+/// A pattern that is further away than this, or has not one word in common, nearly matches nothing.
+const MOST_WORDS_OFF: usize = 2;
+
+/// A subscription as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionInfo {
+    /// Its number.
+    pub id: SubscriptionId,
+    /// Its name.
+    pub name: String,
+    /// Its patterns.
+    pub patterns: Vec<Pattern>,
+    /// The dispatcher that delivers to it.
+    pub dispatcher: String,
+    /// The stage of that dispatcher, from 0.
+    pub stage: usize,
+    /// The consumer of that stage that calls the handler, by its thread's name.
+    pub consumer: String,
+    /// Calls of the handler that have returned without an error.
+    pub delivered: u64,
+}
+
+/// A subscription that a topic reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Match {
+    /// Which one.
+    pub subscription: SubscriptionInfo,
+    /// Those of its patterns that match. It gets each message once all the same.
+    pub patterns: Vec<Pattern>,
+}
+
+/// A pattern that nearly matches a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NearMiss {
+    /// The pattern.
+    pub pattern: Pattern,
+    /// The name of a subscription that has it.
+    pub subscription: String,
+    /// How many words of the topic would have to be other words, to go, or to be added.
+    pub words_off: usize,
+}
+
+/// What a topic reaches. See [`Broker::explain`](super::Broker::explain). Displayed, it is a few lines of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The topic.
+    pub topic: Topic,
+    /// The subscriptions that it reaches. On one consumer they are called in this order, and an earlier stage before a
+    /// later one; between dispatchers no order is promised.
+    pub matches: Vec<Match>,
+    /// If there is none: the patterns that miss by the fewest words, at most five, of the oldest 10,000 subscriptions.
+    pub near_misses: Vec<NearMiss>,
+}
+
+impl SubscriptionInfo {
+    pub(super) fn of<P>(shared: &Shared<P>, record: &Record) -> Self {
+        let dispatcher = &shared.dispatchers[usize::from(record.destination.dispatcher)];
+        let consumer = usize::from(record.destination.consumer);
+        let stage = dispatcher.stages.iter().position(|stage| stage.contains(&consumer));
+        Self {
+            id: SubscriptionId(record.id),
+            name: record.name.to_string(),
+            patterns: record.patterns.clone(),
+            dispatcher: dispatcher.name.clone(),
+            stage: stage.unwrap_or_else(|| unreachable!("every consumer has a stage")),
+            consumer: dispatcher.consumers[consumer].thread.clone(),
+            delivered: record.tally.delivered.get(),
+        }
+    }
+}
+
+pub(super) fn explain<P>(shared: &Shared<P>, topic: Topic) -> Explanation {
+    let mut found = Vec::new();
+    shared.table.load().trie.matches(topic.as_str(), &mut found);
+    let records = found.iter().filter_map(|to| shared.roster.find(to.subscription));
+    let matches: Vec<_> = records
+        .map(|record| Match {
+            subscription: SubscriptionInfo::of(shared, &record),
+            patterns: record.patterns.iter().filter(|pattern| pattern.matches(&topic)).cloned().collect(),
+        })
+        .collect();
+    let near_misses = if matches.is_empty() { near_misses(shared, &topic) } else { Vec::new() };
+    Explanation { topic, matches, near_misses }
+}
+
+fn near_misses<P>(shared: &Shared<P>, topic: &Topic) -> Vec<NearMiss> {
+    let most_words_off = MOST_WORDS_OFF.min(topic.words().count() - 1);
+    let mut nearest: Vec<NearMiss> = Vec::new();
+    for record in shared.roster.live(MOST_COMPARED) {
+        for pattern in &record.patterns {
+            let words_off = words_off(pattern, topic);
+            if words_off > most_words_off || nearest.iter().any(|near| near.pattern == *pattern) {
+                continue;
+            }
+            let subscription = record.name.to_string();
+            let at = nearest.partition_point(|near| near.words_off <= words_off);
+            nearest.insert(at, NearMiss { pattern: pattern.clone(), subscription, words_off });
+            nearest.truncate(MOST_NAMED);
+        }
+    }
+    nearest
+}
+
+/// How many words of a topic would have to be other words, to go or to be added, so that the pattern matches it
+/// (V. Levenshtein, 1966, on words; `*` is any one word and `#` any number).
+fn words_off(pattern: &Pattern, topic: &Topic) -> usize {
+    // Element `n`: the same for the pattern so far and the topic's first `n` words.
+    let mut off: Vec<usize> = (0..=topic.words().count()).collect();
+    for segment in pattern.segments() {
+        let mut diagonal = off[0];
+        off[0] += usize::from(segment != Segment::Hash);
+        for (n, word) in topic.words().enumerate() {
+            let above = off[n + 1];
+            off[n + 1] = match segment {
+                Segment::Hash => above.min(off[n]),
+                Segment::Star => diagonal.min(above + 1).min(off[n] + 1),
+                Segment::Word(wanted) => {
+                    (diagonal + usize::from(wanted != word)).min(above + 1).min(off[n] + 1)
+                }
+            };
+            diagonal = above;
+        }
+    }
+    off[off.len() - 1]
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, matches, near_misses } = self;
+        match matches.len() {
+            0 => write!(f, "{topic} reaches no subscription")?,
+            1 => write!(f, "{topic} reaches 1 subscription:")?,
+            count => write!(f, "{topic} reaches {count} subscriptions:")?,
+        }
+        for Match { subscription, patterns } in matches {
+            let SubscriptionInfo { name, dispatcher, stage, consumer, .. } = subscription;
+            let patterns: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
+            let patterns = patterns.join(", ");
+            write!(f, "\n  {name}: {patterns}; on {dispatcher}, stage {stage}, {consumer}")?;
+        }
+        if !near_misses.is_empty() {
+            f.write_str("; the nearest patterns are:")?;
+        }
+        for NearMiss { pattern, subscription, words_off } in near_misses {
+            let words = if *words_off == 1 { "word" } else { "words" };
+            write!(f, "\n  {pattern} of {subscription}: {words_off} {words} off")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_that_a_pattern_is_off_are_counted() {
+        let off = |pattern: &str, topic: &str| {
+            words_off(&Pattern::new(pattern).unwrap(), &Topic::new(topic).unwrap())
+        };
+        assert_eq!(off("orders.*.created", "orders.eu.created"), 0);
+        assert_eq!(off("orders.*.created", "orders.eu.crated"), 1);
+        assert_eq!(off("orders.*.created", "orders.created"), 1);
+        assert_eq!(off("orders.*.created", "orders.eu.de.created"), 1);
+        assert_eq!(off("orders.eu.*", "order.eu"), 2);
+        assert_eq!(off("#.created", "orders.eu.crated"), 1);
+        assert_eq!(off("#", "orders.eu.crated"), 0);
+        assert_eq!(off("a.#.b.#.c", "a.x.b.y.z.c"), 0);
+        assert_eq!(off("a.#.b.#.c", "a.x.y.z"), 2);
+        assert_eq!(off("a.b.c.d", "x"), 4);
+    }
+}

@@ -1,0 +1,162 @@
+//! Edge `SWAP_TABLE`, and the life of routes: a broker's subscribing, publishing, unsubscribing and housekeeping, on the code
+//! that ships, with a consumer that takes its turns on a thread of the model.
+
+use ringmain::routing::RoutingTable;
+use ringmain::topic::Pattern;
+use ringmain_loom_tests::sync::thread;
+use ringmain_loom_tests::{Bound, explore};
+use std::sync::Arc;
+
+/// Whoever has read a generation never gets an older table: else it would remember the old one as the new one, and miss
+/// a subscription for ever.
+#[test]
+fn a_table_is_never_older_than_the_generation_that_was_read() {
+    explore("table swap", Bound::Exhaustive, || {
+        let table = Arc::new(RoutingTable::new());
+        let pattern = Pattern::new("a").expect("a pattern");
+        let writer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for value in 1..=2_u64 {
+                    table.update(|edit| edit.insert(&pattern, value));
+                }
+            })
+        };
+        let generation = table.generation();
+        let snapshot = table.load();
+        assert!(snapshot.generation >= generation, "{} is older than {generation}", snapshot.generation);
+        let mut found = Vec::new();
+        snapshot.trie.matches("a", &mut found);
+        assert_eq!(found.len() as u64, snapshot.generation, "a table was seen half-changed");
+        writer.join().expect("the writer panicked");
+        (generation, snapshot.generation)
+    })
+    .saw_exactly([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)])
+    .in_at_least(10);
+}
+
+/// With a whole broker, which only models can have without threads.
+#[cfg(ringmain_loom)]
+mod broker {
+    use super::*;
+    use ringmain::broker::unstarted::Hands;
+    use ringmain::broker::{Broker, Dispatcher};
+    use ringmain::clock::Clock;
+    use ringmain::wait::WaitStrategy;
+    use ringmain_loom_tests::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    /// One dispatcher of two slots, whose consumer never sleeps.
+    fn broker() -> (Broker<u64>, Hands<u64>) {
+        let dispatcher = Dispatcher::new("only").capacity(2).wait(WaitStrategy::BusySpin);
+        // A model is to run alike each time.
+        let (clock, _time) = Clock::manual();
+        Broker::builder().dispatcher(dispatcher).clock(clock).build_unstarted().expect("valid options")
+    }
+
+    /// Takes turns until nothing is left to do. For when all others have ended.
+    fn finish(hands: &mut Hands<u64>) {
+        for _ in 0..3 {
+            hands.turn(4);
+        }
+    }
+
+    /// What is routed to a subscription finds its handler there, however late the consumer reads its mail.
+    #[test]
+    fn a_handler_is_there_before_any_message_for_it() {
+        explore("subscribe", Bound::Preemptions(3), || {
+            let (broker, mut hands) = broker();
+            let mut publisher = broker.publisher("a").expect("a topic");
+            let subscriber = {
+                let broker = broker.clone();
+                thread::spawn(move || broker.subscribe("a", |_| ()).expect("a pattern"))
+            };
+            let consumer = thread::spawn(move || {
+                hands.turn(4);
+                hands
+            });
+            let accepted = publisher.publish(7).expect("room").accepted;
+            let subscription = subscriber.join().expect("the subscriber panicked");
+            let mut hands = consumer.join().expect("the consumer panicked");
+            finish(&mut hands);
+            assert_eq!(subscription.delivered(), u64::from(accepted), "it was not delivered");
+            subscription.keep();
+            accepted
+        })
+        .saw_exactly([0, 1])
+        .in_at_least(100);
+    }
+
+    /// A route is freed, and its id used again, only when no message that travels it can be met any more.
+    #[test]
+    fn a_message_never_travels_a_route_that_is_freed() {
+        explore("retirement", Bound::Preemptions(3), || {
+            let (broker, mut hands) = broker();
+            let subscription = broker
+                .subscribe("*", |message| {
+                    let topic = if **message == 1 { "one" } else { "two" };
+                    assert_eq!(message.topic().as_str(), topic, "it came by another route");
+                })
+                .expect("a pattern");
+            let consumer = thread::spawn(move || {
+                hands.turn(4);
+                hands
+            });
+            let mut publisher = broker.publisher("one").expect("a topic");
+            publisher.publish(1).expect("room");
+            drop(publisher);
+            broker.keep_house();
+            let is_freed = broker.metrics().get("messaging.broker.routes") == Some(0.0);
+            let mut publisher = broker.publisher("two").expect("a topic");
+            publisher.publish(2).expect("room");
+            let mut hands = consumer.join().expect("the consumer panicked");
+            finish(&mut hands);
+            assert_eq!(subscription.delivered(), 2, "a message was lost");
+            subscription.keep();
+            is_freed
+        })
+        .saw_exactly([false, true])
+        .in_at_least(100);
+    }
+
+    /// Once `unsubscribe` has returned no call begins, and none is running.
+    #[test]
+    fn no_call_begins_after_unsubscribe_has_returned() {
+        explore("unsubscribe", Bound::Preemptions(3), || {
+            let (broker, mut hands) = broker();
+            let has_returned = Arc::new(AtomicBool::new(false));
+            let calls = Arc::new(AtomicU32::new(0));
+            let subscription = {
+                let (has_returned, calls) = (has_returned.clone(), calls.clone());
+                let handler = move |_: &ringmain::message::Message<'_, u64>| {
+                    assert!(!has_returned.load(Ordering::Relaxed), "a call began after it");
+                    calls.fetch_add(1, Ordering::Relaxed);
+                };
+                broker.subscribe("a", handler).expect("a pattern")
+            };
+            let mut publisher = broker.publisher("a").expect("a topic");
+            publisher.publish(1).expect("room");
+            let consumer = {
+                let has_returned = has_returned.clone();
+                thread::spawn(move || {
+                    while !has_returned.load(Ordering::Relaxed) {
+                        hands.turn(4);
+                        thread::yield_now();
+                    }
+                    hands.turn(4);
+                    hands
+                })
+            };
+            subscription.unsubscribe();
+            has_returned.store(true, Ordering::Relaxed);
+            let called = calls.load(Ordering::Relaxed);
+            let accepted = publisher.publish(2).expect("room").accepted;
+            assert_eq!(accepted, 0, "it was routed to a subscription that had ended");
+            let mut hands = consumer.join().expect("the consumer panicked");
+            finish(&mut hands);
+            assert_eq!(calls.load(Ordering::Relaxed), called);
+            called
+        })
+        .saw_exactly([0, 1])
+        .in_at_least(100);
+    }
+}
