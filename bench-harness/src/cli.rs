@@ -11,6 +11,7 @@ use ringmain::topic::Pattern;
 use crate::compare::CompareOptions;
 use crate::cores;
 use crate::error::Error;
+use crate::routing::{self, RoutingOptions};
 use crate::scenario::{FloorOptions, Load, Rate, Replay, RunOptions, Wait, WaitingOptions};
 use crate::template::Template;
 use crate::values;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Throughput(Load),
     Compare(CompareOptions),
     Topology(CompareOptions),
+    Routing(RoutingOptions),
     Replay(Replay),
     Waiting(WaitingOptions),
     Route(RouteFiles),
@@ -43,9 +45,9 @@ impl Command {
     pub(crate) fn inputs(&self) -> Vec<&Path> {
         match self {
             Self::Run(_) | Self::Floor(_) | Self::Latency(_) | Self::Throughput(_) => Vec::new(),
-            Self::Compare(_) | Self::Topology(_) | Self::Waiting(_) => Vec::new(),
+            Self::Compare(_) | Self::Topology(_) | Self::Routing(_) | Self::Waiting(_) => Vec::new(),
             Self::Replay(replay) => vec![&replay.file],
-            Self::Route(files) => vec![&files.patterns, &files.topics],
+            Self::Route(files) => std::iter::once(&*files.patterns).chain(files.topics.as_deref()).collect(),
         }
     }
 }
@@ -101,11 +103,14 @@ enum Subcommands {
     Compare(CompareArgs),
     /// Unicast, pipeline, sequencer, multicast and diamond, as the disruptor's authors measure them
     Topology(ContestArgs),
+    /// Match, subscribe and unsubscribe at many patterns, and publish while the table changes; the rival needs a build with
+    /// the feature 'rivals'
+    Routing(RoutingArgs),
     /// Publish each row of a CSV file as a JSON message
     Replay(ReplayArgs),
     /// What waiting costs: processor time while idle, wake-ups beside a bare futex's, what a pinned neighbour notices
     Waiting(WaitingOptions),
-    /// Print which patterns match which topics; no engine thread is involved
+    /// Print which patterns match which topics, or which patterns are odd; no engine thread is involved
     Route(RouteFiles),
 }
 
@@ -224,6 +229,22 @@ struct CompareArgs {
 }
 
 #[derive(Debug, Args)]
+struct RoutingArgs {
+    /// Patterns in the table, each of a subscription of its own [default: 1000000, or 100000 with --quick]
+    #[arg(long, value_name = "N", allow_hyphen_values = true,
+          value_parser = values::count(1, routing::MOST_PATTERNS, "patterns"))]
+    patterns: Option<usize>,
+    /// Fewer patterns, fewer and shorter rounds: done within 15 seconds instead of some minutes
+    #[arg(long)]
+    quick: bool,
+    /// A bound that is missed is a failed check: exit code 1, or 3 where the machine was too noisy to tell
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    cores: CoresArg,
+}
+
+#[derive(Debug, Args)]
 struct ReplayArgs {
     /// The rows to publish: UTF-8, a header line, LF or CRLF
     #[arg(value_name = "FILE.csv")]
@@ -244,8 +265,16 @@ pub(crate) struct RouteFiles {
     #[arg(long, value_name = "FILE")]
     pub(crate) patterns: PathBuf,
     /// Topics, one a line
-    #[arg(long, value_name = "FILE")]
-    pub(crate) topics: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "lint")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) topics: Option<PathBuf>,
+    /// Print instead what is odd about the patterns, one finding a line: line, pattern, kind, other pattern, its line, and
+    /// the simplest pattern for the same topics, separated by tabs. Kinds: 'duplicate', 'equivalent' (the same topics in
+    /// another spelling), 'shadowed' (another pattern matches all its topics), 'unmatched' (by none of the topics, if these
+    /// are given). The exit code is 0 whatever is found
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lint: bool,
 }
 
 impl CommandLine {
@@ -267,6 +296,12 @@ impl CommandLine {
                 Command::Compare(compare.contest.into_options(compare.full, compare.check))
             }
             Some(Subcommands::Topology(contest)) => Command::Topology(contest.into_options(false, false)),
+            Some(Subcommands::Routing(routing)) => Command::Routing(RoutingOptions {
+                patterns: routing.patterns,
+                quick: routing.quick,
+                check: routing.check,
+                cores: routing.cores.into_list(),
+            }),
             Some(Subcommands::Replay(replay)) => Command::Replay(Replay {
                 file: replay.file,
                 topic: replay.topic,
@@ -392,6 +427,17 @@ mod tests {
             job("topology --quick").command,
             Command::Topology(CompareOptions { quick: true, .. })
         ));
+    }
+
+    #[test]
+    fn every_option_of_routing_arrives() {
+        let Command::Routing(options) = job("routing --patterns 1_000 --quick --check --cores 0").command
+        else {
+            panic!("not routing")
+        };
+        let expected =
+            RoutingOptions { patterns: Some(1_000), quick: true, check: true, cores: Some(vec![0]) };
+        assert_eq!(options, expected);
     }
 
     #[test]

@@ -1,16 +1,20 @@
-//! Reading input files: whole, bounded, and not beyond an interrupt.
+//! Reading input files: whole or line by line, bounded, and not beyond an interrupt.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use crate::error::Error;
 use crate::interrupt;
 
-/// The largest file that is read.
+/// The largest file that is read whole.
 const LARGEST: u64 = 1 << 30;
 /// Bytes between two looks at the interrupt.
 const CHUNK: u64 = 1 << 20;
+/// The longest line that is read, its end included, in bytes.
+const LONGEST_LINE: u64 = 1 << 16;
+/// Lines between two looks at the interrupt.
+const STRIDE: u64 = 256;
 
 /// The byte order mark that some editors put in front of UTF-8.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -32,50 +36,113 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The lines of a text file, LF or CRLF, with their numbers from 1. A final line end starts no further line. Bytes in
-/// errors are counted from 0, as the grammar of topics counts them.
-pub(crate) fn lines<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(u64, &'a str)>, Error> {
-    let mut lines = Vec::new();
-    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    if bytes.is_empty() {
-        return Ok(lines);
+/// The lines of a text file, LF or CRLF, one after the other. A final line end starts no further line, and a byte
+/// order mark is no part of the first one.
+#[derive(Debug)]
+pub(crate) struct Lines<'p, R = BufReader<File>> {
+    path: &'p Path,
+    reader: R,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl<'p> Lines<'p> {
+    /// Opens a file.
+    pub(crate) fn open(path: &'p Path) -> Result<Self, Error> {
+        File::open(path)
+            .map(|file| Self::new(path, BufReader::with_capacity(1 << 16, file)))
+            .map_err(|source| Error::io(format!("read {}", path.display()), source))
     }
-    for (line, number) in text.split(|&byte| byte == b'\n').zip(1..) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+}
+
+impl<'p, R: BufRead> Lines<'p, R> {
+    fn new(path: &'p Path, reader: R) -> Self {
+        Self { path, reader, line: Vec::new(), number: 0 }
+    }
+
+    /// The next line, without its end, and its number from 1. Bytes in errors are counted from 0, as the grammar of
+    /// topics counts them.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, &str)>, Error> {
+        if self.number.is_multiple_of(STRIDE) {
+            interrupt::check()?;
+        }
+        let path = self.path;
+        self.line.clear();
+        let mut limited = Read::by_ref(&mut self.reader).take(LONGEST_LINE + 1);
+        let count = limited
+            .read_until(b'\n', &mut self.line)
+            .map_err(|source| Error::io(format!("read {}", path.display()), source))?;
+        if count == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        let number = self.number;
+        let mut line = &self.line[..];
+        if let Some(ended) = line.strip_suffix(b"\n") {
+            line = ended.strip_suffix(b"\r").unwrap_or(ended);
+        } else if count as u64 > LONGEST_LINE {
+            return Err(Error::line(path, number, None, format!("longer than {LONGEST_LINE} bytes")));
+        } else {
+            line = line.strip_suffix(b"\r").unwrap_or(line);
+        }
+        if number == 1 {
+            line = line.strip_prefix(MARK).unwrap_or(line);
+        }
         let line = std::str::from_utf8(line).map_err(|error| {
             Error::line(path, number, Some(format!("byte {}", error.valid_up_to())), "not UTF-8")
         })?;
-        lines.push((number, line));
+        Ok(Some((number, line)))
     }
-    Ok(lines)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn split(bytes: &[u8]) -> Result<Vec<(u64, &str)>, String> {
-        lines(Path::new("file"), bytes).map_err(|error| error.to_string())
+    fn split(bytes: &[u8]) -> Result<Vec<(u64, String)>, String> {
+        let mut lines = Lines::new(Path::new("file"), bytes);
+        let mut split = Vec::new();
+        while let Some((number, line)) = lines.next().map_err(|error| error.to_string())? {
+            split.push((number, line.to_owned()));
+        }
+        Ok(split)
+    }
+
+    fn numbered(lines: &[&str]) -> Result<Vec<(u64, String)>, String> {
+        Ok((1..).zip(lines.iter().map(|&line| line.to_owned())).collect())
     }
 
     #[test]
     fn both_line_ends_are_taken_and_the_last_is_optional() {
-        let expected = Ok(vec![(1, "a"), (2, "b")]);
+        let expected = numbered(&["a", "b"]);
         for bytes in ["a\nb", "a\nb\n", "a\r\nb\r\n", "a\r\nb"] {
             assert_eq!(split(bytes.as_bytes()), expected, "{bytes:?}");
         }
-        assert_eq!(split(b""), Ok(vec![]));
+        assert_eq!(split(b""), numbered(&[]));
     }
 
     #[test]
     fn an_empty_line_is_a_line() {
-        assert_eq!(split(b"\n"), Ok(vec![(1, "")]));
-        assert_eq!(split(b"a\n\nb\n\n"), Ok(vec![(1, "a"), (2, ""), (3, "b"), (4, "")]));
+        assert_eq!(split(b"\n"), numbered(&[""]));
+        assert_eq!(split(b"a\n\nb\n\n"), numbered(&["a", "", "b", ""]));
     }
 
     #[test]
     fn bytes_that_are_not_utf8_are_found_in_their_line() {
         let error = split(b"ok\nab\xFFc\n").expect_err("not UTF-8");
         assert_eq!(error, "file, line 2, byte 2: not UTF-8");
+    }
+
+    #[test]
+    fn a_byte_order_mark_stands_in_front_of_the_first_line_alone() {
+        assert_eq!(split("\u{FEFF}a\n\u{FEFF}b".as_bytes()), numbered(&["a", "\u{FEFF}b"]));
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_read_into_memory() {
+        let longest = "a".repeat(LONGEST_LINE as usize);
+        assert_eq!(split(longest.as_bytes()), numbered(&[&longest]));
+        let error = split(format!("b\n{longest}a").as_bytes()).expect_err("too long");
+        assert_eq!(error, format!("file, line 2: longer than {LONGEST_LINE} bytes"));
     }
 }

@@ -26,6 +26,7 @@ mod report;
 #[allow(unsafe_code)]
 mod resources;
 mod route;
+mod routing;
 mod scenario;
 mod stats;
 mod table;
@@ -52,14 +53,15 @@ fn main() -> ExitCode {
 fn work() -> Result<Exit, Error> {
     let Job { command, json } = match cli::parse(std::env::args_os())? {
         Parsed::Job(job) => job,
-        Parsed::Answer(text) => return output::print(&text).map(|()| Exit::Done),
+        Parsed::Answer(text) => {
+            return output::print(|out| out.write_all(text.as_bytes())).map(|()| Exit::Done);
+        }
     };
     interrupt::install()?;
     machine::remember();
     let destination = output::Destination::open(json, &command.inputs())?;
-    let (report, text) = dispatch(&command)?;
-    let text = text.unwrap_or_else(|| table::render(&report));
-    destination.deliver(&report, &text)?;
+    let report = dispatch(&command)?;
+    destination.deliver(&report)?;
     if report.ledger.is_some_and(|ledger| !ledger.balanced) {
         complain("check failed: the ledger does not balance");
     }
@@ -72,23 +74,20 @@ fn work() -> Result<Exit, Error> {
     Ok(report.exit())
 }
 
-/// Runs the job. The text is there when the job's answer is not a table of figures.
-fn dispatch(command: &Command) -> Result<(Report, Option<String>), Error> {
+/// Runs the job.
+fn dispatch(command: &Command) -> Result<Report, Error> {
     match command {
-        Command::Run(options) => scenario::run(options).map(figures),
-        Command::Floor(options) => scenario::floor(options).map(figures),
-        Command::Latency(load) => scenario::latency(load).map(figures),
-        Command::Throughput(load) => scenario::throughput(load).map(figures),
-        Command::Compare(options) => compare::compare(options).map(figures),
-        Command::Topology(options) => compare::topology(options).map(figures),
-        Command::Replay(replay) => scenario::replay(replay).map(figures),
-        Command::Waiting(options) => scenario::waiting(options).map(figures),
-        Command::Route(files) => route::route(files).map(|(report, text)| (report, Some(text))),
+        Command::Run(options) => scenario::run(options),
+        Command::Floor(options) => scenario::floor(options),
+        Command::Latency(load) => scenario::latency(load),
+        Command::Throughput(load) => scenario::throughput(load),
+        Command::Compare(options) => compare::compare(options),
+        Command::Topology(options) => compare::topology(options),
+        Command::Replay(replay) => scenario::replay(replay),
+        Command::Waiting(options) => scenario::waiting(options),
+        Command::Routing(options) => routing::routing(options),
+        Command::Route(files) => route::route(files),
     }
-}
-
-fn figures(report: Report) -> (Report, Option<String>) {
-    (report, None)
 }
 
 /// Writes to standard error, and does not mind when nobody listens.

@@ -1,16 +1,20 @@
-//! Where the answer goes: checked writes, at the very end, or none.
+//! Where the answer goes: checked writes, at the very end, or none. An answer may be larger than memory, so it is written
+//! piece by piece.
 //!
 //! `println!` panics when nobody reads. Here every write and flush is checked, and a failure is the exit code's
 //! business. The file for the JSON is opened before the run, so that a bad path costs a second and not a minute; its
 //! old content stays until the new one is there.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::interrupt::interrupted;
 use crate::report::Report;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 16;
 
 /// Where the answer of a run goes.
 #[derive(Debug)]
@@ -51,13 +55,13 @@ impl Destination {
     }
 
     /// Writes the answer: the file first, so that standard output stays empty when the file cannot be written.
-    pub(crate) fn deliver(self, report: &Report, text: &str) -> Result<(), Error> {
+    pub(crate) fn deliver(self, report: &Report) -> Result<(), Error> {
         match self {
-            Self::Text => print(text),
-            Self::Json => print(&json(report)?),
+            Self::Text => print(|out| report.write_text(out)),
+            Self::Json => print(|out| report.write_json(out)),
             Self::Both(file) => {
-                file.write(&json(report)?)?;
-                print(text)
+                file.write(|out| report.write_json(out))?;
+                print(|out| report.write_text(out))
             }
         }
     }
@@ -93,20 +97,22 @@ impl JsonFile {
         Ok(Self { path, file, ours })
     }
 
-    fn write(mut self, text: &str) -> Result<(), Error> {
-        let written = self.replace(text);
+    fn write(mut self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+        let written = self.replace(content);
         self.ours &= written.is_err();
-        written.map_err(|source| Error::io(format!("write {}", self.path.display()), source))
+        written.map_err(|source| refused(format!("write {}", self.path.display()), source))
     }
 
-    fn replace(&mut self, text: &str) -> io::Result<()> {
+    fn replace(&mut self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         // Devices and pipes have no length to cut.
         let regular = self.file.metadata()?.is_file();
         if regular {
             self.file.set_len(0)?;
         }
-        self.file.write_all(text.as_bytes())?;
-        self.file.flush()?;
+        let mut out = BufWriter::with_capacity(BUFFER, &self.file);
+        content(&mut out)?;
+        out.flush()?;
+        drop(out);
         // Some file systems report a full disk only here. On a busy disk that takes seconds, which a run that was stopped
         // does not have.
         if regular && !interrupted() { self.file.sync_all() } else { Ok(()) }
@@ -122,17 +128,16 @@ impl Drop for JsonFile {
 }
 
 /// Writes to standard output, to the last byte.
-pub(crate) fn print(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
+pub(crate) fn print(content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+    content(&mut out)
         .and_then(|()| out.flush())
-        .map_err(|source| Error::io("write to standard output", source))
+        .map_err(|source| refused("write to standard output".to_owned(), source))
 }
 
-fn json(report: &Report) -> Result<String, Error> {
-    serde_json::to_string_pretty(report)
-        .map(|text| text + "\n")
-        .map_err(|source| Error::io("write the report as JSON", source.into()))
+/// An answer that was not written whole: because somebody stopped the run, or the system refused.
+fn refused(action: String, source: io::Error) -> Error {
+    if interrupted() { Error::Interrupted } else { Error::io(action, source) }
 }
 
 #[cfg(test)]
@@ -149,7 +154,10 @@ mod tests {
         std::fs::write(&path, "a much longer text than the one that follows").expect("a scratch file");
         drop(JsonFile::open(path.clone()).expect("an existing file"));
         assert!(std::fs::read_to_string(&path).expect("still there").starts_with("a much longer"));
-        JsonFile::open(path.clone()).expect("an existing file").write("{}\n").expect("room on the disk");
+        JsonFile::open(path.clone())
+            .expect("an existing file")
+            .write(|out| out.write_all(b"{}\n"))
+            .expect("room on the disk");
         assert_eq!(std::fs::read_to_string(&path).expect("written"), "{}\n");
         std::fs::remove_file(path).expect("our file");
     }

@@ -1,5 +1,7 @@
 //! What a run found, as the JSON that scripts rely on. A field that does not apply is absent.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::baseline;
@@ -7,13 +9,15 @@ use crate::exit::Exit;
 use crate::interrupt::interrupted;
 use crate::machine::{self, Machine};
 use crate::resources::{CpuSeconds, Usage};
+use crate::route::{self, Finding, Matches};
 use crate::stats::{LatencyNs, Spread};
+use crate::table;
 
 /// The version of the JSON's form.
 const SCHEMA: u32 = 1;
 
 /// What a run found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) schema: u32,
     /// The command's name.
@@ -63,13 +67,18 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<Comparison>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) figures: Vec<Figure>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) bounds: Vec<Bound>,
     /// The machine in each round of a comparison.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rounds: Vec<RoundReport>,
-    /// What `route` found; absent elsewhere.
+    /// What `route` finds; absent elsewhere.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) matches: Option<Vec<Match>>,
+    pub(crate) matches: Option<Matches>,
+    /// What `route --lint` found; absent elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) findings: Option<Vec<Finding>>,
     /// What one has to know to read the figures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) notes: Vec<String>,
@@ -204,6 +213,17 @@ pub(crate) struct Comparison {
     pub(crate) latency_ns: Option<LatencyNs>,
 }
 
+/// A figure that is no contender's. Where something is asked of it, a bound has its name.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) case: String,
+    pub(crate) value: f64,
+    /// Empty for a plain number.
+    pub(crate) unit: &'static str,
+    /// The spread of the figure over the rounds.
+    pub(crate) spread: Spread,
+}
+
 /// A figure and what it may be.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bound {
@@ -243,13 +263,6 @@ impl Bound {
     }
 }
 
-/// A topic and a pattern that matches it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Match {
-    pub(crate) topic: String,
-    pub(crate) pattern: String,
-}
-
 impl Report {
     /// An empty report of a command.
     pub(crate) fn new(scenario: &'static str) -> Self {
@@ -276,9 +289,11 @@ impl Report {
             subscriptions: Vec::new(),
             ledger: None,
             results: Vec::new(),
+            figures: Vec::new(),
             bounds: Vec::new(),
             rounds: Vec::new(),
             matches: None,
+            findings: None,
             notes: Vec::new(),
             failed_checks: Vec::new(),
             too_noisy: None,
@@ -331,6 +346,21 @@ impl Report {
             self.cpu_s = Some(cpu_s);
         }
         self.interrupted = interrupted();
+    }
+
+    /// Writes the answer as text: the table of figures, or what `route` found.
+    pub(crate) fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self { matches: Some(matches), .. } => matches.write_text(out),
+            Self { findings: Some(findings), .. } => route::write_findings(findings, out),
+            figures => out.write_all(table::render(figures).as_bytes()),
+        }
+    }
+
+    /// Writes all of it as JSON.
+    pub(crate) fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, self)?;
+        out.write_all(b"\n")
     }
 
     /// The verdict. An interrupted run has none; lost messages outweigh a noisy machine.

@@ -1,69 +1,81 @@
-//! `route`: which patterns match which topics, by the engine's own trie and without an engine.
+//! `route`: which patterns match which topics, by the engine's own trie and without an engine; and what is odd about the
+//! patterns.
+//!
+//! Patterns are held in memory, topics and matches are not: topics are [sorted](sorted) outside of it, and matches
+//! are found while they are [written](matches). All input has been read and checked by then, so that nothing is
+//! written where a line is wrong.
 
-use std::collections::BTreeSet;
+mod lint;
+mod matches;
+mod sorted;
+
+use std::io;
 use std::path::Path;
 
-use ringmain::routing::Trie;
-use ringmain::topic::{Pattern, Topic, TopicError};
+use ringmain::topic::{Pattern, TopicError, validate};
+
+pub(crate) use lint::{Finding, write_text as write_findings};
+pub(crate) use matches::Matches;
+use sorted::{Sorted, Sorter};
 
 use crate::cli::RouteFiles;
 use crate::error::Error;
-use crate::input;
-use crate::interrupt;
-use crate::progress::Progress;
-use crate::report::{Match, Report};
+use crate::input::Lines;
+use crate::report::Report;
 
-/// Topics between two looks at the interrupt.
-const STRIDE: usize = 256;
+/// Topics or patterns between two looks at the interrupt.
+const STRIDE: u64 = 256;
 
-/// Matches all topics of one file against all patterns of another. The text has a line for every match, sorted
-/// bytewise: the topic, a tab, the pattern.
-pub(crate) fn route(files: &RouteFiles) -> Result<(Report, String), Error> {
-    let patterns = read(&files.patterns, Pattern::new)?;
-    let topics = read(&files.topics, Topic::new)?;
-    let mut trie = Trie::new();
-    for (number, pattern) in patterns.iter().enumerate() {
-        if number % STRIDE == 0 {
-            interrupt::check()?;
-        }
-        trie.insert(pattern, number);
-    }
-    let mut progress = Progress::of_unknown_length("routing");
-    let mut matches = Vec::new();
-    let mut text = String::new();
-    let mut found = Vec::new();
-    for (number, topic) in topics.iter().enumerate() {
-        if number % STRIDE == 0 {
-            interrupt::check()?;
-            progress.set(number as f64 / topics.len() as f64);
-        }
-        let topic = topic.as_str();
-        trie.matches(topic, &mut found);
-        // Both files are sorted, so the patterns' numbers have the patterns' order; and a tab is below every byte that
-        // a topic may hold, so the order of pairs is the order of the lines.
-        for &number in &found {
-            let pattern = patterns[number].as_str();
-            text.extend([topic, "\t", pattern, "\n"]);
-            matches.push(Match { topic: topic.to_owned(), pattern: pattern.to_owned() });
-        }
-    }
-    interrupt::check()?;
+/// How much of the topics is sorted in memory at once, in bytes.
+const CHUNK: usize = 16 << 20;
+
+/// Matches all topics of one file against all patterns of another, or looks at the patterns alone.
+pub(crate) fn route(files: &RouteFiles) -> Result<Report, Error> {
     let mut report = Report::new("route");
     report.set_config(files);
-    report.matches = Some(matches);
-    Ok((report, text))
+    match &files.topics {
+        Some(topics) if !files.lint => report.matches = Some(matches(&files.patterns, topics)?),
+        topics => report.findings = Some(lint::lint(&files.patterns, topics.as_deref())?),
+    }
+    Ok(report)
 }
 
-/// The names in a file, one a line, sorted bytewise and each once.
-fn read<N: Ord>(path: &Path, parse: impl Fn(&str) -> Result<N, TopicError>) -> Result<Vec<N>, Error> {
-    let bytes = input::read(path)?;
-    let mut names = BTreeSet::new();
-    for (count, (line, text)) in input::lines(path, &bytes)?.into_iter().enumerate() {
-        if count % STRIDE == 0 {
-            interrupt::check()?;
-        }
-        let name = parse(text).map_err(|error| Error::line(path, line, None, error.to_string()))?;
-        names.insert(name);
+fn matches(patterns: &Path, topics: &Path) -> Result<Matches, Error> {
+    let mut patterns = read_patterns(patterns)?;
+    patterns.sort_unstable();
+    patterns.dedup();
+    let (topics, count) = sort_topics(topics)?;
+    Matches::new(patterns, topics, count)
+}
+
+/// The patterns of a file, one a line.
+fn read_patterns(path: &Path) -> Result<Vec<Pattern>, Error> {
+    let mut lines = Lines::open(path)?;
+    let mut patterns = Vec::new();
+    while let Some((line, text)) = lines.next()? {
+        patterns.push(Pattern::new(text).map_err(|error| no_name(path, line, &error))?);
     }
-    Ok(names.into_iter().collect())
+    Ok(patterns)
+}
+
+/// The topics of a file, one a line, sorted bytewise; and how many lines there were.
+fn sort_topics(path: &Path) -> Result<(Sorted, u64), Error> {
+    let mut lines = Lines::open(path)?;
+    let mut sorter = Sorter::new(CHUNK);
+    let mut count = 0;
+    while let Some((line, text)) = lines.next()? {
+        validate(text).map_err(|error| no_name(path, line, &error))?;
+        sorter.push(text).map_err(refused)?;
+        count = line;
+    }
+    Ok((sorter.finish().map_err(refused)?, count))
+}
+
+fn no_name(path: &Path, line: u64, error: &TopicError) -> Error {
+    Error::line(path, line, None, error.to_string())
+}
+
+/// A temporary file could not be used.
+fn refused(source: io::Error) -> Error {
+    Error::io(format!("use a temporary file in {}", std::env::temp_dir().display()), source)
 }

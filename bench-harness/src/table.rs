@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use crate::machine;
-use crate::report::{Comparison, Ledger, Report};
-use crate::stats::LatencyNs;
+use crate::report::{Bound, Comparison, Ledger, Report};
+use crate::stats::{LatencyNs, Spread};
 
 /// Characters of a line of prose.
 const LINE: usize = 100;
@@ -57,6 +57,7 @@ pub(crate) fn render(report: &Report) -> String {
     percentiles(report, &mut out);
     figures(report, &mut out);
     comparisons(&report.results, &mut out);
+    spreads(report, &mut out);
     bounds(report, &mut out);
     subscriptions(report, &mut out);
     if let Some(ledger) = &report.ledger {
@@ -173,7 +174,10 @@ fn comparisons(results: &[Comparison], out: &mut String) {
 fn contests(results: &[Comparison], out: &mut String) {
     for case in results.chunk_by(|one, other| one.case == other.case) {
         let title = case.first().map_or("", |first| first.case.as_str());
+        let has_batches = case.iter().any(|result| result.mean_batch.is_some());
+        let has_lags = case.iter().any(|result| result.mean_lag.is_some());
         let has_shares = case.iter().any(|result| result.least_share.is_some());
+        let heading = |is_there, heading| if is_there { heading } else { "" };
         let mut table = Table::with_header([
             title,
             "per message",
@@ -182,9 +186,9 @@ fn contests(results: &[Comparison], out: &mut String) {
             "ratio",
             "from",
             "to",
-            "batch",
-            "lag",
-            if has_shares { "least share" } else { "" },
+            heading(has_batches, "batch"),
+            heading(has_lags, "lag"),
+            heading(has_shares, "least share"),
         ]);
         for result in case {
             let ns = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
@@ -200,8 +204,8 @@ fn contests(results: &[Comparison], out: &mut String) {
                 number(result.ratio, 2),
                 number(ratios.map(|spread| spread.min), 2),
                 number(ratios.map(|spread| spread.max), 2),
-                number(result.mean_batch, 1),
-                number(result.mean_lag, 0),
+                if has_batches { number(result.mean_batch, 1) } else { String::new() },
+                if has_lags { number(result.mean_lag, 0) } else { String::new() },
                 if has_shares { number(result.least_share, 2) } else { String::new() },
             ]);
         }
@@ -209,17 +213,37 @@ fn contests(results: &[Comparison], out: &mut String) {
     }
 }
 
-fn bounds(report: &Report, out: &mut String) {
-    let mut table = Table::with_header(["bound", "figure", "allowed", "met"]);
-    for bound in &report.bounds {
-        table.row([
-            bound.name.clone(),
-            format!("{:.2} {}", bound.value, bound.unit),
-            bound.limit(),
-            if bound.met { "yes" } else { "NO" }.to_owned(),
-        ]);
+/// Figures with their spread, and their bounds where they have some.
+fn spreads(report: &Report, out: &mut String) {
+    let mut table = Table::with_header(["case", "figure", "from", "to", "allowed", "met"]);
+    for figure in &report.figures {
+        let value = |value: f64| match figure.unit {
+            "ns" => time(value),
+            "" => grouped(value.round() as u64),
+            unit => format!("{value:.2} {unit}"),
+        };
+        let bound = report.bounds.iter().find(|bound| bound.name == figure.case);
+        let [allowed, met] = bound.map_or_else(Default::default, allowance);
+        let Spread { min, max, .. } = figure.spread;
+        table.row([figure.case.clone(), value(figure.value), value(min), value(max), allowed, met]);
     }
     table.write(out);
+}
+
+/// The bounds of figures that stand elsewhere.
+fn bounds(report: &Report, out: &mut String) {
+    let mut table = Table::with_header(["bound", "figure", "allowed", "met"]);
+    let stands_above = |bound: &&Bound| report.figures.iter().any(|figure| figure.case == bound.name);
+    for bound in report.bounds.iter().filter(|bound| !stands_above(bound)) {
+        let [allowed, met] = allowance(bound);
+        table.row([bound.name.clone(), format!("{:.2} {}", bound.value, bound.unit), allowed, met]);
+    }
+    table.write(out);
+}
+
+/// What a bound allows, and whether it is met.
+fn allowance(bound: &Bound) -> [String; 2] {
+    [bound.limit(), if bound.met { "yes" } else { "NO" }.to_owned()]
 }
 
 fn subscriptions(report: &Report, out: &mut String) {

@@ -1,8 +1,10 @@
-//! `route` against a matcher of its own: the two share no code and no idea.
+//! `route` against a matcher of its own: the two share no code and no idea. And what its linter says.
 
 mod support;
 
 use std::collections::BTreeSet;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 
 use serde_json::Value;
 use support::{Answer, Scratch, run};
@@ -185,4 +187,86 @@ fn json_has_the_same_matches_as_the_text() {
     let both = run(&[&arguments[..], &["--json", &file]].concat());
     assert_eq!(both.stdout, text);
     assert_eq!(std::fs::read_to_string(file).expect("the file"), alone.stdout);
+}
+
+fn lint(scratch: &Scratch, patterns: &str, topics: Option<&str>) -> Answer {
+    let patterns = scratch.file("patterns.txt", patterns);
+    let topics = topics.map(|topics| scratch.file("topics.txt", topics));
+    let mut arguments = vec!["route", "--lint", "--patterns", &patterns];
+    arguments.extend(topics.iter().flat_map(|topics| ["--topics", topics]));
+    run(&arguments)
+}
+
+#[test]
+fn lint_tells_what_is_odd_about_patterns_and_is_content_with_the_rest() {
+    let scratch = Scratch::new("route-lint");
+    let patterns = "a.*\na.#\na.*\n#.a.#.#\n#.a.#\nb\n";
+    let answer = lint(&scratch, patterns, None);
+    let shadowed = "1\ta.*\tshadowed\ta.#\t2\t\n2\ta.#\tshadowed\t#.a.#.#\t4\t\n";
+    let same = "3\ta.*\tduplicate\ta.*\t1\t\n5\t#.a.#\tequivalent\t#.a.#.#\t4\t\n";
+    assert_eq!((answer.code, answer.stdout), (Some(0), format!("{shadowed}{same}")));
+
+    let answer = lint(&scratch, patterns, Some("a\nb.c\n"));
+    let lines: Vec<&str> = answer.stdout.lines().filter(|line| line.contains("unmatched")).collect();
+    assert_eq!(lines, ["1\ta.*\tunmatched\t\t\t", "6\tb\tunmatched\t\t\t"]);
+    assert_eq!(lint(&scratch, "a\nb.#\n", Some("a\nb\n")).stdout, "");
+    assert_eq!(lint(&scratch, "", None).stdout, "");
+}
+
+#[test]
+fn lint_offers_the_simplest_pattern() {
+    let scratch = Scratch::new("route-lint-form");
+    let answer = lint(&scratch, "a.*.#\na.#.#.*\n", None);
+    assert_eq!(answer.stdout, "2\ta.#.#.*\tequivalent\ta.*.#\t1\ta.*.#\n");
+}
+
+#[test]
+fn lint_refuses_what_is_no_name_and_says_nothing_else() {
+    let scratch = Scratch::new("route-lint-grammar");
+    lint(&scratch, "a\na\nb#\n", None).refused(2, &["patterns.txt", "line 3", "'#'"]);
+    lint(&scratch, "a\na\n", Some("a\n*\n")).refused(2, &["topics.txt", "line 2", "'*'"]);
+    let file = scratch.file("patterns.txt", "a\n");
+    run(&["route", "--lint", "--patterns", &file, "--topics", &scratch.path("none")]).refused(4, &["none"]);
+}
+
+#[test]
+fn lint_has_the_same_findings_as_json() {
+    let scratch = Scratch::new("route-lint-json");
+    let patterns = scratch.file("patterns.txt", "#.*\n#\nb\n");
+    let arguments = ["route", "--lint", "--patterns", &patterns, "--json", "-"];
+    let json: Value = serde_json::from_str(&run(&arguments).stdout).expect("JSON and nothing else");
+    assert_eq!(json["config"], serde_json::json!({ "patterns": patterns, "lint": true }));
+    assert_eq!(
+        json["findings"],
+        serde_json::json!([
+            { "line": 2, "pattern": "#", "kind": "equivalent", "other": "#.*", "other_line": 1 },
+            { "line": 3, "pattern": "b", "kind": "shadowed", "other": "#.*", "other_line": 1 },
+        ])
+    );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_topics_or_the_matches() {
+    let scratch = Scratch::new("route-memory");
+    // The topics alone take 48 MB, and their matches twice as much again. Written backwards, so that they need sorting.
+    let topics = scratch.path("topics.txt");
+    let mut out = std::io::BufWriter::new(std::fs::File::create(&topics).expect("a scratch file"));
+    for number in (0..400_000).rev() {
+        writeln!(out, "{number:06}.{}", "x".repeat(113)).expect("room for a scratch file");
+    }
+    out.flush().expect("room for a scratch file");
+    let patterns = scratch.file("patterns.txt", "#\n*.*\n");
+    // In KiB, of all address space. A sanitizer takes terabytes of it.
+    let is_sanitized = support::within_seconds(1).as_secs() > 1;
+    let limit = if is_sanitized { "unlimited" } else { "150000" };
+    let command = format!("ulimit -v {limit}; exec \"$0\" route --patterns \"$1\" --topics \"$2\" | wc -lc");
+    let program = env!("CARGO_BIN_EXE_ringmain-bench");
+    let answer = std::process::Command::new("bash")
+        .args(["-o", "pipefail", "-c", &command, program, &patterns, &topics])
+        .output()
+        .expect("a shell");
+    let counted = String::from_utf8(answer.stdout).expect("UTF-8");
+    assert!(answer.status.success(), "{} {}", answer.status, String::from_utf8_lossy(&answer.stderr));
+    assert!(counted.split_whitespace().eq(["800000", "99200000"]), "{counted}");
 }

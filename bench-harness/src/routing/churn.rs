@@ -1,0 +1,189 @@
+//! Churn: publishing at a steady rate, with all patterns subscribed, while others subscribe and unsubscribe.
+//!
+//! Each swap makes all publishers resolve their topics anew. There are a thousand of them, on one thread, which publishes a
+//! million messages a second round them: each is the one to find out a thousand times a second. The time of a publish counts
+//! from the moment it was due, so that what one holds up counts for those behind it (see [`open_loop`](crate::open_loop)).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use ringmain::broker::{Broker, Publisher};
+use ringmain::topic::Pattern;
+
+use super::context::{Context, quotients};
+use super::patterns::{Population, STRIDE};
+use crate::cores;
+use crate::error::Error;
+use crate::interrupt;
+use crate::open_loop::{Pacer, Span};
+use crate::report::Side;
+use crate::stats::histogram;
+
+/// Messages a second.
+const RATE: f64 = 1e6;
+const PUBLISHERS: usize = 1_000;
+/// Between two subscriptions that come and go.
+const PAUSE: Duration = Duration::from_millis(1);
+/// Subscriptions that hold the patterns: few, so that delivery leaves time for everything else.
+const HOLDERS: usize = 8;
+/// Room for what comes in while the consumer has to wait for its core.
+const CAPACITY: usize = 65_536;
+/// Every publisher has published twice before times count.
+const WARM_UP: u64 = 2 * PUBLISHERS as u64;
+/// Churn may make the time at p99.9 that many times as long.
+const MOST: f64 = 1.5;
+
+/// What half of a round found.
+struct Half {
+    from_due: Histogram<u64>,
+    calls: Histogram<u64>,
+    gave_up: bool,
+    /// Subscriptions that came and went, in a second.
+    pairs: f64,
+}
+
+/// A quantile of each round, without churn and with it.
+#[derive(Default)]
+struct Row {
+    without: Vec<f64>,
+    with: Vec<f64>,
+}
+
+impl Row {
+    fn add(&mut self, [without, with]: [&Histogram<u64>; 2], quantile: f64) {
+        // Where a machine is very busy, a publisher gives up before it is warm.
+        if without.is_empty() || with.is_empty() {
+            return;
+        }
+        self.without.push(without.value_at_quantile(quantile) as f64);
+        self.with.push(with.value_at_quantile(quantile) as f64);
+    }
+
+    fn describe(&self, context: &mut Context<'_>, case: &str) {
+        let beside = format!("with {} pairs/s", 1_000 / PAUSE.as_millis());
+        context.contest(case, &[("without churn", &self.without), (&beside, &self.with)]);
+    }
+}
+
+pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Result<(), Error> {
+    let broker = context.broker::<u64>(&["routing"], CAPACITY)?;
+    subscribe_all(&broker, population)?;
+    let topics = population.topics(PUBLISHERS);
+    let bind = |topic: &ringmain::topic::Topic| broker.publisher(topic.as_str()).expect("a valid topic");
+    let mut publishers: Vec<_> = topics.iter().map(bind).collect();
+    let (mut median, mut tail, mut call) = (Row::default(), Row::default(), Row::default());
+    let (mut pairs, mut is_behind) = (Vec::new(), [false; 2]);
+    for round in 0..context.extent.rounds {
+        context.begin_round()?;
+        let without = half(context, &broker, &mut publishers, &[])?;
+        // Others than those that the rounds of `changing` subscribe.
+        let fresh = population.more(STRIDE, (context.extent.rounds + round) as u64);
+        let with = half(context, &broker, &mut publishers, &fresh)?;
+        let from_due = [&without.from_due, &with.from_due];
+        median.add(from_due, 0.5);
+        tail.add(from_due, 0.999);
+        call.add([&without.calls, &with.calls], 0.999);
+        pairs.push(with.pairs);
+        is_behind = [is_behind[0] | without.gave_up, is_behind[1] | with.gave_up];
+    }
+    drop(publishers);
+    context.end(&broker);
+    median.describe(context, "churn: publish, from when it was due p50");
+    tail.describe(context, "churn: publish, from when it was due p99.9");
+    call.describe(context, "churn: publish, the call alone p99.9");
+    let times = quotients(&tail.with, &tail.without);
+    let limit = Some((Side::AtMost, MOST));
+    context.row("churn: publish p99.9 with churn over without", &times, "x", limit);
+    context.row(
+        "churn: publish call p99.9 with churn over without",
+        &quotients(&call.with, &call.without),
+        "x",
+        None,
+    );
+    context.row("churn: subscribed and unsubscribed, a second", &pairs, "", None);
+    for (is_behind, which) in is_behind.into_iter().zip(["without", "with"]) {
+        if is_behind {
+            context.report.notes.push(format!(
+                "churn: {which} churn the publisher fell behind its million messages a second, and gave up in some round"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Subscribes to all patterns.
+fn subscribe_all(broker: &Broker<u64>, population: &Population) -> Result<(), Error> {
+    let each = population.patterns.len().div_ceil(HOLDERS);
+    for some in population.patterns.chunks(each) {
+        interrupt::check()?;
+        let holder =
+            some.iter().fold(broker.subscription(), |holder, pattern| holder.pattern(pattern.as_str()));
+        holder.handler(|_message| {}).expect("valid patterns, an open broker").keep();
+    }
+    Ok(())
+}
+
+/// Publishes for a while; meanwhile others subscribe to these patterns, if there are any.
+fn half(
+    context: &Context<'_>,
+    broker: &Broker<u64>,
+    publishers: &mut [Publisher<u64>],
+    fresh: &[Pattern],
+) -> Result<Half, Error> {
+    let is_over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let core = context.others_core;
+        let changing = (!fresh.is_empty()).then(|| scope.spawn(move || change(broker, fresh, core, is_over)));
+        let publishing = scope.spawn(|| publish(context, publishers));
+        let half = publishing.join().expect("a publisher does not panic");
+        is_over.store(true, Ordering::Relaxed);
+        let pairs = changing.map(|thread| thread.join().expect("subscribing does not panic")).transpose();
+        interrupt::check()?;
+        Ok(Half { pairs: pairs?.unwrap_or(0.0), ..half? })
+    })
+}
+
+fn publish(context: &Context<'_>, publishers: &mut [Publisher<u64>]) -> Result<Half, Error> {
+    cores::pin(context.publishers_core)?;
+    let clock = &context.clock;
+    let (mut from_due, mut calls) = (histogram(), histogram());
+    let start = clock.now().after(Duration::from_millis(1));
+    let end = start.after(context.extent.publishing);
+    let span = Span { end, latest: end.after(context.extent.publishing) };
+    let mut pacer = Pacer::new(RATE, clock.clone(), start, (0, 1), !context.has_cores());
+    let (mut number, mut turn) = (0, 0);
+    while let Some(due) = pacer.wait_until_due(&span) {
+        let began = clock.now();
+        publishers[turn].publish(number).expect("an open broker that waits for room");
+        let ended = clock.now();
+        turn = if turn + 1 == publishers.len() { 0 } else { turn + 1 };
+        number += 1;
+        if number > WARM_UP {
+            from_due.saturating_record(ended.since(due).as_nanos() as u64);
+            calls.saturating_record(ended.since(began).as_nanos() as u64);
+        }
+    }
+    Ok(Half { from_due, calls, gave_up: pacer.gave_up(), pairs: 0.0 })
+}
+
+/// Subscribes and unsubscribes until it is over; how often in a second.
+fn change(
+    broker: &Broker<u64>,
+    fresh: &[Pattern],
+    core: Option<usize>,
+    is_over: &AtomicBool,
+) -> Result<f64, Error> {
+    cores::pin(core)?;
+    let (started, mut pairs) = (Instant::now(), 0_u32);
+    for pattern in fresh.iter().cycle() {
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
+        drop(broker.subscribe(pattern.as_str(), |_message| {}).expect("a valid pattern, an open broker"));
+        pairs += 1;
+        thread::sleep((PAUSE * pairs).saturating_sub(started.elapsed()));
+    }
+    Ok(f64::from(pairs) / started.elapsed().as_secs_f64())
+}
