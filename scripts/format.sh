@@ -3,3 +3,4 @@
 source "$(dirname "$0")/common.sh"
 cargo fmt --all --check
 cargo fmt --manifest-path scripts/planted-faults/Cargo.toml --check
+cargo fmt --manifest-path fuzz/Cargo.toml --check

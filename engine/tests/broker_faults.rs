@@ -919,3 +919,35 @@ fn a_handler_may_subscribe_and_publish_to_what_it_subscribed() {
     assert_eq!(next(&received), b"from within");
     shut_down(&broker);
 }
+
+#[test]
+fn who_unsubscribes_while_the_consumer_ends_waits_until_his_handler_is_dropped() {
+    /// Says that it is being dropped, and takes as long as the test wants.
+    struct SlowDrop(mpsc::Sender<()>, mpsc::Receiver<()>);
+    impl Drop for SlowDrop {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            let _ = self.1.recv_timeout(LIMIT);
+        }
+    }
+    let broker = default_broker();
+    let (is_dropping, dropping) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let slow = Mutex::new(SlowDrop(is_dropping, may_go_on));
+    let first = broker.subscribe("a", move |_| drop(slow.lock())).expect("a valid pattern");
+    let witness = Arc::new(());
+    let held = witness.clone();
+    let second = broker.subscribe("a", move |_| drop(held.clone())).expect("a valid pattern");
+    first.keep();
+
+    let ending = thread::spawn(move || broker.shutdown(LIMIT));
+    dropping.recv_timeout(LIMIT).expect("the first handler is dropped when its consumer ends");
+    let outcome = second.unsubscribe_timeout(Duration::from_millis(50));
+    assert!(
+        outcome.is_err() || Arc::strong_count(&witness) == 1,
+        "unsubscribed while the handler is yet to be dropped"
+    );
+    go_on.send(()).expect("the first handler waits");
+    assert!(ending.join().expect("the shutdown panicked").ledger.is_balanced());
+    eventually("the second handler is dropped", || Arc::strong_count(&witness) == 1);
+}

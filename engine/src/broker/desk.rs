@@ -246,13 +246,19 @@ impl<P: Clone> Desk<P> {
         }
     }
 
-    /// The end: no further letter is taken, and all handlers are dropped.
+    /// The end: all handlers are dropped, and no further letter is taken. In that order: whoever finds the mailbox closed
+    /// takes his handler for dropped.
     pub(crate) fn clear(&mut self) {
-        for letter in self.mailbox.close() {
-            self.read(letter);
-        }
-        for owned in self.owned.iter_mut().flatten() {
-            drop_handler(owned.handler.take());
+        loop {
+            for owned in self.owned.iter_mut().flatten() {
+                drop_handler(owned.handler.take());
+            }
+            if self.mailbox.close_if_empty() {
+                break;
+            }
+            while let Some(letter) = self.mailbox.fetch() {
+                self.read(letter);
+            }
         }
     }
 }

@@ -64,11 +64,11 @@ impl<P> Mailbox<P> {
         self.inner.lock().letters.is_empty()
     }
 
-    /// Takes no further letter and returns what is left.
-    pub(crate) fn close(&self) -> VecDeque<Letter<P>> {
+    /// Takes no further letter, if none is left. Returns whether that is so.
+    pub(crate) fn close_if_empty(&self) -> bool {
         let mut inner = self.inner.lock();
-        inner.closed = true;
-        std::mem::take(&mut inner.letters)
+        inner.closed = inner.letters.is_empty();
+        inner.closed
     }
 
     /// Says that the consumer's thread has done all it had to do.

@@ -290,11 +290,11 @@ where
         if let Some(route) = hold.route.take() {
             hold.generation = 0;
             let claimed = |dispatcher: u16| self.shared.dispatchers[usize::from(dispatcher)].ring.claimed();
-            if self.shared.routes.unlink(route, claimed) < MOST_UNLINKED {
-                self.shared.bell.ring();
-            } else {
+            if self.shared.routes.unlink(route, claimed) >= MOST_UNLINKED {
                 self.shared.free_routes();
             }
+            // After the help: what could not be freed was in our hand, where the housekeeper did not see it.
+            self.shared.bell.ring();
         }
     }
 

@@ -292,7 +292,8 @@ where
     /// consumer's thread. What was routed here and not yet delivered is counted as dropped.
     ///
     /// On a consumer thread, of whatever broker, it does not wait, since that might be for itself: it takes effect when the
-    /// running call ends.
+    /// running call ends. Where a handler never returns, of this subscription or another of its consumer, it waits for ever,
+    /// be it after a shutdown that has reported that handler: [`unsubscribe_timeout`](Self::unsubscribe_timeout) does not.
     pub fn unsubscribe(self) {
         // Without a limit there is no timeout.
         let _ = self.finish(Deadline::NEVER, Duration::MAX);

@@ -56,7 +56,7 @@
 //! takes no minimum that lies above what it read of the claim word. So either its list has the joiner, or the joiner starts
 //! where that minimum is right for it. See `join.rs`.
 //!
-//! **Claims.** An exclusive producer owns the next sequence as a plain number. Several producers move the claim word
+//! **Claims.** The claim word is the next sequence. An exclusive producer moves it by a plain store, several producers
 //! by compare-and-swap, one read-modify-write a publish. Neither needs an ordering there: what the claim word hands
 //! over is a number, and the slot's safety comes from the gate.
 //!

@@ -111,7 +111,7 @@ impl Pattern {
     /// alone.
     ///
     /// Usually compares each segment with each once. Where `other` has `#` and is not covered, or is only by the
-    /// limits, it looks at topics too, and allocates: some microseconds, and never more than a few milliseconds.
+    /// limits, it looks at topics too, and allocates: some microseconds, and, however they are made, some tens of milliseconds at most.
     ///
     /// ```
     /// use ringmain::topic::Pattern;
