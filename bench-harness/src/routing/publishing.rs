@@ -2,8 +2,8 @@
 //!
 //! Here the publisher alone is timed: the consumer is held up in its handler by a [`Gate`] while a block of messages is
 //! published, and drains the ring between two blocks. So the ring has room, nobody fights for its lines, and what stands
-//! there beside the ring alone is the work of routing. How many instructions that is, is counted by
-//! `scripts/instructions.sh`.
+//! there beside the ring alone is the work of the broker: envelope, ledger and routing. How many instructions that is, is
+//! counted by `scripts/instructions.sh`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
