@@ -314,7 +314,7 @@ fn flood<const W: usize>(
         if batch == 1 {
             for _ in 0..STRIDE {
                 let value = value(number, *count);
-                if !send_one(track, || sender.try_send_value(value)) {
+                if !sender.try_send_value(value) && !insist(track, || sender.try_send_value(value)) {
                     return;
                 }
                 *count += 1;
@@ -338,17 +338,23 @@ fn flood<const W: usize>(
     }
 }
 
-/// Sends one event, however long it takes; false when the section is over.
-#[inline(always)]
-fn send_one(track: &Track<'_>, mut try_send: impl FnMut() -> bool) -> bool {
+/// Sends one event that could not be sent at once, however long it takes; false when the section is over.
+///
+/// Out of line: around a first attempt in the same loop the compiler makes the event's words before the loop, and keeps them on the
+/// stack. Stores that are not the contender's then take up the store buffer, in which its own wait for lines.
+#[cold]
+#[inline(never)]
+fn insist(track: &Track<'_>, mut try_send: impl FnMut() -> bool) -> bool {
     let mut attempts = 0;
-    while !try_send() {
+    loop {
         attempts += 1;
         if track.setup.idle.wait(attempts) && track.must_end() {
             return false;
         }
+        if try_send() {
+            return true;
+        }
     }
-    true
 }
 
 /// Sends events as they come due; the last word of each is the moment at which it was.
@@ -367,7 +373,7 @@ fn paced<const W: usize>(
     while let Some(due) = pacer.wait_until_due(&span) {
         let mut event = event::<W>(value(number, *count));
         event[W - 1] = due.as_nanos();
-        if !send_one(track, || sender.try_send(event)) {
+        if !sender.try_send(event) && !insist(track, || sender.try_send(event)) {
             return;
         }
         *count += 1;
