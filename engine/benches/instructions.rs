@@ -1,18 +1,23 @@
 //! What one event costs in instructions, for `scripts/instructions.sh`, which counts those of `counted` alone with
 //! callgrind: as many on every machine, however busy.
 //!
-//! One thread publishes and polls in turns. Nobody sleeps and no ring runs full, so that each case is the way which events
-//! take as long as all goes well.
+//! One thread publishes and polls in turns; only a broker's consumer has a thread of its own, and is not counted. Nobody who
+//! is counted sleeps and no ring runs full, so that each case is the way which events take as long as all goes well.
 //!
 //! `instructions CASE` does a case's work, and without a case the program prints the cases and the events of each.
 
+use ringmain::broker::{Broker, Dispatcher};
+use ringmain::clock::Clock;
 use ringmain::ring::{Polled, Poller, Producer, RingBuilder, Sequencer};
 use ringmain::wait::WaitStrategy;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// With its stamp, one cache line.
-type Event = [u64; 7];
+/// The words of an event: with its stamp, one cache line.
+const EVENT: usize = 7;
+/// The words of what a broker makes of an event.
+const ENVELOPE: usize = 12;
 
 const CAPACITY: usize = 1_024;
 /// So many times round the ring: what happens once a lap is counted too.
@@ -20,27 +25,27 @@ const LAPS: usize = 16;
 /// The size of a publisher's batch, and of what a poll may take.
 const BATCH: usize = 64;
 
-/// What callgrind counts.
+/// What callgrind counts: on the thread that is here, and on no other.
 #[inline(never)]
 fn counted<R>(work: impl FnOnce() -> R) -> R {
     black_box(work())
 }
 
-fn publish_one_by_one<S: Sequencer>(producer: &mut Producer<Event, S>) {
+fn publish_one_by_one<const WORDS: usize, S: Sequencer>(producer: &mut Producer<[u64; WORDS], S>) {
     for number in 0..CAPACITY as u64 {
-        producer.publish(|event| *event = [black_box(number); 7]).expect("there is room");
+        producer.publish(|event| *event = [black_box(number); WORDS]).expect("there is room");
     }
 }
 
-fn publish_batches<S: Sequencer>(producer: &mut Producer<Event, S>) {
+fn publish_batches<const WORDS: usize, S: Sequencer>(producer: &mut Producer<[u64; WORDS], S>) {
     for _ in 0..CAPACITY / BATCH {
         producer
-            .publish_batch(BATCH, |place, event| *event = [black_box(place as u64); 7])
+            .publish_batch(BATCH, |place, event| *event = [black_box(place as u64); WORDS])
             .expect("there is room");
     }
 }
 
-fn poll(poller: &mut Poller<Event>, most: usize) {
+fn poll<const WORDS: usize>(poller: &mut Poller<[u64; WORDS]>, most: usize) {
     for _ in 0..CAPACITY / most {
         let polled = poller.poll(most as u64, |event, _sequence, _is_last| {
             black_box(event.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word)));
@@ -58,7 +63,11 @@ enum Counted {
     PollBatch,
 }
 
-fn laps<S: Sequencer>(counting: Counted, producer: &mut Producer<Event, S>, poller: &mut Poller<Event>) {
+fn laps<const WORDS: usize, S: Sequencer>(
+    counting: Counted,
+    producer: &mut Producer<[u64; WORDS], S>,
+    poller: &mut Poller<[u64; WORDS]>,
+) {
     for _ in 0..LAPS {
         match counting {
             Counted::Publish => counted(|| publish_one_by_one(producer)),
@@ -73,30 +82,8 @@ fn laps<S: Sequencer>(counting: Counted, producer: &mut Producer<Event, S>, poll
     }
 }
 
-const CASES: [(&str, Counted, bool); 8] = [
-    ("publish-exclusive", Counted::Publish, false),
-    ("publish-exclusive-batch", Counted::PublishBatch, false),
-    ("publish-multi", Counted::Publish, true),
-    ("publish-multi-batch", Counted::PublishBatch, true),
-    ("consume-exclusive", Counted::Poll, false),
-    ("consume-exclusive-batch", Counted::PollBatch, false),
-    ("consume-multi", Counted::Poll, true),
-    ("consume-multi-batch", Counted::PollBatch, true),
-];
-
-fn main() -> ExitCode {
-    // `cargo bench` adds a word of its own.
-    let Some(wanted) = std::env::args().skip(1).find(|word| word != "--bench") else {
-        for (name, ..) in CASES {
-            println!("{name} {}", LAPS * CAPACITY);
-        }
-        return ExitCode::SUCCESS;
-    };
-    let Some(&(_, counting, has_many_producers)) = CASES.iter().find(|(name, ..)| *name == wanted) else {
-        eprintln!("instructions: there is no case '{wanted}'");
-        return ExitCode::FAILURE;
-    };
-    let ring = RingBuilder::new(CAPACITY, Event::default).expect("a power of two");
+fn ring_laps<const WORDS: usize>(has_many_producers: bool, counting: Counted) {
+    let ring = RingBuilder::new(CAPACITY, || [0; WORDS]).expect("a power of two");
     let mut graph = ring.wait(WaitStrategy::BusySpin).graph();
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
     if has_many_producers {
@@ -106,5 +93,70 @@ fn main() -> ExitCode {
         let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
         laps(counting, &mut producer, &mut poller);
     }
+}
+
+const TOPIC: &str = "prices.eurusd.spot";
+
+/// Publishes to a broker's one subscription. The ring is drained before each lap: how far the consumer gets meanwhile makes
+/// no difference.
+fn broker_laps(is_bound: bool) {
+    // Publishers have nobody to wake, as in the other cases, and who waits leaves them the processor.
+    let dispatcher = Dispatcher::new("counted").capacity(CAPACITY).wait(WaitStrategy::Backoff);
+    // How the hardware's is read depends on the machine.
+    let (clock, _) = Clock::manual();
+    let builder = Broker::<[u64; EVENT]>::builder().dispatcher(dispatcher).clock(clock);
+    let broker = builder.build().expect("a small broker");
+    broker.subscription().pattern(TOPIC).handler(|_| ()).expect("a pattern").keep();
+    let mut bound = broker.publisher(TOPIC).expect("a topic");
+    let mut remembering = broker.any_topic_publisher();
+    remembering.publish(TOPIC, [0; EVENT]).expect("there is room");
+    for _ in 0..LAPS {
+        assert!(broker.drain(Duration::from_secs(60)), "the consumer hangs");
+        if is_bound {
+            counted(|| {
+                for number in 0..CAPACITY as u64 {
+                    bound.publish_with(|event| *event = [black_box(number); EVENT]).expect("there is room");
+                }
+            });
+        } else {
+            counted(|| {
+                for number in 0..CAPACITY as u64 {
+                    let topic = black_box(TOPIC);
+                    remembering
+                        .publish_with(topic, |event| *event = [black_box(number); EVENT])
+                        .expect("there is room");
+                }
+            });
+        }
+    }
+}
+
+const CASES: [(&str, fn()); 11] = [
+    ("publish-exclusive", || ring_laps::<EVENT>(false, Counted::Publish)),
+    ("publish-exclusive-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
+    ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
+    ("publish-multi-batch", || ring_laps::<EVENT>(true, Counted::PublishBatch)),
+    ("publish-multi-envelope", || ring_laps::<ENVELOPE>(true, Counted::Publish)),
+    ("publish-bound", || broker_laps(true)),
+    ("publish-remembered", || broker_laps(false)),
+    ("consume-exclusive", || ring_laps::<EVENT>(false, Counted::Poll)),
+    ("consume-exclusive-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
+    ("consume-multi", || ring_laps::<EVENT>(true, Counted::Poll)),
+    ("consume-multi-batch", || ring_laps::<EVENT>(true, Counted::PollBatch)),
+];
+
+fn main() -> ExitCode {
+    // `cargo bench` adds a word of its own.
+    let Some(wanted) = std::env::args().skip(1).find(|word| word != "--bench") else {
+        for (name, _) in CASES {
+            println!("{name} {}", LAPS * CAPACITY);
+        }
+        return ExitCode::SUCCESS;
+    };
+    let Some((_, work)) = CASES.iter().find(|(name, _)| *name == wanted) else {
+        eprintln!("instructions: there is no case '{wanted}'");
+        return ExitCode::FAILURE;
+    };
+    work();
     ExitCode::SUCCESS
 }
