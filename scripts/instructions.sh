@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Instructions an event: the ring's publish and consume, with one producer's or many producers' sequencer, one at a time and in
-# batches, events of 56 bytes; and a broker's publish of such an event, to a bound topic and to a remembered one. Counted by valgrind's callgrind, whose counts depend on the code and the compiler and not on
-# the machine or its mood. Fails when a case takes more than its budget in scripts/instructions.budgets. The budgets hold for
-# the compiler that they were recorded with; with another one the counts are shown and nothing is judged.
+# batches, events of 56 bytes; and a broker's publish of such an event, to a bound topic and to a remembered one. Counted by
+# valgrind's callgrind, whose counts depend on the code and the compiler and not on the machine or its mood. Fails when a case
+# takes more than its budget in scripts/instructions.budgets. The budgets hold for the compiler that they were recorded with;
+# with another one the counts are shown and nothing is judged.
 #
 # Exits with 0: within all budgets, 1: above one, 3: cannot tell, since valgrind is missing or the compiler is another.
 #
