@@ -120,7 +120,10 @@ fn contenders_take_turns_and_are_compared_with_the_first() {
         contenders("hot topics beside another publisher"),
         ["to hot topics too", "to ever-new topics"]
     );
-    assert!(results.iter().all(|result| result["ns_per_message"].as_f64() > Some(0.0)), "{json}");
+    // Under a sanitizer the publisher cannot keep its pace, and gives up before its times count.
+    if std::env::var_os("RINGMAIN_SLOWDOWN").is_none() {
+        assert!(results.iter().all(|result| result["ns_per_message"].as_f64() > Some(0.0)), "{json}");
+    }
     assert_eq!(results[0]["ratio"], 1.0);
 }
 
