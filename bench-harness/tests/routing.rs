@@ -58,6 +58,10 @@ fn figure<'j>(json: &'j Value, case: &str) -> &'j Value {
 
 #[test]
 fn every_row_is_there_with_its_spread_and_judged() {
+    // Under a sanitizer the publisher cannot keep its pace, and rows of churn have no figure.
+    if std::env::var_os("RINGMAIN_SLOWDOWN").is_some() {
+        return;
+    }
     let json = json(&["--patterns", "20000"]);
     assert_eq!((&json["schema"], &json["scenario"]), (&Value::from(1), &Value::from("routing")));
     assert_eq!(
