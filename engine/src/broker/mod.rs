@@ -61,6 +61,7 @@ mod housekeeper;
 mod ledger;
 mod mailbox;
 mod outlet;
+mod producers;
 mod publisher;
 mod roster;
 mod settle;

@@ -5,6 +5,7 @@
 
 use super::context;
 use super::error::{BatchError, PublishError, PublishFailure};
+use super::producers::Producers;
 use super::roster::PublisherTally;
 use super::shared::Shared;
 use crate::clock::Timestamp;
@@ -169,7 +170,7 @@ pub(crate) struct Outlet<P> {
     id: PublisherId,
     /// The number of the next message.
     sequence: u64,
-    producers: Vec<MultiProducer<Envelope<P>>>,
+    producers: Producers<P>,
     tally: Arc<CachePadded<PublisherTally>>,
     scratch: P,
     /// What a message inherits, put together.
@@ -183,8 +184,7 @@ where
 {
     pub(crate) fn new(shared: Arc<Shared<P>>) -> Self {
         let (id, tally) = shared.publishers.enter();
-        let producers =
-            shared.dispatchers.iter().map(|dispatcher| dispatcher.producer.lock().clone()).collect();
+        let producers = Producers::new(&shared.dispatchers);
         Self {
             shared,
             id: PublisherId::new(id),
@@ -323,8 +323,7 @@ where
         };
         let stamp = self.stamp(*route);
         let rare = rare(&mut self.inherited, options);
-        let id = MessageId::new(self.shared.origin, self.id, self.sequence);
-        let producer = &mut self.producers[usize::from(leg.dispatcher)];
+        let producer = self.producers.take_up(leg.dispatcher);
         let run = match reserve(&self.shared, producer, leg.dispatcher, 1, patience) {
             Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
@@ -337,6 +336,8 @@ where
             leg.accepted.bump();
             tally.published.bump();
         });
+        // Not before: what is not asked for need not be kept meanwhile.
+        let id = MessageId::new(self.shared.origin, self.id, self.sequence);
         self.sequence += 1;
         Ok(Published { id, accepted: 1, refused: 0 })
     }
@@ -352,6 +353,7 @@ where
         }
     }
 
+    #[inline(never)]
     fn publish_to_nobody<F: Fill<P>>(&mut self, fill: F) -> Result<Published, PublishError<F::Returned>> {
         if self.shared.is_closed() {
             return Err(PublishError::new(PublishFailure::Closed, fill.into_returned()));
@@ -363,6 +365,7 @@ where
         Ok(Published { id, accepted: 0, refused: 0 })
     }
 
+    #[inline(never)]
     fn publish_to_many<F: Fill<P>>(
         &mut self,
         route: &Route,
@@ -381,7 +384,7 @@ where
         let mut unwritten = Some(fill);
         let mut last_failure = PublishFailure::Closed;
         for leg in &route.legs {
-            let producer = &mut self.producers[usize::from(leg.dispatcher)];
+            let producer = self.producers.get(leg.dispatcher);
             match reserve(&self.shared, producer, leg.dispatcher, 1, patience) {
                 Ok(run) => {
                     let scratch = &mut self.scratch;
@@ -439,7 +442,7 @@ where
             let mut stamp = self.stamp(*route);
             let rare = rare(&mut self.inherited, None);
             let wanted = batch.len() as u64;
-            let producer = &mut self.producers[usize::from(leg.dispatcher)];
+            let producer = self.producers.take_up(leg.dispatcher);
             let run = reserve(&self.shared, producer, leg.dispatcher, wanted, Patience::Policy)
                 .map_err(|failure| BatchError { published, failure })?;
             let mut claimed = producer.claimed(run);
