@@ -1,4 +1,5 @@
-//! Models of the ring's protocols: small programs on the code that ships, run in every interleaving.
+//! Models of the lock-free protocols of ring, routing and broker: small programs on the code that ships, run in every
+//! interleaving.
 //!
 //! Built with `--cfg ringmain_loom`, the engine's atomics, cells, locks and threads are loom's, and [`explore`] runs a
 //! model in all interleavings and with all values that the memory model lets a load return. Without the flag the same
@@ -79,6 +80,11 @@
 //! | `lease-lane.acquire` | the same | `groups::a_lane_hands_over_where_it_stands_and_what_was_done_there` |
 //! | `swap-table.release` | a publisher remembers an old table as the new one | `routing::a_table_is_never_older_than_the_generation_that_was_read` |
 //! | `swap-table.acquire` | the same | `routing::a_table_is_never_older_than_the_generation_that_was_read` |
+//! | `swap-table.acquire` | a publisher misses a change that concerns its topic | `routing::no_change_is_missed_for_a_later_one_in_its_place` |
+//! | `swap-table.release` | the same | `routing::no_change_is_missed_for_a_later_one_in_its_place` |
+//! | `change-log.release` | the same | `routing::no_change_is_missed_for_a_later_one_in_its_place` |
+//! | `change-log.acquire` | the same | `routing::no_change_is_missed_for_a_later_one_in_its_place` |
+//! | `change-log-without-second-look` | the same | `routing::no_change_is_missed_for_a_later_one_in_its_place` |
 //! | `mail-before-message` | a message comes before the handler that it was routed to | `routing::broker::a_handler_is_there_before_any_message_for_it` |
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
@@ -92,8 +98,11 @@
 //! Two ends that one might look for are not there: `finish-stage.release` is the same store as `release-slot.release`, and
 //! `lease-return.heavy` the same fence as `lease.heavy`.
 //!
-//! Which ends there are is read from the engine's sources: one that is in neither table fails the tests.
-//! `scripts/mutants.sh` tries each mutant, and what is in neither table against all models.
+//! Which ends there are is read from the engine's sources: one that is not in the table fails the tests. Each line is run by
+//! `scripts/loom.sh`; `scripts/mutants.sh` tries each mutant once more, and one that is not there against all models.
+//!
+//! A mutant that no model can fail for would stand in a table of its own, `survivor`, what it does, and the file that argues why
+//! it is there all the same. There is none.
 //!
 //! # What the models cannot see
 //!

@@ -38,10 +38,11 @@
 //!
 //! | call | allocates | locks | system call | waits |
 //! |---|---|---|---|---|
-//! | publish, routing table unchanged | no | no | only to wake a parked consumer | only on a full ring that blocks |
-//! | publish, table changed since, or a topic not in the cache | yes | briefly | to wake the housekeeper | as above |
+//! | publish, nothing changed that concerns its topic | no | no | only to wake a parked consumer | only on a full ring that blocks |
+//! | publish, a change may concern its topic, or that is not in the cache | yes | briefly | also to wake the housekeeper | as above |
 //! | subscribe | yes | briefly | to wake a parked consumer and the housekeeper | no |
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
+//! | `match_count`, `has_subscribers` | yes | no | no | no |
 //! | `subscriptions`, `explain` | yes | briefly | no | no |
 //! | a handler's call | no | no | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |

@@ -251,12 +251,12 @@ where
             // Nobody frees routes any more.
             return Err(PublishFailure::Closed);
         }
+        if let Some(generation) = self.shared.table.still_holds(hold.generation, &hold.topic) {
+            hold.generation = generation;
+            return Ok(());
+        }
         let generation = {
             let snapshot = self.shared.table.load();
-            if !snapshot.may_differ(hold.generation, &hold.topic) {
-                hold.generation = snapshot.generation;
-                return Ok(());
-            }
             snapshot.trie.matches(hold.topic.as_str(), &mut self.found);
             snapshot.generation
         };

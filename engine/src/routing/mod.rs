@@ -6,12 +6,13 @@
 //! * [`TopicCache`]: what a publisher remembers of the topics that it makes up at run time
 //! * [`Linter`]: which patterns of a list are likely mistakes
 //!
-//! Publishers only read: matching takes no lock, and what a change replaces is freed by who changes the table or by
-//! the housekeeper.
+//! Matching takes no lock. What a change of the table replaces is freed by who changes it or by the housekeeper; a route that
+//! publishers have left, by the housekeeper, and by publishers too where they leave very many.
 
 #![forbid(unsafe_code)]
 
 mod cache;
+mod changes;
 mod lint;
 mod route;
 mod table;

@@ -24,9 +24,12 @@
 //!
 //! # What an update leaves alone
 //!
-//! Most updates do not concern most topics. So that a publisher need not match its topic against all patterns after each
-//! of them, a snapshot carries the patterns that the last few updates touched. A topic that none of these matches
-//! resolves as it did before them ([`Snapshot::may_differ`]).
+//! Each update also notes what topics it may concern (see `changes`), between 2 and 3 above. A publisher that has read `g` and
+//! finds that no update since its own snapshot concerns its topic need not look at the table at all: what the topic resolved to
+//! holds for `g` too ([`RoutingTable::still_holds`]). A note takes the place of an older one, and with it goes edge
+//! `change-log` ([`CHANGE_LOG`](crate::sync::edge::CHANGE_LOG)): who reads the note of update `n` comes after the word has said
+//! `n - 1`. So a publisher that looks at the word once more, and finds it less than the number of places beyond its own
+//! snapshot, has read no note that was in the place of another.
 //!
 //! # Reclamation
 //!
@@ -38,9 +41,10 @@
 //! none is left when the table itself goes and frees the rest.
 
 use super::Trie;
+use super::changes::{Changes, KEPT, Touched};
 use crate::sync::arc_swap::{ArcSwap, Guard};
-use crate::sync::atomic::AtomicU64;
-use crate::sync::edge::SWAP_TABLE;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::edge::{self, SWAP_TABLE};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::{Pattern, Topic};
 use std::fmt;
@@ -52,49 +56,18 @@ use std::sync::Arc;
 /// without a housekeeper too.
 const MAX_RETIRED: usize = 64;
 
-/// So many patterns touched by the last updates a snapshot carries: comparing a topic with all of them takes about as long as looking it up among a million patterns.
-const MAX_RECENT: usize = 32;
-
-/// So many bytes of a touched pattern stand in the list itself.
-const MAX_START: usize = 23;
-
 /// All patterns as they were at one moment. Immutable.
-///
-/// Every publisher's first look at a new one fetches what another core has just written. What most of them look at stands
-/// together, ahead of what only some need and away from the reference counts.
-#[repr(C, align(64))]
 pub struct Snapshot<T> {
     /// How many updates came before.
     pub generation: u64,
-    recent: Recent,
     /// What matches topics.
     pub trie: Trie<T>,
-}
-
-/// What the last updates touched.
-#[derive(Clone)]
-struct Recent {
-    /// Everything that was touched after this generation is here.
-    since: u64,
-    /// The latest first; at most [`MAX_RECENT`].
-    touched: Vec<Touched>,
-}
-
-/// A pattern that an update touched.
-#[derive(Clone)]
-struct Touched {
-    generation: u64,
-    /// How all topics begin that the pattern matches, as far as there is room: who begins otherwise need not fetch its text.
-    start: [u8; MAX_START],
-    start_len: u8,
-    pattern: Pattern,
 }
 
 /// A copy of the table that is being changed. Reads like the [`Trie`] that it will be.
 pub struct Edit<T> {
     trie: Trie<T>,
-    /// No more than one beyond [`MAX_RECENT`].
-    touched: Vec<Pattern>,
+    touched: Touched,
 }
 
 /// A snapshot being read. Meant to be short-lived: a snapshot cannot be reclaimed while somebody reads it.
@@ -141,14 +114,18 @@ pub struct RoutingTable<T> {
 struct Published<T> {
     generation: AtomicU64,
     current: ArcSwap<Snapshot<T>>,
+    changes: Changes,
 }
 
 impl<T: Copy + Ord> RoutingTable<T> {
     /// A table without patterns, of generation 0.
     pub fn new() -> Self {
-        let recent = Recent { since: 0, touched: Vec::new() };
-        let empty = Snapshot { generation: 0, recent, trie: Trie::new() };
-        let published = Published { generation: AtomicU64::new(0), current: ArcSwap::from_pointee(empty) };
+        let empty = Snapshot { generation: 0, trie: Trie::new() };
+        let published = Published {
+            generation: AtomicU64::new(0),
+            current: ArcSwap::from_pointee(empty),
+            changes: Changes::new(),
+        };
         Self { published: CachePadded::new(published), retired: Mutex::new(Vec::new()) }
     }
 
@@ -160,6 +137,34 @@ impl<T: Copy + Ord> RoutingTable<T> {
     pub fn generation(&self) -> u64 {
         // Edge `SWAP_TABLE`, with the store in `update`.
         self.published.generation.load(SWAP_TABLE.acquire())
+    }
+
+    /// Up to which generation that holds what a topic has resolved to in the snapshot of an earlier one: the generation of this
+    /// moment, or `None` where an update since may concern the topic. Cheap: the last 31 updates are remembered by how all
+    /// topics begin and end that they may concern, a line or two; who has missed more is told `None`.
+    ///
+    /// ```
+    /// use ringmain::routing::RoutingTable;
+    /// use ringmain::topic::{Pattern, Topic};
+    ///
+    /// let table = RoutingTable::new();
+    /// let created = Pattern::new("orders.*.created")?;
+    /// table.update(|edit| edit.insert(&created, 1));
+    /// assert_eq!(table.still_holds(0, &Topic::new("orders.eu.created")?), None);
+    /// assert_eq!(table.still_holds(0, &Topic::new("orders.eu.deleted")?), Some(1));
+    /// # Ok::<(), ringmain::topic::TopicError>(())
+    /// ```
+    pub fn still_holds(&self, generation: u64, topic: &Topic) -> Option<u64> {
+        let now = self.generation();
+        let Published { generation: word, changes, .. } = &*self.published;
+        let is_remembered = |now: u64| now.saturating_sub(generation) < KEPT;
+        if !is_remembered(now) || (generation + 1..=now).any(|update| changes.may_concern(update, topic)) {
+            return None;
+        }
+        // Relaxed: edge `CHANGE_LOG` has ordered it behind the updates whose notes were read.
+        let is_whole =
+            edge::left_out("change-log-without-second-look") || is_remembered(word.load(Ordering::Relaxed));
+        is_whole.then_some(now.max(generation))
     }
 
     /// The snapshot of this moment. It stays as it is while the guard lives; an update does not wait for the guard.
@@ -194,12 +199,12 @@ impl<T: Copy + Ord> RoutingTable<T> {
     pub fn update<R>(&self, change: impl FnOnce(&mut Edit<T>) -> R) -> R {
         let mut retired = self.retired.lock();
         let current = self.published.current.load_full();
-        let mut edit = Edit { trie: current.trie.clone(), touched: Vec::new() };
+        let mut edit = Edit { trie: current.trie.clone(), touched: Touched::default() };
         let answer = change(&mut edit);
         let generation = current.generation + 1;
-        let recent = current.recent.and(generation, edit.touched);
-        let snapshot = Snapshot { generation, recent, trie: edit.trie };
+        let snapshot = Snapshot { generation, trie: edit.trie };
         let replaced = self.published.current.swap(Arc::new(snapshot));
+        self.published.changes.note(generation, edit.touched.concern());
         // Edge `SWAP_TABLE`, with the load in `generation`.
         self.published.generation.store(generation, SWAP_TABLE.release());
         drop(current);
@@ -229,57 +234,6 @@ fn take_unread<T>(retired: &mut Vec<Arc<Snapshot<T>>>) -> Vec<Arc<Snapshot<T>>> 
     retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
 }
 
-impl<T> Snapshot<T> {
-    /// Whether this topic may resolve otherwise here than in the snapshot of an earlier generation. Where the answer is
-    /// no, it resolves to the same. Cheap: matches the topic against what the last few updates touched, and says yes
-    /// where that does not reach back far enough.
-    pub fn may_differ(&self, generation: u64, topic: &Topic) -> bool {
-        let mut later = self.recent.touched.iter().take_while(|touched| touched.generation > generation);
-        generation < self.recent.since || later.any(|touched| touched.matches(topic))
-    }
-}
-
-impl Touched {
-    fn new(generation: u64, pattern: Pattern) -> Self {
-        let text = start_of_all(&pattern).as_bytes();
-        let len = text.len().min(MAX_START);
-        let mut start = [0; MAX_START];
-        start[..len].copy_from_slice(&text[..len]);
-        // At most 23.
-        Self { generation, start, start_len: len as u8, pattern }
-    }
-
-    fn matches(&self, topic: &Topic) -> bool {
-        topic.as_str().as_bytes().starts_with(&self.start[..usize::from(self.start_len)])
-            && topic.as_str().starts_with(start_of_all(&self.pattern))
-            && self.pattern.matches(topic)
-    }
-}
-
-/// The text with which all topics begin that a pattern matches: all before its first wildcard. Most patterns that do not match
-/// a topic are told by that, at a tenth of the cost.
-fn start_of_all(pattern: &Pattern) -> &str {
-    let text = pattern.as_str();
-    let (start, wildcard) = text.split_at(text.find(['*', '#']).unwrap_or(text.len()));
-    // A `#` may stand for nothing, and the dot before it with it.
-    if wildcard.starts_with('#') { start.strip_suffix('.').unwrap_or(start) } else { start }
-}
-
-impl Recent {
-    /// These, and what the update of that generation touched; of the oldest only as many as there is room for.
-    fn and(&self, generation: u64, touched: Vec<Pattern>) -> Self {
-        let Some(room) = MAX_RECENT.checked_sub(touched.len()) else {
-            return Self { since: generation, touched: Vec::new() };
-        };
-        let (kept, forgotten) = self.touched.split_at(room.min(self.touched.len()));
-        let new = touched.into_iter().rev().map(|pattern| Touched::new(generation, pattern));
-        Self {
-            since: forgotten.first().map_or(self.since, |touched| touched.generation),
-            touched: new.chain(kept.iter().cloned()).collect(),
-        }
-    }
-}
-
 impl<T: Copy + Ord> Edit<T> {
     /// As [`Trie::insert`].
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> bool {
@@ -294,8 +248,8 @@ impl<T: Copy + Ord> Edit<T> {
     }
 
     fn touch(&mut self, pattern: &Pattern, has_changed: bool) -> bool {
-        if has_changed && self.touched.len() <= MAX_RECENT {
-            self.touched.push(pattern.clone());
+        if has_changed {
+            self.touched.add(pattern);
         }
         has_changed
     }

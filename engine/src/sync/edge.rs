@@ -22,7 +22,8 @@
 //! | [`SKIP_OLDEST`] | a producer moves a consumer on | that consumer goes on from there; and the gate reads its word: `release-slot.acquire` | that what was skipped is written |
 //! | [`CLAIM_IN_GROUP`] | a worker moves its group's claim word | the gate reads it, before the workers' words | the worker's announcement, and what was published |
 //! | [`LEASE_LANE`] | a worker gives a lane back | the next one leases it | where the lane stands, and what was done there |
-//! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table |
+//! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table, and what the change concerns |
+//! | [`CHANGE_LOG`] | what a change concerns, in the place of an earlier one | a publisher reads it | that the generation has come so far |
 //!
 //! The last column of proof, which model covers which edge and which mutant it kills, is in the `loom-tests` crate.
 
@@ -72,6 +73,8 @@ pub const CLAIM_IN_GROUP: Edge = Edge { label: "claim-in-group" };
 pub const LEASE_LANE: Edge = Edge { label: "lease-lane" };
 /// The table is swapped before the generation says so.
 pub const SWAP_TABLE: Edge = Edge { label: "swap-table" };
+/// Who reads what was written over the note of an earlier change sees that the generation has come so far.
+pub const CHANGE_LOG: Edge = Edge { label: "change-log" };
 
 impl Edge {
     /// The ordering of the storing side.

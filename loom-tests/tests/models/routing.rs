@@ -1,8 +1,8 @@
-//! Edge `SWAP_TABLE`, and the life of routes: a broker's subscribing, publishing, unsubscribing and housekeeping, on the code
+//! Edges `SWAP_TABLE` and `CHANGE_LOG`, and the life of routes: a broker's subscribing, publishing, unsubscribing and housekeeping, on the code
 //! that ships, with a consumer that takes its turns on a thread of the model.
 
 use ringmain::routing::RoutingTable;
-use ringmain::topic::Pattern;
+use ringmain::topic::{Pattern, Topic};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
 use std::sync::Arc;
@@ -32,6 +32,29 @@ fn a_table_is_never_older_than_the_generation_that_was_read() {
         (generation, snapshot.generation)
     })
     .saw_exactly([(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)])
+    .in_at_least(10);
+}
+
+/// Whoever is told that no change concerns its topic has read of each change, and of none that was noted in another's place:
+/// else it would miss a subscription for ever.
+#[test]
+fn no_change_is_missed_for_a_later_one_in_its_place() {
+    explore("change log", Bound::Exhaustive, || {
+        let table = Arc::new(RoutingTable::new());
+        let patterns = ["a", "b", "c"].map(|text| Pattern::new(text).expect("a pattern"));
+        let writer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for pattern in &patterns {
+                    table.update(|edit| edit.insert(pattern, 1));
+                }
+            })
+        };
+        let held = table.still_holds(0, &Topic::new("a").expect("a topic"));
+        writer.join().expect("the writer panicked");
+        held
+    })
+    .saw_exactly([None, Some(0)])
     .in_at_least(10);
 }
 
