@@ -17,8 +17,8 @@ well_below=1.00
 unable=3
 
 case ${1:-} in
-  '') is_recording= ;;
-  --record) is_recording=yes ;;
+  '') is_recording= counter=count ;;
+  --record) is_recording=yes counter=most ;;
   *)
     echo "usage: instructions.sh [--record]" >&2
     exit 2
@@ -54,10 +54,20 @@ count() { # case events -> instructions an event
   }
 }
 
+# Hashes are seeded anew in each process, so that a case which looks a topic up differs by some instructions from run to run: a
+# budget is the most of several counts.
+most() { # case events -> instructions an event
+  local counted=
+  for _ in 1 2 3 4 5; do
+    counted+=$(count "$@")$'\n' || return 1
+  done
+  sort -n <<<"$counted" | tail -n 1
+}
+
 counts=$(mktemp)
 trap 'rm -f "$counts"' EXIT
 while read -r name events; do
-  printf '%s %s\n' "$name" "$(count "$name" "$events")" >>"$counts"
+  printf '%s %s\n' "$name" "$("$counter" "$name" "$events")" >>"$counts"
 done < <("$program")
 [ -s "$counts" ]
 

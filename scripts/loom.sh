@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
-# Runs the models of the ring's protocols in every interleaving, and the mutants that they must kill.
-# Arguments are handed to the test binary: a part of a model's name, --nocapture and so on.
-set -euo pipefail
-
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+# Runs the models of the lock-free protocols, those of ring, routing and broker, in every interleaving, and the mutants that
+# they must kill. Arguments are handed to the test binary: a part of a model's name, --nocapture and so on.
+source "$(dirname "$0")/common.sh"
 
 # Optimised for speed, with overflow checks and debug assertions: a model should see those too.
 export CARGO_PROFILE_DEV_OPT_LEVEL=2

@@ -2,7 +2,8 @@
 # Weakens each Release and Acquire, takes away each fence of each edge in engine/src/sync/edge.rs, and leaves out each piece
 # of logic that can be, one at a time, and says which models fail with it. Which mutants there are is read from the engine's
 # sources. A mutant is tried against the models that the table in loom-tests/src/lib.rs names for it, and where it names none
-# against all of them, each for a limited time. Fails when a mutant survives that the second table there does not argue for.
+# against all of them, each for a limited time. Fails when a mutant survives, unless a table of survivors there says where it
+# is argued that this is right; today there is no survivor and no such table.
 #
 # usage: mutants.sh [--all] [MUTANT...]
 #   --all     every model against every mutant, to see all that fail

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use ringmain::topic::Pattern;
 
 use crate::compare::CompareOptions;
 use crate::cores;
 use crate::error::Error;
+use crate::input;
 use crate::routing::{self, RoutingOptions};
 use crate::scenario::{FloorOptions, Load, Rate, Replay, RunOptions, Wait, WaitingOptions};
 use crate::template::Template;
@@ -60,9 +61,18 @@ pub(crate) enum Parsed {
     Answer(String),
 }
 
+/// At the end of every help text.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, and everything counted; 1 a check failed; 2 unusable arguments or input; 3 the machine was too noisy \
+for the verdict that was asked for; 4 input or output failed; 130 interrupted. With 2 and 4 nothing is printed on standard \
+output.";
+
 /// Parses the command line.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
-    match CommandLine::try_parse_from(arguments) {
+    let definition = CommandLine::command().after_help(EXIT_CODES);
+    let definition = definition.mut_subcommands(|command| command.after_help(EXIT_CODES));
+    let matches = definition.try_get_matches_from(arguments);
+    match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line.into_job().map(Parsed::Job),
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
@@ -75,12 +85,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Par
 
 /// Measures, probes and tries the Ringmain engine on this machine.
 ///
-/// Without a command: the main job, `run`. Exit codes: 0 done and everything counted, 1 a check failed, 2 unusable
-/// arguments or input, 3 the machine was too noisy, 4 input or output failed, 130 interrupted.
+/// Without a command: the main job, 'run'.
 #[derive(Debug, Parser)]
 #[command(name = "ringmain-bench", version, disable_help_subcommand = true)]
 struct CommandLine {
-    /// Write the figures as JSON to this file; '-' for standard output, which then carries nothing else
+    /// Write the answer as JSON to this file; '-' for standard output, which then carries nothing else
     #[arg(long, global = true, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
@@ -103,14 +112,22 @@ enum Subcommands {
     Compare(CompareArgs),
     /// Unicast, pipeline, sequencer, multicast and diamond, as the disruptor's authors measure them
     Topology(ContestArgs),
-    /// Match, subscribe and unsubscribe at many patterns, and publish while the table changes; the rival needs a build with
-    /// the feature 'rivals'
+    /// What it costs to match, subscribe and unsubscribe at many patterns, and to publish while the table changes
+    ///
+    /// Everything that is compared is measured in turns, round by round; times are nanoseconds or microseconds, as each row
+    /// says, and memory is in bytes. 10000000 patterns take some gigabytes. The rival in matching needs a build with the
+    /// feature 'rivals'.
     Routing(RoutingArgs),
     /// Publish each row of a CSV file as a JSON message
     Replay(ReplayArgs),
     /// What waiting costs: processor time while idle, wake-ups beside a bare futex's, what a pinned neighbour notices
     Waiting(WaitingOptions),
     /// Print which patterns match which topics, or which patterns are odd; no engine thread is involved
+    ///
+    /// One line for every match: the topic, a tab, the pattern; sorted bytewise, and each once however often its topic or
+    /// pattern stands in its file. Files are UTF-8 with LF or CRLF; an empty line is an error, as is any that is no topic or
+    /// pattern: 1 to 32 words joined by dots, 255 bytes at most. In a pattern the word '*' stands for one word, '#' for any
+    /// number or none. Patterns are held in memory; topics may be more than that holds, and are sorted in temporary files.
     Route(RouteFiles),
 }
 
@@ -123,7 +140,7 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct FloorArgs {
-    /// How long to measure
+    /// How long to measure, from 0.001 to 604800
     #[arg(long, value_name = "SECONDS", default_value = "2", allow_hyphen_values = true,
           value_parser = values::duration)]
     duration: Duration,
@@ -156,7 +173,8 @@ impl CoresArg {
 
 #[derive(Debug, Args)]
 struct LatencyArgs {
-    /// Messages per second of all publishers together, or 'max' for as fast as back-pressure allows
+    /// Messages per second of all publishers together, from 0.001 to 1000000000, or 'max' for as fast as back-pressure
+    /// allows
     #[arg(long, value_name = "N|max", default_value = "100000", allow_hyphen_values = true,
           value_parser = values::rate)]
     rate: Rate,
@@ -166,23 +184,23 @@ struct LatencyArgs {
 
 #[derive(Debug, Args)]
 struct LoadArgs {
-    /// How long to publish, all rounds and contenders together
+    /// How long to publish, all rounds and contenders together, from 0.001 to 604800
     #[arg(long, value_name = "SECONDS", default_value = "5", allow_hyphen_values = true,
           value_parser = values::duration)]
     duration: Duration,
-    /// Size of each message's payload
+    /// Size of each message's payload, from 0 to 65536
     #[arg(long, value_name = "BYTES", default_value = "64", allow_hyphen_values = true,
           value_parser = values::count(0, 65_536, "bytes"))]
     payload: usize,
-    /// Publishers, each on a thread of its own
+    /// Publishers, from 1 to 256, each on a thread of its own
     #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
           value_parser = values::count(1, 256, "publishers"))]
     publishers: usize,
-    /// Subscribers; each gets every message
+    /// Subscribers, from 1 to 1024; each gets every message
     #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
           value_parser = values::count(1, 1_024, "subscribers"))]
     subscribers: usize,
-    /// Topics that the messages are spread over
+    /// Topics that the messages are spread over, from 1 to 1000000
     #[arg(long, value_name = "N", default_value = "1", allow_hyphen_values = true,
           value_parser = values::count(1, 1_000_000, "topics"))]
     topics: usize,
@@ -192,7 +210,7 @@ struct LoadArgs {
     wait: Option<Wait>,
     #[command(flatten)]
     cores: CoresArg,
-    /// Slots of the ring, a power of two
+    /// Slots of the ring, a power of two from 1 to 16777216
     #[arg(long, value_name = "N", default_value = "1024", allow_hyphen_values = true,
           value_parser = values::capacity)]
     capacity: usize,
@@ -206,7 +224,7 @@ struct ContestArgs {
     /// Only cases and contenders with one of these words in their name; ours always stands beside them
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     only: Vec<String>,
-    /// Rounds, in each of which every contender has a turn [default: 7, or 3 with --quick]
+    /// Rounds, from 1 to 1000, in each of which every contender has a turn [default: 7, or 3 with --quick]
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = values::count(1, 1_000, "rounds"))]
     rounds: Option<usize>,
     /// Fewer rounds, and shorter turns
@@ -230,7 +248,7 @@ struct CompareArgs {
 
 #[derive(Debug, Args)]
 struct RoutingArgs {
-    /// Patterns in the table, each of a subscription of its own [default: 1000000, or 100000 with --quick]
+    /// Patterns in the table, from 1 to 10000000, each of a subscription of its own [default: 1000000, or 100000 with --quick]
     #[arg(long, value_name = "N", allow_hyphen_values = true,
           value_parser = values::count(1, routing::MOST_PATTERNS, "patterns"))]
     patterns: Option<usize>,
@@ -263,15 +281,17 @@ struct ReplayArgs {
 pub(crate) struct RouteFiles {
     /// Patterns, one a line
     #[arg(long, value_name = "FILE")]
+    #[serde(serialize_with = "input::name")]
     pub(crate) patterns: PathBuf,
-    /// Topics, one a line
+    /// Topics, one a line; not needed with --lint
     #[arg(long, value_name = "FILE", required_unless_present = "lint")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(serialize_with = "input::optional_name", skip_serializing_if = "Option::is_none")]
     pub(crate) topics: Option<PathBuf>,
-    /// Print instead what is odd about the patterns, one finding a line: line, pattern, kind, other pattern, its line, and
-    /// the simplest pattern for the same topics, separated by tabs. Kinds: 'duplicate', 'equivalent' (the same topics in
-    /// another spelling), 'shadowed' (another pattern matches all its topics), 'unmatched' (by none of the topics, if these
-    /// are given). The exit code is 0 whatever is found
+    /// Print instead what is odd about the patterns, one finding a line, in their order: the pattern's line from 1, the
+    /// pattern, the kind, the other pattern, its line, and the simplest pattern for the same topics if that is another,
+    /// separated by tabs. Kinds: 'duplicate' (an earlier line is the same), 'equivalent' (an earlier pattern matches the
+    /// same topics), 'shadowed' (another pattern matches all its topics, and more), 'unmatched' (with --topics: none of
+    /// these matches). The exit code is 0 whatever is found
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) lint: bool,

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 use crate::interrupt;
@@ -13,11 +15,19 @@ const LARGEST: u64 = 1 << 30;
 const CHUNK: u64 = 1 << 20;
 /// The longest line that is read, its end included, in bytes.
 const LONGEST_LINE: u64 = 1 << 16;
-/// Lines between two looks at the interrupt.
-const STRIDE: u64 = 256;
 
 /// The byte order mark that some editors put in front of UTF-8.
 const MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// A file's name in the JSON. What is not UTF-8 in it is replaced there: JSON knows no other text.
+pub(crate) fn name<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    path.to_string_lossy().serialize(serializer)
+}
+
+/// The [`name`] of a file that need not be given.
+pub(crate) fn optional_name<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(Path::to_string_lossy).serialize(serializer)
+}
 
 /// Reads a file into memory, without the byte order mark it may start with.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
@@ -63,9 +73,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
     /// The next line, without its end, and its number from 1. Bytes in errors are counted from 0, as the grammar of
     /// topics counts them.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, &str)>, Error> {
-        if self.number.is_multiple_of(STRIDE) {
-            interrupt::check()?;
-        }
+        interrupt::check()?;
         let path = self.path;
         self.line.clear();
         let mut limited = Read::by_ref(&mut self.reader).take(LONGEST_LINE + 1);

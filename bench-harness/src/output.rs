@@ -13,6 +13,8 @@ use crate::error::Error;
 use crate::interrupt::interrupted;
 use crate::report::Report;
 
+/// The file that standard output goes to, where the system has a name for that.
+const STDOUT: &str = "/dev/stdout";
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 16;
 
@@ -37,7 +39,8 @@ pub(crate) struct JsonFile {
 }
 
 impl Destination {
-    /// Looks at the user's `--json`, and opens the file, which must be none of the files that the command reads.
+    /// Looks at the user's `--json`, and opens the file, which must be none of the files that the command reads, and not
+    /// the one that the text is redirected to: each would overwrite the other.
     pub(crate) fn open(json: Option<PathBuf>, inputs: &[&Path]) -> Result<Self, Error> {
         match json {
             None => Ok(Self::Text),
@@ -47,6 +50,12 @@ impl Destination {
                     let (path, input) = (path.display(), input.display());
                     return Err(Error::Usage(format!(
                         "--json {path} would overwrite {input}, which is read"
+                    )));
+                }
+                if is_same_file(Path::new(STDOUT), &path) {
+                    let path = path.display();
+                    return Err(Error::Usage(format!(
+                        "--json {path} is where standard output goes; for JSON alone there write --json -"
                     )));
                 }
                 JsonFile::open(path).map(Self::Both)

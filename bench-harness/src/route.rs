@@ -23,9 +23,6 @@ use crate::error::Error;
 use crate::input::Lines;
 use crate::report::Report;
 
-/// Topics or patterns between two looks at the interrupt.
-const STRIDE: u64 = 256;
-
 /// How much of the topics is sorted in memory at once, in bytes.
 const CHUNK: usize = 16 << 20;
 

@@ -17,6 +17,66 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
+fn every_help_text_tells_the_exit_codes() {
+    let commands = [
+        "run",
+        "floor",
+        "latency",
+        "throughput",
+        "compare",
+        "topology",
+        "routing",
+        "replay",
+        "waiting",
+        "route",
+    ];
+    let all = run(&["--help"]).stdout;
+    for command in commands {
+        assert!(all.contains(&format!("\n  {command} ")), "{command} is not in: {all}");
+    }
+    for arguments in [vec!["--help"]].into_iter().chain(commands.map(|command| vec![command, "--help"])) {
+        let text = words(&run(&arguments).stdout);
+        for code in
+            ["0 done", "1 a check", "2 unusable", "3 the machine", "4 input or output", "130 interrupted"]
+        {
+            assert!(text.contains(code), "{arguments:?} does not tell of '{code}': {text}");
+        }
+    }
+}
+
+/// A text without its line ends and indents.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn help_states_the_range_that_a_refusal_names() {
+    let flags = [
+        ("floor", "--duration"),
+        ("latency", "--rate"),
+        ("latency", "--duration"),
+        ("latency", "--payload"),
+        ("latency", "--publishers"),
+        ("latency", "--subscribers"),
+        ("latency", "--topics"),
+        ("latency", "--capacity"),
+        ("compare", "--rounds"),
+        ("routing", "--patterns"),
+    ];
+    for (command, flag) in flags {
+        let refusal = run(&[command, flag, "-1"]).stderr;
+        let (_, range) =
+            refusal.split_once(" from ").unwrap_or_else(|| panic!("{command} {flag}: {refusal}"));
+        let range: Vec<&str> = range.split([' ', ',', '\n']).take(3).collect();
+        let range = format!("from {}", range.join(" "));
+        let help = words(&run(&[command, "--help"]).stdout);
+        let (_, of_flag) = help.split_once(&format!(" {flag} <")).expect(flag);
+        let of_flag = of_flag.split(" --").next().expect("a first part");
+        assert!(of_flag.contains(&range), "{command} {flag}: '{range}' is not in: {of_flag}");
+    }
+}
+
+#[test]
 fn words_that_make_no_command_line_are_refused() {
     let cases: &[(&[&str], &str)] = &[
         (&["no-such-command"], "'no-such-command'"),
@@ -35,6 +95,11 @@ fn words_that_make_no_command_line_are_refused() {
         (&["latency", "--quick"], "'--quick'"),
         (&["--quick", "floor"], "--quick is an option of 'run'"),
         (&["latency", "--payload", "1", "--payload", "2"], "cannot be used multiple times"),
+        (&["route", "--lint", "--lint", "--patterns", "x"], "cannot be used multiple times"),
+        (&["route", "--patterns", "x", "--patterns", "y", "--lint"], "cannot be used multiple times"),
+        (&["route", "--patterns", "x", "--topics", "y", "--topics", "y"], "cannot be used multiple times"),
+        (&["route", "--patterns", "", "--lint"], "a value is required for '--patterns <FILE>'"),
+        (&["route", "--patterns", "x", "--lint=yes"], "unexpected value 'yes'"),
     ];
     for (arguments, reason) in cases {
         run(arguments).refused(2, &[reason]);
@@ -187,13 +252,15 @@ mod unix {
     /// The runs that write to standard output.
     fn writers(scratch: &Scratch) -> Vec<Vec<String>> {
         let (patterns, topics) = (scratch.file("patterns", "#\n"), scratch.file("topics", "a.b\n"));
-        let rows = scratch.file("rows.csv", "a\n1\n");
+        let (rows, twice) = (scratch.file("rows.csv", "a\n1\n"), scratch.file("twice", "a\na\n"));
         let words = |line: &[&str]| line.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         vec![
             words(&["--help"]),
             words(&["floor", "--duration", "0.01"]),
             words(&["floor", "--duration", "0.01", "--json", "-"]),
             words(&["route", "--patterns", &patterns, "--topics", &topics]),
+            words(&["route", "--patterns", &twice, "--lint"]),
+            words(&["route", "--patterns", &twice, "--lint", "--json", "-"]),
             words(&["latency", "--duration", "0.01"]),
             words(&["replay", &rows, "--topic", "t.{a}", "--subscribe", "#"]),
         ]
@@ -214,6 +281,47 @@ mod unix {
         }
         run(&["floor", "--duration", "0.01", "--json", "/dev/full"])
             .refused(4, &["/dev/full", "No space left"]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn json_and_text_never_overwrite_each_other() {
+        let scratch = Scratch::new("json-over-text");
+        let mut arguments = writers(&scratch).swap_remove(3);
+        let file = scratch.path("out");
+        let names = [&*file, "/dev/stdout"];
+        for name in names {
+            let stdout = std::fs::File::create(&file).expect("a scratch file");
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).chain(["--json", name]).collect();
+            let answer: Answer =
+                program(&arguments).stdout(stdout).output().expect("the program starts").into();
+            answer.refused(2, &["--json", "standard output", "--json -"]);
+            assert_eq!(std::fs::read_to_string(&file).expect("a scratch file"), "", "{name}");
+        }
+        // A device takes both.
+        arguments.extend(["--json", "/dev/null"].map(str::to_owned));
+        assert_eq!(run_into(&arguments, Stdio::null()).code, Some(0));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_file_whose_name_is_not_utf8_is_read_like_any_other() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let scratch = Scratch::new("odd-name");
+        let file = std::path::PathBuf::from(scratch.path("")).join(OsStr::from_bytes(b"\xFF.csv"));
+        std::fs::write(&file, "a\n").expect("a scratch file");
+        let commands: [(&[&str], &[&str]); 3] = [
+            (&["route", "--lint", "--json", "-", "--patterns"], &[]),
+            (&["route", "--json", "-", "--patterns", "/dev/null", "--topics"], &[]),
+            (&["replay", "--json", "-"], &["--topic", "t.{a}", "--subscribe", "#"]),
+        ];
+        for (before, after) in commands {
+            let output = program(before).arg(&file).args(after).output().expect("the program starts");
+            let answer = Answer::from(output);
+            assert_eq!(answer.code, Some(0), "{answer:?}");
+            assert!(answer.stdout.contains("\u{FFFD}.csv\""), "{}", answer.stdout);
+        }
     }
 
     #[test]

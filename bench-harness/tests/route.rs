@@ -160,6 +160,33 @@ fn files_that_cannot_be_read_are_an_input_error() {
     run(&["route", "--patterns", &missing, "--topics", &there]).refused(4, &["missing"]);
     run(&["route", "--patterns", &there, "--topics", &missing]).refused(4, &["missing"]);
     run(&["route", "--patterns", &scratch.path(""), "--topics", &there]).refused(4, &["cannot read"]);
+    run(&["route", "--patterns", &there, "--topics", &scratch.path("")]).refused(4, &["cannot read"]);
+    run(&["route", "--patterns", &scratch.path(""), "--lint"]).refused(4, &["cannot read"]);
+    if cfg!(target_os = "linux") {
+        // It opens, and then cannot be read.
+        run(&["route", "--patterns", "/proc/self/mem", "--lint"]).refused(4, &["cannot read /proc/self/mem"]);
+    }
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_in_no_time_to_speak_of() {
+    let scratch = Scratch::new("route-garbage");
+    let there = scratch.file("there", "a\n");
+    // One line of 10 MB, zeros, and noise.
+    let mut numbers = Numbers(7);
+    let noise: Vec<u8> = (0..100_000).map(|_| numbers.below(256) as u8).collect();
+    let cases: [(Vec<u8>, &str); 3] = [
+        (vec![b'a'; 10_000_000], "longer than 65536 bytes"),
+        (vec![0; 10_000_000], "longer than 65536 bytes"),
+        (noise, "line 1"),
+    ];
+    for (bytes, reason) in cases {
+        let file = scratch.file("garbage", bytes);
+        run(&["route", "--patterns", &file, "--topics", &there]).refused(2, &["garbage", reason]);
+        run(&["route", "--patterns", &there, "--topics", &file]).refused(2, &["garbage", reason]);
+        run(&["route", "--patterns", &file, "--lint"]).refused(2, &["garbage", reason]);
+        run(&["route", "--patterns", &there, "--topics", &file, "--lint"]).refused(2, &["garbage", reason]);
+    }
 }
 
 #[test]
@@ -243,6 +270,50 @@ fn lint_has_the_same_findings_as_json() {
             { "line": 3, "pattern": "b", "kind": "shadowed", "other": "#.*", "other_line": 1 },
         ])
     );
+}
+
+#[test]
+fn lint_knows_both_line_ends_and_a_byte_order_mark() {
+    let scratch = Scratch::new("route-lint-ends");
+    let duplicate = "2\ta.b\tduplicate\ta.b\t1\t\n";
+    for patterns in ["a.b\na.b", "a.b\r\na.b\r\n", "\u{FEFF}a.b\r\na.b\n"] {
+        assert_eq!(lint(&scratch, patterns, None).stdout, duplicate, "{patterns:?}");
+    }
+    lint(&scratch, "a\r\n\r\nb\r\n", None).refused(2, &["patterns.txt", "line 2", "empty"]);
+    lint(&scratch, "\u{FEFF}", None).refused(2, &["patterns.txt", "line 1", "empty"]);
+}
+
+/// Patterns of which each takes very long to match: alike, and full of wildcards.
+#[cfg(target_os = "linux")]
+fn hostile_patterns() -> String {
+    let mut numbers = Numbers(11);
+    let words = ["#", "*", "a", "#", "b"];
+    let mut pattern = || (0..32).map(|_| words[numbers.below(words.len())]).collect::<Vec<_>>().join(".");
+    (0..10_000).map(|_| pattern() + "\n").collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_interrupt_ends_hostile_work_in_order() {
+    let scratch = Scratch::new("route-interrupt");
+    let patterns = scratch.file("patterns.txt", hostile_patterns());
+    let mut numbers = Numbers(13);
+    let mut topic = || (0..32).map(|_| ["a", "b"][numbers.below(2)]).collect::<Vec<_>>().join(".");
+    let topics = scratch.file("topics.txt", (0..10_000).map(|_| topic() + "\n").collect::<String>());
+    let json = scratch.path("out.json");
+    let commands: [&[&str]; 3] = [
+        &["route", "--lint", "--patterns", &patterns, "--json", &json],
+        &["route", "--lint", "--patterns", &patterns, "--topics", &topics, "--json", &json],
+        &["route", "--patterns", &patterns, "--topics", &topics, "--json", &json],
+    ];
+    for arguments in commands {
+        let mut child = support::program(arguments).spawn().expect("the program starts");
+        support::until(&mut child, |seen| seen.worked > std::time::Duration::from_secs(2));
+        let (code, took) = support::interrupt(&mut child, "INT");
+        assert_eq!(code, Some(130), "{arguments:?}");
+        assert!(took < support::within_seconds(2), "{arguments:?}: {took:?}");
+        assert!(!std::path::Path::new(&json).exists(), "{arguments:?} left half an answer");
+    }
 }
 
 #[test]

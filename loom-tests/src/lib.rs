@@ -101,8 +101,8 @@
 //! Which ends there are is read from the engine's sources: one that is not in the table fails the tests. Each line is run by
 //! `scripts/loom.sh`; `scripts/mutants.sh` tries each mutant once more, and one that is not there against all models.
 //!
-//! A mutant that no model can fail for would stand in a table of its own, `survivor`, what it does, and the file that argues why
-//! it is there all the same. There is none.
+//! A mutant with which no model fails would stand in a table of its own, of columns `survivor`, what it does, and the file that
+//! argues why what it takes away is needed all the same. There is none.
 //!
 //! # What the models cannot see
 //!

@@ -7,7 +7,6 @@ use ringmain::routing::{Linter, Oddity};
 use ringmain::topic::{Pattern, Topic};
 use serde::Serialize;
 
-use super::STRIDE;
 use crate::error::Error;
 use crate::input::Lines;
 use crate::interrupt;
@@ -40,9 +39,7 @@ pub(super) fn lint(patterns: &Path, topics: Option<&Path>) -> Result<Vec<Finding
     }
     let mut findings = Vec::new();
     for number in 0..patterns.len() {
-        if (number as u64).is_multiple_of(STRIDE) {
-            interrupt::check()?;
-        }
+        interrupt::check()?;
         let oddity = linter.oddity(number);
         if let Some(oddity) = oddity {
             let (kind, other) = match oddity {

@@ -7,11 +7,14 @@ use ringmain::topic::Pattern;
 use serde::ser::{Error as _, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::STRIDE;
 use super::sorted::{Merge, Sorted};
 use crate::error::Error;
 use crate::interrupt;
 use crate::progress::Progress;
+
+/// Topics between two looks at the clock. The interrupt is looked at with each: among hostile patterns one topic takes
+/// milliseconds.
+const STRIDE: u64 = 256;
 
 /// Patterns and topics that are known to be valid, and so all their matches. Each time these are read they are found
 /// anew.
@@ -38,9 +41,7 @@ impl Matches {
     pub(super) fn new(patterns: Vec<Pattern>, topics: Sorted, topic_count: u64) -> Result<Self, Error> {
         let mut trie = Trie::new();
         for (number, pattern) in (0..).zip(&patterns) {
-            if u64::from(number).is_multiple_of(STRIDE) {
-                interrupt::check()?;
-            }
+            interrupt::check()?;
             trie.insert(pattern, number);
         }
         Ok(Self { patterns, trie, topics, topic_count })
@@ -102,8 +103,8 @@ impl Cursor<'_> {
     /// The next topic, and the patterns that match it. The numbers of patterns have the patterns' order; and a tab is
     /// below every byte that a topic may hold, so the order of pairs is the order of the lines.
     fn next(&mut self) -> Result<Option<(&str, &[u32])>, Error> {
+        interrupt::check()?;
         if self.done.is_multiple_of(STRIDE) {
-            interrupt::check()?;
             self.progress.set(self.done as f64 / self.topic_count.max(1) as f64);
         }
         self.done += 1;

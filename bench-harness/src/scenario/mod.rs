@@ -19,6 +19,7 @@ use clap::ValueEnum;
 use ringmain::topic::Pattern;
 use serde::{Serialize, Serializer};
 
+use crate::input;
 use crate::template::Template;
 
 pub(crate) use baseline::floor;
@@ -122,6 +123,7 @@ pub(crate) struct FloorOptions {
 /// The options of `replay`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Replay {
+    #[serde(serialize_with = "input::name")]
     pub(crate) file: PathBuf,
     #[serde(serialize_with = "text")]
     pub(crate) topic: Template,

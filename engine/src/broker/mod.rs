@@ -38,8 +38,8 @@
 //!
 //! | call | allocates | locks | system call | waits |
 //! |---|---|---|---|---|
-//! | publish, nothing changed that concerns its topic | no | no | only to wake a parked consumer | only on a full ring that blocks |
-//! | publish, a change may concern its topic, or that is not in the cache | yes | briefly | also to wake the housekeeper | as above |
+//! | publish to a topic that no change since concerns | no | no | only to wake a parked consumer | only on a full ring that blocks |
+//! | publish to a topic that a change may concern, or that is not in the cache | yes | briefly | also to wake the housekeeper | as above |
 //! | subscribe | yes | briefly | to wake a parked consumer and the housekeeper | no |
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
 //! | `match_count`, `has_subscribers` | yes | no | no | no |

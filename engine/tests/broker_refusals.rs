@@ -1,0 +1,129 @@
+//! What a broker will not do, and how it says so: options, batches that change their mind, and the labels of what went wrong.
+
+#![cfg(not(ringmain_loom))]
+
+mod broker_support;
+
+use broker_support::{LIMIT, next, shut_down};
+use ringmain::broker::{Broker, BrokerBuildError, Dispatcher, DropReason, ErrorKind, PublishFailure};
+use ringmain::message::Payload;
+use ringmain::ring::Overflow;
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+#[test]
+fn a_dispatcher_that_would_drop_is_refused() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        let built =
+            Broker::<Payload>::builder().dispatcher(Dispatcher::new("lossy").overflow(overflow)).build();
+        let error = built.expect_err("it owes messages to subscriptions");
+        assert_eq!(error, BrokerBuildError::Overflow { dispatcher: "lossy".to_owned() });
+        assert!(error.to_string().contains("\"lossy\""), "{error}");
+    }
+}
+
+#[test]
+fn more_dispatchers_than_a_broker_may_have_are_refused_before_one_is_made() {
+    let mut builder = Broker::<Payload>::builder();
+    for number in 0..1_025 {
+        builder = builder.dispatcher(Dispatcher::new(&format!("d{number}")).capacity(1));
+    }
+    let error = builder.build().expect_err("one too many");
+    assert_eq!(error, BrokerBuildError::TooManyDispatchers { count: 1_025 });
+    assert!(error.to_string().contains("at most 1024"), "{error}");
+}
+
+/// Two payloads of one byte, of which the second is too large when it is asked for again.
+#[derive(Clone)]
+struct Growing {
+    left: usize,
+    /// How many payloads were handed out, by this and all its clones.
+    asked: Rc<Cell<usize>>,
+}
+
+impl Iterator for Growing {
+    type Item = &'static [u8];
+
+    fn next(&mut self) -> Option<&'static [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        self.asked.set(self.asked.get() + 1);
+        Some(if self.asked.get() == 4 { &[0; Payload::MAX_LEN + 1] } else { &[0] })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Growing {}
+
+#[test]
+fn a_batch_that_outgrows_its_check_stops_there_and_leaves_no_hole() {
+    let broker: Broker = Broker::builder().build().expect("valid options");
+    let (sender, received) = mpsc::channel();
+    let _subscription = broker
+        .subscribe("a", move |message| sender.send(message.payload().len()).unwrap())
+        .expect("a pattern");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let error = publisher.publish_batch(Growing { left: 2, asked: Rc::default() }).expect_err("too large");
+    assert_eq!(error.published, 1);
+    assert!(matches!(error.failure, PublishFailure::TooLarge(_)), "{error}");
+    publisher.publish(b"next").expect("room");
+    assert_eq!([next(&received), next(&received)], [1, 4]);
+    let ledger = shut_down(&broker);
+    assert_eq!((ledger.published, ledger.rings[0].tombstones), (2, 1));
+}
+
+#[test]
+fn labels_of_what_went_wrong_are_distinct_and_made_for_metrics() {
+    let kinds = ErrorKind::ALL.map(|kind| (kind.as_str(), kind.to_string()));
+    let reasons = DropReason::ALL.map(|reason| (reason.as_str(), reason.to_string()));
+    for labels in [&kinds[..], &reasons[..]] {
+        let distinct: BTreeSet<_> = labels.iter().map(|(label, _)| label).collect();
+        assert_eq!(distinct.len(), labels.len(), "{labels:?}");
+        for (label, shown) in labels {
+            assert_eq!(label, shown);
+            assert!(label.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{label}");
+        }
+    }
+    assert_eq!(format!("{:>8}", DropReason::Failed), "  failed");
+}
+
+#[test]
+fn a_refusal_leads_to_what_lies_beneath_it() {
+    let broker: Broker = Broker::builder().build().expect("valid options");
+    let error = broker.any_topic_publisher().publish("a..b", "").expect_err("no topic");
+    let PublishFailure::Topic(topic) = error.failure() else { panic!("{error}") };
+    assert!(error.to_string().ends_with(&topic.to_string()), "{error}");
+    assert_eq!(error.source().map(ToString::to_string), topic.source().map(ToString::to_string));
+    shut_down(&broker);
+}
+
+#[test]
+fn what_a_shutdown_hands_back_shows_no_content() {
+    let broker: Broker = Broker::builder().build().expect("valid options");
+    let (go_on, told) = mpsc::channel::<()>();
+    let (enter, entered) = mpsc::channel();
+    broker
+        .subscribe("a", move |_| {
+            enter.send(()).unwrap();
+            let _ = told.recv_timeout(LIMIT);
+        })
+        .expect("a pattern")
+        .keep();
+    let mut publisher = broker.publisher("a").expect("a topic");
+    publisher.publish("held").expect("room");
+    next(&entered);
+    publisher.publish("s3cr3t").expect("room");
+    let report = broker.shutdown(Duration::from_millis(50));
+    let [undelivered] = &report.undelivered[..] else { panic!("{:?}", report.undelivered) };
+    assert_eq!(undelivered.message.payload.as_slice(), b"s3cr3t");
+    let text = format!("{report:?}");
+    assert!(text.contains("Undelivered"), "{text}");
+    assert!(!text.contains("s3cr3t") && !text.contains("115, 51, 99"), "{text}");
+    go_on.send(()).expect("the handler waits");
+}
