@@ -4,9 +4,10 @@ use super::roster::Record;
 use super::shared::Shared;
 use super::subscription::SubscriptionId;
 use crate::topic::{Pattern, Segment, Topic};
+use std::collections::HashSet;
 use std::fmt;
 
-/// So many subscriptions are looked at for patterns that nearly match.
+/// So many patterns are looked at, whether they nearly match.
 const MOST_COMPARED: usize = 10_000;
 /// So many of those patterns are named at most.
 const MOST_NAMED: usize = 5;
@@ -49,7 +50,7 @@ pub struct Match {
 pub struct NearMiss {
     /// The pattern.
     pub pattern: Pattern,
-    /// The name of a subscription that has it.
+    /// The name of the oldest subscription that has it.
     pub subscription: String,
     /// How many words of the topic would have to be other words, to go, or to be added.
     pub words_off: usize,
@@ -64,7 +65,7 @@ pub struct Explanation {
     /// The subscriptions that it reaches. On one consumer they are called in this order, and an earlier stage before a
     /// later one; between dispatchers no order is promised.
     pub matches: Vec<Match>,
-    /// If there is none: the patterns that miss by the fewest words, at most five, of the oldest 10,000 subscriptions.
+    /// If there is none: the patterns that miss by the fewest words, at most five, of the 10,000 that were subscribed to first.
     pub near_misses: Vec<NearMiss>,
 }
 
@@ -101,17 +102,22 @@ pub(super) fn explain<P>(shared: &Shared<P>, topic: Topic) -> Explanation {
 
 fn near_misses<P>(shared: &Shared<P>, topic: &Topic) -> Vec<NearMiss> {
     let most_words_off = MOST_WORDS_OFF.min(topic.words().count() - 1);
+    let subscriptions = shared.roster.snapshot();
+    let patterns =
+        subscriptions.live().flat_map(|record| record.patterns.iter().map(move |pattern| (pattern, record)));
+    let mut seen = HashSet::new();
+    let distinct = patterns.filter(|(pattern, _)| seen.insert(*pattern)).take(MOST_COMPARED);
     let mut nearest: Vec<NearMiss> = Vec::new();
-    for record in shared.roster.live(MOST_COMPARED) {
-        for pattern in &record.patterns {
-            let words_off = words_off(pattern, topic);
-            if words_off > most_words_off || nearest.iter().any(|near| near.pattern == *pattern) {
-                continue;
-            }
+    for (pattern, record) in distinct {
+        let words_off = words_off(pattern, topic);
+        if words_off > most_words_off {
+            continue;
+        }
+        let at = nearest.partition_point(|near| near.words_off <= words_off);
+        if at < MOST_NAMED {
+            nearest.truncate(MOST_NAMED - 1);
             let subscription = record.name.to_string();
-            let at = nearest.partition_point(|near| near.words_off <= words_off);
             nearest.insert(at, NearMiss { pattern: pattern.clone(), subscription, words_off });
-            nearest.truncate(MOST_NAMED);
         }
     }
     nearest

@@ -1,7 +1,7 @@
-//! The housekeeper: the one background thread, which frees what publishers must not.
+//! The housekeeper: the one background thread, which frees what publishers should not.
 //!
 //! It sleeps until it is called, and while something waits to be freed it looks again after a while, longer each time that
-//! nothing came of it.
+//! nothing came of it. Publishers that make up topics faster than it frees their routes do its work along with it.
 
 use crate::sync::{Condvar, Mutex, thread};
 use std::io;

@@ -1,7 +1,7 @@
 //! The ledger: where every accepted message has gone.
 
 use super::error::{DropReason, ErrorKind};
-use super::roster::Record;
+use super::settle::Tally;
 use super::subscription::SubscriptionId;
 
 /// The account of one ring: `claimed = consumed + skipped + tombstones + depth`.
@@ -70,24 +70,18 @@ pub struct SubscriptionLedger {
 }
 
 impl SubscriptionLedger {
-    pub(crate) fn read(record: &Record, routed: u64, in_flight: u64) -> Self {
-        let tally = &record.tally;
+    /// What a subscription's consumer has counted, and nothing else.
+    pub(crate) fn settled(tally: &Tally) -> Self {
         Self {
-            id: SubscriptionId(record.id),
-            name: record.name.to_string(),
-            patterns: record.patterns.iter().map(ToString::to_string).collect(),
-            routed,
             delivered: tally.delivered.get(),
             filtered: tally.filtered.get(),
             expired: tally.expired.get(),
             dropped: std::array::from_fn(|reason| tally.dropped[reason].get()),
             dead_lettered: tally.dead_lettered.get(),
             undelivered: tally.undelivered.get(),
-            retrying: 0,
-            backlogged: 0,
-            in_flight,
             in_doubt: tally.in_doubt.get(),
             errors: std::array::from_fn(|kind| tally.errors[kind].get()),
+            ..Self::default()
         }
     }
 

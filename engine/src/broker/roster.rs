@@ -1,21 +1,38 @@
 //! Who subscribes and who publishes: their names, their tallies, and what is left of those that have gone.
+//!
+//! # Snapshots
+//!
+//! There may be a million subscriptions, and whoever lists or audits them must hold up neither those who subscribe nor the
+//! publishers and consumers who look them up. So the entries are a persistent map: its state of one moment is had under the
+//! lock by copying a pointer, and read without it; a writer copies the few nodes that it changes while a snapshot shares
+//! them.
+//!
+//! # The audit
+//!
+//! What a route has carried stands in the route while that is linked, and with its subscriptions afterwards. When it is
+//! freed it is handed on in one step under the roster's lock, before its id can be used again. An audit lists the routes
+//! first, a few at a time, and then takes a snapshot of the roster: a route that it did not find was handed on before the
+//! snapshot, and one that it found may have been. The snapshot has a number, and so has the step in which a route was handed
+//! on; an audit that compares them counts everything once, whatever is freed meanwhile.
 
 use super::error::SubscribeError;
 use super::ledger::SubscriptionLedger;
 use super::settle::Tally;
+use super::subscription::SubscriptionId;
 use crate::observe::Counter;
 use crate::routing::{Destination, Route, Routes};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
-use std::collections::HashMap;
+use imbl::OrdMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The most subscriptions a broker has at once.
 pub(crate) const MOST_SUBSCRIPTIONS: usize = 1 << 20;
 
-/// So many routes are freed at a time, so that nobody waits long for a lock.
-const FREED_AT_ONCE: usize = 64;
+/// After so many destinations of routes that are freed the lock is let go, so that nobody waits long for it.
+const AT_ONCE: usize = 64;
 
 /// A subscription as everybody but its consumer knows it.
 #[derive(Debug)]
@@ -26,8 +43,6 @@ pub(crate) struct Record {
     pub(crate) destination: Destination,
     /// Written by the subscription's consumer.
     pub(crate) tally: CachePadded<Tally>,
-    /// Messages that came by routes that have been freed since. Written under the roster's lock.
-    routed_before: Counter,
     has_ended: AtomicBool,
 }
 
@@ -39,19 +54,68 @@ impl Record {
     }
 }
 
+#[derive(Clone)]
 struct Entry {
     record: Arc<Record>,
     /// Routes that lead here and have not been freed.
     routes: usize,
+    /// Messages that came by routes that have been freed since.
+    routed_before: u64,
+}
+
+/// All subscriptions at one moment.
+#[derive(Clone, Default)]
+pub(crate) struct Snapshot {
+    /// By their numbers, which ascend with time.
+    entries: OrdMap<u64, Entry>,
+    /// The sum of those that have ended and to which no route leads any more.
+    past: SubscriptionLedger,
+    /// How many times routes have been freed.
+    step: u64,
+}
+
+impl Snapshot {
+    /// Subscriptions that exist, by number.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.entries.values().map(|entry| &entry.record).filter(|record| !record.has_ended())
+    }
+
+    /// The sum of all subscriptions, present and past, but for what has been routed to those that are present.
+    pub(crate) fn settled(&self) -> SubscriptionLedger {
+        let mut sum = self.past.clone();
+        for Entry { record, .. } in self.entries.values() {
+            sum.add(&SubscriptionLedger::settled(&record.tally));
+        }
+        sum
+    }
+
+    fn detach(&mut self, id: u64, carried: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.routes -= 1;
+            entry.routed_before += carried;
+        }
+        self.discard_if_past(id);
+    }
+
+    fn discard_if_past(&mut self, id: u64) {
+        if let Some(Entry { record, routes: 0, routed_before }) = self.entries.get(&id)
+            && record.has_ended()
+        {
+            self.past.add(&SubscriptionLedger {
+                routed: *routed_before,
+                ..SubscriptionLedger::settled(&record.tally)
+            });
+            self.entries.remove(&id);
+        }
+    }
 }
 
 #[derive(Default)]
 struct Inner {
-    entries: HashMap<u64, Entry>,
-    names: HashMap<Box<str>, u64>,
+    now: Snapshot,
+    /// Of those that exist. A tree, since it grows without a pause.
+    names: BTreeSet<Box<str>>,
     next_id: u64,
-    /// The sum of those that have ended and to which no route leads any more.
-    past: SubscriptionLedger,
 }
 
 /// All subscriptions of a broker.
@@ -67,17 +131,17 @@ impl Roster {
         (dispatcher, consumer): (u16, u16),
     ) -> Result<Arc<Record>, SubscribeError> {
         let mut inner = self.0.lock();
-        if inner.entries.len() >= MOST_SUBSCRIPTIONS {
+        if inner.now.entries.len() >= MOST_SUBSCRIPTIONS {
             return Err(SubscribeError::TooMany { limit: MOST_SUBSCRIPTIONS });
         }
         let name: Box<str> = match name {
-            Some(name) if inner.names.contains_key(name) => {
+            Some(name) if inner.names.contains(name) => {
                 return Err(SubscribeError::NameTaken { name: name.into() });
             }
             Some(name) => name.into(),
             None => loop {
                 let name = format!("subscription-{}", inner.next_id).into_boxed_str();
-                if !inner.names.contains_key(&name) {
+                if !inner.names.contains(&name) {
                     break name;
                 }
                 // Somebody has chosen that very name.
@@ -86,35 +150,34 @@ impl Roster {
         };
         let id = inner.next_id;
         inner.next_id += 1;
-        inner.names.insert(name.clone(), id);
+        inner.names.insert(name.clone());
         let record = Arc::new(Record {
             id,
             name,
             patterns,
             destination: Destination { dispatcher, consumer, subscription: id },
             tally: CachePadded::default(),
-            routed_before: Counter::default(),
             has_ended: AtomicBool::new(false),
         });
-        inner.entries.insert(id, Entry { record: record.clone(), routes: 0 });
+        inner.now.entries.insert(id, Entry { record: record.clone(), routes: 0, routed_before: 0 });
         Ok(record)
     }
 
     /// Says that a subscription has ended: no further route will lead to it, and its name is free.
     pub(crate) fn end(&self, id: u64) {
         let mut inner = self.0.lock();
-        if let Some(Entry { record, .. }) = inner.entries.get(&id) {
+        let Inner { now, names, .. } = &mut *inner;
+        if let Some(Entry { record, .. }) = now.entries.get(&id) {
             record.has_ended.store(true, Ordering::Relaxed);
-            let record = record.clone();
-            inner.names.remove(&record.name);
+            names.remove(&record.name);
         }
-        inner.discard_if_past(id);
+        now.discard_if_past(id);
     }
 
     /// Strikes those that have ended off a list of destinations, and counts a route for each that stays.
     pub(crate) fn attach(&self, destinations: &mut Vec<Destination>) {
         let mut inner = self.0.lock();
-        destinations.retain(|to| match inner.entries.get_mut(&to.subscription) {
+        destinations.retain(|to| match inner.now.entries.get_mut(&to.subscription) {
             Some(entry) if !entry.record.has_ended() => {
                 entry.routes += 1;
                 true
@@ -127,42 +190,43 @@ impl Roster {
     pub(crate) fn detach(&self, destinations: &[Destination]) {
         let mut inner = self.0.lock();
         for to in destinations {
-            inner.detach(to.subscription, 0);
+            inner.now.detach(to.subscription, 0);
         }
     }
 
     pub(crate) fn find(&self, id: u64) -> Option<Arc<Record>> {
-        self.0.lock().entries.get(&id).map(|entry| entry.record.clone())
+        self.0.lock().now.entries.get(&id).map(|entry| entry.record.clone())
     }
 
-    /// Subscriptions that exist, by number: all, or the oldest so many.
-    pub(crate) fn live(&self, most: usize) -> Vec<Arc<Record>> {
-        let inner = self.0.lock();
-        let records = inner.entries.values().map(|entry| &entry.record);
-        let mut live: Vec<_> = records.filter(|record| !record.has_ended()).cloned().collect();
-        drop(inner);
-        live.sort_unstable_by_key(|record| record.id);
-        live.truncate(most);
-        live
+    /// All subscriptions as they are now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.0.lock().now.clone()
     }
 
     /// How many subscriptions exist.
     pub(crate) fn live_count(&self) -> usize {
-        self.0.lock().entries.values().filter(|entry| !entry.record.has_ended()).count()
+        self.0.lock().names.len()
     }
 
-    /// Frees routes that no message can travel any more; what they carried stays counted. For whoever audits, each is
-    /// freed in one step.
+    /// Frees routes that no message can travel any more; what they carried stays counted.
     pub(crate) fn free(&self, routes: &Routes, past: &[Arc<Route>]) {
-        for past in past.chunks(FREED_AT_ONCE) {
+        let mut left = past;
+        while !left.is_empty() {
             let mut inner = self.0.lock();
-            routes.free(past);
-            for route in past {
+            inner.now.step += 1;
+            let mut destinations = 0;
+            while destinations < AT_ONCE
+                && let Some((route, others)) = left.split_first()
+            {
+                route.hand_on(inner.now.step);
                 for to in &route.destinations {
-                    inner.detach(to.subscription, accepted(route, to.dispatcher));
+                    inner.now.detach(to.subscription, route.accepted(to.dispatcher));
                 }
+                destinations += route.destinations.len();
+                left = others;
             }
         }
+        routes.free(past);
     }
 
     /// Each subscription's account, and the sum of those that are past.
@@ -171,50 +235,24 @@ impl Roster {
         routes: &Routes,
         in_flight: impl Fn(u64) -> u64,
     ) -> (Vec<SubscriptionLedger>, SubscriptionLedger) {
-        let inner = self.0.lock();
+        let routes: Vec<_> = routes.all().collect();
+        let Snapshot { entries, past, step } = self.snapshot();
         let mut routed: HashMap<u64, u64> = HashMap::new();
-        for route in routes.all() {
+        for route in routes.iter().filter(|route| !route.was_handed_on(step)) {
             for to in &route.destinations {
-                *routed.entry(to.subscription).or_default() += accepted(&route, to.dispatcher);
+                *routed.entry(to.subscription).or_default() += route.accepted(to.dispatcher);
             }
         }
-        let mut ledgers: Vec<_> = inner
-            .entries
-            .values()
-            .map(|Entry { record, .. }| {
-                let routed = record.routed_before.get() + routed.get(&record.id).copied().unwrap_or(0);
-                SubscriptionLedger::read(record, routed, in_flight(record.id))
-            })
-            .collect();
-        ledgers.sort_by_key(|ledger| ledger.id);
-        (ledgers, inner.past.clone())
+        let account = |Entry { record, routed_before, .. }: &Entry| SubscriptionLedger {
+            id: SubscriptionId(record.id),
+            name: record.name.to_string(),
+            patterns: record.patterns.iter().map(ToString::to_string).collect(),
+            routed: routed_before + routed.get(&record.id).copied().unwrap_or(0),
+            in_flight: in_flight(record.id),
+            ..SubscriptionLedger::settled(&record.tally)
+        };
+        (entries.values().map(account).collect(), past)
     }
-}
-
-impl Inner {
-    fn detach(&mut self, id: u64, carried: u64) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.routes -= 1;
-            entry.record.routed_before.add(carried);
-        }
-        self.discard_if_past(id);
-    }
-
-    fn discard_if_past(&mut self, id: u64) {
-        if let Some(entry) = self.entries.get(&id)
-            && entry.record.has_ended()
-            && entry.routes == 0
-        {
-            let record = entry.record.clone();
-            self.entries.remove(&id);
-            self.past.add(&SubscriptionLedger::read(&record, record.routed_before.get(), 0));
-        }
-    }
-}
-
-/// How many messages a route has brought to a dispatcher.
-fn accepted(route: &Route, dispatcher: u16) -> u64 {
-    route.legs.iter().find(|leg| leg.dispatcher == dispatcher).map_or(0, |leg| leg.accepted.get())
 }
 
 /// What one publisher has published. Written by that publisher.
@@ -238,7 +276,7 @@ impl PublisherTally {
 
 #[derive(Default)]
 struct PublishersInner {
-    present: HashMap<u32, Arc<CachePadded<PublisherTally>>>,
+    present: OrdMap<u32, Arc<CachePadded<PublisherTally>>>,
     next_id: u32,
     past: PublisherTally,
 }
@@ -270,12 +308,100 @@ impl Publishers {
 
     /// The sum over all publishers, present and past.
     pub(crate) fn total(&self) -> PublisherTally {
-        let inner = self.0.lock();
         let total = PublisherTally::default();
-        total.add(&inner.past);
-        for tally in inner.present.values() {
+        let present = {
+            let inner = self.0.lock();
+            total.add(&inner.past);
+            inner.present.clone()
+        };
+        for tally in present.values() {
             total.add(tally);
         }
         total
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use crate::topic::Topic;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    fn enter(roster: &Roster, many: u64) -> Vec<Arc<Record>> {
+        let pattern = || vec![Pattern::new("a").unwrap()];
+        (0..many).map(|_| roster.enter(None, pattern(), (0, 0)).unwrap()).collect()
+    }
+
+    /// A route that has carried so many messages to each of the subscriptions.
+    fn link(roster: &Roster, routes: &Routes, to: &[&Record], carried: u64) -> Arc<Route> {
+        let mut destinations = to.iter().map(|record| record.destination).collect();
+        roster.attach(&mut destinations);
+        let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
+        route.legs[0].accepted.add(carried);
+        route
+    }
+
+    #[test]
+    fn an_audit_counts_all_once_while_routes_are_freed() {
+        for _ in 0..20 {
+            let (roster, routes) = (Roster::default(), Routes::default());
+            let records = enter(&roster, 200);
+            let linked: Vec<_> = (0..1_000)
+                .map(|n| link(&roster, &routes, &[&records[n % 200], &records[(n + 1) % 200]], 1 + n as u64))
+                .collect();
+            let routed =
+                |ledgers: &[SubscriptionLedger]| ledgers.iter().map(|ledger| ledger.routed).sum::<u64>();
+            let (expected, _) = roster.audit(&routes, |_| 0);
+            assert_eq!(routed(&expected), (1..=1_000).sum::<u64>() * 2);
+            // Of those that end the account is past as soon as the last route is freed.
+            for record in &records[..100] {
+                roster.end(record.id);
+            }
+            std::thread::scope(|scope| {
+                let freeing = scope.spawn(|| {
+                    for some in linked.chunks(10) {
+                        roster.free(&routes, some);
+                    }
+                });
+                while !freeing.is_finished() {
+                    let (present, past) = roster.audit(&routes, |_| 0);
+                    assert_eq!(routed(&present) + past.routed, routed(&expected));
+                    for ledger in present {
+                        assert_eq!(ledger.routed, expected[ledger.id.0 as usize].routed, "{}", ledger.name);
+                    }
+                }
+            });
+            let (present, _) = roster.audit(&routes, |_| 0);
+            assert_eq!(present, expected[100..]);
+        }
+    }
+
+    #[test]
+    fn nobody_who_reads_many_entries_holds_the_lock_meanwhile() {
+        let (sender, done) = channel();
+        std::thread::spawn(move || {
+            let (roster, routes) = (Roster::default(), Routes::default());
+            let records = enter(&roster, 3);
+            let _route = link(&roster, &routes, &[&records[0]], 1);
+            // Each look takes the lock.
+            let look = |id| roster.find(id).map_or(0, |record| record.id);
+            let (ledgers, _) = roster.audit(&routes, look);
+            let live = roster.snapshot().live().map(|record| look(record.id)).sum::<u64>();
+            sender.send((ledgers.len(), live))
+        });
+        assert_eq!(done.recv_timeout(Duration::from_secs(30)), Ok((3, 3)));
+    }
+
+    #[test]
+    fn a_name_is_free_again_once_its_subscription_has_ended() {
+        let roster = Roster::default();
+        let enter = |name| roster.enter(Some(name), Vec::new(), (0, 0)).map(|record| record.id);
+        let first = enter("subscription-1").unwrap();
+        assert!(matches!(enter("subscription-1"), Err(SubscribeError::NameTaken { .. })));
+        let unnamed = roster.enter(None, Vec::new(), (0, 0)).unwrap();
+        assert_eq!((&*unnamed.name, roster.live_count()), ("subscription-2", 2));
+        roster.end(first);
+        assert_eq!((enter("subscription-1").is_ok(), roster.live_count()), (true, 2));
     }
 }

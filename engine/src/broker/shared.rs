@@ -122,19 +122,22 @@ impl<P> Shared<P> {
         done
     }
 
-    /// Frees the routes that no message can travel any more, and returns how many those were.
+    /// Frees routes that no message can travel any more, and returns how many those were: none only if there are none, but not
+    /// all at a time.
     pub(crate) fn free_routes(&self) -> usize {
         let released: Vec<u64> =
             self.dispatchers.iter().map(|dispatcher| dispatcher.ring.released()).collect();
         let past = self.routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
         self.roster.free(&self.routes, &past);
-        for (number, dispatcher) in self.dispatchers.iter().enumerate() {
-            let theirs: Arc<[RouteId]> = past
-                .iter()
-                .filter(|route| route.legs.iter().any(|leg| usize::from(leg.dispatcher) == number))
-                .map(|route| route.id)
-                .collect();
+        let mut freed: Vec<Vec<RouteId>> = vec![Vec::new(); self.dispatchers.len()];
+        for route in &past {
+            for leg in &route.legs {
+                freed[usize::from(leg.dispatcher)].push(route.id);
+            }
+        }
+        for (dispatcher, theirs) in self.dispatchers.iter().zip(freed) {
             if !theirs.is_empty() {
+                let theirs: Arc<[RouteId]> = theirs.into();
                 for consumer in &dispatcher.consumers {
                     // One that has gone has forgotten everything.
                     let _ = consumer.mailbox.post(Letter::Forget(theirs.clone()));
@@ -350,7 +353,7 @@ where
     /// All subscriptions of this moment, by number. Allocates and locks briefly.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
         let shared = self.shared();
-        shared.roster.live(usize::MAX).iter().map(|record| SubscriptionInfo::of(shared, record)).collect()
+        shared.roster.snapshot().live().map(|record| SubscriptionInfo::of(shared, record)).collect()
     }
 
     /// Which subscriptions a message to this topic would reach at this moment, by which of their patterns, and where; and if
@@ -406,8 +409,8 @@ where
     pub fn metrics(&self) -> Metrics {
         let shared = self.shared();
         let consumers = || shared.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
-        let ledger = shared.audit();
-        let total = ledger.total();
+        let published = shared.publishers.total().published.get();
+        let settled = shared.roster.snapshot().settled();
         let depths: Vec<u64> = shared.dispatchers.iter().map(|dispatcher| dispatcher.ring.depth()).collect();
         let active = shared
             .dispatchers
@@ -423,9 +426,9 @@ where
             ("messaging.broker.subscribers", shared.roster.live_count() as f64),
             ("messaging.broker.topics", shared.routes.topic_count() as f64),
             ("messaging.broker.routes", shared.routes.count() as f64),
-            ("messaging.broker.messages.published", ledger.published as f64),
-            ("messaging.broker.messages.consumed", total.delivered as f64),
-            ("messaging.broker.errors", total.errors.iter().sum::<u64>() as f64),
+            ("messaging.broker.messages.published", published as f64),
+            ("messaging.broker.messages.consumed", settled.delivered as f64),
+            ("messaging.broker.errors", settled.errors.iter().sum::<u64>() as f64),
             ("messaging.broker.dlq.size", 0.0),
             ("messaging.queue.depth.max", depths.iter().copied().max().unwrap_or(0) as f64),
             ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),

@@ -5,15 +5,19 @@
 //! One producer stamps in order, so a *far* stamp proves all before it: the barrier looks as far ahead as it was lucky
 //! with last time, and halves that when it was not. A consumer that trails then reads one stamp a run and never touches the
 //! line that is being written. A dense ring has a cursor, which is read again only when all it told has been handled.
+//!
+//! Only many producers leave tombstones, and there each stamp is looked at anyway: the barrier remembers where the last one was,
+//! so that a run without any, which is nearly every run, is handled without a second look at its stamps.
 
 use super::Sequence;
 use super::control::Core;
 use super::gating::Stage;
-use super::slots::{Layout, Slots};
+use super::slots::{Layout, Slots, Stamped};
 use crate::sync::edge;
 
-/// The furthest look ahead at a stamp. No run is longer.
-const FURTHEST: u64 = 1 << 30;
+/// The most stamps that are looked at one by one: enough to spread the cost of a release, and few enough to keep what was
+/// looked at in the first-level cache until it is handled.
+const LONGEST_LOOK: u64 = 64;
 
 /// The barrier of one consumer.
 pub(super) struct Barrier {
@@ -24,6 +28,8 @@ pub(super) struct Barrier {
     writers: Vec<Stage>,
     /// All below it has been seen published.
     seen: Sequence,
+    /// Behind the last tombstone among that.
+    tombstones_end: Sequence,
     /// How far ahead the next look at a stamp is, in a ring with one producer.
     reach: u64,
     /// Whether the last look came to the end of what was published.
@@ -32,7 +38,7 @@ pub(super) struct Barrier {
 
 impl Barrier {
     pub(super) fn new(dependencies: Vec<Stage>, writers: Vec<Stage>) -> Self {
-        Self { dependencies, writers, seen: 0, reach: FURTHEST, has_caught_up: true }
+        Self { dependencies, writers, seen: 0, tombstones_end: 0, reach: u64::MAX, has_caught_up: true }
     }
 
     /// Whether the last look came to the end of what was published: another one right after it would fight the producer
@@ -42,87 +48,119 @@ impl Barrier {
         self.has_caught_up
     }
 
+    /// Whether there may be tombstones from `from` on among what was available.
+    #[inline(always)]
+    pub(super) fn has_tombstones(&self, from: Sequence) -> bool {
+        from < self.tombstones_end
+    }
+
     /// Those before this consumer that may change events.
     pub(super) fn writers(&self) -> &[Stage] {
         &self.writers
     }
 
-    /// The end of what is available from `from` on, at most `max` sequences.
+    /// The end of what is available from `from` on, at most `max` sequences. Who has been stopped makes no further call of
+    /// user code: it waits only for those who may change events, since of the others one may have been taken over and never
+    /// move on.
     #[inline(always)]
-    pub(super) fn available<E>(&mut self, core: &Core<E>, from: Sequence, max: u64) -> Sequence {
-        let limit = finished(&self.dependencies, from.saturating_add(max));
-        self.published(core, from, limit)
-    }
-
-    /// The end of what may be read from `from` on, at most `max` sequences, whether or not the stages before this one have
-    /// handled it.
-    pub(super) fn readable<E>(&mut self, core: &Core<E>, from: Sequence, max: u64) -> Sequence {
-        let limit = finished(&self.writers, from.saturating_add(max));
-        self.published(core, from, limit)
+    pub(super) fn available<E>(
+        &mut self,
+        core: &Core<E>,
+        from: Sequence,
+        max: u64,
+        is_stopped: impl FnOnce() -> bool,
+    ) -> Sequence {
+        debug_assert_ne!(max, 0);
+        let mut limit = from + max;
+        // Most consumers depend on nobody.
+        if !self.dependencies.is_empty() {
+            limit = finished(self.awaited(is_stopped), limit);
+            if limit <= from {
+                return from;
+            }
+        }
+        self.has_caught_up = false;
+        if self.seen < limit {
+            self.seen = self.look(core, self.seen.max(from), limit);
+        }
+        self.seen.min(limit)
     }
 
     /// Whether anything is available at `from`.
-    pub(super) fn is_available<E>(&self, core: &Core<E>, from: Sequence) -> bool {
-        finished(&self.dependencies, from + 1) > from && self.is_published(core, from)
+    #[inline(always)]
+    pub(super) fn is_available<E>(
+        &self,
+        core: &Core<E>,
+        from: Sequence,
+        is_stopped: impl FnOnce() -> bool,
+    ) -> bool {
+        finished(self.awaited(is_stopped), from + 1) > from && self.is_published(core, from)
     }
 
-    /// Whether anything is readable at `from`.
-    pub(super) fn is_readable<E>(&self, core: &Core<E>, from: Sequence) -> bool {
-        finished(&self.writers, from + 1) > from && self.is_published(core, from)
+    /// The stages that have to be waited for.
+    #[inline(always)]
+    fn awaited(&self, is_stopped: impl FnOnce() -> bool) -> &[Stage] {
+        if is_stopped() { &self.writers } else { &self.dependencies }
     }
 
     fn is_published<E>(&self, core: &Core<E>, from: Sequence) -> bool {
         from < self.seen || core.slots.is_published(from)
     }
 
-    /// The end of what is published from `from` on, below `limit`.
+    /// Looks up what is published from `from` on, below `limit` or beyond. Returns the end of it.
     #[inline(always)]
-    fn published<E>(&mut self, core: &Core<E>, from: Sequence, limit: Sequence) -> Sequence {
-        if limit <= from {
-            return from;
-        }
-        if self.seen < limit {
-            self.look(core, from.max(self.seen), limit);
-        }
-        self.has_caught_up = self.seen < limit;
-        self.seen.clamp(from, limit)
-    }
-
-    /// Looks up what is published from `from` on, which is `seen` or later, and below `limit` or beyond.
-    #[inline(always)]
-    fn look<E>(&mut self, core: &Core<E>, from: Sequence, limit: Sequence) {
+    fn look<E>(&mut self, core: &Core<E>, from: Sequence, limit: Sequence) -> Sequence {
         let slots = &core.slots;
-        if slots.layout() == Layout::Dense {
-            self.seen = slots.cursor();
-        } else if core.control.stamps_come_in_order() || edge::left_out("far-stamp-of-one") {
-            self.seen = self.look_far(slots, from, limit);
-        } else {
-            let mut end = from;
-            while end < limit && slots.is_published(end) {
-                end += 1;
-            }
-            self.seen = end;
+        if !core.control.stamps_come_in_order() && !edge::left_out("far-stamp-of-one") {
+            return self.look_at_each(slots, from, limit.min(from + LONGEST_LOOK));
         }
+        let end = match slots.layout() {
+            Layout::Stamped => self.look_far(slots, from, limit),
+            // No less, where this thread has from another one that all below `from` is published.
+            Layout::Dense => slots.cursor().max(from),
+        };
+        self.has_caught_up = end < limit;
+        end
     }
 
     #[inline(always)]
     fn look_far<E>(&mut self, slots: &Slots<E>, from: Sequence, limit: Sequence) -> Sequence {
         let hoped = self.reach.min(limit - from);
-        let mut reach = hoped;
-        while !slots.is_published(from + reach - 1) {
-            if reach == 1 {
-                self.reach = 1;
-                return from;
+        if slots.stamped(from + hoped - 1) == Stamped::Event {
+            if self.reach < 2 * hoped {
+                self.reach = 2 * hoped;
             }
-            reach >>= 1;
+            return from + hoped;
         }
-        self.reach = if reach == hoped { self.reach.max(2 * reach).min(FURTHEST) } else { reach };
-        from + reach
+        self.reach = hoped;
+        while self.reach > 1 {
+            self.reach >>= 1;
+            if slots.stamped(from + self.reach - 1) == Stamped::Event {
+                return from + self.reach;
+            }
+        }
+        from
+    }
+
+    #[inline(always)]
+    fn look_at_each<E>(&mut self, slots: &Slots<E>, from: Sequence, limit: Sequence) -> Sequence {
+        let mut end = from;
+        while end < limit {
+            match slots.stamped(end) {
+                Stamped::Event => {}
+                Stamped::Tombstone => self.tombstones_end = end + 1,
+                Stamped::Nothing => break,
+            }
+            end += 1;
+        }
+        self.has_caught_up = end < limit;
+        end
     }
 }
 
 /// What all of these stages have finished, `limit` at most.
-#[inline(always)]
+// Never: most consumers depend on nobody, and would carry its registers.
+#[inline(never)]
 pub(super) fn finished(stages: &[Stage], limit: Sequence) -> Sequence {
     stages.iter().map(Stage::finished).fold(limit, Sequence::min)
 }

@@ -25,8 +25,8 @@ pub(super) enum Phase {
     Closing = 1,
     /// The claim word has its last value, or is about to be taken back to it.
     Sealed = 2,
-    /// Consumers stop where they are.
-    Halted = 3,
+    /// Consumers stop where they are. A bit of its own, which each poll looks at.
+    Halted = 4,
 }
 
 /// All sequences lie below it: a claim that would not, fails.
@@ -100,18 +100,12 @@ impl Control {
 
     #[inline(always)]
     pub(super) fn is_halted(&self) -> bool {
-        self.standing.phase.get(Ordering::Relaxed) == Phase::Halted as u32
+        self.standing.phase.get(Ordering::Relaxed) & Phase::Halted as u32 != 0
     }
 
     #[inline(always)]
     pub(super) fn stamps_come_in_order(&self) -> bool {
         self.standing.stamps_come_in_order.load(Ordering::Relaxed)
-    }
-
-    /// Whether a producer may have left tombstones. An only one leaves none.
-    #[inline(always)]
-    pub(super) fn may_have_tombstones(&self) -> bool {
-        !self.stamps_come_in_order()
     }
 
     /// To be called before there is a producer.

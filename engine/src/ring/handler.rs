@@ -106,11 +106,18 @@ impl<E, H: EventHandler<E>> Visit<E> for Hooked<H> {
     }
 
     #[inline(always)]
-    unsafe fn visit(&mut self, slots: &Slots<E>, next: &mut Sequence, end: Sequence, _lease: &Lease) {
+    unsafe fn visit(
+        &mut self,
+        slots: &Slots<E>,
+        next: &mut Sequence,
+        until: Sequence,
+        end: Sequence,
+        _lease: &Lease,
+    ) {
         let handler = &mut self.handler;
         // SAFETY: as the caller promises.
         unsafe {
-            each(slots, next, end, |event, sequence| handler.on_event(event, sequence, sequence + 1 == end))
+            each(slots, next, until, |event, sequence| handler.on_event(event, sequence, sequence + 1 == end))
         };
     }
 

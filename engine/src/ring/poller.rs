@@ -17,12 +17,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most events between two releases where each event's stamp has to be looked at: enough to spread the cost of a
-/// release, and few enough to keep what was looked at in the first-level cache until it is handled.
-const LONGEST_RUN: u64 = 64;
-
-/// The same where one look at a far stamp, or at a cursor, tells of all.
-const LONGEST_RUN_IN_ORDER: u64 = 512;
+/// The most events between two releases.
+const LONGEST_RUN: u64 = 512;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +43,8 @@ pub struct Poller<E> {
     position: Position,
     /// The owner's copy of its own sequence, ahead of it within a run.
     next: Sequence,
-    /// The part of the ring after which a run ends and is released.
-    part: u64,
+    /// The most sequences after which a run ends and is released.
+    longest_run: u64,
     /// Whether the ring drops its oldest events, so that each run has to be taken hold of.
     can_miss: bool,
     tombstones: u64,
@@ -60,8 +56,9 @@ impl<E> Poller<E> {
         let can_miss = core.control.overflow == Overflow::DropOldest;
         // What is held may be a quarter of the ring at most.
         let part = core.control.capacity / if can_miss { 4 } else { 8 };
+        let longest_run = part.clamp(1, LONGEST_RUN);
         let lease = Lease::new(position.clone(), barrier.writers().to_vec());
-        Self { core, barrier, position, next, part, can_miss, tombstones: 0, lease }
+        Self { core, barrier, position, next, longest_run, can_miss, tombstones: 0, lease }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -110,22 +107,17 @@ impl<E> Poller<E> {
 
     #[inline(always)]
     pub(super) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
-        if self.core.control.is_halted() || self.lease.is_lost() {
-            return Polled::Finished;
-        }
-        let longest =
-            if self.core.control.stamps_come_in_order() { LONGEST_RUN_IN_ORDER } else { LONGEST_RUN };
-        let run = self.part.clamp(1, longest);
-        let mut handled = 0;
-        while handled < max {
+        let mut left = max;
+        // A halt is noticed between runs: a consumer does not go on with a whole ring first.
+        while left > 0 && !self.core.control.is_halted() && !self.lease.is_lost() {
             if self.can_miss && self.position.own() != self.next {
-                if handled > 0 {
+                if left < max {
                     break;
                 }
                 return Polled::Missed(self.take_missed());
             }
             let first = self.next;
-            let end = self.available(run.min(max - handled));
+            let end = self.available(self.longest_run.min(left));
             if end == first {
                 // What the look found in the slot may be a later event, whose producer has just moved this consumer on.
                 if self.can_miss && self.position.own() != first {
@@ -137,19 +129,16 @@ impl<E> Poller<E> {
                 continue;
             }
             self.handle_run(end, visitor);
-            if self.lease.is_lost() {
-                return Polled::Finished;
-            }
-            handled += end - first;
-            // A halt is noticed between runs: a consumer does not go on with a whole ring first.
-            if self.barrier.has_caught_up() || self.core.control.is_halted() {
+            left -= end - first;
+            if left == 0 || self.barrier.has_caught_up() {
                 break;
             }
         }
-        match handled {
+        match max - left {
+            _ if self.lease.is_lost() => Polled::Finished,
             0 if max > 0 && self.core.control.is_finished(self.next) => Polled::Finished,
             0 => Polled::Empty,
-            _ => Polled::Events(handled),
+            handled => Polled::Events(handled),
         }
     }
 
@@ -162,14 +151,10 @@ impl<E> Poller<E> {
         missed
     }
 
-    /// The end of what may be gone through, at most `max` sequences. Who has been stopped makes no further call of user
-    /// code: it need not wait for the consumers before it, one of which may have been taken over and never move on.
+    /// The end of what may be gone through, at most `max` sequences.
     #[inline(always)]
     fn available(&mut self, max: u64) -> Sequence {
-        if self.lease.is_stopped() {
-            return self.barrier.readable(&self.core, self.next, max);
-        }
-        self.barrier.available(&self.core, self.next, max)
+        self.barrier.available(&self.core, self.next, max, || self.lease.is_stopped())
     }
 
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
@@ -183,21 +168,24 @@ impl<E> Poller<E> {
             }
         }
         let running = Releasing(self);
-        let Poller { core, next, tombstones, lease, .. } = &mut *running.0;
+        let Poller { core, barrier, next, tombstones, lease, .. } = &mut *running.0;
         let core = &**core;
         reentry::inside(core, || {
             visitor.run_starts(&core.control, *next, end);
-            let may_skip = core.control.may_have_tombstones();
-            let last = if may_skip { core.slots.without_tombstones(*next, end) } else { end };
-            while *next < end && !lease.is_lost() {
-                if may_skip && core.slots.is_tombstone(*next) {
-                    *tombstones += 1;
-                    *next += 1;
-                    continue;
-                }
+            let (mut until, mut last) = (end, end);
+            if barrier.has_tombstones(*next) {
+                (until, last) = (*next, core.slots.without_tombstones(*next, end));
+            }
+            loop {
                 // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop of `running` releases
-                // it; what is visited is no tombstone, and in a dense ring there are none.
-                unsafe { visitor.visit(&core.slots, next, last, lease) };
+                // it; up to `until` there is no tombstone.
+                unsafe { visitor.visit(&core.slots, next, until, last, lease) };
+                if *next == end || lease.is_lost() {
+                    break;
+                }
+                let events = core.slots.first_events(*next, end);
+                *tombstones += events.start - *next;
+                (*next, until) = (events.start, events.end);
             }
             visitor.run_ends();
         });
@@ -236,10 +224,7 @@ impl<E> Poller<E> {
         if self.can_miss && self.position.own() != self.next {
             return true;
         }
-        if self.lease.is_stopped() {
-            return self.barrier.is_readable(&self.core, self.next);
-        }
-        self.barrier.is_available(&self.core, self.next)
+        self.barrier.is_available(&self.core, self.next, || self.lease.is_stopped())
     }
 
     /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.

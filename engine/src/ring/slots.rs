@@ -13,6 +13,8 @@ use crate::sync::cell::{UnsafeCell, with_slice};
 use crate::sync::edge::{PUBLISH_CURSOR, PUBLISH_SLOT};
 use crate::sync::hint;
 use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
+use std::mem::offset_of;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// The size of a cache line on the processors this is tuned for.
@@ -46,11 +48,24 @@ struct Slot<E> {
     event: UnsafeCell<E>,
 }
 
+/// What a slot's stamp says of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stamped {
+    /// It is published as an event, and its slot not used again.
+    Event,
+    /// The same, as a tombstone.
+    Tombstone,
+    /// It is not published, or its slot was used again.
+    Nothing,
+}
+
 /// A ring of slots, each with its event, from the moment it is made.
 pub(super) struct Slots<E> {
     base: NonNull<u8>,
     mask: u64,
     stride: usize,
+    /// Where in its place an event lies.
+    offset: usize,
     layout: Layout,
     /// Dense layout: all below it is published.
     cursor: CachePadded<AtomicU64>,
@@ -89,14 +104,15 @@ impl<E> Slots<E> {
         mut factory: impl FnMut() -> E,
     ) -> Self {
         debug_assert!(capacity.is_power_of_two());
-        let (stride, align) = match layout {
+        let (stride, offset, align) = match layout {
             Layout::Stamped => {
                 let size = size_of::<Slot<E>>();
                 let stride =
                     if size <= LINE { size.next_power_of_two() } else { size.next_multiple_of(LINE) };
-                (stride.next_multiple_of(align_of::<Slot<E>>()), align_of::<Slot<E>>())
+                let stride = stride.next_multiple_of(align_of::<Slot<E>>());
+                (stride, offset_of!(Slot<E>, event), align_of::<Slot<E>>())
             }
-            Layout::Dense => (size_of::<UnsafeCell<E>>(), align_of::<UnsafeCell<E>>()),
+            Layout::Dense => (size_of::<UnsafeCell<E>>(), 0, align_of::<UnsafeCell<E>>()),
         };
         // Never nothing, so that there is something to allocate.
         let bytes = stride.checked_mul(capacity).expect("the ring does not fit the address space").max(1);
@@ -120,7 +136,8 @@ impl<E> Slots<E> {
 
         let cursor = CachePadded::new(AtomicU64::new(first));
         let mask = capacity as u64 - 1;
-        let slots = Self { base, mask, stride, layout, cursor, memory, _events: std::marker::PhantomData };
+        let _events = std::marker::PhantomData;
+        let slots = Self { base, mask, stride, offset, layout, cursor, memory, _events };
         let mut building = Building { slots: std::mem::ManuallyDrop::new(slots), built: 0 };
         for index in 0..capacity {
             let event = UnsafeCell::new(factory());
@@ -199,14 +216,8 @@ impl<E> Slots<E> {
 
     #[inline(always)]
     fn event(&self, sequence: Sequence) -> &UnsafeCell<E> {
-        let place = self.place(sequence);
-        // SAFETY: each slot was written, in this layout, when the ring was made.
-        unsafe {
-            match self.layout {
-                Layout::Stamped => &(*place.cast::<Slot<E>>()).event,
-                Layout::Dense => &*place.cast::<UnsafeCell<E>>(),
-            }
-        }
+        // SAFETY: each place was written when the ring was made, and its event lies there.
+        unsafe { &*self.place(sequence).add(self.offset).cast::<UnsafeCell<E>>() }
     }
 
     /// Whether `sequence` is published, as an event or as a tombstone, and its slot not used again. Edges `PUBLISH_SLOT`
@@ -216,6 +227,17 @@ impl<E> Slots<E> {
         match self.layout {
             Layout::Stamped => self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire()) >> 1 == sequence + 1,
             Layout::Dense => self.cursor() > sequence,
+        }
+    }
+
+    /// Stamped layout: what `sequence` is published as. Edge `PUBLISH_SLOT`, acquire side.
+    #[inline(always)]
+    pub(super) fn stamped(&self, sequence: Sequence) -> Stamped {
+        let stamp = self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire());
+        match stamp ^ stamp_of(sequence, false) {
+            0 => Stamped::Event,
+            1 => Stamped::Tombstone,
+            _ => Stamped::Nothing,
         }
     }
 
@@ -238,6 +260,12 @@ impl<E> Slots<E> {
     pub(super) fn is_tombstone(&self, sequence: Sequence) -> bool {
         // One producer leaves none, and only one producer writes densely.
         self.layout == Layout::Stamped && self.slot_stamp(sequence).load(Ordering::Relaxed) & 1 == 1
+    }
+
+    /// The first events of a run, which is published up to `end`, that have no tombstone between them.
+    pub(super) fn first_events(&self, from: Sequence, end: Sequence) -> Range<Sequence> {
+        let first = (from..end).find(|&sequence| !self.is_tombstone(sequence)).unwrap_or(end);
+        first..(first..end).find(|&sequence| self.is_tombstone(sequence)).unwrap_or(end)
     }
 
     /// The end of a run that is published, without the tombstones that it ends with: so that its last event is known.
@@ -270,42 +298,38 @@ impl<E> Slots<E> {
         self.event(sequence).with(|event| f(unsafe { &*event }))
     }
 
-    /// The end of the events from `first` on, up to `end`, that lie side by side.
-    #[inline(always)]
-    pub(super) fn end_of_slice(&self, first: Sequence, end: Sequence) -> Sequence {
-        match self.layout {
-            Layout::Stamped => first + 1,
-            Layout::Dense => end.min((first | self.mask) + 1),
-        }
-    }
-
-    /// Events as a slice, with the sequence of its first.
+    /// Events as slices, each with the sequence of its first: all that lie side by side at once.
     ///
     /// # Safety
-    /// The caller is a consumer that has seen all from `first` up to `end` published and has not released any of it, and
-    /// `end` is no further than [`end_of_slice`](Self::end_of_slice) says.
+    /// The caller is a consumer that has seen all from `first` up to `end` published and has not released any of it.
     #[inline(always)]
-    pub(super) unsafe fn read_slice(
+    pub(super) unsafe fn read_slices(
         &self,
         first: Sequence,
         end: Sequence,
         mut f: impl FnMut(&[E], Sequence),
     ) {
-        let cells = match self.layout {
-            Layout::Stamped => std::slice::from_ref(self.event(first)),
-            // SAFETY: dense cells lie side by side, and the run does not go past the seam. The pointer may reach them all,
-            // which one made from a reference to the first might not.
-            Layout::Dense => unsafe {
-                std::slice::from_raw_parts(self.place(first).cast::<UnsafeCell<E>>(), (end - first) as usize)
-            },
-        };
         let mut at = first;
-        with_slice(cells, |events: *const [E]| {
-            // SAFETY: as for `read`.
-            let events = unsafe { &*events };
-            f(events, at);
-            at += events.len() as u64;
-        });
+        while at < end {
+            let cells = match self.layout {
+                Layout::Stamped => std::slice::from_ref(self.event(at)),
+                Layout::Dense => {
+                    let count = (end - at).min(self.capacity() - (at & self.mask));
+                    // SAFETY: dense cells lie side by side, and these do not go past the seam. The pointer may reach them
+                    // all, which one made from a reference to the first might not.
+                    unsafe {
+                        std::slice::from_raw_parts(self.place(at).cast::<UnsafeCell<E>>(), count as usize)
+                    }
+                }
+            };
+            with_slice(cells, |events: *const [E]| {
+                // SAFETY: as for `read`.
+                let events = unsafe { &*events };
+                let first = at;
+                at += events.len() as u64;
+                f(events, first);
+            });
+        }
     }
 
     /// The event, to be written.

@@ -157,7 +157,7 @@ impl<E> Worker<E> {
                 return at + 1;
             }
             // Half of a fair share of what is there: no look at the producers' claim word, which is theirs to fight over.
-            let there = barrier.available(core, at, most) - at;
+            let there = barrier.available(core, at, most, || false) - at;
             at + there.div_ceil(2 * group.size().max(1))
         })
     }
@@ -187,11 +187,12 @@ impl<E> Worker<E> {
                     *next += 1;
                     continue;
                 }
+                let until = *next + 1;
                 // SAFETY: all up to `end` was published, and finished by the stages before, when it was claimed, by this
                 // worker or by one whose claim it has adopted under the group's lock. Nobody but the drop of `running`
                 // releases it: until then this worker's word, which the group's list has, is not above it. What is
                 // visited is no tombstone, and in a dense ring there are none.
-                unsafe { visitor.visit(&core.slots, next, last, lease) };
+                unsafe { visitor.visit(&core.slots, next, until, last, lease) };
             }
             visitor.run_ends();
         });
@@ -234,12 +235,12 @@ impl<E> Worker<E> {
         let core = &**core;
         let lane = *next_lane;
         *next_lane = (lane + 1) % lanes.count();
-        if !lanes.is_ready(lane, |at| barrier.is_available(core, at)) {
+        if !lanes.is_ready(lane, |at| barrier.is_available(core, at, || false)) {
             return (0, false);
         }
         let Some(mut leased) = lanes.lease(lane, &core.control) else { return (0, false) };
         let first = leased.next();
-        let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, LONGEST_RUN));
+        let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, LONGEST_RUN), || false);
         let mut found = 0;
         reentry::inside(core, || {
             // First all keys: which event is the last of the batch is to be known before it.
@@ -283,10 +284,11 @@ impl<E> Worker<E> {
                 while in_lane != 0 {
                     let mut next = first + u64::from(in_lane.trailing_zeros());
                     in_lane &= in_lane - 1;
+                    let until = next + 1;
                     // What is stepped over belongs to other lanes.
-                    leased.move_to(next + 1);
+                    leased.move_to(until);
                     // SAFETY: as above, and what is visited is no tombstone.
-                    unsafe { visitor.visit(&core.slots, &mut next, batch_end, lease) };
+                    unsafe { visitor.visit(&core.slots, &mut next, until, batch_end, lease) };
                 }
                 visitor.run_ends();
             }
@@ -309,7 +311,7 @@ impl<E> Worker<E> {
 
     /// Whether a poll would find something at this moment: an event, or the end.
     pub fn is_ready(&self) -> bool {
-        let is_available = |at| self.barrier.is_available(&self.core, at);
+        let is_available = |at| self.barrier.is_available(&self.core, at, || false);
         let has_more = match &self.share {
             Share::Raced(group, in_hand) => !in_hand.run.is_empty() || group.is_ready(is_available),
             Share::Keyed { lanes, .. } => (0..lanes.count()).any(|lane| lanes.is_ready(lane, is_available)),
