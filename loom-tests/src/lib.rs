@@ -89,6 +89,7 @@
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
+//! | `wake-after-giving-up` | a producer sleeps for ever over the place of a joiner who gave up | `joining::a_join_that_gives_up_wakes_who_slept_over_it` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
 //! | `finish-stage.acquire` | a later stage reads what a sole consumer is writing | `stages::what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |
 //! | `release-slot.release` | a producer overwrites what a worker has left behind while another reads it | `groups::what_a_worker_leaves_behind_is_handled_once_and_not_overwritten` |
@@ -112,6 +113,8 @@
 //! leans on a fence which is not there, the acquire sides that an exclusive producer's or a parking thread's fence would
 //! stand in for have models without either. Where none could be found, as for `skip-oldest.*` and a producer's `park.heavy`, the
 //! mutant takes the fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone.
+//! Where it looks for another order that is worth trying, it knows only the last access to each atomic: of a writer that loads a
+//! pointer and then swaps it, a reader may be tried behind the swap alone. So models of the table begin with its word.
 //! crossbeam-epoch's reclamation and arc-swap are trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
 //! cyclic buffers that are known to need the most preemptions, two, are within all of them.
 

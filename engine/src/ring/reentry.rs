@@ -5,6 +5,7 @@
 
 use crate::sync::constant_per_thread;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::ptr;
 
 constant_per_thread! {
@@ -17,18 +18,19 @@ struct Frame {
     outer: *const Frame,
 }
 
-impl Drop for Frame {
-    /// Takes the frame off the list, panic or not.
-    #[inline(always)]
-    fn drop(&mut self) {
-        INNERMOST.with(|innermost| innermost.set(self.outer));
-    }
-}
-
 /// Runs `f` as a part of the given ring.
 #[inline(always)]
 pub(super) fn inside<T, R>(ring: *const T, f: impl FnOnce() -> R) -> R {
+    struct Leaving<'f>(*const Frame, PhantomData<&'f Frame>);
+    impl Drop for Leaving<'_> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            INNERMOST.with(|innermost| innermost.set(self.0));
+        }
+    }
     let frame = Frame { ring: ring.cast(), outer: INNERMOST.with(Cell::get) };
+    // Taken off again, panic or not, before the frame is gone.
+    let _leaving = Leaving(frame.outer, PhantomData);
     INNERMOST.with(|innermost| innermost.set(&raw const frame));
     f()
 }

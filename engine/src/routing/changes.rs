@@ -12,8 +12,8 @@ use crate::sync::atomic::AtomicU64;
 use crate::sync::edge::CHANGE_LOG;
 use crate::topic::{Pattern, Topic};
 
-/// So many updates have a place, and all but one of these can be relied on: the oldest may be about to be overwritten. To read
-/// them all takes about as long as to match a topic among a million patterns.
+/// So many updates have a place, and all but one of these can be relied on: the oldest may be about to be overwritten. To read all
+/// takes some 100 ns, a tenth of what a match among a million patterns may take.
 pub(super) const KEPT: u64 = if cfg!(ringmain_loom) { 2 } else { 32 };
 
 /// The last updates, each in the place of an earlier one. Who reads has to see for itself that none was overwritten meanwhile.
@@ -46,7 +46,7 @@ impl Changes {
 pub(super) struct Concern(u64);
 
 impl Concern {
-    /// That of an update which changes nothing. A topic that it should concern would have 255 bytes and both hashes by chance.
+    /// That of an update which changes nothing. A topic that it seemed to concern would have 255 bytes and this hash by chance.
     const NOBODY: Self = Self(u64::MAX);
 
     fn new(start: &[u8], end: &[u8]) -> Self {
@@ -64,7 +64,7 @@ impl Concern {
     }
 }
 
-/// Three bytes of a hash. Nobody gains by making up texts that are alike: they only cost themselves a match.
+/// Three bytes of a hash. Who makes up texts that are alike gains nothing: publishers match anew once, as for a `#`.
 fn hash(text: &[u8]) -> [u8; 3] {
     const STATE: ahash::RandomState = ahash::RandomState::with_seeds(1, 2, 3, 4);
     let [a, b, c, ..] = STATE.hash_one(text).to_le_bytes();
@@ -74,7 +74,7 @@ fn hash(text: &[u8]) -> [u8; 3] {
 /// What the patterns that an update touches have in common.
 #[derive(Default)]
 pub(super) struct Touched {
-    first: Option<Common>,
+    common: Option<Common>,
 }
 
 struct Common {
@@ -89,9 +89,9 @@ struct Common {
 impl Touched {
     pub(super) fn add(&mut self, pattern: &Pattern) {
         let (start, end) = (start_of_all(pattern).as_bytes(), end_of_all(pattern).as_bytes());
-        match &mut self.first {
+        match &mut self.common {
             None => {
-                self.first = Some(Common { pattern: pattern.clone(), start: start.len(), end: end.len() });
+                self.common = Some(Common { pattern: pattern.clone(), start: start.len(), end: end.len() });
             }
             Some(common) => {
                 let (their_start, their_end) = common.parts();
@@ -103,7 +103,7 @@ impl Touched {
     }
 
     pub(super) fn concern(&self) -> Concern {
-        self.first.as_ref().map_or(Concern::NOBODY, |common| {
+        self.common.as_ref().map_or(Concern::NOBODY, |common| {
             let (start, end) = common.parts();
             Concern::new(start, end)
         })

@@ -26,10 +26,11 @@
 //!
 //! Each update also notes what topics it may concern (see `changes`), between 2 and 3 above. A publisher that has read `g` and
 //! finds that no update since its own snapshot concerns its topic need not look at the table at all: what the topic resolved to
-//! holds for `g` too ([`RoutingTable::still_holds`]). A note takes the place of an older one, and with it goes edge
-//! `change-log` ([`CHANGE_LOG`](crate::sync::edge::CHANGE_LOG)): who reads the note of update `n` comes after the word has said
-//! `n - 1`. So a publisher that looks at the word once more, and finds it less than the number of places beyond its own
-//! snapshot, has read no note that was in the place of another.
+//! holds for `g` too ([`RoutingTable::still_holds`]). That every note up to `g` is there, 4 says. But there are only so many
+//! places, and another note may stand where one is looked for. For this there is edge `change-log` ([`CHANGE_LOG`]): who reads the
+//! note of update `n` comes after the word has said `n - 1`. A note in the place of another is of an update as many later as
+//! there are places, or twice as many, and so on. So a publisher that then finds the word at less than that many beyond its own
+//! snapshot has read each note that it meant to.
 //!
 //! # Reclamation
 //!
@@ -44,6 +45,8 @@ use super::Trie;
 use super::changes::{Changes, KEPT, Touched};
 use crate::sync::arc_swap::{ArcSwap, Guard};
 use crate::sync::atomic::{AtomicU64, Ordering};
+#[cfg(doc)]
+use crate::sync::edge::CHANGE_LOG;
 use crate::sync::edge::{self, SWAP_TABLE};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::{Pattern, Topic};
@@ -65,9 +68,10 @@ pub struct Snapshot<T> {
 }
 
 /// A copy of the table that is being changed. Reads like the [`Trie`] that it will be.
-pub struct Edit<T> {
-    trie: Trie<T>,
-    touched: Touched,
+pub struct Edit<'a, T> {
+    // Borrowed, so that no change can swap what it is given for another table's, and its notes with it.
+    trie: &'a mut Trie<T>,
+    touched: &'a mut Touched,
 }
 
 /// A snapshot being read. Meant to be short-lived: a snapshot cannot be reclaimed while somebody reads it.
@@ -82,6 +86,7 @@ pub struct SnapshotGuard<'a, T> {
 /// | operation | class |
 /// |---|---|
 /// | `generation` | one load |
+/// | `still_holds` | wait-free: 33 loads at most |
 /// | `load` | wait-free; a thread's first load may allocate `arc-swap`'s record of the thread |
 /// | `update` | locks, allocates, may free |
 /// | `reclaim` | locks, frees |
@@ -139,9 +144,11 @@ impl<T: Copy + Ord> RoutingTable<T> {
         self.published.generation.load(SWAP_TABLE.acquire())
     }
 
-    /// Up to which generation that holds what a topic has resolved to in the snapshot of an earlier one: the generation of this
-    /// moment, or `None` where an update since may concern the topic. Cheap: the last 31 updates are remembered by how all
-    /// topics begin and end that they may concern, a line or two; who has missed more is told `None`.
+    /// Up to which generation that holds what a topic resolved to in the snapshot of that `generation`: `None` where an update
+    /// since may concern the topic. Cheap beside a match: each of the last 31 updates has left one word, which tells how all
+    /// topics begin and end that it may concern. Who has missed more is told `None`.
+    ///
+    /// `generation` has to come from a [`Snapshot`] of this table, or from an earlier answer.
     ///
     /// ```
     /// use ringmain::routing::RoutingTable;
@@ -156,15 +163,19 @@ impl<T: Copy + Ord> RoutingTable<T> {
     /// ```
     pub fn still_holds(&self, generation: u64, topic: &Topic) -> Option<u64> {
         let now = self.generation();
+        if now <= generation {
+            // The snapshot was a moment ahead of the word.
+            return Some(generation);
+        }
         let Published { generation: word, changes, .. } = &*self.published;
-        let is_remembered = |now: u64| now.saturating_sub(generation) < KEPT;
+        let is_remembered = |now: u64| now - generation < KEPT;
         if !is_remembered(now) || (generation + 1..=now).any(|update| changes.may_concern(update, topic)) {
             return None;
         }
         // Relaxed: edge `CHANGE_LOG` has ordered it behind the updates whose notes were read.
         let is_whole =
             edge::left_out("change-log-without-second-look") || is_remembered(word.load(Ordering::Relaxed));
-        is_whole.then_some(now.max(generation))
+        is_whole.then_some(now)
     }
 
     /// The snapshot of this moment. It stays as it is while the guard lives; an update does not wait for the guard.
@@ -192,19 +203,18 @@ impl<T: Copy + Ord> RoutingTable<T> {
     /// Changes the table: `change` edits a copy, which then replaces the table whole.
     ///
     /// Updates take turns. Readers are not held up, and see either nothing of the change or all of it, however many
-    /// patterns it touches. Every call counts as an update, even where `change` changed nothing. Once it returns, every publish that begins goes by the new table. If `change` panics the
-    /// table is as before.
+    /// patterns it touches. Every call counts as an update, even where `change` changed nothing. Once it returns, every
+    /// publish that begins goes by the new table. If `change` panics the table is as before.
     ///
     /// `change` runs under the table's lock and must not call `update` or [`reclaim`](Self::reclaim) on it.
-    pub fn update<R>(&self, change: impl FnOnce(&mut Edit<T>) -> R) -> R {
+    pub fn update<R>(&self, change: impl FnOnce(&mut Edit<'_, T>) -> R) -> R {
         let mut retired = self.retired.lock();
         let current = self.published.current.load_full();
-        let mut edit = Edit { trie: current.trie.clone(), touched: Touched::default() };
-        let answer = change(&mut edit);
-        let generation = current.generation + 1;
-        let snapshot = Snapshot { generation, trie: edit.trie };
-        let replaced = self.published.current.swap(Arc::new(snapshot));
-        self.published.changes.note(generation, edit.touched.concern());
+        let (mut trie, mut touched) = (current.trie.clone(), Touched::default());
+        let answer = change(&mut Edit { trie: &mut trie, touched: &mut touched });
+        let (generation, concern) = (current.generation + 1, touched.concern());
+        let replaced = self.published.current.swap(Arc::new(Snapshot { generation, trie }));
+        self.published.changes.note(generation, concern);
         // Edge `SWAP_TABLE`, with the load in `generation`.
         self.published.generation.store(generation, SWAP_TABLE.release());
         drop(current);
@@ -234,7 +244,7 @@ fn take_unread<T>(retired: &mut Vec<Arc<Snapshot<T>>>) -> Vec<Arc<Snapshot<T>>> 
     retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
 }
 
-impl<T: Copy + Ord> Edit<T> {
+impl<T: Copy + Ord> Edit<'_, T> {
     /// As [`Trie::insert`].
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> bool {
         let is_new = self.trie.insert(pattern, value);
@@ -255,15 +265,15 @@ impl<T: Copy + Ord> Edit<T> {
     }
 }
 
-impl<T> Deref for Edit<T> {
+impl<T> Deref for Edit<'_, T> {
     type Target = Trie<T>;
 
     fn deref(&self) -> &Trie<T> {
-        &self.trie
+        self.trie
     }
 }
 
-impl<T> fmt::Debug for Edit<T> {
+impl<T> fmt::Debug for Edit<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Edit").field("trie", &self.trie).finish_non_exhaustive()
     }

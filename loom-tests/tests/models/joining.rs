@@ -190,6 +190,48 @@ fn a_join_that_gives_up_holds_nobody_up() {
     .in_at_least(1_000);
 }
 
+/// The place of a joiner can be all that a producer sleeps over: the other consumer leaves, another producer takes what that
+/// one held up and has it in hand when the joiner gives up. The producer sleeps before the joiner comes, since one that
+/// spins first lets all others run to their ends.
+#[test]
+fn a_join_that_gives_up_wakes_who_slept_over_it() {
+    explore("join in vain beside a sleeper", Bound::Preemptions(2), || {
+        let mut graph = parking(1);
+        let (_, leaver) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let mut sleeper = producer.clone();
+        let sleeper = thread::spawn(move || sleeper.publish(|event| event.set(2)).expect("an open ring"));
+        thread::yield_now();
+        let writer = thread::spawn(move || {
+            drop(leaver);
+            let in_hand = |event: &mut Pair| {
+                thread::yield_now();
+                event.set(3);
+            };
+            producer.try_publish(in_hand).is_ok()
+        });
+        let start = match ring.join_poller(&[], Duration::ZERO) {
+            Ok((_, poller)) => Some(poller.next_sequence()),
+            Err(BuildError::TimedOut { .. }) => None,
+            Err(reason) => panic!("{reason}"),
+        };
+        let has_published = writer.join().expect("the writer panicked");
+        sleeper.join().expect("the sleeper panicked");
+        (start, has_published)
+    })
+    .saw_exactly([
+        (None, false),
+        (None, true),
+        (Some(1), false),
+        (Some(1), true),
+        (Some(2), false),
+        (Some(2), true),
+        (Some(3), true),
+    ])
+    .in_at_least(1_000);
+}
+
 /// Who has joined a closing ring comes to its end, and sees what was accepted from its start on.
 #[test]
 fn a_join_falls_before_a_close_or_after_it() {

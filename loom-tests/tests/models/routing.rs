@@ -58,6 +58,44 @@ fn no_change_is_missed_for_a_later_one_in_its_place() {
     .in_at_least(10);
 }
 
+/// What a publisher does: it resolves its topic in a snapshot, which may be ahead of the word, and goes on from answer to answer.
+#[test]
+fn a_change_is_noticed_from_whichever_snapshot_one_starts() {
+    explore("from a snapshot on", Bound::Exhaustive, || {
+        let table = Arc::new(RoutingTable::new());
+        let writer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for text in ["x", "a", "b"] {
+                    let pattern = Pattern::new(text).expect("a pattern");
+                    table.update(|edit| edit.insert(&pattern, 1));
+                }
+            })
+        };
+        let topic = Topic::new("a").expect("a topic");
+        // loom, which tells by it that what follows may come between the writer's steps.
+        let _ = table.generation();
+        let (first, found) = {
+            let (snapshot, mut found) = (table.load(), Vec::new());
+            snapshot.trie.matches("a", &mut found);
+            (snapshot.generation, found.len())
+        };
+        assert_eq!(found, usize::from(first >= 2));
+        let mut holds = first;
+        for _ in 0..2 {
+            if let Some(now) = table.still_holds(holds, &topic) {
+                assert!(now >= holds, "it held until {holds}, and now until {now}");
+                holds = now;
+            }
+        }
+        assert!(first >= 2 || holds < 2, "the change was missed: from {first} to {holds}");
+        writer.join().expect("the writer panicked");
+        (first, holds)
+    })
+    .saw_exactly([(0, 0), (0, 1), (1, 1), (2, 2), (2, 3), (3, 3)])
+    .in_at_least(1_000);
+}
+
 /// With a whole broker, which only models can have without threads.
 #[cfg(ringmain_loom)]
 mod broker {
