@@ -4,11 +4,12 @@
 
 mod broker_support;
 
-use broker_support::{LIMIT, drain, next, shut_down};
+use broker_support::{LIMIT, Random, drain, next, panic_quietly, shut_down};
 use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, PublishFailure, PublishOptions};
 use ringmain::message::Payload;
 use ringmain::ring::Overflow;
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -142,5 +143,48 @@ fn a_broker_that_was_shut_down_refuses_remembered_topics_too() {
             let error = publisher.publish_batch(topic, [""]).expect_err("closed");
             assert_eq!((error.published, error.failure), (0, PublishFailure::Closed), "{topic}");
         }
+    }
+}
+
+/// Each ring gets what is published to it, in order, however a publisher goes from ring to ring, and whatever panics meanwhile.
+#[test]
+fn a_publisher_that_goes_from_ring_to_ring_keeps_its_order() {
+    const RINGS: usize = 3;
+    const MESSAGES: u64 = 20_000;
+    let names = ["d0", "d1", "d2"];
+    let dispatchers = names.map(|name| Dispatcher::new(name).capacity(8));
+    let builder =
+        dispatchers.into_iter().fold(Broker::<u64>::builder(), |builder, one| builder.dispatcher(one));
+    let broker = builder.build().expect("valid options");
+    let received: [_; RINGS] = std::array::from_fn(|ring| {
+        let (sender, received) = mpsc::channel();
+        let subscription =
+            broker.subscription().pattern(&format!("only.{ring}")).pattern("all").on(names[ring]);
+        subscription.handler(move |message| sender.send(**message).unwrap()).expect("valid patterns").keep();
+        received
+    });
+    let mut random = Random::new();
+    let mut publisher = broker.any_topic_publisher_remembering(2);
+    let mut expected: [Vec<u64>; RINGS] = Default::default();
+    for number in 0..MESSAGES {
+        let ring = random.below(RINGS as u64 + 1) as usize;
+        let (topic, rings) = if ring == RINGS {
+            ("all".to_owned(), 0..RINGS)
+        } else {
+            (format!("only.{ring}"), ring..ring + 1)
+        };
+        if random.below(4) == 0 {
+            let panicking = AssertUnwindSafe(|| publisher.publish_with(&topic, |_| panic_quietly()));
+            assert!(catch_unwind(panicking).is_err());
+        } else {
+            let accepted = publisher.publish(&topic, number).expect("room").accepted;
+            assert_eq!(usize::from(accepted), rings.len());
+            expected[rings].iter_mut().for_each(|ring| ring.push(number));
+        }
+    }
+    drain(&broker);
+    shut_down(&broker);
+    for (received, expected) in received.iter().zip(expected) {
+        assert_eq!(received.try_iter().collect::<Vec<_>>(), expected);
     }
 }
