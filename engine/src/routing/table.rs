@@ -109,16 +109,17 @@ pub struct SnapshotGuard<'a, T> {
 /// # Ok::<(), ringmain::topic::TopicError>(())
 /// ```
 pub struct RoutingTable<T> {
-    /// On a line of their own: publishers read it on each publish, and what stands beside it is written more often.
-    published: CachePadded<Published<T>>,
+    /// Written once an update, and read on each publish: on lines of their own.
+    published: CachePadded<Published>,
+    /// On another: a swap takes a while after it has written here, and who only reads the word should not fetch that twice.
+    current: CachePadded<ArcSwap<Snapshot<T>>>,
     /// The lock of the writers, and the snapshots that were replaced and are not yet freed.
     retired: Mutex<Vec<Arc<Snapshot<T>>>>,
 }
 
-/// What publishers see of a table, and an update writes.
-struct Published<T> {
+/// What tells publishers of an update.
+struct Published {
     generation: AtomicU64,
-    current: ArcSwap<Snapshot<T>>,
     changes: Changes,
 }
 
@@ -126,12 +127,12 @@ impl<T: Copy + Ord> RoutingTable<T> {
     /// A table without patterns, of generation 0.
     pub fn new() -> Self {
         let empty = Snapshot { generation: 0, trie: Trie::new() };
-        let published = Published {
-            generation: AtomicU64::new(0),
-            current: ArcSwap::from_pointee(empty),
-            changes: Changes::new(),
-        };
-        Self { published: CachePadded::new(published), retired: Mutex::new(Vec::new()) }
+        let published = Published { generation: AtomicU64::new(0), changes: Changes::new() };
+        Self {
+            published: CachePadded::new(published),
+            current: CachePadded::new(ArcSwap::from_pointee(empty)),
+            retired: Mutex::new(Vec::new()),
+        }
     }
 
     /// How many updates there have been. A snapshot loaded after this call is of this generation or of a later one.
@@ -167,7 +168,7 @@ impl<T: Copy + Ord> RoutingTable<T> {
             // The snapshot was a moment ahead of the word.
             return Some(generation);
         }
-        let Published { generation: word, changes, .. } = &*self.published;
+        let Published { generation: word, changes } = &*self.published;
         let is_remembered = |now: u64| now - generation < KEPT;
         if !is_remembered(now) || (generation + 1..=now).any(|update| changes.may_concern(update, topic)) {
             return None;
@@ -197,7 +198,7 @@ impl<T: Copy + Ord> RoutingTable<T> {
     /// assert_eq!(snapshot.generation, 0);
     /// ```
     pub fn load(&self) -> SnapshotGuard<'_, T> {
-        SnapshotGuard { snapshot: self.published.current.load(), table: PhantomData }
+        SnapshotGuard { snapshot: self.current.load(), table: PhantomData }
     }
 
     /// Changes the table: `change` edits a copy, which then replaces the table whole.
@@ -209,11 +210,11 @@ impl<T: Copy + Ord> RoutingTable<T> {
     /// `change` runs under the table's lock and must not call `update` or [`reclaim`](Self::reclaim) on it.
     pub fn update<R>(&self, change: impl FnOnce(&mut Edit<'_, T>) -> R) -> R {
         let mut retired = self.retired.lock();
-        let current = self.published.current.load_full();
+        let current = self.current.load_full();
         let (mut trie, mut touched) = (current.trie.clone(), Touched::default());
         let answer = change(&mut Edit { trie: &mut trie, touched: &mut touched });
         let (generation, concern) = (current.generation + 1, touched.concern());
-        let replaced = self.published.current.swap(Arc::new(Snapshot { generation, trie }));
+        let replaced = self.current.swap(Arc::new(Snapshot { generation, trie }));
         self.published.changes.note(generation, concern);
         // Edge `SWAP_TABLE`, with the load in `generation`.
         self.published.generation.store(generation, SWAP_TABLE.release());
@@ -310,8 +311,6 @@ impl<T: Copy + Ord> Default for RoutingTable<T> {
 
 impl<T> fmt::Debug for RoutingTable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RoutingTable")
-            .field("current", &**self.published.current.load())
-            .finish_non_exhaustive()
+        f.debug_struct("RoutingTable").field("current", &**self.current.load()).finish_non_exhaustive()
     }
 }
