@@ -42,7 +42,7 @@ fn what_still_holds_resolves_alike() {
         });
         history.push(resolved.to_vec());
         for (number, text) in TOPICS.iter().enumerate() {
-            let back = random.below(40).min(snapshot.generation);
+            let back = random.below(40).min(random.below(40)).min(snapshot.generation);
             let then = snapshot.generation - back;
             if history[then as usize][number] == history[snapshot.generation as usize][number] {
                 same += 1;
@@ -62,6 +62,7 @@ fn what_still_holds_resolves_alike() {
             }
         });
     }
+    // Half of the patterns concern nearly every topic here: about a sixth is recognised.
     assert!(skipped * 10 > same, "{skipped} of {same} were recognised: it is hardly worth it");
 }
 
