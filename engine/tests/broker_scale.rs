@@ -165,3 +165,71 @@ fn looking_at_all_subscriptions_holds_up_nobody_who_resolves_a_topic() {
     broker.unsubscribe_all(subscriptions);
     shut_down(&broker);
 }
+
+/// How long each thousand of subscriptions to one pattern takes, one after the other, while a publisher is at work.
+fn subscribe_one_by_one(
+    broker: &Broker<u64>,
+    thousands: usize,
+    publisher: impl FnOnce(&AtomicBool) + Send,
+) -> Vec<Duration> {
+    let mut subscriptions = Vec::new();
+    let mut subscribe_thousand = |pattern| {
+        let started = Instant::now();
+        for _ in 0..1_000 {
+            subscriptions.push(broker.subscribe(pattern, |_| ()).expect("a pattern"));
+        }
+        started.elapsed()
+    };
+    // Until everybody who has work with it is awake.
+    subscribe_thousand("warm.up");
+    let is_over = AtomicBool::new(false);
+    let took = thread::scope(|scope| {
+        scope.spawn(|| publisher(&is_over));
+        let took = (0..thousands).map(|_| subscribe_thousand("orders.*")).collect();
+        is_over.store(true, Ordering::Relaxed);
+        took
+    });
+    broker.unsubscribe_all(subscriptions);
+    took
+}
+
+#[test]
+#[ignore = "measures: needs two idle cores and an optimised build"]
+fn the_twenty_thousandth_subscription_to_a_pattern_costs_what_the_first_did() {
+    let rounds: Vec<_> = (0..3)
+        .map(|_| {
+            let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+            let took = subscribe_one_by_one(&broker, 20, |_| ());
+            shut_down(&broker);
+            println!("each thousand: {took:.1?}");
+            took
+        })
+        .collect();
+    // The least disturbed by what else runs on the machine.
+    let least = |thousand: usize| rounds.iter().map(|took| took[thousand]).min().expect("three rounds");
+    assert!(least(19) <= 3 * least(0), "the last thousand took {:?}, the first {:?}", least(19), least(0));
+}
+
+#[test]
+#[ignore = "measures: needs three idle cores and an optimised build"]
+fn a_publisher_beside_twenty_thousand_subscriptions_to_its_topic_waits_little() {
+    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let mut waits = Vec::new();
+    let took = subscribe_one_by_one(&broker, 20, |is_over| {
+        let mut publisher = broker.publisher("orders.eu").expect("a topic");
+        while !is_over.load(Ordering::Relaxed) {
+            let started = Instant::now();
+            publisher.publish(0).expect("room");
+            waits.push(started.elapsed());
+            // The consumer has up to 20,000 handlers to call.
+            while broker.metrics().get("messaging.queue.depth.max") != Some(0.0) {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
+    });
+    println!("each thousand: {took:.1?}");
+    waits.sort();
+    let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+    println!("{} publishes: p50 {:?} p99 {:?} max {:?}", waits.len(), at(0.5), at(0.99), at(1.0));
+    shut_down(&broker);
+}

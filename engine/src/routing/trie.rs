@@ -34,7 +34,7 @@ use std::ptr;
 /// | operation | cost |
 /// |---|---|
 /// | `clone` | one reference count |
-/// | `insert`, `remove` | the nodes on the pattern's path, copied if a clone shares them, with up to 32 children each, and the values of that pattern |
+/// | `insert`, `remove` | the nodes on the pattern's path, copied if a clone shares them, with up to 32 children each; of N values of that pattern up to 128, and log N steps to them |
 /// | `matches` | each live node once a word, at most `node_count` nodes; then the sorting of what was found |
 ///
 /// ```
@@ -86,14 +86,16 @@ impl<T: Copy + Ord> Trie<T> {
         let mut branch_point = 0;
         let mut end = &self.root;
         for (depth, segment) in pattern.segments().enumerate() {
-            if end.child_count() > 1 || !end.values().is_empty() {
+            if end.child_count() > 1 || end.values().len() > 0 {
                 branch_point = depth;
             }
             let Some(child) = end.child(segment.into()) else { return false };
             end = child;
         }
         let values = end.values();
-        let Ok(at) = values.binary_search(value) else { return false };
+        if !values.contains(value) {
+            return false;
+        }
         let is_last_value = values.len() == 1;
         let ends_branch = is_last_value && end.child_count() == 0;
 
@@ -107,23 +109,24 @@ impl<T: Copy + Ord> Trie<T> {
             }
             node = node.child_or_new(segment.into());
         }
-        node.remove_value(at);
+        node.remove_value(value);
         true
     }
 
     /// Whether `value` stands under `pattern` itself. Does not match.
     pub fn contains(&self, pattern: &Pattern, value: &T) -> bool {
-        self.values(pattern).binary_search(value).is_ok()
+        self.end_of(pattern).is_some_and(|end| end.values().contains(value))
     }
 
-    /// The values under `pattern` itself, sorted. Does not match.
-    pub fn values(&self, pattern: &Pattern) -> &[T] {
-        let mut node = &self.root;
-        for segment in pattern.segments() {
-            let Some(child) = node.child(segment.into()) else { return &[] };
-            node = child;
-        }
-        node.values()
+    /// The values under `pattern` itself, in ascending order. Does not match.
+    pub fn values(&self, pattern: &Pattern) -> impl Iterator<Item = &T> {
+        self.end_of(pattern).into_iter().flat_map(|end| end.values().slices()).flatten()
+    }
+
+    /// The node at the end of a pattern's path.
+    fn end_of(&self, pattern: &Pattern) -> Option<&Node<T>> {
+        let mut segments = pattern.segments();
+        segments.try_fold(&self.root, |node, segment| node.child(segment.into()))
     }
 
     /// Puts into `found` the values of all patterns that match `topic`: sorted, each once, and nothing else.
@@ -147,7 +150,7 @@ impl<T: Copy + Ord> Trie<T> {
         }
         visits += live.resident.len() + live.moving.len();
         for node in live.resident.iter().chain(&live.moving) {
-            found.extend_from_slice(node.values());
+            node.values().extend(found);
         }
         // The stable one merges what is sorted in parts, as each pattern's values are: a third less for a thousand.
         found.sort();

@@ -53,12 +53,12 @@ impl<T: Copy + Ord> Node<T> {
         matches!(self, Self::Leaf(_))
     }
 
-    pub(super) fn values(&self) -> &[T] {
+    pub(super) fn values(&self) -> &Values<T> {
         match self {
-            Self::Leaf(values) => values.as_slice(),
+            Self::Leaf(values) => values,
             Self::Narrow(_) | Self::Wide(_) => match self.child(KeyRef::End) {
-                Some(Self::Leaf(values)) => values.as_slice(),
-                _ => &[],
+                Some(Self::Leaf(values)) => values,
+                _ => const { &Values::None },
             },
         }
     }
@@ -71,12 +71,12 @@ impl<T: Copy + Ord> Node<T> {
         }
     }
 
-    /// Takes out the value at an index that exists.
-    pub(super) fn remove_value(&mut self, at: usize) {
+    /// Takes out a value that is there.
+    pub(super) fn remove_value(&mut self, value: &T) {
         match self {
-            Self::Leaf(values) => values.remove(at),
+            Self::Leaf(values) => values.remove(value),
             Self::Narrow(_) | Self::Wide(_) if self.values().len() == 1 => self.remove_child(KeyRef::End),
-            Self::Narrow(_) | Self::Wide(_) => self.child_or_new(KeyRef::End).remove_value(at),
+            Self::Narrow(_) | Self::Wide(_) => self.child_or_new(KeyRef::End).remove_value(value),
         }
     }
 
