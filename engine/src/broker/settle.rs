@@ -4,7 +4,7 @@ use super::error::{DropReason, ErrorKind};
 use super::handler::HandlerError;
 use crate::message::MessageId;
 use crate::observe::Counter;
-use crate::ring::discard_panic;
+use crate::sync::panics::discard_panic;
 use crate::topic::Topic;
 
 /// How a delivery ended.

@@ -9,9 +9,9 @@
 //! Only many producers leave tombstones, and there each stamp is looked at anyway: the barrier remembers where the last one was,
 //! so that a run without any, which is nearly every run, is handled without a second look at its stamps.
 
-use super::Sequence;
 use super::control::Core;
-use super::gating::Stage;
+use super::gate::Stage;
+use super::sequence::Sequence;
 use super::slots::{Layout, Slots, Stamped};
 use crate::sync::edge;
 

@@ -1,9 +1,10 @@
 //! What producers, consumers and closers of one ring share beside the slots: the claim word, the phase, the gate and
 //! the two parking spots.
 
-use super::Sequence;
-use super::gating::Gating;
+use super::gate::Gating;
 use super::overflow::Overflow;
+use super::sequence::Sequence;
+use super::signals::Signals;
 use super::slots::Slots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING};
@@ -29,9 +30,6 @@ pub(super) enum Phase {
     Halted = 4,
 }
 
-/// All sequences lie below it: a claim that would not, fails.
-pub(super) const END_OF_SEQUENCES: Sequence = 1 << 62;
-
 /// What is read at every publish and poll, and written only when the ring is built and when it closes.
 struct Standing {
     /// A [`Phase`].
@@ -51,10 +49,7 @@ pub struct Control {
     pub(super) wait: SharedStrategy,
     /// How long a managed consumer lingers at a time.
     pub(super) linger: Duration,
-    /// Where consumers sleep. Rings that one consumer reads together share it.
-    pub(super) readers: Arc<Parking>,
-    /// Where producers sleep that found the ring full.
-    pub(super) writers: Parking,
+    pub(super) signals: Signals,
     /// Events that `DropNewest`, or `DropOldest` where the oldest was held, has refused. On a line of its own: several
     /// producers write it, when the ring overflows.
     pub(super) refused: CachePadded<AtomicU64>,
@@ -79,8 +74,7 @@ impl Control {
             overflow,
             wait,
             linger,
-            readers,
-            writers: Parking::new(producers_park),
+            signals: Signals::new(readers, Parking::new(producers_park)),
             refused: CachePadded::new(AtomicU64::new(0)),
         }
     }
@@ -136,14 +130,14 @@ impl Control {
         fence::heavy(&CLOSE);
         // Edge `CLOSE_RING`, release side.
         self.advance(Phase::Sealed, CLOSE_RING.release());
-        self.wake_everybody();
+        self.signals.wake_everybody();
     }
 
     /// Has consumers stop where they are. Closes first.
     pub(super) fn halt(&self, has_many_producers: bool) {
         self.close(has_many_producers);
         self.advance(Phase::Halted, CLOSE_RING.release());
-        self.wake_everybody();
+        self.signals.wake_everybody();
     }
 
     fn advance(&self, to: Phase, ordering: Ordering) {
@@ -153,27 +147,14 @@ impl Control {
     /// Has all who wait wait differently from now on.
     pub(super) fn set_wait(&self, strategy: WaitStrategy) -> Result<(), ParkingExcluded> {
         self.wait.set(strategy)?;
-        self.wake_everybody();
+        self.signals.wake_everybody();
         Ok(())
     }
 
     /// How a producer waits for room: where the ring does not block there is no spot where it could sleep.
     pub(super) fn wait_for_room(&self) -> WaitStrategy {
         let wait = self.wait.get();
-        if self.writers.is_in_use() { wait } else { wait.without_parking() }
-    }
-
-    pub(super) fn wake_everybody(&self) {
-        self.readers.wake_all();
-        self.writers.wake_all();
-    }
-
-    /// Tells whoever may be waiting for it that a consumer has moved on.
-    #[inline(always)]
-    pub(super) fn consumer_moved(&self) {
-        self.writers.wake_all();
-        // A later stage may be asleep over what this one has finished.
-        self.readers.wake_all();
+        if self.signals.writers.is_in_use() { wait } else { wait.without_parking() }
     }
 }
 

@@ -26,14 +26,14 @@
 //! that, and not their caller: handlers get the lease as a shared reference, because a mutable one could be swapped
 //! with another poller's, and a sequence that a caller made up is never read below what the consumer has released.
 
-use super::Sequence;
 use super::barrier::finished;
 use super::control::Core;
-use super::gating::Stage;
+use super::gate::Stage;
 use super::position::Position;
-use super::runner::discard_panic;
+use super::sequence::Sequence;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::edge::{LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL};
+use crate::sync::panics::discard_panic;
 use crate::sync::{CachePadded, fence, thread};
 use crate::wait::Deadline;
 use std::cell::Cell;
@@ -196,7 +196,7 @@ impl<E> Overseer<E> {
     /// asleep and is woken.
     pub fn announce_mail(&self) {
         self.shared.control.fetch_or(MAIL, POST_MAIL.release());
-        self.core.control.readers.wake_all();
+        self.core.control.signals.readers.wake_all();
     }
 
     /// Stops the consumer: no further call begins. Where it is in a call, that call is in doubt from now on and the
@@ -206,7 +206,7 @@ impl<E> Overseer<E> {
         let shared = &*self.shared;
         let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
         fence::heavy(&LEASE);
-        self.core.control.readers.wake_all();
+        self.core.control.signals.readers.wake_all();
         // Edge `LEASE_CALL`, acquire side.
         let call = shared.call.load(LEASE_CALL.acquire());
         // A later stop may meet a call that is about to be refused, whose consumer was promised to the first.

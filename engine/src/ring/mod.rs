@@ -54,7 +54,7 @@
 //! **Joining** (edge `JOIN`). A consumer joins a running ring at the cursor: it registers, heavy fence, reads the claim word
 //! and starts there, once all below is published. A producer reads the claim word, light fence, reads the list, and
 //! takes no minimum that lies above what it read of the claim word. So either its list has the joiner, or the joiner starts
-//! where that minimum is right for it. See `join.rs`.
+//! where that minimum is right for it. See `gate/join.rs`.
 //!
 //! **Claims.** The claim word is the next sequence. An exclusive producer moves it by a plain store, several producers
 //! by compare-and-swap, one read-modify-write a publish. Neither needs an ordering there: what the claim word hands
@@ -65,7 +65,7 @@
 //! and what bounds its dependents then is what their other dependencies, and publication, allow.
 //!
 //! **Workers** (edges `CLAIM_IN_GROUP`, `LEASE_LANE`). Several workers can share one stage: each event goes to one of
-//! them, to whoever claims it or by its key. See the files `group.rs` and `lanes.rs`.
+//! them, to whoever claims it or by its key. See the files `group/raced.rs` and `group/keyed.rs`.
 //!
 //! **Dropping the oldest** (edge `SKIP_OLDEST`). Under [`Overflow::DropOldest`] a consumer takes hold of a run, and a producer
 //! takes the oldest events away from a consumer, by compare-and-swap of the same word, the consumer's sequence with a bit
@@ -81,7 +81,7 @@
 //! **Faults.** A fill closure that panics leaves a tombstone where several producers claim (the sequence is taken and
 //! others follow), which every consumer skips, and nothing at all where one does. In both cases the event is made
 //! anew. A handler that panics is past its event: the poller moves on and holds nobody up. A publish that would wait for
-//! its own thread, from a handler of the full ring or from inside a fill closure, is an error at once (`reentry.rs`).
+//! its own thread, from a handler of the full ring or from inside a fill closure, is an error at once (`reentrancy.rs`).
 //!
 //! **Parking** (edge `PARK`): see [`crate::wait::Parking`].
 //!
@@ -91,9 +91,9 @@
 //!
 //! A consumer on its producer's heels fights it for every line; one that trails finds whole batches, and both run several
 //! times faster. Three things steer a loaded ring into the second regime and stay out of the way of a ring that is not:
-//! a consumer that has caught up lingers a moment, if and as long as that makes events come faster (`linger.rs`,
+//! a consumer that has caught up lingers a moment, if and as long as that makes events come faster (`pace/linger.rs`,
 //! [`RingBuilder::linger`]); a producer that has found the ring full resumes when a good part of it is free
-//! (`hysteresis.rs`); and a consumer looks at a far stamp first. A loop of your own around [`Poller::poll`] gets the last two.
+//! (`pace/hysteresis.rs`); and a consumer looks at a far stamp first. A loop of your own around [`Poller::poll`] gets the last two.
 //!
 //! # Trade-offs
 //!
@@ -104,46 +104,40 @@
 //! longest stall to be ridden out, or another [`Overflow`].
 
 mod barrier;
-mod builder;
+mod claim;
+mod consumer;
 mod control;
-mod gating;
+mod error;
+mod gate;
 mod group;
-mod handler;
-mod hysteresis;
-mod join;
-mod lanes;
 mod lease;
-mod linger;
+mod managed;
+mod options;
 mod overflow;
-mod plan;
-mod poller;
+mod pace;
 mod position;
 mod producer;
-mod reentry;
-mod runner;
-mod sequencer;
-mod skip;
+mod reentrancy;
+#[allow(clippy::module_inception)]
+mod ring;
+mod sequence;
+mod signals;
 mod slots;
-mod sole;
-mod visit;
-mod worker;
+mod topology;
 
-pub(crate) use builder::check_capacity;
-pub use builder::{BuildError, ConsumerOptions, Graph, RingBuilder};
-pub use handler::{Batch, EventHandler};
+pub(crate) use claim::Run;
+pub use claim::{Exclusive, Multi, Sequencer};
+pub use consumer::{Polled, Poller, SolePoller};
+pub use error::BuildError;
+pub(crate) use error::check_capacity;
+pub use group::Worker;
 pub use lease::{Called, Lease, Overseer, Remains, Stopped};
-pub(crate) use linger::{LINGER, Linger};
+pub use managed::{Batch, EventHandler};
+pub use options::{ConsumerId, ConsumerOptions};
 pub use overflow::{Missed, Overflow, PublishError};
-pub use plan::ConsumerId;
-pub use poller::{Polled, Poller};
+pub(crate) use pace::{LINGER, Linger};
 pub use producer::{BatchError, Claim, ExclusiveProducer, MultiProducer, Producer};
-pub(crate) use runner::discard_panic;
-pub use runner::{ConsumerReport, Ring, ShutdownError};
-pub(crate) use sequencer::Run;
-pub use sequencer::{Exclusive, Multi, Sequencer};
+pub use ring::{ConsumerReport, Ring, ShutdownError};
+pub use sequence::Sequence;
 pub use slots::Layout;
-pub use sole::SolePoller;
-pub use worker::Worker;
-
-/// The number of a slot's use: 0 for the first event of a ring, never reused.
-pub type Sequence = u64;
+pub use topology::{Graph, RingBuilder};

@@ -1,6 +1,6 @@
 //! What a ring does when it is full, and what a publish can answer.
 
-use super::Sequence;
+use super::sequence::Sequence;
 use std::time::Duration;
 
 /// What happens to a publish that finds the ring full.

@@ -6,7 +6,7 @@
 //! of a run by the same compare-and-swap before it reads a single event of it. Both swap the whole word, so exactly one
 //! of them gets each event. A consumer that finds its word moved has missed what lies between.
 
-use super::Sequence;
+use super::sequence::Sequence;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::edge::{self, FINISH_STAGE, RELEASE_SLOT, SKIP_OLDEST};

@@ -6,7 +6,7 @@
 //!
 //! *Dense*: the events side by side as in an array, and one published cursor on a line of its own.
 
-use super::Sequence;
+use super::sequence::Sequence;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::cell::{UnsafeCell, with_slice};

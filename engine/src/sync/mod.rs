@@ -11,6 +11,7 @@
 //! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to sleep
 //! * [`Watched`]: a word that is looked at behind a light fence all the time
 //! * [`swapped`]: a value that is replaced whole and reclaimed when nobody reads it any more
+//! * [`panics`]: what a panic leaves behind
 //! * [`arc_swap`]: the same, counted by reference, for what readers keep longer
 
 pub(crate) mod arc_swap;
@@ -18,6 +19,7 @@ pub mod cell;
 pub mod edge;
 pub mod fence;
 mod lock;
+pub(crate) mod panics;
 pub(crate) mod swapped;
 mod watched;
 

@@ -2,15 +2,15 @@
 //!
 //! Managed threads, the broker's consumers and a user's own loop all drive this one type.
 
-use super::Sequence;
-use super::barrier::Barrier;
-use super::control::{Control, Core};
-use super::gating::Stage;
-use super::lease::{Lease, Overseer};
-use super::overflow::{Missed, Overflow};
-use super::position::Position;
-use super::reentry;
 use super::visit::{Each, Leased, Slices, Visit};
+use crate::ring::barrier::Barrier;
+use crate::ring::control::{Control, Core};
+use crate::ring::gate::Stage;
+use crate::ring::lease::{Lease, Overseer};
+use crate::ring::overflow::{Missed, Overflow};
+use crate::ring::position::Position;
+use crate::ring::reentrancy;
+use crate::ring::sequence::Sequence;
 use crate::sync::edge;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
@@ -28,7 +28,7 @@ pub enum Polled {
     /// Nothing was there.
     Empty,
     /// The ring has dropped events for newer ones before this consumer came to them: only under
-    /// [`Overflow::DropOldest`](super::Overflow::DropOldest). The next poll goes on behind them.
+    /// [`Overflow::DropOldest`]. The next poll goes on behind them.
     Missed(Missed),
     /// Nothing will ever be there again: the ring is closed and drained, or halted.
     Finished,
@@ -52,7 +52,12 @@ pub struct Poller<E> {
 }
 
 impl<E> Poller<E> {
-    pub(super) fn new(core: Arc<Core<E>>, barrier: Barrier, position: Position, next: Sequence) -> Self {
+    pub(in crate::ring) fn new(
+        core: Arc<Core<E>>,
+        barrier: Barrier,
+        position: Position,
+        next: Sequence,
+    ) -> Self {
         let can_miss = core.control.overflow == Overflow::DropOldest;
         // What is held may be a quarter of the ring at most.
         let part = core.control.capacity / if can_miss { 4 } else { 8 };
@@ -82,7 +87,7 @@ impl<E> Poller<E> {
     }
 
     /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side, which in a
-    /// [`Dense`](super::Layout::Dense) ring is all that a look has found, but for the seam of the ring. In a `Stamped` ring
+    /// [`Dense`](crate::ring::Layout::Dense) ring is all that a look has found, but for the seam of the ring. In a `Stamped` ring
     /// each slice holds one event. The handler gets the slice and the sequence of its first event.
     ///
     /// A handler that panics is past its slice.
@@ -106,7 +111,7 @@ impl<E> Poller<E> {
     }
 
     #[inline(always)]
-    pub(super) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
+    pub(in crate::ring) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
         let mut left = max;
         // A halt is noticed between runs: a consumer does not go on with a whole ring first.
         while left > 0 && !self.core.control.is_halted() && !self.lease.is_lost() {
@@ -170,7 +175,7 @@ impl<E> Poller<E> {
         let running = Releasing(self);
         let Poller { core, barrier, next, tombstones, lease, .. } = &mut *running.0;
         let core = &**core;
-        reentry::inside(core, || {
+        reentrancy::inside(core, || {
             visitor.run_starts(&core.control, *next, end);
             let (mut until, mut last) = (end, end);
             if barrier.has_tombstones(*next) {
@@ -196,7 +201,7 @@ impl<E> Poller<E> {
     fn release(&mut self) {
         if !self.lease.is_lost() || edge::left_out("release-after-loss") {
             self.position.release(self.next);
-            self.core.control.consumer_moved();
+            self.core.control.signals.consumer_moved();
         }
     }
 
@@ -206,7 +211,7 @@ impl<E> Poller<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.readers, Deadline::after(limit), || {
+        wait_until(strategy, &self.core.control.signals.readers, Deadline::after(limit), || {
             self.is_ready().then_some(())
         })
         .is_some()
@@ -242,7 +247,7 @@ impl<E> Poller<E> {
         self.lease.overseer(&self.core)
     }
 
-    pub(super) fn control(&self) -> &Control {
+    pub(in crate::ring) fn control(&self) -> &Control {
         &self.core.control
     }
 
@@ -253,7 +258,7 @@ impl<E> Poller<E> {
 
     /// Where this consumer sleeps.
     pub(crate) fn readers(&self) -> Arc<Parking> {
-        self.core.control.readers.clone()
+        self.core.control.signals.readers.clone()
     }
 
     /// The number of slots of the ring.
@@ -297,7 +302,7 @@ impl<E> Drop for Poller<E> {
         }
         self.position.leave();
         self.core.control.gating.remove(&Stage::Consumer(self.position.clone()));
-        self.core.control.wake_everybody();
+        self.core.control.signals.wake_everybody();
     }
 }
 

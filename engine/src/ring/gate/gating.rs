@@ -5,10 +5,10 @@
 //! consumer that joins registers, fences, and then reads the cursor from which it starts. Either the producer's list has
 //! the joiner, or the joiner starts at or after that bound, and the producer's minimum is right for it as well.
 
-use super::Sequence;
-use super::group::Group;
-use super::lanes::Lanes;
-use super::position::{LEFT, Position};
+use crate::ring::group::Group;
+use crate::ring::group::Lanes;
+use crate::ring::position::{LEFT, Position};
+use crate::ring::sequence::Sequence;
 use crate::sync::Mutex;
 use crate::sync::edge::JOIN;
 use crate::sync::fence;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// What can hold producers, and later stages, up.
 #[derive(Clone, Debug)]
-pub(super) enum Stage {
+pub(in crate::ring) enum Stage {
     /// One consumer.
     Consumer(Position),
     /// Workers that claim events from each other. Its sequence can fall again for a moment: see `group`.
@@ -29,7 +29,7 @@ pub(super) enum Stage {
 impl Stage {
     /// All below this no consumer of the stage reads any more. Edge `RELEASE_SLOT`, acquire side.
     #[inline(always)]
-    pub(super) fn released(&self) -> Sequence {
+    pub(in crate::ring) fn released(&self) -> Sequence {
         match self {
             Self::Consumer(position) => position.released(),
             Self::Group(group) => group.released(),
@@ -39,7 +39,7 @@ impl Stage {
 
     /// All below this the stage has finished. Edge `FINISH_STAGE`, acquire side.
     #[inline(always)]
-    pub(super) fn finished(&self) -> Sequence {
+    pub(in crate::ring) fn finished(&self) -> Sequence {
         match self {
             Self::Consumer(position) => position.finished(),
             Self::Group(group) => group.finished(),
@@ -48,7 +48,7 @@ impl Stage {
     }
 
     /// Whether all of the stage has left.
-    pub(super) fn has_left(&self) -> bool {
+    pub(in crate::ring) fn has_left(&self) -> bool {
         match self {
             Self::Consumer(position) => position.has_left(),
             Self::Group(group) => group.has_left(),
@@ -57,7 +57,7 @@ impl Stage {
     }
 
     /// Sequences that producers have taken away from the stage, as far as it has noticed.
-    pub(super) fn missed(&self) -> u64 {
+    pub(in crate::ring) fn missed(&self) -> u64 {
         match self {
             Self::Consumer(position) => position.missed(),
             Self::Group(_) | Self::Lanes(_) => 0,
@@ -75,20 +75,20 @@ impl Stage {
 }
 
 /// All stages.
-pub(super) struct Gating {
+pub(in crate::ring) struct Gating {
     stages: Swapped<Vec<Stage>>,
     /// The same list for those who change it, one at a time.
     latest: Mutex<Vec<Stage>>,
 }
 
 impl Gating {
-    pub(super) fn new() -> Self {
+    pub(in crate::ring) fn new() -> Self {
         Self { stages: Swapped::new(Vec::new()), latest: Mutex::new(Vec::new()) }
     }
 
     /// The lowest sequence of all stages that are there, `None` where there is none. What it is used for must be bounded
     /// by a cursor that was read before the call.
-    pub(super) fn lowest(&self) -> Option<Sequence> {
+    pub(in crate::ring) fn lowest(&self) -> Option<Sequence> {
         fence::light(&JOIN);
         self.stages.read(|stages| {
             let all = stages.iter().map(Stage::released);
@@ -97,20 +97,23 @@ impl Gating {
     }
 
     /// Looks at each stage until one look fails.
-    pub(super) fn try_for_each<X>(&self, look: impl FnMut(&Stage) -> Result<(), X>) -> Result<(), X> {
+    pub(in crate::ring) fn try_for_each<X>(
+        &self,
+        look: impl FnMut(&Stage) -> Result<(), X>,
+    ) -> Result<(), X> {
         fence::light(&JOIN);
         self.stages.read(|stages| stages.iter().try_for_each(look))
     }
 
     /// Lets a stage hold producers up from now on. To be followed by a fence where producers are at work.
-    pub(super) fn add(&self, stage: Stage) {
+    pub(in crate::ring) fn add(&self, stage: Stage) {
         let mut latest = self.latest.lock();
         latest.push(stage);
         self.stages.replace(latest.clone());
     }
 
     /// Lets a stage hold nobody up any more.
-    pub(super) fn remove(&self, stage: &Stage) {
+    pub(in crate::ring) fn remove(&self, stage: &Stage) {
         let mut latest = self.latest.lock();
         latest.retain(|other| !other.is(stage));
         self.stages.replace(latest.clone());

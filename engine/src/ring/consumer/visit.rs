@@ -1,12 +1,12 @@
 //! What a poller does with the events of a run: the ways in which handlers want them.
 
-use super::Sequence;
-use super::control::Control;
-use super::lease::Lease;
-use super::slots::{Layout, Slots};
+use crate::ring::control::Control;
+use crate::ring::lease::Lease;
+use crate::ring::sequence::Sequence;
+use crate::ring::slots::{Layout, Slots};
 
 /// One way to handle events.
-pub(super) trait Visit<E> {
+pub(in crate::ring) trait Visit<E> {
     /// Before the first event of a run, which reaches from `first` to `end`.
     #[inline(always)]
     fn run_starts(&mut self, _control: &Control, _first: Sequence, _end: Sequence) {}
@@ -36,7 +36,7 @@ pub(super) trait Visit<E> {
 /// # Safety
 /// As for [`Visit::visit`].
 #[inline(always)]
-pub(super) unsafe fn each<E>(
+pub(in crate::ring) unsafe fn each<E>(
     slots: &Slots<E>,
     next: &mut Sequence,
     until: Sequence,
@@ -65,7 +65,7 @@ pub(super) unsafe fn each<E>(
 }
 
 /// Event by event.
-pub(super) struct Each<F>(pub(super) F);
+pub(in crate::ring) struct Each<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
     #[inline(always)]
@@ -83,7 +83,7 @@ impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
 }
 
 /// Event by event, with the lease.
-pub(super) struct Leased<F>(pub(super) F);
+pub(in crate::ring) struct Leased<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for Leased<F> {
     #[inline(always)]
@@ -106,7 +106,7 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for Leased<F> {
 }
 
 /// By the slice.
-pub(super) struct Slices<F>(pub(super) F);
+pub(in crate::ring) struct Slices<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
     #[inline(always)]
@@ -129,7 +129,7 @@ impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
 }
 
 /// Event by event, to be changed.
-pub(super) struct Sole<F>(pub(super) F);
+pub(in crate::ring) struct Sole<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for Sole<F> {
     #[inline(always)]

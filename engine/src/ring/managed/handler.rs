@@ -1,17 +1,11 @@
-//! What a managed consumer runs: a handler of events, and the loop of its thread.
+//! What a managed consumer runs: a handler of events.
 
-use super::Sequence;
-use super::control::Control;
-use super::lease::Lease;
-use super::linger::Linger;
-use super::overflow::Missed;
-use super::poller::{Polled, Poller};
-use super::runner::discard_panic;
-use super::slots::Slots;
-use super::visit::{Sole, Visit, each};
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::wait::{Deadline, Waiter};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::ring::consumer::{Sole, Visit, each};
+use crate::ring::control::Control;
+use crate::ring::lease::Lease;
+use crate::ring::overflow::Missed;
+use crate::ring::sequence::Sequence;
+use crate::ring::slots::Slots;
 
 /// Handles the events of a managed consumer, on that consumer's own thread from first to last: it need not be `Send`
 /// where it is made there.
@@ -30,7 +24,7 @@ pub trait EventHandler<E> {
     fn on_batch_end(&mut self) {}
 
     /// Events that the ring has dropped for newer ones before this consumer came to them; see
-    /// [`Overflow::DropOldest`](super::Overflow::DropOldest).
+    /// [`Overflow::DropOldest`](crate::ring::Overflow::DropOldest).
     fn on_missed(&mut self, _missed: Missed) {}
 }
 
@@ -78,19 +72,19 @@ impl Batch<'_> {
 }
 
 /// What the loop of a managed consumer calls.
-pub(super) trait Managed<E>: Visit<E> {
+pub(in crate::ring) trait Managed<E>: Visit<E> {
     fn missed(&mut self, missed: Missed);
 }
 
 /// An event handler with its hooks.
-pub(super) struct Hooked<H> {
+pub(in crate::ring) struct Hooked<H> {
     handler: H,
     /// Whether the start hook has begun and not returned: it panicked, and the batch comes again.
     is_starting: bool,
 }
 
 impl<H> Hooked<H> {
-    pub(super) fn new(handler: H) -> Self {
+    pub(in crate::ring) fn new(handler: H) -> Self {
         Self { handler, is_starting: false }
     }
 }
@@ -135,38 +129,4 @@ impl<E, H: EventHandler<E>> Managed<E> for Hooked<H> {
 
 impl<E, F: FnMut(&mut E, Sequence, bool)> Managed<E> for Sole<F> {
     fn missed(&mut self, _missed: Missed) {}
-}
-
-/// The life of a managed consumer's thread: until the ring is finished, or the consumer is summoned to leave.
-pub(super) fn consume<E>(mut poller: Poller<E>, mut visitor: impl Managed<E>, most: u64, panics: &AtomicU64) {
-    let mut waiter = Waiter::new();
-    let readers = poller.readers();
-    let mut linger = Linger::new(poller.control().linger);
-    while !poller.is_summoned() {
-        let turn = || match poller.poll_visiting(most, &mut visitor) {
-            Polled::Missed(missed) => {
-                visitor.missed(missed);
-                Polled::Missed(missed)
-            }
-            polled => polled,
-        };
-        match catch_unwind(AssertUnwindSafe(turn)) {
-            Ok(Polled::Events(handled)) => linger.after(handled, most),
-            Ok(Polled::Missed(_)) => {}
-            Ok(Polled::Empty) => {
-                waiter.wait_until(
-                    || poller.wait_strategy(),
-                    &readers,
-                    Deadline::NEVER,
-                    || (poller.is_ready() || poller.is_summoned()).then_some(()),
-                );
-            }
-            Ok(Polled::Finished) => return,
-            Err(payload) => {
-                // One writer: this thread.
-                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                discard_panic(payload);
-            }
-        }
-    }
 }

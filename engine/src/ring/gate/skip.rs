@@ -1,16 +1,16 @@
 //! `DropOldest`: how a producer makes room by taking the oldest events away from consumers.
 //!
-//! See `position.rs` for how consumer and producer agree on who gets an event. Only what is published is taken away: a slot
+//! See `position` for how consumer and producer agree on who gets an event. Only what is published is taken away: a slot
 //! that another producer has claimed and not yet stamped would be written by two at once if it were reused.
 
-use super::Sequence;
-use super::control::Core;
 use super::gating::Stage;
-use super::position::Unskippable;
+use crate::ring::control::Core;
+use crate::ring::position::Unskippable;
+use crate::ring::sequence::Sequence;
 use crate::sync::edge;
 
 /// Moves every consumer on that is a whole ring behind `next`, so that `next` can be claimed.
-pub(super) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
+pub(in crate::ring) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
     let Some(target) = (next + 1).checked_sub(core.control.capacity) else { return Ok(()) };
     let is_published = |sequence| core.slots.was_published(sequence) || edge::left_out("skip-only-published");
     // First a look, lest one consumer lose its oldest event for nothing because another one holds it.

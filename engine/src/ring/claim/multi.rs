@@ -11,9 +11,9 @@
 //! consumers have left must see to that by itself: there a slot is free once the stamp of its last use is seen.
 
 use super::sealed::Claims;
-use super::{CachedGate, Run, Unclaimed};
-use crate::ring::Sequence;
+use super::{CachedGate, Run, Sequencer, Unclaimed};
 use crate::ring::control::{CLOSED_BIT, Control, Core};
+use crate::ring::sequence::Sequence;
 use crate::sync::atomic::Ordering;
 use crate::sync::edge;
 use crossbeam_utils::Backoff;
@@ -23,6 +23,8 @@ use crossbeam_utils::Backoff;
 pub struct Multi {
     gate: CachedGate,
 }
+
+impl Sequencer for Multi {}
 
 impl Claims for Multi {
     const ARE_MANY: bool = true;

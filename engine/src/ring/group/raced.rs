@@ -48,9 +48,9 @@
 //! How much is claimed at once is a matter of balance: a share of what is there, so that no worker sits on events that
 //! others have the time for, and several while there are many, so that the claim word is not fought over.
 
-use super::Sequence;
-use super::control::Control;
-use super::position::{LEFT, Position};
+use crate::ring::position::{LEFT, Position};
+use crate::ring::sequence::Sequence;
+use crate::ring::signals::Signals;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLAIM_IN_GROUP};
 use crate::sync::swapped::Swapped;
@@ -58,11 +58,11 @@ use crate::sync::{CachePadded, Mutex};
 use std::ops::Range;
 
 /// The word of a worker that has nothing in hand.
-pub(super) const IDLE: Sequence = LEFT;
+pub(in crate::ring) const IDLE: Sequence = LEFT;
 
 /// What the workers of one group share.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(in crate::ring) struct Group {
     /// All below it are claimed by a worker; `LEFT` when all workers have left.
     claim: CachePadded<AtomicU64>,
     /// One word a worker, and one for each run that was left behind.
@@ -86,22 +86,22 @@ struct Members {
 
 /// What a worker has claimed, with the word that guards it.
 #[derive(Debug)]
-pub(super) struct InHand {
+pub(in crate::ring) struct InHand {
     word: Position,
     /// Claimed and not handled.
-    pub(super) run: Range<Sequence>,
+    pub(in crate::ring) run: Range<Sequence>,
 }
 
 impl InHand {
     /// Lets producers, and later stages, have all that lies before the run, and all if the run is empty.
-    pub(super) fn release(&self) {
+    pub(in crate::ring) fn release(&self) {
         self.word.release(if self.run.is_empty() { IDLE } else { self.run.start });
     }
 }
 
 impl Group {
     /// A group without workers that starts at `first`; the first worker is to come before the group is at a gate.
-    pub(super) fn new(first: Sequence) -> Self {
+    pub(in crate::ring) fn new(first: Sequence) -> Self {
         Self {
             claim: CachePadded::new(AtomicU64::new(first)),
             words: Swapped::new(Vec::new()),
@@ -112,12 +112,12 @@ impl Group {
     }
 
     /// All below this no worker reads any more. Edges `CLAIM_IN_GROUP` and `RELEASE_SLOT`, acquire sides.
-    pub(super) fn released(&self) -> Sequence {
+    pub(in crate::ring) fn released(&self) -> Sequence {
         self.bound(Position::released)
     }
 
     /// All below this the workers have finished. Edges `CLAIM_IN_GROUP` and `FINISH_STAGE`, acquire sides.
-    pub(super) fn finished(&self) -> Sequence {
+    pub(in crate::ring) fn finished(&self) -> Sequence {
         self.bound(Position::finished)
     }
 
@@ -133,18 +133,18 @@ impl Group {
     }
 
     /// Whether all workers have left.
-    pub(super) fn has_left(&self) -> bool {
+    pub(in crate::ring) fn has_left(&self) -> bool {
         self.claim.load(Ordering::Relaxed) == LEFT
     }
 
     /// How many workers there are. Old when it is read.
     #[inline(always)]
-    pub(super) fn size(&self) -> u64 {
+    pub(in crate::ring) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 
     /// A new worker, which has nothing in hand yet, and its number; `None` where all have left.
-    pub(super) fn join(&self) -> Option<(InHand, usize)> {
+    pub(in crate::ring) fn join(&self) -> Option<(InHand, usize)> {
         let mut members = self.members.lock();
         if self.has_left() {
             return None;
@@ -160,7 +160,7 @@ impl Group {
 
     /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the gate. A group whose
     /// ring was halted keeps its place all the same, since later stages must not pass it.
-    pub(super) fn leave(&self, in_hand: &mut InHand, is_halted: bool) -> bool {
+    pub(in crate::ring) fn leave(&self, in_hand: &mut InHand, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
         self.size.store(members.workers, Ordering::Relaxed);
@@ -191,13 +191,13 @@ impl Group {
 
     /// Whether there is something that a worker has left behind.
     #[inline(always)]
-    pub(super) fn has_left_behind(&self) -> bool {
+    pub(in crate::ring) fn has_left_behind(&self) -> bool {
         self.has_left_behind.load(Ordering::Relaxed)
     }
 
     /// An idle worker adopts what another has left behind, if anything. Whether it did.
     #[cold]
-    pub(super) fn adopt(&self, in_hand: &mut InHand) -> bool {
+    pub(in crate::ring) fn adopt(&self, in_hand: &mut InHand) -> bool {
         let mut members = self.members.lock();
         let Some(left_behind) = members.left_behind.pop() else { return false };
         self.has_left_behind.store(!members.left_behind.is_empty(), Ordering::Relaxed);
@@ -207,17 +207,17 @@ impl Group {
     }
 
     /// Whether there is something to claim, or to adopt. `is_available` is asked for a place where a claim could begin.
-    pub(super) fn is_ready(&self, is_available: impl Fn(Sequence) -> bool) -> bool {
+    pub(in crate::ring) fn is_ready(&self, is_available: impl Fn(Sequence) -> bool) -> bool {
         self.has_left_behind() || has_any(|| self.claim.load(Ordering::Relaxed), is_available)
     }
 
     /// An idle worker claims what `available` finds from a place on: published, finished by the stages before, and as
     /// much as is its fair share. Whether there was any.
     #[inline(always)]
-    pub(super) fn claim(
+    pub(in crate::ring) fn claim(
         &self,
         in_hand: &mut InHand,
-        control: &Control,
+        signals: &Signals,
         mut available: impl FnMut(Sequence) -> Sequence,
     ) -> bool {
         let word = &in_hand.word;
@@ -250,26 +250,29 @@ impl Group {
             has_announced = true;
         };
         if has_announced {
-            self.outdated(in_hand, has_claimed, control);
+            self.outdated(in_hand, has_claimed, signals);
         }
         has_claimed
     }
 
     /// A worker that has announced a place which was not where it claimed tells those who may be asleep over it.
     #[cold]
-    fn outdated(&self, in_hand: &InHand, has_claimed: bool, control: &Control) {
+    fn outdated(&self, in_hand: &InHand, has_claimed: bool, signals: &Signals) {
         if !has_claimed && !edge::left_out("retract-announcement") {
             in_hand.word.release(IDLE);
         }
         if !edge::left_out("wake-after-announcement") {
-            control.consumer_moved();
+            signals.consumer_moved();
         }
     }
 }
 
 /// Whether there is anything at a place that others move on at the same time. A place that was read too early can look
 /// empty because its slot has been used again; then who used it has seen the place move, and so does the next look.
-pub(super) fn has_any(place: impl Fn() -> Sequence, is_available: impl Fn(Sequence) -> bool) -> bool {
+pub(in crate::ring) fn has_any(
+    place: impl Fn() -> Sequence,
+    is_available: impl Fn(Sequence) -> bool,
+) -> bool {
     let mut at = place();
     loop {
         if is_available(at) {

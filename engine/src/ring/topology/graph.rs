@@ -1,267 +1,25 @@
-//! Building a ring: first its options, then its consumers, then the producer's kind.
+//! The consumers of a ring, added one by one, and then the kind of its producer.
 //!
 //! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
 
-use super::Sequence;
-use super::control::{Control, Core, END_OF_SEQUENCES};
-use super::gating::Stage;
-use super::group::Group;
-use super::handler::EventHandler;
-use super::lanes::{self, Lanes};
-use super::linger::{LINGER, LONGEST_LINGER};
-use super::overflow::Overflow;
-use super::plan::{ConsumerId, Plan};
-use super::poller::Poller;
-use super::position::Position;
-use super::producer::{ExclusiveProducer, MultiProducer, Producer};
-use super::runner::{Planned, Ring};
-use super::sequencer::{Exclusive, Multi, Sequencer};
-use super::slots::{Layout, Slots};
-use super::sole::SolePoller;
-use super::worker::{Key, Worker};
-use crate::affinity::{AffinityError, Pinning};
-use crate::wait::{Parking, SharedStrategy, WaitStrategy};
+use super::plan::Plan;
+use crate::affinity::Pinning;
+use crate::ring::claim::{Exclusive, Multi, Sequencer};
+use crate::ring::consumer::{Poller, SolePoller};
+use crate::ring::control::Core;
+use crate::ring::error::BuildError;
+use crate::ring::gate::Stage;
+use crate::ring::group::{Group, Lanes, Worker};
+use crate::ring::managed::{EventHandler, Planned};
+use crate::ring::options::{ConsumerId, ConsumerOptions, Key, Keys, MAX_LANES};
+use crate::ring::overflow::Overflow;
+use crate::ring::position::Position;
+use crate::ring::producer::{ExclusiveProducer, MultiProducer, Producer};
+use crate::ring::ring::Ring;
+use crate::ring::sequence::Sequence;
+use crate::ring::slots::Layout;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The most slots a ring may have.
-const MOST_SLOTS: usize = 1 << 30;
-
-/// Why a ring could not be built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The capacity is not a power of two from 1 to 2^30.
-    #[error(
-        "a capacity of {capacity} is not a power of two from 1 to {MOST_SLOTS}; the next that fits is {next}"
-    )]
-    Capacity {
-        /// What was asked for.
-        capacity: usize,
-        /// The nearest capacity that would do, not smaller where possible.
-        next: usize,
-    },
-    /// A dependency that belongs to another ring, or that has left this one.
-    #[error("consumer {name:?} depends on a consumer that is not of this ring, or has left it")]
-    ForeignConsumer {
-        /// The consumer that was to be added.
-        name: String,
-    },
-    /// Two consumers would touch an event at once, of which one may change it.
-    #[error(
-        "consumer {name:?} would be at the same stage as {other:?}, and one of them may change events: \
-         let one of the two depend on the other"
-    )]
-    NotAlone {
-        /// The consumer that was to be added.
-        name: String,
-        /// The other one.
-        other: String,
-    },
-    /// A ring that drops its oldest events has one stage.
-    #[error("consumer {name:?} depends on others, which a ring with DropOldest does not allow")]
-    StagesThatDrop {
-        /// The consumer that was to be added.
-        name: String,
-    },
-    /// A ring that drops its oldest events has no workers: what they have in hand cannot be taken from them.
-    #[error("workers {name:?} share events, which a ring with DropOldest does not allow")]
-    WorkersThatDrop {
-        /// The group of workers that was to be added.
-        name: String,
-    },
-    /// A group that nobody works in would hold the ring up for ever.
-    #[error("the group {name:?} has no workers: give it at least one")]
-    NoWorkers {
-        /// The group that was to be added.
-        name: String,
-    },
-    /// The number of lanes is out of bounds.
-    #[error("the group {name:?} cannot have {lanes} lanes: give it 1 to {}", lanes::MOST)]
-    Lanes {
-        /// The group that was to be added.
-        name: String,
-        /// What was asked for.
-        lanes: usize,
-    },
-    /// Nobody joins a group that is not there.
-    #[error(
-        "a worker cannot join: there is no such group of workers in this ring, or all of them have left it, \
-         which ends a group"
-    )]
-    NoSuchGroup,
-    /// The dense layout is for one producer.
-    #[error("a dense ring has one producer: build it with exclusive(), or stamped for several")]
-    DenseForMany,
-    /// Nobody joins a ring that is closed.
-    #[error("consumer {name:?} cannot join: the ring is closed")]
-    Closed {
-        /// The consumer that was to join.
-        name: String,
-    },
-    /// A producer has had an event in hand for the whole time limit.
-    #[error("consumer {name:?} cannot join: a producer did not finish filling its event in time")]
-    TimedOut {
-        /// The consumer that was to join.
-        name: String,
-    },
-    /// A thread cannot run where it was told to.
-    #[error("consumer {name:?}: {reason}")]
-    Affinity {
-        /// The consumer whose thread it is.
-        name: String,
-        /// What is wrong.
-        reason: AffinityError,
-    },
-    /// The system refused a thread.
-    #[error("consumer {name:?}: no thread could be started ({kind})")]
-    Thread {
-        /// The consumer whose thread it is.
-        name: String,
-        /// What the system said.
-        kind: std::io::ErrorKind,
-    },
-}
-
-/// Checks a capacity.
-pub(crate) fn check_capacity(capacity: usize) -> Result<(), BuildError> {
-    if capacity.is_power_of_two() && capacity <= MOST_SLOTS {
-        return Ok(());
-    }
-    Err(BuildError::Capacity { capacity, next: capacity.min(MOST_SLOTS).next_power_of_two() })
-}
-
-/// The options of a ring. The memory it takes is the capacity times the size of a slot; see [`Layout`].
-pub struct RingBuilder<E> {
-    capacity: usize,
-    factory: Box<dyn Fn() -> E + Send + Sync>,
-    layout: Layout,
-    first: Sequence,
-    overflow: Overflow,
-    wait: WaitStrategy,
-    linger: Duration,
-    pinning: Pinning,
-}
-
-impl<E: Send + Sync + 'static> RingBuilder<E> {
-    /// A ring of `capacity` slots (a power of two from 1 to 2^30), each with an event made by `factory`.
-    ///
-    /// # Errors
-    /// [`BuildError::Capacity`].
-    pub fn new(capacity: usize, factory: impl Fn() -> E + Send + Sync + 'static) -> Result<Self, BuildError> {
-        check_capacity(capacity)?;
-        Ok(Self {
-            capacity,
-            factory: Box::new(factory),
-            layout: Layout::default(),
-            first: 0,
-            overflow: Overflow::default(),
-            wait: WaitStrategy::default(),
-            linger: LINGER,
-            pinning: Pinning::default(),
-        })
-    }
-
-    /// How events lie in memory. [`Layout::Stamped`] unless told otherwise.
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The sequence of the first event; 0 unless told otherwise. For a ring that goes on where a journal ends. Sequences end
-    /// at 2^62; one beyond that publishes nothing.
-    #[must_use]
-    pub fn first_sequence(mut self, first: Sequence) -> Self {
-        self.first = first.min(END_OF_SEQUENCES);
-        self
-    }
-
-    /// What a publish does on a full ring. Waits without limit unless told otherwise.
-    #[must_use]
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self
-    }
-
-    /// How managed consumers, and producers on a full ring, wait. Fixes whether the ring can ever park.
-    #[must_use]
-    pub fn wait(mut self, wait: WaitStrategy) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// How long a managed consumer that has caught up under load waits before it looks again, where it finds that this
-    /// makes events come faster; zero for never, 1 ms at most, 2 µs unless told otherwise. A consumer that lingers adds up to that much
-    /// latency; it does so only while the producer runs at full speed, and tries for some 0.1 ms now and then whether it
-    /// does.
-    #[must_use]
-    pub fn linger(mut self, breath: Duration) -> Self {
-        self.linger = breath.min(LONGEST_LINGER);
-        self
-    }
-
-    /// Where the threads of managed consumers run.
-    #[must_use]
-    pub fn pinning(mut self, pinning: Pinning) -> Self {
-        self.pinning = pinning;
-        self
-    }
-
-    /// Allocates the ring. Its consumers come next.
-    pub fn graph(self) -> Graph<E> {
-        let wait = SharedStrategy::new(self.wait);
-        let readers = Arc::new(Parking::new(wait.may_park()));
-        let capacity = self.capacity as u64;
-        let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, readers);
-        let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory);
-        let core = Arc::new(Core { control, slots, factory: self.factory });
-        Graph {
-            first: self.first,
-            core,
-            pinning: self.pinning,
-            plan: Plan::new(),
-            keys: Vec::new(),
-            planned: Vec::new(),
-        }
-    }
-}
-
-impl<E> fmt::Debug for RingBuilder<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RingBuilder").field("capacity", &self.capacity).finish_non_exhaustive()
-    }
-}
-
-/// The options of a managed consumer.
-#[derive(Clone, Copy, Debug)]
-pub struct ConsumerOptions<'a> {
-    pub(super) name: &'a str,
-    pub(super) after: &'a [ConsumerId],
-    pub(super) longest_batch: u64,
-}
-
-impl<'a> ConsumerOptions<'a> {
-    /// A consumer of that name, which its thread gets as well. It depends on no other.
-    pub fn new(name: &'a str) -> Self {
-        Self { name, after: &[], longest_batch: u64::MAX }
-    }
-
-    /// It sees an event when all of these have finished with it.
-    #[must_use]
-    pub fn after(mut self, consumers: &'a [ConsumerId]) -> Self {
-        self.after = consumers;
-        self
-    }
-
-    /// It handles so many events in one batch at most, and at least one. An eighth of the ring, and 512, are further limits.
-    #[must_use]
-    pub fn longest_batch(mut self, events: u64) -> Self {
-        self.longest_batch = events.max(1);
-        self
-    }
-}
 
 /// The consumers of a ring that has no producer yet.
 pub struct Graph<E> {
@@ -273,13 +31,14 @@ pub struct Graph<E> {
     planned: Vec<Planned>,
 }
 
-/// What tells the key of an event, of each keyed group.
-pub(super) type Keys<E> = Vec<(ConsumerId, Key<E>)>;
-
 /// Lanes a worker, where nobody says how many: enough for the quick ones to find something to do beside a slow one.
-const LANES_A_WORKER: usize = 4;
+const LANES_PER_WORKER: usize = 4;
 
 impl<E: Send + Sync + 'static> Graph<E> {
+    pub(super) fn new(first: Sequence, core: Arc<Core<E>>, pinning: Pinning) -> Self {
+        Self { first, core, pinning, plan: Plan::new(), keys: Vec::new(), planned: Vec::new() }
+    }
+
     /// Adds a consumer that you poll. It sees an event when all consumers in `after` have finished with it.
     ///
     /// # Errors
@@ -488,8 +247,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
         let (stage, key) = match keyed {
             None => (Stage::Group(Arc::new(Group::new(self.first))), None),
             Some((lanes, key)) => {
-                let lanes = lanes.unwrap_or_else(|| workers.saturating_mul(LANES_A_WORKER).min(lanes::MOST));
-                if !(1..=lanes::MOST).contains(&lanes) {
+                let lanes = lanes.unwrap_or_else(|| workers.saturating_mul(LANES_PER_WORKER).min(MAX_LANES));
+                if !(1..=MAX_LANES).contains(&lanes) {
                     return Err(BuildError::Lanes { name: name.to_owned(), lanes });
                 }
                 (Stage::Lanes(Arc::new(Lanes::new(lanes, self.first))), Some(key))

@@ -1,19 +1,21 @@
 //! Producers: they claim, fill the slot in place, and stamp it.
 
-use super::Sequence;
-use super::control::Core;
-use super::hysteresis::Hysteresis;
-use super::overflow::{Overflow, PublishError};
-use super::reentry;
-use super::runner::discard_panic;
-use super::sequencer::{Exclusive, Multi, Run, Sequencer, Unclaimed};
-use super::skip::make_room;
-use super::slots::Layout;
+mod claimed;
+mod next_slot;
+
+use self::claimed::fill_one;
+use crate::ring::claim::{Exclusive, Multi, Run, Sequencer, Unclaimed};
+use crate::ring::control::Core;
+use crate::ring::gate::make_room;
+use crate::ring::overflow::{Overflow, PublishError};
+use crate::ring::pace::Hysteresis;
+use crate::ring::reentrancy;
+use crate::ring::sequence::Sequence;
 use crate::sync::atomic::Ordering;
 use crate::wait::{Deadline, Waiter};
+pub(crate) use claimed::Claimed;
+pub use next_slot::Claim;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +49,7 @@ pub struct BatchError {
 }
 
 impl<E, S: Sequencer> Producer<E, S> {
-    pub(super) fn new(core: Arc<Core<E>>, sequencer: S) -> Self {
+    pub(in crate::ring) fn new(core: Arc<Core<E>>, sequencer: S) -> Self {
         Self { core, sequencer, waiter: Waiter::new() }
     }
 
@@ -113,20 +115,7 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
     #[inline(always)]
     pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
-        let sequence = run.first;
-        let unfilled = Unfilled { producer: self, from: sequence, end: sequence + 1 };
-        let core = &*unfilled.producer.core;
-        // SAFETY: `sequence` is the claimed run and not yet published.
-        let write = || unsafe { core.slots.write(sequence, fill) };
-        if S::ARE_MANY {
-            reentry::inside(core, write)
-        } else {
-            write()
-        }
-        core.slots.publish(sequence, false);
-        core.control.readers.wake_all();
-        std::mem::forget(unfilled);
-        sequence
+        fill_one(&self.core, &mut self.sequencer, run, fill)
     }
 
     /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`Claimed`], so that what is waited for
@@ -142,7 +131,7 @@ impl<E, S: Sequencer> Producer<E, S> {
     #[cold]
     fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Run, PublishError> {
         match (why, self.core.control.overflow) {
-            (Unclaimed::Closed | Unclaimed::Exhausted, _) | (_, Overflow::Reject) => Err(refused(why)),
+            (Unclaimed::Closed | Unclaimed::Exhausted, _) | (_, Overflow::Reject) => Err(why.refusal()),
             (_, Overflow::Block { limit }) => {
                 self.reserve_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
             }
@@ -162,7 +151,7 @@ impl<E, S: Sequencer> Producer<E, S> {
                 // Another producer was quicker.
                 Err(Unclaimed::Full) => {}
                 Err(Unclaimed::InHand) => return Err(self.drop_newest(count)),
-                Err(why) => return Err(refused(why)),
+                Err(why) => return Err(why.refusal()),
             }
         }
     }
@@ -176,13 +165,13 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// so that whoever fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
-        self.sequencer.try_claim(&self.core, count).map_err(refused)
+        self.sequencer.try_claim(&self.core, count).map_err(Unclaimed::refusal)
     }
 
     /// What was reserved just now.
     #[inline(always)]
     pub(crate) fn claimed(&mut self, run: Run) -> Claimed<'_, E, S> {
-        Claimed::new(self, run)
+        Claimed::new(&self.core, &mut self.sequencer, run)
     }
 
     /// Reserves up to `count` sequences, waiting for the first of them until the deadline.
@@ -190,15 +179,15 @@ impl<E, S: Sequencer> Producer<E, S> {
         match self.sequencer.try_claim(&self.core, count) {
             Ok(run) => return Ok(run),
             Err(Unclaimed::Full | Unclaimed::InHand) => {}
-            Err(why) => return Err(refused(why)),
+            Err(why) => return Err(why.refusal()),
         }
-        if reentry::is_inside(&raw const *self.core) {
+        if reentrancy::is_inside(&raw const *self.core) {
             return Err(PublishError::WouldDeadlock);
         }
         let control = &self.core.control;
         let strategy = || control.wait_for_room();
         let patience = Hysteresis::new(control.capacity);
-        let mut outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
+        let mut outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
             let room = self.sequencer.room(&self.core);
             // At the deadline any room will do.
             if !patience.is_over(room) && (room.is_err() || !deadline.has_passed()) {
@@ -212,7 +201,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         if let Some(Err(Unclaimed::InHand)) = outcome {
             // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
             let strategy = || control.wait.get().without_parking();
-            outcome = self.waiter.wait_until(strategy, &control.writers, deadline, || {
+            outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
                 match self.sequencer.try_claim(&self.core, count) {
                     Err(Unclaimed::Full | Unclaimed::InHand) => None,
                     other => Some(other),
@@ -221,7 +210,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         }
         match outcome {
             Some(Ok(run)) => Ok(run),
-            Some(Err(why)) => Err(refused(why)),
+            Some(Err(why)) => Err(why.refusal()),
             None => Err(PublishError::TimedOut),
         }
     }
@@ -229,38 +218,6 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// What the ring does when it is full.
     pub fn overflow(&self) -> Overflow {
         self.core.control.overflow
-    }
-}
-
-/// What a publish answers that does not wait.
-fn refused(why: Unclaimed) -> PublishError {
-    match why {
-        Unclaimed::Full | Unclaimed::InHand => PublishError::Full,
-        Unclaimed::Closed => PublishError::Closed,
-        Unclaimed::Exhausted => PublishError::Exhausted,
-    }
-}
-
-impl<E> ExclusiveProducer<E> {
-    /// The next event, to be filled over several statements. Dropped or forgotten, it was never claimed. On a full
-    /// ring fails at once.
-    ///
-    /// # Errors
-    /// `Full` or `Closed`.
-    ///
-    /// ```
-    /// # use ringmain::ring::RingBuilder;
-    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().exclusive()?;
-    /// let mut claim = producer.claim()?;
-    /// claim[0] = 7;
-    /// claim.publish()?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
-        match self.sequencer.has_room(&self.core) {
-            Ok(sequence) => Ok(Claim { producer: self, sequence }),
-            Err(why) => Err(refused(why)),
-        }
     }
 }
 
@@ -273,141 +230,5 @@ impl<E> Clone for MultiProducer<E> {
 impl<E, S> fmt::Debug for Producer<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("claimed", &self.core.control.claimed()).finish_non_exhaustive()
-    }
-}
-
-/// A run of claimed sequences, published one after the other. What is left when it is dropped, by a panic of a fill
-/// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
-///
-/// A stamped event is published when it is filled, a dense run when all of it is: one store of the cursor.
-pub(crate) struct Claimed<'p, E, S: Sequencer> {
-    producer: &'p mut Producer<E, S>,
-    first: Sequence,
-    next: Sequence,
-    end: Sequence,
-}
-
-impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
-    #[inline(always)]
-    fn new(producer: &'p mut Producer<E, S>, run: Run) -> Self {
-        Self { producer, first: run.first, next: run.first, end: run.first + run.count }
-    }
-
-    /// Whether any sequence of the run is left to publish.
-    pub(crate) fn is_open(&self) -> bool {
-        self.next < self.end
-    }
-
-    /// Fills and publishes the next sequence of the run.
-    #[inline(always)]
-    pub(crate) fn publish_next(&mut self, fill: impl FnOnce(&mut E)) -> Sequence {
-        debug_assert!(self.is_open(), "more was published than claimed");
-        let sequence = self.next;
-        let core = &*self.producer.core;
-        // SAFETY: `sequence` lies in the claimed run and is not yet published.
-        let write = || unsafe { core.slots.write(sequence, fill) };
-        if S::ARE_MANY {
-            reentry::inside(core, write)
-        } else {
-            write()
-        }
-        if core.slots.layout() == Layout::Stamped {
-            core.slots.publish(sequence, false);
-        }
-        self.next += 1;
-        sequence
-    }
-}
-
-impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if self.is_open() {
-            drop(Unfilled { producer: self.producer, from: self.next, end: self.end });
-        }
-        let slots = &self.producer.core.slots;
-        if slots.layout() == Layout::Dense && self.next > self.first {
-            slots.publish(self.next - 1, false);
-        }
-        self.producer.core.control.readers.wake_all();
-    }
-}
-
-/// The end of a run that a panic of a fill closure leaves behind. Dropping it makes that harmless.
-struct Unfilled<'p, E, S: Sequencer> {
-    producer: &'p mut Producer<E, S>,
-    from: Sequence,
-    end: Sequence,
-}
-
-impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
-    #[cold]
-    fn drop(&mut self) {
-        let Producer { core, sequencer, .. } = &mut *self.producer;
-        // The factory, and the drop of an event, are user code too.
-        reentry::inside(&raw const **core, || {
-            for sequence in self.from..self.end {
-                // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
-                // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    let fresh = (core.factory)();
-                    // SAFETY: `sequence` lies in the claimed run and is not yet published.
-                    unsafe { core.slots.write(sequence, |event| *event = fresh) };
-                }));
-                if let Err(payload) = outcome {
-                    discard_panic(payload);
-                }
-            }
-        });
-        if sequencer.abandon(&core.control, self.from) && !crate::sync::edge::left_out("tombstone") {
-            for sequence in self.from..self.end {
-                core.slots.publish(sequence, true);
-            }
-        }
-        core.control.readers.wake_all();
-    }
-}
-
-/// The next event of an exclusive producer, not yet claimed. See [`ExclusiveProducer::claim`].
-pub struct Claim<'p, E> {
-    producer: &'p mut ExclusiveProducer<E>,
-    sequence: Sequence,
-}
-
-impl<E> Claim<'_, E> {
-    /// Publishes the event.
-    ///
-    /// # Errors
-    /// `Closed` when the ring was closed meanwhile: nothing was published.
-    pub fn publish(self) -> Result<Sequence, PublishError> {
-        self.producer.try_publish(|_| ())
-    }
-
-    /// The sequence under which the event will be published.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
-    }
-}
-
-impl<E> Deref for Claim<'_, E> {
-    type Target = E;
-
-    fn deref(&self) -> &E {
-        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all consumers and it
-        // is not stamped anew, so nobody writes while the claim is borrowed.
-        unsafe { &*self.producer.core.slots.pointer(self.sequence) }
-    }
-}
-
-impl<E> DerefMut for Claim<'_, E> {
-    fn deref_mut(&mut self) -> &mut E {
-        // SAFETY: as for `deref`, and the claim is borrowed mutably.
-        unsafe { &mut *self.producer.core.slots.pointer(self.sequence) }
-    }
-}
-
-impl<E: fmt::Debug> fmt::Debug for Claim<'_, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }

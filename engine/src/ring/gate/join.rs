@@ -11,17 +11,17 @@
 //!
 //! Producers are held up by the joiner between 2 and 3 only if they get a whole ring ahead in that time.
 
-use super::Sequence;
-use super::control::Core;
 use super::gating::Stage;
-use super::position::Position;
+use crate::ring::control::Core;
+use crate::ring::position::Position;
+use crate::ring::sequence::Sequence;
 use crate::sync::edge::{self, JOIN};
 use crate::sync::{fence, thread};
 use crate::wait::Deadline;
 
 /// Registers a new consumer. Returns it with the sequence of the first event it will see; `None` where another producer
 /// had an event in hand until the deadline.
-pub(super) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Position, Sequence)> {
+pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Position, Sequence)> {
     let control = &core.control;
     let cursor = control.claimed();
     // Below the slowest consumer all is published, and all that lies more than a ring below the cursor.
@@ -40,12 +40,12 @@ pub(super) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Position, S
         // A producer may be asleep that found nothing but this place in its way, and who publishes rings for consumers only. No
         // consumer waits for it: nobody depends on who has not joined.
         if !edge::left_out("wake-after-giving-up") {
-            control.writers.wake_all();
+            control.signals.writers.wake_all();
         }
         return None;
     };
     let start = position.start_at(start);
-    control.consumer_moved();
+    control.signals.consumer_moved();
     Some((position, start))
 }
 

@@ -5,9 +5,9 @@
 //! buffer of some tens, so that each store that an event needs less lets it wait for that many more lines at once.
 
 use super::sealed::Claims;
-use super::{CachedGate, Run, Unclaimed};
-use crate::ring::Sequence;
+use super::{CachedGate, Run, Sequencer, Unclaimed};
 use crate::ring::control::{Control, Core};
+use crate::ring::sequence::Sequence;
 use crate::sync::atomic::Ordering;
 
 /// Claims for the only producer of a ring.
@@ -36,6 +36,8 @@ impl Exclusive {
         self.gate.free(core, next, |_, _| next)
     }
 }
+
+impl Sequencer for Exclusive {}
 
 impl Claims for Exclusive {
     const ARE_MANY: bool = false;
@@ -74,7 +76,7 @@ impl Claims for Exclusive {
     fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
         control.claim.store(from, Ordering::Relaxed);
         // A consumer may have gone to sleep over a claim that nothing follows.
-        control.readers.wake_all();
+        control.signals.readers.wake_all();
         false
     }
 }

@@ -5,7 +5,7 @@
 //! gets on with many events at once. The time is short, because a handler may be slow, and then a single free slot is all
 //! that there will be for long.
 
-use super::sequencer::Unclaimed;
+use crate::ring::claim::Unclaimed;
 use std::time::{Duration, Instant};
 
 /// The part of the ring that is to be free.
@@ -15,19 +15,19 @@ const PART: u64 = 4;
 const PATIENCE: Duration = if cfg!(ringmain_loom) { Duration::ZERO } else { Duration::from_micros(5) };
 
 /// One wait of one producer for room.
-pub(super) struct Hysteresis {
+pub(in crate::ring) struct Hysteresis {
     enough: u64,
     since: Instant,
 }
 
 impl Hysteresis {
     /// Begins when the ring has been found full.
-    pub(super) fn new(capacity: u64) -> Self {
+    pub(in crate::ring) fn new(capacity: u64) -> Self {
         Self { enough: (capacity / PART).max(1), since: Instant::now() }
     }
 
     /// Whether to go on, given what there is room for. Reads the clock where there is some room and not enough.
-    pub(super) fn is_over(&self, room: Result<u64, Unclaimed>) -> bool {
+    pub(in crate::ring) fn is_over(&self, room: Result<u64, Unclaimed>) -> bool {
         match room {
             Ok(free) => free >= self.enough || self.since.elapsed() >= PATIENCE,
             Err(Unclaimed::Full) => false,

@@ -2,37 +2,30 @@
 //!
 //! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
 
-use super::barrier::Barrier;
-use super::builder::BuildError;
-use super::gating::Stage;
-use super::overflow::Overflow;
-use crate::sync::unique_number;
+use crate::ring::barrier::Barrier;
+use crate::ring::error::BuildError;
+use crate::ring::gate::Stage;
+use crate::ring::options::ConsumerId;
+use crate::ring::overflow::Overflow;
 use std::fmt;
 
-/// One consumer of a ring, or one group of workers, for others to depend on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConsumerId {
-    /// Unique in this process.
-    number: u64,
-}
-
 /// What the graph knows of a consumer.
-pub(super) struct Node {
+pub(in crate::ring) struct Node {
     id: ConsumerId,
-    pub(super) name: String,
-    pub(super) stage: Stage,
+    pub(in crate::ring) name: String,
+    pub(in crate::ring) stage: Stage,
     is_sole: bool,
     /// All consumers before it.
     ancestors: Vec<ConsumerId>,
 }
 
 /// All consumers that are there.
-pub(super) struct Plan {
+pub(in crate::ring) struct Plan {
     nodes: Vec<Node>,
 }
 
 /// Where a new consumer may stand.
-pub(super) struct Place {
+pub(in crate::ring) struct Place {
     name: String,
     is_sole: bool,
     /// All stages before it, and whether each may change events.
@@ -41,7 +34,7 @@ pub(super) struct Place {
 
 impl Place {
     /// What a consumer there waits for.
-    pub(super) fn barrier(&self) -> Barrier {
+    pub(in crate::ring) fn barrier(&self) -> Barrier {
         let all = self.ancestors.iter().map(|(_, stage, _)| stage.clone()).collect();
         let writers = self.ancestors.iter().filter(|(_, _, is_sole)| *is_sole);
         Barrier::new(all, writers.map(|(_, stage, _)| stage.clone()).collect())
@@ -49,17 +42,17 @@ impl Place {
 }
 
 impl Plan {
-    pub(super) fn new() -> Self {
+    pub(in crate::ring) fn new() -> Self {
         Self { nodes: Vec::new() }
     }
 
     /// All consumers, in the order in which they were added.
-    pub(super) fn nodes(&self) -> &[Node] {
+    pub(in crate::ring) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
     /// Finds a place for a consumer, or what stands against it.
-    pub(super) fn place(
+    pub(in crate::ring) fn place(
         &self,
         name: &str,
         after: &[ConsumerId],
@@ -89,7 +82,7 @@ impl Plan {
 
     /// What those who join the workers of a stage need to know: its name, the stage, and what they wait for. `None` where
     /// it is not of this ring, or has left it.
-    pub(super) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
+    pub(in crate::ring) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
         let node = self.nodes.iter().find(|node| node.id == id)?;
         let ancestors = self.nodes.iter().filter(|other| node.ancestors.contains(&other.id));
         let ancestors = ancestors.map(|node| (node.id, node.stage.clone(), node.is_sole)).collect();
@@ -98,16 +91,16 @@ impl Plan {
     }
 
     /// Adds a consumer.
-    pub(super) fn add(&mut self, place: Place, stage: Stage) -> ConsumerId {
+    pub(in crate::ring) fn add(&mut self, place: Place, stage: Stage) -> ConsumerId {
         let Place { name, is_sole, ancestors } = place;
-        let id = ConsumerId { number: unique_number() };
+        let id = ConsumerId::unique();
         let ancestors = ancestors.into_iter().map(|(id, _, _)| id).collect();
         self.nodes.push(Node { id, name, stage, is_sole, ancestors });
         id
     }
 
     /// Forgets those that have left, lest the graph of a ring with much coming and going grow for ever.
-    pub(super) fn sweep(&mut self) {
+    pub(in crate::ring) fn sweep(&mut self) {
         self.nodes.retain(|node| !node.stage.has_left());
     }
 }

@@ -20,20 +20,17 @@
 //! The price: each event's key is looked at once for each lane, so that its line is read by several workers, and the gate
 //! reads a line a lane. More lanes balance better and cost more.
 
-use super::Sequence;
-use super::control::Control;
-use super::group::has_any;
-use super::position::{LEFT, Position};
+use super::raced::has_any;
+use crate::ring::position::{LEFT, Position};
+use crate::ring::sequence::Sequence;
+use crate::ring::signals::Signals;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::edge::LEASE_LANE;
 use crate::sync::{CachePadded, Mutex};
 
-/// The most lanes.
-pub(super) const MOST: usize = 64;
-
 /// What the workers of one keyed stage share.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(in crate::ring) struct Lanes {
     lanes: Box<[Lane]>,
     members: Mutex<Members>,
 }
@@ -53,7 +50,7 @@ struct Members {
 
 impl Lanes {
     /// So many lanes that start at `first`, without workers; the first is to come before the lanes are at a gate.
-    pub(super) fn new(count: usize, first: Sequence) -> Self {
+    pub(in crate::ring) fn new(count: usize, first: Sequence) -> Self {
         let lane = |_| {
             let is_leased = CachePadded::new(AtomicBool::new(false));
             Lane { position: Position::new(first), is_leased }
@@ -61,14 +58,14 @@ impl Lanes {
         Self { lanes: (0..count).map(lane).collect(), members: Mutex::default() }
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::ring) fn count(&self) -> usize {
         self.lanes.len()
     }
 
     /// The lane of a key: the upper bits of a product with a mixed key, which spreads keys that count up or lie apart
     /// by a power of two (the finaliser of D. Stafford's Mix13, 2011).
     #[inline(always)]
-    pub(super) fn lane_of(&self, key: u64) -> usize {
+    pub(in crate::ring) fn lane_of(&self, key: u64) -> usize {
         let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let key = key ^ (key >> 31);
@@ -76,22 +73,22 @@ impl Lanes {
     }
 
     /// All below this no worker reads any more. Edge `RELEASE_SLOT`, acquire side.
-    pub(super) fn released(&self) -> Sequence {
+    pub(in crate::ring) fn released(&self) -> Sequence {
         self.lanes.iter().map(|lane| lane.position.released()).min().unwrap_or(LEFT)
     }
 
     /// All below this the workers have finished. Edge `FINISH_STAGE`, acquire side.
-    pub(super) fn finished(&self) -> Sequence {
+    pub(in crate::ring) fn finished(&self) -> Sequence {
         self.lanes.iter().map(|lane| lane.position.finished()).min().unwrap_or(LEFT)
     }
 
     /// Whether all workers have left.
-    pub(super) fn has_left(&self) -> bool {
+    pub(in crate::ring) fn has_left(&self) -> bool {
         self.lanes.iter().all(|lane| lane.position.has_left())
     }
 
     /// A new worker. Returns its number; `None` where all have left.
-    pub(super) fn join(&self) -> Option<usize> {
+    pub(in crate::ring) fn join(&self) -> Option<usize> {
         let mut members = self.members.lock();
         if self.has_left() {
             return None;
@@ -103,7 +100,7 @@ impl Lanes {
 
     /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the gate. The lanes of a
     /// ring that was halted keep their places, since later stages must not pass them.
-    pub(super) fn leave(&self, is_halted: bool) -> bool {
+    pub(in crate::ring) fn leave(&self, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
         if members.workers > 0 || is_halted {
@@ -117,38 +114,38 @@ impl Lanes {
     }
 
     /// Whether there is something to do in a lane that nobody has leased.
-    pub(super) fn is_ready(&self, lane: usize, is_available: impl Fn(Sequence) -> bool) -> bool {
+    pub(in crate::ring) fn is_ready(&self, lane: usize, is_available: impl Fn(Sequence) -> bool) -> bool {
         let lane = &self.lanes[lane];
         !lane.is_leased.load(Ordering::Relaxed) && has_any(|| lane.position.own(), is_available)
     }
 
     /// Leases a lane, unless somebody else has. Edge `LEASE_LANE`, acquire side.
     #[inline(always)]
-    pub(super) fn lease<'l>(&'l self, lane: usize, control: &'l Control) -> Option<Leased<'l>> {
+    pub(in crate::ring) fn lease<'l>(&'l self, lane: usize, signals: &'l Signals) -> Option<Leased<'l>> {
         let lane = &self.lanes[lane];
         let taken =
             lane.is_leased.compare_exchange(false, true, LEASE_LANE.acquire(), Ordering::Relaxed).is_ok();
         // Nobody else moves it now.
-        taken.then(|| Leased { lane, control, next: lane.position.own() })
+        taken.then(|| Leased { lane, signals, next: lane.position.own() })
     }
 }
 
 /// A leased lane. Dropping it moves the lane to where it was told to, and gives it back.
-pub(super) struct Leased<'l> {
+pub(in crate::ring) struct Leased<'l> {
     lane: &'l Lane,
-    control: &'l Control,
+    signals: &'l Signals,
     /// All events of the lane below it have been handled.
     next: Sequence,
 }
 
 impl Leased<'_> {
     /// Where the lane stands.
-    pub(super) fn next(&self) -> Sequence {
+    pub(in crate::ring) fn next(&self) -> Sequence {
         self.next
     }
 
     /// All events of the lane below `next` have been handled, or are about to be: a panic is past its event.
-    pub(super) fn move_to(&mut self, next: Sequence) {
+    pub(in crate::ring) fn move_to(&mut self, next: Sequence) {
         self.next = next;
     }
 }
@@ -160,6 +157,6 @@ impl Drop for Leased<'_> {
         // Edge `LEASE_LANE`, release side.
         self.lane.is_leased.store(false, LEASE_LANE.release());
         // Also where the lane has not moved: who found it leased may have gone to sleep over it.
-        self.control.consumer_moved();
+        self.signals.consumer_moved();
     }
 }

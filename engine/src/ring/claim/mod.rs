@@ -3,21 +3,22 @@
 //! A sequencer claims only what is free at that moment. Waiting for room is its caller's affair, so that nobody ever
 //! waits with a claim in hand.
 
-mod exclusive;
 mod multi;
+mod single;
 
-use super::Sequence;
-use super::control::{Control, Core, END_OF_SEQUENCES};
-pub use exclusive::Exclusive;
+use crate::ring::control::{Control, Core};
+use crate::ring::overflow::PublishError;
+use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
 pub use multi::Multi;
+pub use single::Exclusive;
 
 /// Sequences that belong to one producer until it stamps or abandons them. Cannot be copied: two who held the same run
 /// would write the same slots.
 #[derive(Debug)]
 #[must_use = "a run that nobody stamps or abandons stops the ring for ever"]
 pub struct Run {
-    pub(super) first: Sequence,
-    pub(super) count: u64,
+    pub(in crate::ring) first: Sequence,
+    pub(in crate::ring) count: u64,
 }
 
 /// Why nothing was claimed.
@@ -33,7 +34,18 @@ pub enum Unclaimed {
     Exhausted,
 }
 
-pub(super) mod sealed {
+impl Unclaimed {
+    /// What a publish answers that does not wait.
+    pub(in crate::ring) fn refusal(self) -> PublishError {
+        match self {
+            Self::Full | Self::InHand => PublishError::Full,
+            Self::Closed => PublishError::Closed,
+            Self::Exhausted => PublishError::Exhausted,
+        }
+    }
+}
+
+pub(in crate::ring) mod sealed {
     use super::*;
 
     /// What the two sequencers have in common; not for implementing elsewhere.
@@ -58,9 +70,6 @@ pub(super) mod sealed {
 
 /// One of the two ways to claim: [`Exclusive`] or [`Multi`].
 pub trait Sequencer: sealed::Claims {}
-
-impl Sequencer for Exclusive {}
-impl Sequencer for Multi {}
 
 /// A producer's copy of the gate, refreshed only when it is used up.
 #[derive(Clone, Debug, Default)]

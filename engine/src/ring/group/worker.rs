@@ -1,22 +1,20 @@
-//! A worker: one of several that share the events of a stage, raced (`group.rs`) or by key (`lanes.rs`).
+//! A worker: one of several that share the events of a stage, raced (`raced`) or by key (`keyed`).
 
-use super::Sequence;
-use super::barrier::Barrier;
-use super::control::{Control, Core};
-use super::gating::Stage;
-use super::group::{Group, InHand};
-use super::handler::Managed;
-use super::lanes::Lanes;
-use super::lease::{Lease, Overseer};
-use super::linger::Linger;
-use super::poller::Polled;
-use super::position::Position;
-use super::reentry;
-use super::runner::discard_panic;
-use super::visit::{Each, Visit};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use super::keyed::Lanes;
+use super::raced::{Group, InHand};
+use crate::ring::barrier::Barrier;
+use crate::ring::consumer::Polled;
+use crate::ring::consumer::{Each, Visit};
+use crate::ring::control::{Control, Core};
+use crate::ring::gate::Stage;
+use crate::ring::lease::{Lease, Overseer};
+use crate::ring::options::Key;
+use crate::ring::position::Position;
+use crate::ring::reentrancy;
+use crate::ring::sequence::Sequence;
 use crate::sync::edge;
-use crate::wait::{Deadline, WaitStrategy, Waiter, wait_until};
+use crate::sync::panics::discard_panic;
+use crate::wait::{Deadline, WaitStrategy, wait_until};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -28,12 +26,9 @@ const LONGEST_CLAIM: u64 = 64;
 /// The most events between taking a lane and giving it back: the bits of the word that tells which are in the lane.
 const LONGEST_RUN: u64 = 64;
 
-/// What tells the key of an event.
-pub(super) type Key<E> = Arc<dyn Fn(&E) -> u64 + Send + Sync>;
-
 /// One of several workers that share the events of a ring between them: each event goes to exactly one. Driven by whoever
-/// calls [`poll`](Self::poll). Made by [`Graph::worker_pollers`](super::Graph::worker_pollers) and
-/// [`Graph::keyed_worker_pollers`](super::Graph::keyed_worker_pollers).
+/// calls [`poll`](Self::poll). Made by [`Graph::worker_pollers`](crate::ring::Graph::worker_pollers) and
+/// [`Graph::keyed_worker_pollers`](crate::ring::Graph::keyed_worker_pollers).
 ///
 /// A worker that is not polled takes no events, and holds nobody up while another is. Dropping it has it leave, at any
 /// time; what it has claimed goes to the others. When the last one leaves, the group is at its end: it holds producers and
@@ -75,7 +70,7 @@ enum Share<E> {
 
 impl<E> Worker<E> {
     /// Joins a group, or lanes, unless all workers have left.
-    pub(super) fn join(
+    pub(in crate::ring) fn join(
         core: &Arc<Core<E>>,
         barrier: Barrier,
         stage: &Stage,
@@ -121,7 +116,7 @@ impl<E> Worker<E> {
     }
 
     #[inline(always)]
-    fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
+    pub(in crate::ring) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
         let handled = match self.share {
             Share::Raced(..) => self.poll_raced(max, visitor),
             Share::Keyed { .. } => self.poll_keyed(max, visitor),
@@ -152,7 +147,7 @@ impl<E> Worker<E> {
             return true;
         }
         let most = max.min(self.longest_claim);
-        group.claim(in_hand, &core.control, |at| {
+        group.claim(in_hand, &core.control.signals, |at| {
             if edge::left_out("claim-only-published") {
                 return at + 1;
             }
@@ -170,7 +165,7 @@ impl<E> Worker<E> {
             #[inline(always)]
             fn drop(&mut self) {
                 self.0.release();
-                self.1.consumer_moved();
+                self.1.signals.consumer_moved();
             }
         }
         let Self { core, share: Share::Raced(_, in_hand), lease, .. } = self else { return 0 };
@@ -179,7 +174,7 @@ impl<E> Worker<E> {
         let end = in_hand.run.end.min(first.saturating_add(max));
         let running = Releasing(in_hand, &core.control);
         let next = &mut running.0.run.start;
-        reentry::inside(core, || {
+        reentrancy::inside(core, || {
             visitor.run_starts(&core.control, first, end);
             let last = core.slots.without_tombstones(first, end);
             while *next < end {
@@ -238,11 +233,11 @@ impl<E> Worker<E> {
         if !lanes.is_ready(lane, |at| barrier.is_available(core, at, || false)) {
             return (0, false);
         }
-        let Some(mut leased) = lanes.lease(lane, &core.control) else { return (0, false) };
+        let Some(mut leased) = lanes.lease(lane, &core.control.signals) else { return (0, false) };
         let first = leased.next();
         let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, LONGEST_RUN), || false);
         let mut found = 0;
-        reentry::inside(core, || {
+        reentrancy::inside(core, || {
             // First all keys: which event is the last of the batch is to be known before it.
             let mut in_lane = 0_u64;
             let mut until = first;
@@ -303,7 +298,7 @@ impl<E> Worker<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.readers, Deadline::after(limit), || {
+        wait_until(strategy, &self.core.control.signals.readers, Deadline::after(limit), || {
             self.is_ready().then_some(())
         })
         .is_some()
@@ -342,47 +337,37 @@ impl<E> Worker<E> {
     }
 
     /// Where a raced group gives a worker so many events at once, for which there is work enough.
-    pub(super) fn set_longest_claim(&mut self, events: u64) {
+    pub(in crate::ring) fn set_longest_claim(&mut self, events: u64) {
         // No option means the default.
         if events < u64::MAX {
             self.longest_claim = events.clamp(1, self.core.control.capacity);
         }
     }
 
-    pub(super) fn overseer(&self) -> Overseer<E> {
-        self.lease.overseer(&self.core)
+    /// Whether it is to leave, and has nothing left to do first.
+    pub(in crate::ring) fn may_leave(&self) -> bool {
+        self.is_summoned() && !self.has_claimed()
     }
-}
 
-/// The life of a managed worker's thread: until the ring is finished, or the worker is summoned to leave.
-pub(super) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panics: &AtomicU64) {
-    let core = worker.core.clone();
-    let most = match worker.share {
-        Share::Raced(..) => worker.longest_claim,
-        Share::Keyed { .. } => worker.longest_claim.max(LONGEST_RUN),
-    };
-    let mut waiter = Waiter::new();
-    let mut linger = Linger::new(core.control.linger);
-    while !worker.lease.is_summoned() || worker.has_claimed() {
-        match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
-            Ok(Polled::Events(handled)) => linger.after(handled, most),
-            // Rings of workers do not drop.
-            Ok(Polled::Missed(_)) => {}
-            Ok(Polled::Empty) => {
-                waiter.wait_until(
-                    || core.control.wait.get(),
-                    &core.control.readers,
-                    Deadline::NEVER,
-                    || (worker.is_ready() || worker.lease.is_summoned()).then_some(()),
-                );
-            }
-            Ok(Polled::Finished) => return,
-            Err(payload) => {
-                // One writer: this thread.
-                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                discard_panic(payload);
-            }
+    /// Whether it is to leave.
+    pub(in crate::ring) fn is_summoned(&self) -> bool {
+        self.lease.is_summoned()
+    }
+
+    /// The most events that one poll of a managed worker asks for.
+    pub(in crate::ring) fn longest_turn(&self) -> u64 {
+        match self.share {
+            Share::Raced(..) => self.longest_claim,
+            Share::Keyed { .. } => self.longest_claim.max(LONGEST_RUN),
         }
+    }
+
+    pub(in crate::ring) fn core(&self) -> &Arc<Core<E>> {
+        &self.core
+    }
+
+    pub(in crate::ring) fn overseer(&self) -> Overseer<E> {
+        self.lease.overseer(&self.core)
     }
 }
 
@@ -402,7 +387,7 @@ impl<E> Drop for Worker<E> {
                 }
             }
         }
-        control.wake_everybody();
+        control.signals.wake_everybody();
     }
 }
 

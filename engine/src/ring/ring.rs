@@ -1,89 +1,25 @@
 //! A running ring: its managed consumer threads, its statistics, those who join and leave, and its end.
 
-use super::Sequence;
-use super::builder::{BuildError, ConsumerOptions, Keys};
+use super::consumer::Poller;
 use super::control::Core;
-use super::gating::Stage;
-use super::handler::{EventHandler, Hooked, Managed, consume};
-use super::join::join;
-use super::plan::{ConsumerId, Plan};
-use super::poller::Poller;
-use super::reentry;
-use super::sole::SolePoller;
-use super::visit::Sole;
-use super::worker::{Worker, work};
+use super::error::BuildError;
+use super::gate::Stage;
+use super::gate::join;
+use super::group::Worker;
+use super::managed::{EventHandler, Planned};
+use super::options::{ConsumerId, ConsumerOptions, Keys};
+use super::reentrancy;
+use super::sequence::Sequence;
+use super::topology::{Node, Plan};
 use crate::affinity::{Pinning, pin_current_thread};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::panics::discard_panic;
 use crate::sync::{Condvar, Mutex, thread, unique_number};
 use crate::wait::{Deadline, ParkingExcluded, WaitStrategy};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A managed consumer whose thread has not started.
-pub(super) struct Planned {
-    id: ConsumerId,
-    name: String,
-    /// How it is asked to leave.
-    ask_to_leave: Box<dyn Fn() + Send + Sync>,
-    /// What its thread does, given where to count panics.
-    life: Box<dyn FnOnce(&AtomicU64) + Send>,
-}
-
-impl Planned {
-    /// A consumer whose handler is made on its thread.
-    pub(super) fn hooked<E: Send + Sync + 'static, H: EventHandler<E> + 'static>(
-        id: ConsumerId,
-        options: ConsumerOptions<'_>,
-        poller: Poller<E>,
-        make: impl FnOnce() -> H + Send + 'static,
-    ) -> Self {
-        Self::new(id, options, poller, || Hooked::new(make()))
-    }
-
-    /// A consumer that is alone at its stage.
-    pub(super) fn sole<E: Send + Sync + 'static>(
-        id: ConsumerId,
-        options: ConsumerOptions<'_>,
-        poller: SolePoller<E>,
-        handler: impl FnMut(&mut E, Sequence, bool) + Send + 'static,
-    ) -> Self {
-        Self::new(id, options, poller.into_poller(), || Sole(handler))
-    }
-
-    /// One worker of a group, whose handler is made on its thread.
-    pub(super) fn worker<E: Send + Sync + 'static, H: EventHandler<E> + 'static>(
-        group: ConsumerId,
-        name: &str,
-        worker: Worker<E>,
-        make: impl FnOnce() -> H + Send + 'static,
-    ) -> Self {
-        let overseer = worker.overseer();
-        Self {
-            id: group,
-            name: format!("{name}-{}", worker.number()),
-            ask_to_leave: Box::new(move || overseer.announce_mail()),
-            life: Box::new(move |panics| work(worker, Hooked::new(make()), panics)),
-        }
-    }
-
-    fn new<E: Send + Sync + 'static, V: Managed<E> + 'static>(
-        id: ConsumerId,
-        options: ConsumerOptions<'_>,
-        poller: Poller<E>,
-        make: impl FnOnce() -> V + Send + 'static,
-    ) -> Self {
-        let overseer = poller.overseer();
-        let most = options.longest_batch.min(poller.capacity());
-        Self {
-            id,
-            name: options.name.to_owned(),
-            ask_to_leave: Box::new(move || overseer.announce_mail()),
-            life: Box::new(move |panics| consume(poller, make(), most, panics)),
-        }
-    }
-}
 
 /// What the threads of a ring tell those who wait for them.
 struct Progress {
@@ -188,7 +124,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
                 let whole = AssertUnwindSafe(|| {
                     if may_run {
                         // Making a handler and dropping it are parts of the ring as well.
-                        reentry::inside(Arc::as_ptr(&ring), || life(&panics));
+                        reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
                     }
                 });
                 if let Err(payload) = catch_unwind(whole) {
@@ -503,7 +439,7 @@ impl<E> Ring<E> {
     /// has left is not behind.
     pub fn lags(&self) -> Vec<(String, u64)> {
         let plan = self.plan.lock();
-        let lag = |node: &super::plan::Node| {
+        let lag = |node: &Node| {
             let released = node.stage.released();
             (node.name.clone(), self.claimed().saturating_sub(released))
         };
@@ -536,16 +472,5 @@ impl<E> fmt::Debug for Ring<E> {
             .field("capacity", &self.capacity())
             .field("depth", &self.depth())
             .finish_non_exhaustive()
-    }
-}
-
-/// Drops what a panic carried. Should that panic as well, what that carries is dropped if it is the text that `panic!`
-/// makes, and leaked if it is anything else, which might panic in turn: the consumer must go on.
-pub(crate) fn discard_panic(payload: Box<dyn std::any::Any + Send>) {
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
-        && !second.is::<&'static str>()
-        && !second.is::<String>()
-    {
-        std::mem::forget(second);
     }
 }

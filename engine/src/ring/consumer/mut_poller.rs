@@ -1,8 +1,8 @@
 //! A consumer that is alone at its stage, and may change the events.
 
-use super::Sequence;
 use super::poller::{Polled, Poller};
 use super::visit::Sole;
+use crate::ring::sequence::Sequence;
 use crate::wait::WaitStrategy;
 use std::fmt;
 use std::time::Duration;
@@ -28,11 +28,11 @@ pub struct SolePoller<E>(Poller<E>);
 
 impl<E> SolePoller<E> {
     /// The builder has seen to it that no other consumer shares the stage.
-    pub(super) fn new(poller: Poller<E>) -> Self {
+    pub(in crate::ring) fn new(poller: Poller<E>) -> Self {
         Self(poller)
     }
 
-    pub(super) fn into_poller(self) -> Poller<E> {
+    pub(in crate::ring) fn into_poller(self) -> Poller<E> {
         self.0
     }
 

@@ -1,0 +1,9 @@
+//! Consumers that are polled.
+
+mod mut_poller;
+mod poller;
+mod visit;
+
+pub use mut_poller::SolePoller;
+pub use poller::{Polled, Poller};
+pub(super) use visit::{Each, Sole, Visit, each};

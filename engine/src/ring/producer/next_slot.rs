@@ -1,0 +1,74 @@
+//! The next event of a single producer, filled over several statements and claimed last.
+
+use super::ExclusiveProducer;
+use crate::ring::overflow::PublishError;
+use crate::ring::sequence::Sequence;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+impl<E> ExclusiveProducer<E> {
+    /// The next event, to be filled over several statements. Dropped or forgotten, it was never claimed. On a full
+    /// ring fails at once.
+    ///
+    /// # Errors
+    /// `Full` or `Closed`.
+    ///
+    /// ```
+    /// # use ringmain::ring::RingBuilder;
+    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().exclusive()?;
+    /// let mut claim = producer.claim()?;
+    /// claim[0] = 7;
+    /// claim.publish()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
+        match self.sequencer.has_room(&self.core) {
+            Ok(sequence) => Ok(Claim { producer: self, sequence }),
+            Err(why) => Err(why.refusal()),
+        }
+    }
+}
+
+/// The next event of an exclusive producer, not yet claimed. See [`ExclusiveProducer::claim`].
+pub struct Claim<'p, E> {
+    producer: &'p mut ExclusiveProducer<E>,
+    sequence: Sequence,
+}
+
+impl<E> Claim<'_, E> {
+    /// Publishes the event.
+    ///
+    /// # Errors
+    /// `Closed` when the ring was closed meanwhile: nothing was published.
+    pub fn publish(self) -> Result<Sequence, PublishError> {
+        self.producer.try_publish(|_| ())
+    }
+
+    /// The sequence under which the event will be published.
+    pub fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+}
+
+impl<E> Deref for Claim<'_, E> {
+    type Target = E;
+
+    fn deref(&self) -> &E {
+        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all consumers and it
+        // is not stamped anew, so nobody writes while the claim is borrowed.
+        unsafe { &*self.producer.core.slots.pointer(self.sequence) }
+    }
+}
+
+impl<E> DerefMut for Claim<'_, E> {
+    fn deref_mut(&mut self) -> &mut E {
+        // SAFETY: as for `deref`, and the claim is borrowed mutably.
+        unsafe { &mut *self.producer.core.slots.pointer(self.sequence) }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Claim<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}

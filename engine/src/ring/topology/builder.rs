@@ -1,0 +1,109 @@
+//! The options of a ring, and its allocation.
+
+use super::graph::Graph;
+use crate::affinity::Pinning;
+use crate::ring::control::{Control, Core};
+use crate::ring::error::{BuildError, check_capacity};
+use crate::ring::overflow::Overflow;
+use crate::ring::pace::{LINGER, LONGEST_LINGER};
+use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
+use crate::ring::slots::{Layout, Slots};
+use crate::wait::{Parking, SharedStrategy, WaitStrategy};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The options of a ring. The memory it takes is the capacity times the size of a slot; see [`Layout`].
+pub struct RingBuilder<E> {
+    capacity: usize,
+    factory: Box<dyn Fn() -> E + Send + Sync>,
+    layout: Layout,
+    first: Sequence,
+    overflow: Overflow,
+    wait: WaitStrategy,
+    linger: Duration,
+    pinning: Pinning,
+}
+
+impl<E: Send + Sync + 'static> RingBuilder<E> {
+    /// A ring of `capacity` slots (a power of two from 1 to 2^30), each with an event made by `factory`.
+    ///
+    /// # Errors
+    /// [`BuildError::Capacity`].
+    pub fn new(capacity: usize, factory: impl Fn() -> E + Send + Sync + 'static) -> Result<Self, BuildError> {
+        check_capacity(capacity)?;
+        Ok(Self {
+            capacity,
+            factory: Box::new(factory),
+            layout: Layout::default(),
+            first: 0,
+            overflow: Overflow::default(),
+            wait: WaitStrategy::default(),
+            linger: LINGER,
+            pinning: Pinning::default(),
+        })
+    }
+
+    /// How events lie in memory. [`Layout::Stamped`] unless told otherwise.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The sequence of the first event; 0 unless told otherwise. For a ring that goes on where a journal ends. Sequences end
+    /// at 2^62; one beyond that publishes nothing.
+    #[must_use]
+    pub fn first_sequence(mut self, first: Sequence) -> Self {
+        self.first = first.min(END_OF_SEQUENCES);
+        self
+    }
+
+    /// What a publish does on a full ring. Waits without limit unless told otherwise.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// How managed consumers, and producers on a full ring, wait. Fixes whether the ring can ever park.
+    #[must_use]
+    pub fn wait(mut self, wait: WaitStrategy) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// How long a managed consumer that has caught up under load waits before it looks again, where it finds that this
+    /// makes events come faster; zero for never, 1 ms at most, 2 µs unless told otherwise. A consumer that lingers adds up to that much
+    /// latency; it does so only while the producer runs at full speed, and tries for some 0.1 ms now and then whether it
+    /// does.
+    #[must_use]
+    pub fn linger(mut self, breath: Duration) -> Self {
+        self.linger = breath.min(LONGEST_LINGER);
+        self
+    }
+
+    /// Where the threads of managed consumers run.
+    #[must_use]
+    pub fn pinning(mut self, pinning: Pinning) -> Self {
+        self.pinning = pinning;
+        self
+    }
+
+    /// Allocates the ring. Its consumers come next.
+    pub fn graph(self) -> Graph<E> {
+        let wait = SharedStrategy::new(self.wait);
+        let readers = Arc::new(Parking::new(wait.may_park()));
+        let capacity = self.capacity as u64;
+        let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, readers);
+        let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory);
+        let core = Arc::new(Core { control, slots, factory: self.factory });
+        Graph::new(self.first, core, self.pinning)
+    }
+}
+
+impl<E> fmt::Debug for RingBuilder<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RingBuilder").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
