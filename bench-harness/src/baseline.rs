@@ -12,7 +12,7 @@ use crate::interrupt::interrupted;
 use crate::noise;
 use crate::report::{FloorNs, Report};
 use crate::stats::{LatencyNs, histogram};
-use crate::table;
+use crate::units;
 
 /// How long one round of a baseline lasts when it stands between rounds of a scenario.
 pub(crate) const ROUND: Duration = Duration::from_millis(50);
@@ -95,7 +95,7 @@ impl Baseline {
             report.notes.push(format!(
                 "this machine was busy with other things: it kept a thread that only spins from running for {} at p99, \
                  so tails of that size are not the engine's",
-                table::time(noise.p99 as f64)
+                units::time(noise.p99 as f64)
             ));
         }
     }

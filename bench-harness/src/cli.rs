@@ -205,7 +205,7 @@ struct LoadArgs {
           value_parser = values::count(1, 1_000_000, "topics"))]
     topics: usize,
     /// How consumers wait for messages, and publishers for room [default: busy-spin where every thread has a core of
-    /// its own, else blocking]
+    /// its own, else adaptive]
     #[arg(long, value_name = "STRATEGY")]
     wait: Option<Wait>,
     #[command(flatten)]
@@ -217,6 +217,9 @@ struct LoadArgs {
     /// Publish to topics given as text with every message, instead of topics that publishers are bound to
     #[arg(long)]
     runtime_topics: bool,
+    /// Have a subscriber's handler stand still for so many seconds, once: shows that a stall is not hidden
+    #[arg(long, value_name = "SECONDS", hide = true, value_parser = values::duration)]
+    plant_stall: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -366,6 +369,7 @@ impl LoadArgs {
             cores: self.cores.into_list(),
             capacity: self.capacity,
             runtime_topics: self.runtime_topics,
+            planted_stall: self.plant_stall,
         }
     }
 }
@@ -409,7 +413,7 @@ mod tests {
     #[test]
     fn every_option_of_a_load_arrives() {
         let line = "latency --rate 2.5 --duration 0.5 --payload 0 --publishers 2 --subscribers 3 --topics 4 \
-                    --wait busy-spin --cores 0 --capacity 64 --runtime-topics";
+                    --wait busy-spin --cores 0 --capacity 64 --runtime-topics --plant-stall 0.7";
         let Command::Latency(load) = job(line).command else { panic!("not a latency job") };
         let expected = Load {
             rate: Rate::PerSecond(2.5),
@@ -422,6 +426,7 @@ mod tests {
             cores: Some(vec![0]),
             capacity: 64,
             runtime_topics: true,
+            planted_stall: Some(Duration::from_millis(700)),
         };
         assert_eq!(load, expected);
     }

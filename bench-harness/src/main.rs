@@ -31,6 +31,7 @@ mod scenario;
 mod stats;
 mod table;
 mod template;
+mod units;
 mod values;
 
 use std::io::Write;

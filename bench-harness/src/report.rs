@@ -44,9 +44,8 @@ pub(crate) struct Report {
     pub(crate) time_over_floor: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_ns: Option<LatencyNs>,
-    /// How late the publishers themselves were for the intended times.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) lateness_ns: Option<LatencyNs>,
+    #[serde(flatten)]
+    pub(crate) open_loop: Option<OpenLoop>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) noise_ns: Option<LatencyNs>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +98,44 @@ pub(crate) struct FloorNs {
     pub(crate) round_trip: f64,
     pub(crate) min: f64,
     pub(crate) one_way: f64,
+}
+
+/// What became of the messages that came due at a rate, whether or not anything was ready for them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct OpenLoop {
+    /// Messages that came due and were sent, `late` of them a millisecond or more after they were due.
+    pub(crate) sent: u64,
+    pub(crate) late: u64,
+    /// Messages that came due and were not sent.
+    pub(crate) omitted: u64,
+    /// How late each was sent; for one that was omitted, how late it was when the run ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lateness_ns: Option<LatencyNs>,
+    /// The rate was beyond what could be sent.
+    pub(crate) saturated: bool,
+    /// The machine or the process stood still: publishers did not run that wanted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) machine_stalls: Option<Stalls>,
+    /// Calls that publish did not come back: the engine, or a handler, held a publisher up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) publish_stalls: Option<Stalls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) involuntary_switches: Option<Switches>,
+}
+
+/// Times for which somebody stood still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Stalls {
+    pub(crate) count: u64,
+    pub(crate) longest_ns: u64,
+    pub(crate) total_ns: u64,
+}
+
+/// How often threads were taken off their cores while they had work to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Switches {
+    pub(crate) publishers: u64,
+    pub(crate) consumers: u64,
 }
 
 /// What one subscription got.
@@ -211,6 +248,8 @@ pub(crate) struct Comparison {
     pub(crate) messages_per_s: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) latency_ns: Option<LatencyNs>,
+    #[serde(flatten)]
+    pub(crate) open_loop: Option<OpenLoop>,
 }
 
 /// A figure that is no contender's. Where something is asked of it, a bound has its name.
@@ -279,7 +318,7 @@ impl Report {
             ns_per_message: None,
             time_over_floor: None,
             latency_ns: None,
-            lateness_ns: None,
+            open_loop: None,
             noise_ns: None,
             floor_ns: None,
             allocations_per_message: None,

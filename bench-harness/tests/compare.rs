@@ -74,6 +74,12 @@ fn a_section_tells_its_regime_and_a_latency_its_percentiles() {
     let json =
         crate::json(&["compare", "--quick", "--rounds", "1", "--only", "latency at 10 %,ringmain multi"]);
     let cases: Vec<_> = crate::results(&json).iter().filter_map(|result| result["case"].as_str()).collect();
+    for result in crate::results(&json).iter().filter(|result| result["latency"].is_null()) {
+        // Every event that came due is accounted for.
+        let of = |field: &str| result[field].as_u64().unwrap_or_else(|| panic!("{field}: {result}"));
+        assert_eq!(of("sent") + of("omitted"), result["lateness_ns"]["count"].as_u64().expect("a count"));
+        assert!(of("late") <= of("sent") && result["saturated"].is_boolean(), "{result}");
+    }
     for what in ["p50", "p99"] {
         assert!(
             cases.contains(&format!("latency at 10 % of saturation 64 B 1024 {what}").as_str()),

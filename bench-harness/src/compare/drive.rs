@@ -5,7 +5,7 @@
 //! fails to get on ends the section for everybody; what is missing then is a failure.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -17,7 +17,7 @@ use super::managed::Progress;
 use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
-use crate::open_loop::{Pacer, Span};
+use crate::open_loop::{Manners, Pacer, Schedule, Span, Tally};
 use crate::stats::histogram;
 
 /// Events between two looks at the clock.
@@ -28,6 +28,8 @@ pub(super) const LAG_STRIDE: u64 = 4_096;
 const WARM_UP: Duration = Duration::from_millis(50);
 /// How much longer than it should last a section may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// A rate that no ring reaches: every event is due at once.
+const BEYOND: f64 = 1e9;
 /// No number of events yet.
 pub(super) const UNKNOWN: u64 = u64::MAX;
 
@@ -40,13 +42,17 @@ pub(super) enum Task {
     Flood { lasting: Duration },
     /// How long after it was due an event is handled, at so many a second of all senders together.
     Paced { rate: f64, lasting: Duration, clock: Clock },
+    /// How long an event takes when all are due at once: what a paced section manages at most.
+    Saturate { lasting: Duration, clock: Clock },
 }
 
 impl Task {
     fn lasting(&self) -> Duration {
         match self {
             Self::Check { .. } => Duration::ZERO,
-            Self::Flood { lasting } | Self::Paced { lasting, .. } => *lasting,
+            Self::Flood { lasting } | Self::Paced { lasting, .. } | Self::Saturate { lasting, .. } => {
+                *lasting
+            }
         }
     }
 
@@ -68,6 +74,8 @@ pub(super) struct Outcome {
     /// The events of the sender that sent fewest, over those of the mean sender.
     pub(super) least_share: Option<f64>,
     pub(super) latency: Option<Histogram<u64>>,
+    /// What became of the events that came due, where they come due at a rate.
+    pub(super) tally: Option<Tally>,
     /// What was lost, doubled, torn or out of order, in words.
     pub(super) failures: Vec<String>,
 }
@@ -102,7 +110,7 @@ pub(super) struct Track<'t> {
     managed: &'t [Arc<Progress>],
     /// One to warm up, and one that counts.
     legs: [Leg; 2],
-    began: Instant,
+    timer: AwakeTimer,
     together: Barrier,
     are_misplaced: AtomicBool,
     is_over: AtomicBool,
@@ -116,7 +124,7 @@ impl<'t> Track<'t> {
             task,
             managed,
             legs: [Leg::new(), Leg::new()],
-            began: Instant::now(),
+            timer: AwakeTimer::new(),
             together: Barrier::new(setup.senders + receivers),
             are_misplaced: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -136,7 +144,7 @@ impl<'t> Track<'t> {
     #[cold]
     fn must_end(&self) -> bool {
         let is_over =
-            self.is_over.load(Ordering::Relaxed) || interrupted() || self.began.elapsed() > self.task.limit();
+            self.is_over.load(Ordering::Relaxed) || interrupted() || self.timer.elapsed() > self.task.limit();
         if is_over {
             self.is_over.store(true, Ordering::Relaxed);
         }
@@ -180,6 +188,35 @@ impl<'t> Track<'t> {
     }
 }
 
+/// The time in which somebody looked at it often: a process that was stopped for a minute has not
+/// waited for that minute, and what it waits for has had no time to come.
+struct AwakeTimer(Mutex<(Instant, Duration)>);
+
+impl AwakeTimer {
+    /// The longest time between two looks that counts.
+    const LONGEST: Duration = Duration::from_millis(200);
+
+    fn new() -> Self {
+        Self(Mutex::new((Instant::now(), Duration::ZERO)))
+    }
+
+    fn elapsed(&self) -> Duration {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (then, now) = (last.0, Instant::now());
+        last.0 = now;
+        last.1 += now.saturating_duration_since(then).min(Self::LONGEST);
+        last.1
+    }
+}
+
+/// Waits until all senders of a channel are gone, for so long at most as this process is awake;
+/// whether that came to pass.
+pub(super) fn have_ended(senders: &mpsc::Receiver<()>, limit: Duration) -> bool {
+    const STEP: Duration = Duration::from_secs(1);
+    let steps = limit.as_secs() + 1;
+    (0..steps).any(|_| senders.recv_timeout(STEP) == Err(mpsc::RecvTimeoutError::Disconnected))
+}
+
 /// What one sender did.
 pub(super) struct Sent {
     /// Of both legs.
@@ -190,6 +227,8 @@ pub(super) struct Sent {
     settled: Instant,
     /// The sum over all words of its events.
     sum: u64,
+    /// What became of the events that came due, and the least latency of those that were not sent.
+    open_loop: Option<(Tally, Histogram<u64>)>,
 }
 
 /// What one receiver got.
@@ -225,7 +264,9 @@ pub(super) fn receiving<const W: usize>(receiver: impl Receiver<W> + 'static) ->
         Ok(is_placed.then(|| match track.task {
             Task::Check { .. } => receive(receiver, Checker::new(track.setup.senders), track),
             Task::Flood { .. } => receive(receiver, Reader::new(track.setup.work), track),
-            Task::Paced { clock, .. } => receive(receiver, Stopwatch::new(clock), track),
+            Task::Paced { clock, .. } | Task::Saturate { clock, .. } => {
+                receive(receiver, Stopwatch::new(clock), track)
+            }
         }))
     })
 }
@@ -284,6 +325,7 @@ fn send<const W: usize>(mut sender: impl Sender<W>, track: &Track<'_>, number: u
     track.end_sending(0, count);
     track.wait_until_settled(0);
     let (warmed, started) = (count, Instant::now());
+    let mut pacer = None;
     match track.task {
         Task::Check { events } => {
             flood(&mut sender, track, number, &mut count, |count| count < *events);
@@ -292,13 +334,26 @@ fn send<const W: usize>(mut sender: impl Sender<W>, track: &Track<'_>, number: u
             flood(&mut sender, track, number, &mut count, |_| started.elapsed() < *lasting);
         }
         Task::Paced { rate, lasting, clock } => {
-            paced(&mut sender, track, number, &mut count, (*rate, *lasting, clock));
+            let start = clock.now();
+            pacer = Some((clock, pace(track, number, (*rate, Span::new(start, *lasting)), clock)));
         }
+        Task::Saturate { lasting, clock } => {
+            let span = Span::without_patience(clock.now(), *lasting);
+            pacer = Some((clock, pace(track, number, (BEYOND, span), clock)));
+        }
+    }
+    if let Some((_, pacer)) = &mut pacer {
+        send_paced(&mut sender, track, number, &mut count, pacer);
     }
     track.end_sending(1, count - warmed);
     // Some contenders have nothing more to give once their sender is gone.
     let settled = track.wait_until_settled(1);
-    Sent { count, timed: count - warmed, started, settled, sum: sum_of::<W>(number, count) }
+    let open_loop = pacer.filter(|_| matches!(track.task, Task::Paced { .. })).map(|(clock, pacer)| {
+        let mut omitted = histogram();
+        (pacer.finish(clock.now(), &mut omitted), omitted)
+    });
+    let sum = sum_of::<W>(number, count);
+    Sent { count, timed: count - warmed, started, settled, sum, open_loop }
 }
 
 /// Sends as fast as back-pressure allows, while `goes_on`.
@@ -357,20 +412,22 @@ fn insist(track: &Track<'_>, mut try_send: impl FnMut() -> bool) -> bool {
     }
 }
 
+/// Paces one of the senders, none of which ever sleeps for room.
+fn pace(track: &Track<'_>, number: usize, (rate, span): (f64, Span), clock: &Clock) -> Pacer {
+    let schedule = Schedule::new(rate, span.start(), (number, track.setup.senders));
+    let manners = Manners { shares_core: track.setup.idle == Idle::Yield, may_park: false };
+    Pacer::new(schedule, clock.clone(), span, manners)
+}
+
 /// Sends events as they come due; the last word of each is the moment at which it was.
-fn paced<const W: usize>(
+fn send_paced<const W: usize>(
     sender: &mut impl Sender<W>,
     track: &Track<'_>,
     number: usize,
     count: &mut u64,
-    (rate, lasting, clock): (f64, Duration, &Clock),
+    pacer: &mut Pacer,
 ) {
-    let start = clock.now();
-    let end = start.after(lasting);
-    let span = Span { end, latest: end };
-    let turn = (number, track.setup.senders);
-    let mut pacer = Pacer::new(rate, clock.clone(), start, turn, track.setup.idle == Idle::Yield);
-    while let Some(due) = pacer.wait_until_due(&span) {
+    while let Some(due) = pacer.wait_until_due() {
         let mut event = event::<W>(value(number, *count));
         event[W - 1] = due.as_nanos();
         if !sender.try_send(event) && !insist(track, || sender.try_send(event)) {
@@ -456,6 +513,13 @@ pub(super) fn judge(sent: &[Sent], received: &[Received]) -> Outcome {
         if let Some(times) = &got.found.latency {
             latency.add(times).expect("histograms of the same bounds");
         }
+        // It did not get what was not sent.
+        for (_, omitted) in sent.iter().filter_map(|sent| sent.open_loop.as_ref()) {
+            latency.add(omitted).expect("histograms of the same bounds");
+        }
+    }
+    for (its, _) in sent.iter().filter_map(|sent| sent.open_loop.as_ref()) {
+        outcome.tally.get_or_insert_with(Tally::default).add(its);
     }
     outcome.latency = (!latency.is_empty()).then_some(latency);
     outcome
@@ -520,7 +584,9 @@ mod tests {
         assert_eq!(timed.least_share, Some(1.0));
         let clock = Clock::hardware();
         let paced = run(Task::Paced { rate: 10_000.0, lasting: Duration::from_millis(20), clock }, None);
-        assert!(paced.latency.is_some_and(|times| (1..=200).contains(&times.len())));
+        let tally = paced.tally.expect("it was paced");
+        assert_eq!(tally.sent + tally.omitted, 200, "every event that came due");
+        assert_eq!(paced.latency.map(|times| times.len()), Some(200), "with its latency");
     }
 
     #[test]

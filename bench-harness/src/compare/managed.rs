@@ -9,7 +9,9 @@ use std::sync::{Arc, mpsc};
 
 use ringmain::ring::{Batch, ConsumerOptions, EventHandler, Graph, Ring, Sequence};
 
-use super::drive::{LAG_STRIDE, Outcome, PATIENCE, Received, Sending, Task, Track, UNKNOWN, judge};
+use super::drive::{
+    LAG_STRIDE, Outcome, PATIENCE, Received, Sending, Task, Track, UNKNOWN, have_ended, judge,
+};
 use super::duct::{Setup, Shape};
 use super::event::{Checker, Handle, Reader, Stopwatch};
 use crate::error::Error;
@@ -132,7 +134,7 @@ impl Consumers {
                     let reader = Reader::new(setup.work);
                     graph.consumer_with(options, move || counting(reader, with))
                 }
-                Task::Paced { clock, .. } => {
+                Task::Paced { clock, .. } | Task::Saturate { clock, .. } => {
                     let clock = clock.clone();
                     graph.consumer_with(options, move || counting(Stopwatch::new(&clock), with))
                 }
@@ -172,7 +174,7 @@ impl Consumers {
                     scope.spawn(move || beside(ring, is_over));
                 }
                 // Nobody sends anything: the channel ends with the last sender.
-                if ended.recv_timeout(task.limit() + PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if !have_ended(&ended, task.limit() + PATIENCE) {
                     // One that waits for room would wait for ever for a consumer that is stuck.
                     ring.halt();
                 }

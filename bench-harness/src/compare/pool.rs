@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use ringmain::ring::{ConsumerOptions, MultiProducer, Ring, RingBuilder, Sequence};
 
-use super::drive::{Outcome, PATIENCE, Task};
+use super::drive::{Outcome, PATIENCE, Task, have_ended};
 use super::duct::Setup;
 use super::event::{Found, Handle, Reader, count_of, event, sum_of, value};
 use super::ours::{self, Event};
@@ -103,7 +103,9 @@ pub(super) fn through<P: Pool + Sync>(setup: &Setup, task: &Task) -> Result<Outc
             let marks = (0..setup.senders as u64 * events).map(|_| AtomicU8::new(0)).collect();
             (Some((marks, *events)), None)
         }
-        Task::Flood { lasting } | Task::Paced { lasting, .. } => (None, Some(*lasting)),
+        Task::Flood { lasting } | Task::Paced { lasting, .. } | Task::Saturate { lasting, .. } => {
+            (None, Some(*lasting))
+        }
     };
     let desk = Desk { reader: Reader::new(setup.work), marks, found: finder };
     let (pool, senders) = P::start(setup, &desk)?;
@@ -142,7 +144,7 @@ pub(super) fn through<P: Pool + Sync>(setup: &Setup, task: &Task) -> Result<Outc
             .collect();
         drop(ending);
         // Nobody sends anything: the channel ends with the last sender.
-        if ended.recv_timeout(task.limit()) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if !have_ended(&ended, task.limit()) {
             pool.halt();
         }
         threads.into_iter().map(|thread| thread.join().expect("a sender does not panic")).collect()

@@ -16,6 +16,7 @@ use crate::cores;
 use crate::error::Error;
 use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
+use crate::open_loop::Tally;
 use crate::progress::Progress;
 use crate::report::{Bound, Comparison, Report, RoundReport};
 use crate::stats::{Spread, median, paired_quotients};
@@ -24,8 +25,6 @@ use crate::stats::{Spread, median, paired_quotients};
 const BASELINE: Duration = Duration::from_millis(30);
 /// How many times longer a section with more threads than cores is.
 const CROWDED: u32 = 4;
-/// A rate that no ring reaches: every event is due at once.
-const BEYOND: f64 = 1e9;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +41,8 @@ struct Entry {
     batches: Vec<f64>,
     lags: Vec<f64>,
     shares: Vec<f64>,
+    /// What became of the events that came due in all rounds.
+    tally: Option<Tally>,
     /// It lost, doubled or tore events, and is not measured any more.
     has_failed: bool,
 }
@@ -89,6 +90,7 @@ pub(super) fn run(
     }
     baseline.describe(report);
     report.results = matches.iter().flat_map(Match::results).collect();
+    report.notes.extend(matches.iter().flat_map(Match::blame));
     report.bounds = matches.iter().flat_map(Match::bounds).collect();
     Ok(())
 }
@@ -102,6 +104,7 @@ impl Match {
             batches: Vec::new(),
             lags: Vec::new(),
             shares: Vec::new(),
+            tally: None,
             has_failed: false,
         };
         let entries = case.contenders.iter().map(entry).collect();
@@ -171,6 +174,9 @@ impl Match {
             }
             entry.batches.extend(turn.outcome.mean_batch);
             entry.lags.extend(turn.outcome.mean_lag);
+            if let Some(tally) = &turn.outcome.tally {
+                entry.tally.get_or_insert_with(Tally::default).add(tally);
+            }
             if setup.senders > 1 {
                 entry.shares.extend(turn.outcome.least_share);
             }
@@ -183,10 +189,10 @@ impl Match {
     /// readings on both sides; `None` where that could not be found out.
     fn task(&self, lasting: Duration, clock: &Clock) -> Result<Option<Task>, Error> {
         let Measure::Latency { part } = self.case.measure else { return Ok(Some(Task::Flood { lasting })) };
-        let paced = |rate| Task::Paced { rate, lasting, clock: clock.clone() };
         let Play::Section(ours) = self.entries[0].contender.play else { return Ok(None) };
-        let saturated = ours(&self.case.setup, &paced(BEYOND))?.ns;
-        Ok(saturated.map(|ns| paced(part * 1e9 / ns)))
+        let saturate = Task::Saturate { lasting, clock: clock.clone() };
+        let saturated = ours(&self.case.setup, &saturate)?.ns;
+        Ok(saturated.map(|ns| Task::Paced { rate: part * 1e9 / ns, lasting, clock: clock.clone() }))
     }
 
     /// Whether ours keeps to what it is held to, as far as those it is compared with were there.
@@ -208,6 +214,20 @@ impl Match {
         rows.iter().enumerate().flat_map(in_row).collect()
     }
 
+    /// Says in words whose events were late or omitted, and why.
+    fn blame(&self) -> Vec<String> {
+        let mut blame = Vec::new();
+        for Entry { contender, tally, .. } in &self.entries {
+            let Some(tally) = tally else { continue };
+            let its = format!("{}, {}", self.case.name, contender.name);
+            if tally.is_saturated {
+                blame.push(format!("{its}: this rate is beyond its saturation"));
+            }
+            blame.extend(tally.blame().into_iter().map(|why| format!("{its}: {why}")));
+        }
+        blame
+    }
+
     /// Everybody's figures, and how they compare in the same rounds.
     fn results(&self) -> Vec<Comparison> {
         let rows = self.case.rows();
@@ -227,6 +247,7 @@ impl Match {
                 mean_lag: median(&entry.lags),
                 least_share: median(&entry.shares),
                 messages_per_s: median(&self.rates),
+                open_loop: entry.tally.as_ref().map(|tally| tally.to_report(None)),
                 ..Comparison::default()
             }
         };

@@ -19,7 +19,7 @@ use super::patterns::{Population, STRIDE};
 use crate::cores;
 use crate::error::Error;
 use crate::interrupt;
-use crate::open_loop::{Pacer, Span};
+use crate::open_loop::{Manners, Pacer, Schedule, Span, Tally};
 use crate::report::Side;
 use crate::stats::histogram;
 
@@ -34,6 +34,8 @@ const HOLDERS: usize = 8;
 const CAPACITY: usize = 65_536;
 /// Every publisher has published twice before times count.
 const WARM_UP: u64 = 2 * PUBLISHERS as u64;
+/// What latencies are called that count from the moment a message was due.
+const FROM_DUE: &str = "from when it was due";
 /// Churn may make the time at p99.9 that many times as long.
 const MOST: f64 = 1.5;
 
@@ -41,7 +43,7 @@ const MOST: f64 = 1.5;
 struct Half {
     from_due: Histogram<u64>,
     calls: Histogram<u64>,
-    gave_up: bool,
+    tally: Tally,
     /// Subscriptions that came and went, in a second.
     pairs: f64,
 }
@@ -55,7 +57,7 @@ struct Row {
 
 impl Row {
     fn add(&mut self, [without, with]: [&Histogram<u64>; 2], quantile: f64) {
-        // Where a machine is very busy, a publisher gives up before it is warm.
+        // Where a machine is very busy, a publisher ends before it is warm.
         if without.is_empty() || with.is_empty() {
             return;
         }
@@ -76,7 +78,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
     let bind = |topic: &ringmain::topic::Topic| broker.publisher(topic.as_str()).expect("a valid topic");
     let mut publishers: Vec<_> = topics.iter().map(bind).collect();
     let (mut median, mut tail, mut call) = (Row::default(), Row::default(), Row::default());
-    let (mut pairs, mut is_behind) = (Vec::new(), [false; 2]);
+    let (mut pairs, mut tallies) = (Vec::new(), [Tally::default(), Tally::default()]);
     for round in 0..context.extent.rounds {
         context.begin_round()?;
         let without = half(context, &broker, &mut publishers, &[])?;
@@ -88,25 +90,35 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
         tail.add(from_due, 0.999);
         call.add([&without.calls, &with.calls], 0.999);
         pairs.push(with.pairs);
-        is_behind = [is_behind[0] | without.gave_up, is_behind[1] | with.gave_up];
+        tallies.iter_mut().zip([&without, &with]).for_each(|(all, half)| all.add(&half.tally));
     }
     drop(publishers);
     context.end(&broker);
-    median.describe(context, "churn: publish, from when it was due p50");
-    tail.describe(context, "churn: publish, from when it was due p99.9");
+    median.describe(context, &format!("churn: publish, {FROM_DUE} p50"));
+    tail.describe(context, &format!("churn: publish, {FROM_DUE} p99.9"));
     call.describe(context, "churn: publish, the call alone p99.9");
-    for (row, what) in [(&call, "the call alone"), (&tail, "from when it was due")] {
+    for (row, what) in [(&call, "the call alone"), (&tail, FROM_DUE)] {
         let times = quotients(&row.with, &row.without);
         let case = format!("churn: publish p99.9, {what}, with churn over without");
         context.row(case, &times, "x", Some((Side::AtMost, MOST)));
     }
     context.row("churn: subscribed and unsubscribed, a second", &pairs, "", None);
-    for (is_behind, which) in is_behind.into_iter().zip(["without", "with"]) {
-        if is_behind {
+    let results = &mut context.report.results;
+    for (tally, which) in tallies.iter().zip(["without churn", "with"]) {
+        for row in results.iter_mut() {
+            if row.case.contains(FROM_DUE) && row.contender.starts_with(which) {
+                row.open_loop = Some(tally.to_report(None));
+            }
+        }
+    }
+    for (tally, which) in tallies.iter().zip(["without", "with"]) {
+        if tally.is_saturated {
             context.report.notes.push(format!(
-                "churn: {which} churn the publisher fell behind its million messages a second, and gave up in some round"
+                "churn: {which} churn the publisher could not keep its million messages a second in some round"
             ));
         }
+        let blame = tally.blame().into_iter().map(|why| format!("churn: {which} churn, {why}"));
+        context.report.notes.extend(blame);
     }
     Ok(())
 }
@@ -156,11 +168,13 @@ fn publish(context: &Context<'_>, publishers: &mut [Publisher<u64>]) -> Result<H
     let clock = &context.clock;
     let (mut from_due, mut calls) = (histogram(), histogram());
     let start = clock.now().after(Duration::from_millis(1));
-    let end = start.after(context.extent.publishing);
-    let span = Span { end, latest: end.after(context.extent.publishing) };
-    let mut pacer = Pacer::new(RATE, clock.clone(), start, (0, 1), !context.has_cores());
+    let span = Span::new(start, context.extent.publishing);
+    // The broker's publishers yield where there is no room.
+    let manners = Manners { shares_core: !context.has_cores(), may_park: false };
+    let schedule = Schedule::new(RATE, start, (0, 1));
+    let mut pacer = Pacer::new(schedule, clock.clone(), span, manners);
     let (mut number, mut turn) = (0, 0);
-    while let Some(due) = pacer.wait_until_due(&span) {
+    while let Some(due) = pacer.wait_until_due() {
         let began = clock.now();
         publishers[turn].publish(number).expect("an open broker that waits for room");
         let ended = clock.now();
@@ -171,7 +185,8 @@ fn publish(context: &Context<'_>, publishers: &mut [Publisher<u64>]) -> Result<H
             calls.saturating_record(ended.since(began).as_nanos() as u64);
         }
     }
-    Ok(Half { from_due, calls, gave_up: pacer.gave_up(), pairs: 0.0 })
+    let tally = pacer.finish(clock.now(), &mut from_due);
+    Ok(Half { from_due, calls, tally, pairs: 0.0 })
 }
 
 /// Subscribes and unsubscribes until it is over; how often in a second.

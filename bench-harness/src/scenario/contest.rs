@@ -14,7 +14,7 @@ use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
 use crate::report::{Comparison, Ledger};
 use crate::stats::{Spread, median, paired_quotients};
-use crate::table::grouped;
+use crate::units::grouped;
 
 /// What a contender does in its turn.
 enum Turn {

@@ -11,10 +11,11 @@ use super::{Load, Rate};
 use crate::baseline;
 use crate::error::Error;
 use crate::interrupt::interrupted;
+use crate::open_loop::Tally;
 use crate::progress::Progress;
-use crate::report::{Ledger, Report};
+use crate::report::{Ledger, OpenLoop, Report, Switches};
 use crate::stats::{LatencyNs, histogram};
-use crate::table::grouped;
+use crate::units::grouped;
 
 /// The load is divided into parts, so that floor and noise can be taken between them: the shortest, in time and in
 /// messages, and the most of them.
@@ -27,7 +28,7 @@ const LONGEST_WARM_UP: Duration = Duration::from_millis(100);
 
 /// Open-loop latency, or closed-loop where the rate is `max`.
 pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
-    let plan = Plan::of(load);
+    let mut plan = Plan::of(load);
     let mut report = Report::of_measurement("latency", &plan);
     let sections = sections(load);
     let section = load.duration / sections;
@@ -42,11 +43,12 @@ pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
             break;
         }
         found.add(&plan, &clock, load.rate, section)?;
+        plan.load.planted_stall = None;
         progress.tick();
     }
     baseline.round(baseline::ROUND)?;
     baseline.describe(&mut report);
-    found.describe(&plan, load.rate, &mut report);
+    found.describe(load.rate, &mut report);
     report.notes.extend(plan.note());
     report.finish();
     Ok(report)
@@ -73,9 +75,10 @@ fn warm_up(rate: Rate, section: Duration) -> Duration {
 /// What the sections of a load have found so far.
 pub(super) struct Found {
     latency: hdrhistogram::Histogram<u64>,
-    lateness: hdrhistogram::Histogram<u64>,
+    /// What became of the messages that came due; nothing where there was no rate to keep.
+    tally: Option<Tally>,
     elapsed: Duration,
-    gave_up: bool,
+    switches: Option<Switches>,
     ledger: Ledger,
     failures: Vec<String>,
 }
@@ -84,9 +87,9 @@ impl Default for Found {
     fn default() -> Self {
         Self {
             latency: histogram(),
-            lateness: histogram(),
+            tally: None,
             elapsed: Duration::ZERO,
-            gave_up: false,
+            switches: None,
             ledger: Ledger::empty(),
             failures: Vec::new(),
         }
@@ -106,9 +109,19 @@ impl Found {
         let paced = session.pace(rate, lasting, warm_up(rate, lasting))?;
         let ended = session.finish();
         self.latency.add(ended.latency).expect("histograms of the same bounds");
-        self.lateness.add(paced.lateness).expect("histograms of the same bounds");
+        // None of the subscribers got what was not sent.
+        for _ in 0..plan.load.subscribers {
+            self.latency.add(&paced.omitted).expect("histograms of the same bounds");
+        }
+        if let Some(tally) = paced.tally {
+            self.tally.get_or_insert_with(Tally::default).add(&tally);
+        }
+        if let Some((publishers, consumers)) = paced.involuntary_switches.zip(ended.involuntary_switches) {
+            let all = self.switches.get_or_insert(Switches { publishers: 0, consumers: 0 });
+            all.publishers += publishers;
+            all.consumers += consumers;
+        }
         self.elapsed += paced.elapsed;
-        self.gave_up |= paced.gave_up;
         self.ledger.add(&ended.ledger);
         self.failures.extend(ended.failures);
         Ok(())
@@ -124,18 +137,26 @@ impl Found {
         (!self.elapsed.is_zero()).then(|| self.ledger.published as f64 / self.elapsed.as_secs_f64())
     }
 
-    /// What has to be said where the rate could not be kept.
-    pub(super) fn shortfall(&self, rate: Rate) -> Option<String> {
-        let Rate::PerSecond(asked) = rate else { return None };
-        self.gave_up.then(|| {
+    /// What became of the messages that came due; `None` where there was no rate to keep.
+    pub(super) fn open_loop(&self) -> Option<OpenLoop> {
+        self.tally.as_ref().map(|tally| tally.to_report(self.switches))
+    }
+
+    /// Says in words why messages were late or omitted: who stood still, and whether the rate was
+    /// beyond saturation.
+    pub(super) fn blame(&self, rate: Rate) -> Vec<String> {
+        let (Rate::PerSecond(asked), Some(tally)) = (rate, &self.tally) else { return Vec::new() };
+        let mut blame = tally.blame();
+        if tally.is_saturated {
             let reached = self.messages_per_s().unwrap_or(0.0);
-            format!(
+            blame.push(format!(
                 "{} messages/s were asked for and {} reached: beyond saturation latency only tells how long the \
                  overload lasted",
                 grouped(asked.round() as u64),
                 grouped(reached.round() as u64)
-            )
-        })
+            ));
+        }
+        blame
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -147,9 +168,9 @@ impl Found {
     }
 
     /// Writes all of it into a report.
-    fn describe(self, plan: &Plan, rate: Rate, report: &mut Report) {
+    fn describe(self, rate: Rate, report: &mut Report) {
         report.latency_ns = self.latency();
-        report.lateness_ns = LatencyNs::of(&self.lateness);
+        report.open_loop = self.open_loop();
         report.published = Some(self.ledger.published);
         report.delivered = Some(self.ledger.delivered);
         report.elapsed_s = Some(self.elapsed.as_secs_f64());
@@ -158,13 +179,7 @@ impl Found {
             Rate::Max => self.messages_per_s().filter(|rate| *rate > 0.0).map(|rate| 1e9 / rate),
             Rate::PerSecond(_) => None,
         };
-        report.notes.push(match rate {
-            _ if plan.load.payload < 8 => {
-                "latency counts from the publish to the handler's first instruction, \
-                because payloads below 8 bytes cannot carry the time for which they were intended; what the \
-                publishers' lateness says comes on top"
-                    .to_owned()
-            }
+        let explanation = match rate {
             Rate::PerSecond(_) => "latency counts from the moment a message was due to the handler's first \
                 instruction; compare p50 with the floor's one way, and the tail with the noise"
                 .to_owned(),
@@ -173,8 +188,9 @@ impl Found {
                 publishers as fast as back-pressure allows it is the time spent in a full ring"
                     .to_owned()
             }
-        });
-        report.notes.extend(self.shortfall(rate));
+        };
+        report.notes.push(explanation);
+        report.notes.extend(self.blame(rate));
         report.ledger = Some(self.ledger);
         report.failed_checks.extend(self.failures);
     }

@@ -4,6 +4,7 @@
 //! disturb whatever is measured next on the same cores. The threads of publishers live as long as one call that drives
 //! them.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringmain::broker::{
     AnyTopicPublisher, Broker, BrokerBuildError, Dispatcher, PublishFailure, Publisher, Subscription,
+    Undelivered,
 };
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::ring::BuildError;
@@ -21,9 +23,10 @@ use super::reader::{Body, Expected, Findings, Numbers, Reader, Senders};
 use crate::cores;
 use crate::error::Error;
 use crate::interrupt::{self, interrupted};
-use crate::open_loop::{Pacer, Span};
+use crate::open_loop::{Manners, Pacer, Schedule, Span, Tally};
 use crate::report;
 use crate::resources::allocations::{self, Allocations};
+use crate::resources::involuntary_switches;
 use crate::stats::histogram;
 
 /// What the threads that publish are called.
@@ -111,12 +114,14 @@ impl Saturated {
 /// What a section found that measures latency; the times themselves are with the subscribers.
 #[derive(Debug)]
 pub(super) struct Paced {
-    /// How late the senders were; empty where there was no rate to keep.
-    pub(super) lateness: Histogram<u64>,
+    /// What became of the messages that came due; nothing where there was no rate to keep.
+    pub(super) tally: Option<Tally>,
+    /// The least that the latency of those messages can have been which were not sent.
+    pub(super) omitted: Histogram<u64>,
     /// From the first intended time until the end, or until everything was delivered.
     pub(super) elapsed: Duration,
-    /// Whether the rate was beyond what could be sent.
-    pub(super) gave_up: bool,
+    /// How often the publishing threads were taken off their cores against their will.
+    pub(super) involuntary_switches: Option<u64>,
 }
 
 /// What an engine has come to.
@@ -127,6 +132,8 @@ pub(super) struct Ended {
     pub(super) latency: Histogram<u64>,
     /// What was found wrong, in words.
     pub(super) failures: Vec<String>,
+    /// How often the threads that call handlers were taken off their cores against their will.
+    pub(super) involuntary_switches: Option<u64>,
 }
 
 /// A running engine with its load.
@@ -137,6 +144,7 @@ pub(super) struct Session<'p> {
     subscriptions: Vec<Subscription>,
     senders: Vec<Sender>,
     record_from: Arc<AtomicU64>,
+    schedules: Arc<OnceLock<Vec<Schedule>>>,
     found: mpsc::Receiver<Findings>,
 }
 
@@ -166,7 +174,7 @@ impl<'p> Session<'p> {
             Broker::builder().clock(clock.clone()).dispatcher(dispatcher).build().map_err(unbuilt)?;
         let body = Body::new(plan.load.payload);
         let record_from = Arc::new(AtomicU64::new(u64::MAX));
-        let all_senders = Arc::new(OnceLock::new());
+        let (all_senders, schedules) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
         let (finder, found) = mpsc::channel();
         let subscriptions = (0..plan.load.subscribers)
             .map(|number| {
@@ -176,6 +184,9 @@ impl<'p> Session<'p> {
                     clock: clock.clone(),
                     senders: all_senders.clone(),
                     record_from: record_from.clone(),
+                    schedules: schedules.clone(),
+                    // One of them will do.
+                    stall: plan.load.planted_stall.filter(|_| number == 0),
                 };
                 let mut reader = Reader::new(number, expected, finder.clone());
                 let subscription =
@@ -197,7 +208,8 @@ impl<'p> Session<'p> {
             .collect::<Result<Vec<_>, Error>>()?;
         let known = introduce(&senders, topics);
         all_senders.set(Arc::new(known)).expect("set nowhere else");
-        Ok(Self { plan, broker, clock: clock.clone(), subscriptions, senders, record_from, found })
+        let clock = clock.clone();
+        Ok(Self { plan, broker, clock, subscriptions, senders, record_from, schedules, found })
     }
 
     /// Publishes as fast as back-pressure allows: first until everything is warm, then for a time. The time that
@@ -267,8 +279,9 @@ impl<'p> Session<'p> {
     /// Publishes at a rate for a time, the first part of which is left out of the histogram; every message carries the
     /// time for which it was intended.
     pub(super) fn pace(&mut self, rate: Rate, lasting: Duration, warm_up: Duration) -> Result<Paced, Error> {
-        let Self { plan, clock, subscriptions, senders, record_from, .. } = self;
-        let (clock, shares_cores, turns) = (&*clock, plan.shares_cores(), senders.len());
+        let Self { plan, clock, subscriptions, senders, record_from, schedules, .. } = self;
+        let (clock, turns) = (&*clock, senders.len());
+        let manners = Manners { shares_core: plan.shares_cores(), may_park: plan.may_park() };
         let crew = Crew::new(plan, clock, subscriptions, senders);
         let common_start = AtomicU64::new(0);
         let work = |number: usize, sender: &mut Sender| {
@@ -276,44 +289,50 @@ impl<'p> Session<'p> {
                 let start = clock.now().after(Duration::from_micros(200));
                 common_start.store(start.as_nanos(), Ordering::Relaxed);
                 record_from.store(start.after(warm_up).as_nanos(), Ordering::Relaxed);
+                let all = match rate {
+                    Rate::Max => Vec::new(),
+                    Rate::PerSecond(rate) => {
+                        (0..turns).map(|turn| Schedule::new(rate, start, (turn, turns))).collect()
+                    }
+                };
+                schedules.set(all).expect("an engine is paced once");
             }
-            // The barrier orders both stores.
+            // The barrier orders all of these.
             crew.meet();
             let start = Timestamp::from_nanos(common_start.load(Ordering::Relaxed));
-            let end = start.after(lasting);
-            let span = Span { end, latest: end.after(lasting / 4 + Duration::from_millis(100)) };
-            let before = sender.sent;
-            let mut pacer = match rate {
-                Rate::Max => None,
-                Rate::PerSecond(rate) => {
-                    Some(Pacer::new(rate, clock.clone(), start, (number, turns), shares_cores))
-                }
-            };
+            let span = Span::new(start, lasting);
+            let end = span.end();
+            let (before, switches_before) = (sender.sent, involuntary_switches());
+            let schedule = schedules.get().and_then(|all| all.get(number));
+            let mut pacer = schedule.map(|schedule| Pacer::new(*schedule, clock.clone(), span, manners));
             let outcome = match &mut pacer {
                 None => send_at_once(sender, clock, end),
-                Some(pacer) => send_paced(sender, pacer, &span),
+                Some(pacer) => send_paced(sender, pacer),
             };
+            let switches = switches_before.zip(involuntary_switches()).map(|(before, now)| now - before);
             // The last message is due before the end: what is left of the time belongs to the rate.
             while clock.now() < end && !interrupted() {
                 std::thread::sleep(end.since(clock.now()).min(Duration::from_millis(10)));
             }
             let sent = outcome.map(|()| sender.sent - before);
             let ended = crew.settle(&sent);
-            sent.map(|_| (pacer, start, ended))
+            sent.map(|_| (pacer, start, ended, switches))
         };
         let sections = crew.drive(senders, work, || {})?;
         let elapsed = longest(sections.iter().map(|section| (section.1, section.2)));
-        let (mut lateness, mut gave_up) = (histogram(), false);
-        for pacer in sections.into_iter().filter_map(|section| section.0) {
-            gave_up |= pacer.gave_up();
-            lateness.add(pacer.into_lateness()).expect("histograms of the same bounds");
+        let switches = sections.iter().map(|section| section.3).sum();
+        let (mut tally, mut omitted) = (None, histogram());
+        for (pacer, _, ended, _) in sections {
+            if let Some(pacer) = pacer {
+                tally.get_or_insert_with(Tally::default).add(&pacer.finish(ended, &mut omitted));
+            }
         }
-        Ok(Paced { lateness, elapsed, gave_up })
+        Ok(Paced { tally, omitted, elapsed, involuntary_switches: switches })
     }
 
     /// Shuts the engine down, and compares what was sent with what was found.
     pub(super) fn finish(self) -> Ended {
-        let Self { plan, broker, subscriptions, senders, found, .. } = self;
+        let Self { plan, broker, clock, subscriptions, senders, schedules, found, .. } = self;
         let sent: Vec<u64> = senders.iter().map(|sender| sender.sent).collect();
         let shutdown = broker.shutdown(if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN });
         let ledger = report::Ledger::of(&shutdown.ledger);
@@ -323,15 +342,30 @@ impl<'p> Session<'p> {
         }
         // What was handed back because somebody was in a hurry is not lost.
         let is_cut_short = interrupted() && !shutdown.undelivered.is_empty();
-        let mut latency = histogram();
+        // Several subscribers may share a thread.
+        let (mut latency, mut switches) = (histogram(), HashMap::new());
         let mut readers = 0;
         for findings in found.try_iter() {
             readers += 1;
             if !is_cut_short {
                 failures.extend(findings.failures(&sent));
             }
+            if let Some((thread, count)) = findings.involuntary_switches {
+                let most = switches.entry(thread).or_insert(0);
+                *most = count.max(*most);
+            }
             if let Some(times) = findings.latency {
                 latency.add(times).expect("histograms of the same bounds");
+            }
+        }
+        // A message that was sent and handed back has waited until now, for each that did not get it.
+        if schedules.get().is_some_and(|all| !all.is_empty()) {
+            for Undelivered { message, subscriptions, .. } in &shutdown.undelivered {
+                let number = message.payload.as_slice().first_chunk::<8>().copied();
+                let due =
+                    number.map_or(message.published_at, |due| Timestamp::from_nanos(u64::from_le_bytes(due)));
+                let waited = clock.now().since(due).as_nanos() as u64;
+                latency.saturating_record_n(waited, subscriptions.len() as u64);
             }
         }
         if readers < plan.load.subscribers {
@@ -346,7 +380,8 @@ impl<'p> Session<'p> {
             failures.push(format!("and {} more", all - MOST_FAILURES));
         }
         drop((subscriptions, senders));
-        Ended { ledger, latency, failures }
+        let involuntary_switches = (!switches.is_empty()).then(|| switches.values().sum());
+        Ended { ledger, latency, failures, involuntary_switches }
     }
 }
 
@@ -453,9 +488,9 @@ impl<'s> Crew<'s> {
     }
 }
 
-/// Publishes what comes due within a span.
-fn send_paced(sender: &mut Sender, pacer: &mut Pacer, span: &Span) -> Result<(), PublishFailure> {
-    while let Some(intended) = pacer.wait_until_due(span) {
+/// Publishes what comes due.
+fn send_paced(sender: &mut Sender, pacer: &mut Pacer) -> Result<(), PublishFailure> {
+    while let Some(intended) = pacer.wait_until_due() {
         sender.send(intended.as_nanos())?;
     }
     Ok(())

@@ -85,6 +85,9 @@ pub(crate) struct Load {
     pub(crate) capacity: usize,
     /// Publish to topics given as text, instead of topics that publishers are bound to.
     pub(crate) runtime_topics: bool,
+    /// A handler is to stand still for so long, once in the run.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_seconds")]
+    pub(crate) planted_stall: Option<Duration>,
 }
 
 impl Load {
@@ -101,6 +104,7 @@ impl Load {
             cores: None,
             capacity: 1_024,
             runtime_topics: false,
+            planted_stall: None,
         }
     }
 }
@@ -136,6 +140,10 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
+fn optional_seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
+}
+
 fn text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.to_string())
 }
@@ -161,6 +169,7 @@ mod tests {
             cores: Some(vec![1, 0]),
             capacity: 1_024,
             runtime_topics: false,
+            planted_stall: None,
         };
         let expected = serde_json::json!({
             "rate": "max", "duration": 1.5, "payload": 64, "publishers": 1, "subscribers": 2, "topics": 3,

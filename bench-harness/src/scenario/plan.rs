@@ -58,6 +58,11 @@ impl Plan {
         }
     }
 
+    /// Whether a publisher may sleep until there is room.
+    pub(super) fn may_park(&self) -> bool {
+        !matches!(self.wait(), WaitStrategy::BusySpin | WaitStrategy::Yielding)
+    }
+
     /// Where the consumers run.
     pub(super) fn pinning(&self) -> Pinning {
         let cores: Option<Vec<usize>> = self.placed[self.load.publishers..].iter().copied().collect();

@@ -2,16 +2,20 @@
 //!
 //! A message of 8 bytes or more starts with a number that its sender wrote: the sender's own count, or the time for
 //! which it was intended. The rest is the same in all messages, so that a sum over all words says whether any byte is
-//! wrong. Smaller messages are told apart by the engine's count, and their time is that of the publish.
+//! wrong. Smaller messages are told apart by the engine's count, which also tells when they were due.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::message::{Message, Payload, PublisherId};
 
+use crate::open_loop::Schedule;
+use crate::resources::involuntary_switches;
 use crate::stats::histogram;
 
 /// Of so many messages of a sender, one has its topic's text compared.
@@ -93,6 +97,11 @@ pub(super) struct Expected {
     pub(super) senders: Arc<OnceLock<Arc<Senders>>>,
     /// Messages that arrive earlier, in nanoseconds of the clock, are not in the histogram.
     pub(super) record_from: Arc<AtomicU64>,
+    /// When each sender's messages come due; empty where they are sent as fast as it goes. Set before
+    /// the first message that is intended for a time.
+    pub(super) schedules: Arc<OnceLock<Vec<Schedule>>>,
+    /// How long the handler is to stand still, once, at the first message that counts.
+    pub(super) stall: Option<Duration>,
 }
 
 /// What one subscriber has found.
@@ -108,6 +117,8 @@ pub(super) struct Findings {
     /// Messages of a topic or a publisher that they are not of.
     pub(super) misrouted: u64,
     pub(super) latency: Option<Histogram<u64>>,
+    /// Its thread, and how often that was taken off its core against its will from the first message on.
+    pub(super) involuntary_switches: Option<(ThreadId, u64)>,
 }
 
 /// A subscriber. Belongs to its handler, and hands over what it has found when that is dropped.
@@ -118,15 +129,25 @@ pub(super) struct Reader {
     next: Vec<u64>,
     findings: Option<Findings>,
     found: mpsc::Sender<Findings>,
+    /// The thread that calls the handler, and its switches before the first message.
+    thread: Option<(ThreadId, u64)>,
 }
 
 impl Reader {
     /// Allocates all that it will ever need but a word a sender, which comes with the first message.
     pub(super) fn new(subscriber: usize, expected: Expected, found: mpsc::Sender<Findings>) -> Self {
         let latency = (expected.numbers == Numbers::Intended).then(histogram);
-        let findings =
-            Findings { subscriber, received: Vec::new(), out_of_order: 0, corrupt: 0, misrouted: 0, latency };
-        Self { expected, senders: None, next: Vec::new(), findings: Some(findings), found }
+        let findings = Findings {
+            subscriber,
+            received: Vec::new(),
+            out_of_order: 0,
+            corrupt: 0,
+            misrouted: 0,
+            latency,
+            involuntary_switches: None,
+        };
+        let findings = Some(findings);
+        Self { expected, senders: None, next: Vec::new(), findings, found, thread: None }
     }
 
     /// The handler.
@@ -174,11 +195,20 @@ impl Reader {
         }
         *received += 1;
         if let Some(latency) = &mut findings.latency {
-            let intended = number.map_or_else(|| message.published_at(), Timestamp::from_nanos);
+            let intended = number.map_or_else(
+                || match self.expected.schedules.get().and_then(|all| all.get(sender)) {
+                    Some(schedule) => schedule.due(position),
+                    None => message.published_at(),
+                },
+                Timestamp::from_nanos,
+            );
             // Set before the first message is sent. It is the arrival that counts: under a load that cannot be sustained,
             // nothing that was intended for later might ever arrive.
             if now.as_nanos() >= self.expected.record_from.load(Ordering::Relaxed) {
                 latency.saturating_record(now.since(intended).as_nanos() as u64);
+                if let Some(stall) = self.expected.stall.take() {
+                    std::thread::sleep(stall);
+                }
             }
         }
     }
@@ -186,6 +216,7 @@ impl Reader {
     #[cold]
     fn meet_senders(&mut self) {
         self.senders = self.expected.senders.get().cloned();
+        self.thread = involuntary_switches().map(|count| (std::thread::current().id(), count));
         if let (Some(senders), Some(findings)) = (&self.senders, &mut self.findings) {
             self.next = vec![0; senders.count];
             findings.received = vec![0; senders.count];
@@ -195,7 +226,11 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if let Some(findings) = self.findings.take() {
+        if let Some(mut findings) = self.findings.take() {
+            // The engine may drop a handler on another thread than the one that called it.
+            let of_this_thread = self.thread.filter(|(id, _)| *id == std::thread::current().id());
+            findings.involuntary_switches =
+                of_this_thread.zip(involuntary_switches()).map(|((id, then), now)| (id, now - then));
             // Nobody waits for it any more when the load was given up.
             let _ = self.found.send(findings);
         }
@@ -229,8 +264,6 @@ impl Findings {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ringmain::broker::{Broker, Publisher};
 
     use super::*;
@@ -247,6 +280,8 @@ mod tests {
             clock: Clock::hardware(),
             senders: Arc::default(),
             record_from: Arc::default(),
+            schedules: Arc::default(),
+            stall: None,
         };
         let senders = expected.senders.clone();
         let mut reader = Reader::new(7, expected, found);

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::interrupt::interrupted;
 use crate::progress::Progress;
 use crate::report::{Comparison, Report};
-use crate::table::grouped;
+use crate::units::grouped;
 
 /// The rates at which latency is measured, in messages a second; one more is a part of what this machine manages.
 const RATES: [f64; 3] = [10_000.0, 100_000.0, 1_000_000.0];
@@ -108,12 +108,13 @@ fn describe(mut contest: Contest, rates: Vec<Paced>, report: &mut Report) {
     for paced in &rates {
         ledger.add(paced.found.ledger());
         report.failed_checks.extend_from_slice(paced.found.failures());
-        let shortfall = paced.found.shortfall(Rate::PerSecond(paced.rate));
-        report.notes.extend(shortfall);
+        let blame = paced.found.blame(Rate::PerSecond(paced.rate));
+        report.notes.extend(blame.into_iter().map(|why| format!("{}: {why}", paced.case)));
         report.results.push(Comparison {
             case: paced.case.clone(),
             contender: "engine".to_owned(),
             latency_ns: paced.found.latency(),
+            open_loop: paced.found.open_loop(),
             ..Comparison::default()
         });
     }

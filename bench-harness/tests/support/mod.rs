@@ -111,10 +111,24 @@ pub(crate) fn wait(child: &mut Child) -> (Option<i32>, Duration) {
 /// Sends a signal to a run that is under way; how it ended, and how long after.
 #[cfg(unix)]
 pub(crate) fn interrupt(child: &mut Child, signal: &str) -> (Option<i32>, Duration) {
-    assert!(child.try_wait().expect("our child").is_none(), "ended before it was interrupted");
+    send_signal(child, signal);
+    wait(child)
+}
+
+/// Sends a signal to a run that is under way.
+#[cfg(unix)]
+pub(crate) fn send_signal(child: &mut Child, signal: &str) {
+    assert!(child.try_wait().expect("our child").is_none(), "ended before it got SIG{signal}");
     let kill = format!("kill -{signal} {}", child.id());
     assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
-    wait(child)
+}
+
+/// Stops a run that is under way for a while.
+#[cfg(unix)]
+pub(crate) fn stop_for(child: &mut Child, pause: Duration) {
+    send_signal(child, "STOP");
+    std::thread::sleep(pause);
+    send_signal(child, "CONT");
 }
 
 /// Waits until a run shows this sign of being under way. The system tells no one when a thread of another process starts
