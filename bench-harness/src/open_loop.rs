@@ -31,8 +31,8 @@ const EARLY: Duration = Duration::from_micros(500);
 pub(crate) const LATE: Duration = Duration::from_millis(1);
 /// A thread that is away for so long stands still. Interrupts and time slices are shorter.
 pub(crate) const STALL: Duration = Duration::from_millis(10);
-/// Stalls lengthen a sender's patience by so much at most.
-const MAX_EXTENSION: Duration = Duration::from_secs(10);
+/// Stalls of the engine lengthen a sender's patience by so much at most: they may never end.
+const MAX_ENGINE_STALL: Duration = Duration::from_secs(10);
 /// Between two looks at the processor time of a sender.
 const CPU_PAUSE: Duration = Duration::from_millis(100);
 
@@ -334,13 +334,10 @@ impl Pacer {
             self.tally.machine_stalls.record(stall);
         }
         if !self.span.patience.is_zero() {
-            let extension = self.stalled().min(MAX_EXTENSION);
+            let by_engine = self.tally.publish_stalls.total.min(MAX_ENGINE_STALL);
+            let extension = self.tally.machine_stalls.total + by_engine;
             self.latest = self.span.end.after(self.span.patience + extension);
         }
-    }
-
-    fn stalled(&self) -> Duration {
-        self.tally.machine_stalls.total + self.tally.publish_stalls.total
     }
 
     /// Accounts for all messages once the run is over. Those that were omitted are recorded in
@@ -352,7 +349,8 @@ impl Pacer {
         for times in [&mut self.tally.lateness, latency] {
             record_omitted(times, &self.schedule, first..count, ended);
         }
-        self.tally.is_saturated = self.has_given_up && self.stalled() <= MAX_EXTENSION;
+        let is_stuck = self.tally.publish_stalls.total > MAX_ENGINE_STALL;
+        self.tally.is_saturated = self.has_given_up && !is_stuck;
         self.tally
     }
 }
@@ -536,6 +534,14 @@ mod tests {
         assert_eq!((tally.sent, tally.omitted, tally.is_saturated), (1_000, 0, false));
         let (tally, _) = send_all(pacer(1_000 * MS, Manners::default()), stalls_often(3 * MS));
         assert!(tally.is_saturated && tally.omitted > 0 && tally.sent + tally.omitted == 1_000);
+    }
+
+    #[test]
+    fn an_engine_that_stands_still_for_good_is_neither_waited_for_nor_taken_for_saturation() {
+        let parking = Manners { may_park: true, ..Manners::default() };
+        let (tally, omitted) = send_all(pacer(1_000 * MS, parking), |_| 6_000 * MS);
+        assert_eq!((tally.sent, tally.omitted, omitted.len()), (2, 998, 998));
+        assert_eq!((tally.publish_stalls.count, tally.is_saturated), (2, false));
     }
 
     #[test]
