@@ -25,9 +25,11 @@ pub enum WaitStrategy {
     Yielding,
     /// Spins 200 times, yields 50 times, then sleeps, twice as long each time.
     Backoff,
-    /// Spins without pause for up to 50 µs, offers its core now and then for up to 200 µs in all, then parks until it is
-    /// woken. Where its own clock jumps, others want the core: it yields, then parks, and in the waits that follow it spins
-    /// for as little as 12 µs before it parks, until no such jump has been seen for up to 200 ms. The default.
+    /// Spins without pause for up to 50 µs, offers its core now and then for up to 200 µs in all, then
+    /// parks until it is woken. Where another thread wants the core, it parks at once, and in the waits
+    /// that follow it spins for as little as 12 µs before it parks, until the core has not been wanted
+    /// for 40 ms; where it is wanted again and again, for up to 1.3 s. Interrupts do not count. The
+    /// default.
     #[default]
     Adaptive,
     /// Spins 2,000 times (some 20 to 100 µs), then parks until it is woken.

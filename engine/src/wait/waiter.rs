@@ -165,7 +165,7 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
         if let Some(end) = self.spin(Some(SPINS_A_ROUND), false) {
             return Some(end);
         }
-        let mut spell = budget.begin(budget::now());
+        let mut spell = budget.begin(&mut budget::Real);
         loop {
             let ended = match spell.step {
                 Step::Spin => self.spin(Some(SPINS_A_ROUND), false),
@@ -173,9 +173,10 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
                 Step::Park => return None,
             };
             if ended.is_some() {
+                budget.end(&mut spell, &mut budget::Real);
                 return ended;
             }
-            budget.advance(&mut spell, budget::now());
+            budget.advance(&mut spell, &mut budget::Real);
         }
     }
 
