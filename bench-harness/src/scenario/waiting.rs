@@ -200,7 +200,7 @@ struct Sleeper {
 
 enum Waker {
     Futex { bell: Arc<(Bell, AtomicU64)>, thread: JoinHandle<()> },
-    Ring(Waited),
+    Ring(Box<Waited>),
 }
 
 /// Tells a thread on a futex to end.
@@ -218,7 +218,7 @@ impl Sleeper {
             }
         };
         let waker = match strategy {
-            Some(strategy) => Waker::Ring(Waited::start(strategy, None, answer)?),
+            Some(strategy) => Waker::Ring(Box::new(Waited::start(strategy, None, answer)?)),
             None => {
                 let bell = Arc::new((Bell::default(), AtomicU64::new(0)));
                 let thread = {
