@@ -1,162 +1,36 @@
 //! Building a broker: its dispatchers, their rings and their threads.
 
-use super::consumer::{Consumer, ConsumerTally};
-use super::deadlock::Waits;
-use super::desk::Desk;
-use super::error::check_name;
-use super::housekeeper::{self, Bell, Round};
-use super::mailbox::Mailbox;
-use super::roster::{Publishers, Roster};
-use super::shared::{Broker, ConsumerState, DispatcherState, Shared};
-use super::shutdown::Exits;
-use crate::affinity::{Pinning, pin_current_thread};
+use super::account::publishers::Publishers;
+use super::core::Core;
+use super::deliver::consumer::{Consumer, ConsumerTally};
+use super::deliver::handlers::Desk;
+use super::deliver::mailbox::Mailbox;
+use super::dispatcher::{ConsumerState, Dispatcher, DispatcherState};
+use super::error::{BrokerBuildError, MOST_CONSUMERS, MOST_DISPATCHERS, check_name};
+use super::handle::Broker;
+use super::lifecycle::reclaimer::{self, Bell, Round};
+use super::lifecycle::threads::Exits;
+use super::publish::wait_graph::Waits;
+use super::subscribe::registry::Roster;
+use crate::affinity::pin_current_thread;
 use crate::clock::Clock;
-use crate::message::{Envelope, Origin};
+use crate::message::{Envelope, Origin, Payload};
 use crate::ring::{self, ConsumerId, Overflow, RingBuilder, check_capacity};
 use crate::routing::{Routes, RoutingTable};
 use crate::sync::atomic::{AtomicBool, AtomicU32};
 use crate::sync::{CachePadded, Mutex, thread};
-use crate::wait::WaitStrategy;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 
 /// The name of the dispatcher that a broker has when none is declared.
 const DEFAULT_NAME: &str = "default";
-/// The slots of a ring unless told otherwise: half a mebibyte with 64-byte payloads, 256 MiB at the very most.
-const DEFAULT_CAPACITY: usize = 4_096;
-/// The most consumers of one dispatcher.
-const MOST_CONSUMERS: usize = 256;
-/// The most dispatchers of one broker.
-const MOST_DISPATCHERS: usize = 1_024;
-
-/// A dispatcher to be: a ring and its stages of consumers, each consumer with a thread.
-///
-/// Its memory is the capacity times two cache lines (with payloads of up to 64 bytes), plus whatever its payloads keep on
-/// the heap: at most 4 KiB a slot that holds a small message, at most 64 KiB a slot that holds a large one.
-#[derive(Clone, Debug)]
-pub struct Dispatcher {
-    name: String,
-    capacity: usize,
-    wait: WaitStrategy,
-    pinning: Pinning,
-    overflow: Overflow,
-    stages: Vec<usize>,
-}
-
-impl Dispatcher {
-    /// A dispatcher with 4,096 slots and one consumer, which parks when idle; publishers wait when it is full.
-    pub fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            capacity: DEFAULT_CAPACITY,
-            wait: WaitStrategy::default(),
-            pinning: Pinning::default(),
-            overflow: Overflow::default(),
-            stages: vec![1],
-        }
-    }
-
-    /// The number of slots: a power of two.
-    #[must_use]
-    pub fn capacity(mut self, slots: usize) -> Self {
-        self.capacity = slots;
-        self
-    }
-
-    /// How its consumers wait for messages, and publishers for room.
-    #[must_use]
-    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
-        self.wait = strategy;
-        self
-    }
-
-    /// Where its threads run, in order of stage.
-    #[must_use]
-    pub fn pinning(mut self, pinning: Pinning) -> Self {
-        self.pinning = pinning;
-        self
-    }
-
-    /// What a publish does when the ring is full.
-    #[must_use]
-    pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self
-    }
-
-    /// How many consumers each stage has, each with a thread. A stage sees a message when all consumers of the stage
-    /// before have finished with it: `[1, 2]` is a journal before two consumers that share the subscriptions.
-    #[must_use]
-    pub fn stages(mut self, consumers: &[usize]) -> Self {
-        self.stages = consumers.to_vec();
-        self
-    }
-}
-
-/// Why a broker could not be built.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BrokerBuildError {
-    /// A dispatcher's name is empty, too long or not printable.
-    #[error("the name of dispatcher number {number} {problem}; it has 1 to 64 printable bytes")]
-    Name {
-        /// Which dispatcher, from 0.
-        number: usize,
-        /// What is wrong with its name.
-        problem: String,
-    },
-    /// Two dispatchers have the same name.
-    #[error("there are two dispatchers named {name:?}")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
-    /// Too many dispatchers.
-    #[error("{count} dispatchers are too many; a broker has at most {MOST_DISPATCHERS}")]
-    TooManyDispatchers {
-        /// How many there were.
-        count: usize,
-    },
-    /// A dispatcher without stages, a stage without consumers, or too many consumers.
-    #[error(
-        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MOST_CONSUMERS} in all"
-    )]
-    Stages {
-        /// The dispatcher.
-        dispatcher: String,
-        /// What was asked for.
-        stages: Vec<usize>,
-    },
-    /// A dispatcher's ring would drop messages that the ledger owes to subscriptions.
-    #[error(
-        "dispatcher {dispatcher:?}: a dispatcher's ring blocks or rejects; only a ring used alone may drop"
-    )]
-    Overflow {
-        /// The dispatcher.
-        dispatcher: String,
-    },
-    /// A ring cannot be built, or a thread cannot run where it was told to.
-    #[error("dispatcher {dispatcher:?}: {reason}")]
-    Ring {
-        /// The dispatcher.
-        dispatcher: String,
-        /// What is wrong.
-        reason: ring::BuildError,
-    },
-    /// The housekeeper's thread could not be started.
-    #[error("the housekeeper's thread could not be started ({kind})")]
-    Housekeeper {
-        /// What the system said.
-        kind: std::io::ErrorKind,
-    },
-}
 
 /// A consumer whose thread is yet to be started.
 pub(super) struct Planned<P> {
     dispatcher: String,
     thread: String,
-    core: Option<usize>,
+    cpu: Option<usize>,
     pub(super) consumer: Consumer<P>,
 }
 
@@ -197,13 +71,13 @@ where
     pub fn build(self) -> Result<Broker<P>, BrokerBuildError> {
         // From here on a failure drops the broker, which closes it, which ends the threads that have started.
         let (broker, planned) = self.assemble()?;
-        let house = Arc::downgrade(broker.shared());
-        housekeeper::start(broker.shared().bell.clone(), move || {
-            house.upgrade().map_or(Round::Over, |shared| shared.keep_house())
+        let house = Arc::downgrade(broker.core());
+        reclaimer::start(broker.core().bell.clone(), move || {
+            house.upgrade().map_or(Round::Over, |core| core.keep_house())
         })
         .map_err(|error| BrokerBuildError::Housekeeper { kind: error.kind() })?;
         for consumer in planned {
-            start(broker.shared(), consumer)?;
+            start(broker.core(), consumer)?;
         }
         Ok(broker)
     }
@@ -264,8 +138,8 @@ where
                         broker: Arc::as_ptr(&routes).addr(),
                         batches: 0,
                     };
-                    let (dispatcher, core) = (options.name.clone(), cores[index]);
-                    planned.push(Planned { dispatcher, thread: thread.clone(), core, consumer });
+                    let (dispatcher, cpu) = (options.name.clone(), cores[index]);
+                    planned.push(Planned { dispatcher, thread: thread.clone(), cpu, consumer });
                     consumers.push(ConsumerState {
                         thread,
                         mailbox,
@@ -282,7 +156,7 @@ where
         }
 
         let waits = Waits::new(states.iter().map(|state| state.consumers.len()));
-        let shared = Arc::new(Shared {
+        let core = Arc::new(Core {
             origin,
             clock,
             table: RoutingTable::new(),
@@ -295,21 +169,45 @@ where
             bell: Arc::new(Bell::new()),
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
-        Ok((Broker::from_shared(shared), planned))
+        Ok((Broker::from_core(core), planned))
+    }
+}
+
+impl Broker<Payload> {
+    /// The broker of the whole process, with default options, made at the first call. It is never shut down by itself.
+    ///
+    /// # Panics
+    /// The first call panics when the system refuses to start a thread.
+    pub fn global() -> &'static Self {
+        static GLOBAL: OnceLock<Broker> = OnceLock::new();
+        GLOBAL.get_or_init(|| match Broker::builder().build() {
+            Ok(broker) => broker,
+            Err(error) => panic!("the global broker cannot be built: {error}"),
+        })
+    }
+}
+
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    /// A broker to be configured.
+    pub fn builder() -> BrokerBuilder<P> {
+        BrokerBuilder::new()
     }
 }
 
 /// Starts a consumer's thread and waits until it runs where it should.
-fn start<P>(shared: &Shared<P>, planned: Planned<P>) -> Result<(), BrokerBuildError>
+fn start<P>(core: &Core<P>, planned: Planned<P>) -> Result<(), BrokerBuildError>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    let Planned { dispatcher, thread: name, core, consumer } = planned;
+    let Planned { dispatcher, thread: name, cpu, consumer } = planned;
     let failed = |reason| Err(BrokerBuildError::Ring { dispatcher, reason });
     let (pinned, is_pinned) = mpsc::channel();
-    shared.exits.enter();
+    core.exits.enter();
     let body = move || {
-        let outcome = core.map_or(Ok(()), pin_current_thread);
+        let outcome = cpu.map_or(Ok(()), pin_current_thread);
         let may_run = outcome.is_ok();
         let _ = pinned.send(outcome);
         drop(pinned);
@@ -326,7 +224,7 @@ where
             _ => Ok(()),
         },
         Err(error) => {
-            drop(shared.exits.leaving(None));
+            drop(core.exits.leaving(None));
             failed(ring::BuildError::Thread { name, kind: error.kind() })
         }
     }

@@ -2,10 +2,16 @@
 //! publishing, subscribing and unsubscribing.
 
 use crate::message::PayloadTooLarge;
+use crate::ring;
 use crate::routing::TooManyRoutes;
 use crate::topic::TopicError;
 use std::fmt;
 use std::time::Duration;
+
+/// The most consumers of one dispatcher.
+pub(super) const MOST_CONSUMERS: usize = 256;
+/// The most dispatchers of one broker.
+pub(super) const MOST_DISPATCHERS: usize = 1_024;
 
 /// The kind of a failed delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -240,6 +246,64 @@ pub struct UnsubscribeTimeout {
     pub subscription: String,
     /// The limit that passed.
     pub limit: Duration,
+}
+
+/// Why a broker could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokerBuildError {
+    /// A dispatcher's name is empty, too long or not printable.
+    #[error("the name of dispatcher number {number} {problem}; it has 1 to 64 printable bytes")]
+    Name {
+        /// Which dispatcher, from 0.
+        number: usize,
+        /// What is wrong with its name.
+        problem: String,
+    },
+    /// Two dispatchers have the same name.
+    #[error("there are two dispatchers named {name:?}")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// Too many dispatchers.
+    #[error("{count} dispatchers are too many; a broker has at most {MOST_DISPATCHERS}")]
+    TooManyDispatchers {
+        /// How many there were.
+        count: usize,
+    },
+    /// A dispatcher without stages, a stage without consumers, or too many consumers.
+    #[error(
+        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MOST_CONSUMERS} in all"
+    )]
+    Stages {
+        /// The dispatcher.
+        dispatcher: String,
+        /// What was asked for.
+        stages: Vec<usize>,
+    },
+    /// A dispatcher's ring would drop messages that the ledger owes to subscriptions.
+    #[error(
+        "dispatcher {dispatcher:?}: a dispatcher's ring blocks or rejects; only a ring used alone may drop"
+    )]
+    Overflow {
+        /// The dispatcher.
+        dispatcher: String,
+    },
+    /// A ring cannot be built, or a thread cannot run where it was told to.
+    #[error("dispatcher {dispatcher:?}: {reason}")]
+    Ring {
+        /// The dispatcher.
+        dispatcher: String,
+        /// What is wrong.
+        reason: ring::BuildError,
+    },
+    /// The housekeeper's thread could not be started.
+    #[error("the housekeeper's thread could not be started ({kind})")]
+    Housekeeper {
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
 }
 
 /// Checks the name of a subscription or dispatcher.

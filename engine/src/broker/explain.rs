@@ -1,9 +1,10 @@
 //! Where a message to a topic would go, and why; for people.
 
-use super::roster::Record;
-use super::shared::Shared;
-use super::subscription::SubscriptionId;
-use crate::topic::{Pattern, Segment, Topic};
+use super::core::Core;
+use super::handle::Broker;
+use super::id::SubscriptionId;
+use super::subscribe::registry::Record;
+use crate::topic::{Pattern, Segment, Topic, TopicError};
 use std::collections::HashSet;
 use std::fmt;
 
@@ -70,8 +71,8 @@ pub struct Explanation {
 }
 
 impl SubscriptionInfo {
-    pub(super) fn of<P>(shared: &Shared<P>, record: &Record) -> Self {
-        let dispatcher = &shared.dispatchers[usize::from(record.destination.dispatcher)];
+    pub(super) fn of<P>(core: &Core<P>, record: &Record) -> Self {
+        let dispatcher = &core.dispatchers[usize::from(record.destination.dispatcher)];
         let consumer = usize::from(record.destination.consumer);
         let stage = dispatcher.stages.iter().position(|stage| stage.contains(&consumer));
         Self {
@@ -86,23 +87,77 @@ impl SubscriptionInfo {
     }
 }
 
-pub(super) fn explain<P>(shared: &Shared<P>, topic: Topic) -> Explanation {
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    /// How many subscriptions a message to this topic would reach at this moment.
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn match_count(&self, topic: &str) -> Result<usize, TopicError> {
+        crate::topic::validate(topic)?;
+        let mut found = Vec::new();
+        self.core().table.load().trie.matches(topic, &mut found);
+        Ok(found.len())
+    }
+
+    /// Whether a message to this topic would reach anybody at this moment.
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn has_subscribers(&self, topic: &str) -> Result<bool, TopicError> {
+        Ok(self.match_count(topic)? > 0)
+    }
+
+    /// All subscriptions of this moment, by number. Allocates and locks briefly.
+    pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
+        let core = self.core();
+        core.roster.snapshot().live().map(|record| SubscriptionInfo::of(core, record)).collect()
+    }
+
+    /// Which subscriptions a message to this topic would reach at this moment, by which of their patterns, and where; and if
+    /// none, the patterns that miss it by least. For people who wonder; allocates, and locks briefly.
+    ///
+    /// ```
+    /// # use ringmain::broker::Broker;
+    /// let broker: Broker = Broker::builder().build()?;
+    /// let _billing = broker.subscription().named("billing").pattern("orders.*.created").handler(|_| ())?;
+    ///
+    /// let explanation = broker.explain("orders.eu.created")?;
+    /// assert_eq!(explanation.matches[0].subscription.name, "billing");
+    ///
+    /// let explanation = broker.explain("orders.eu.crated")?;
+    /// assert!(explanation.matches.is_empty());
+    /// assert_eq!(explanation.near_misses[0].pattern.as_str(), "orders.*.created");
+    /// println!("{explanation}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A malformed topic.
+    pub fn explain(&self, topic: &str) -> Result<Explanation, TopicError> {
+        Ok(explain(self.core(), Topic::new(topic)?))
+    }
+}
+
+pub(super) fn explain<P>(core: &Core<P>, topic: Topic) -> Explanation {
     let mut found = Vec::new();
-    shared.table.load().trie.matches(topic.as_str(), &mut found);
-    let records = found.iter().filter_map(|to| shared.roster.find(to.subscription));
+    core.table.load().trie.matches(topic.as_str(), &mut found);
+    let records = found.iter().filter_map(|to| core.roster.find(to.subscription));
     let matches: Vec<_> = records
         .map(|record| Match {
-            subscription: SubscriptionInfo::of(shared, &record),
+            subscription: SubscriptionInfo::of(core, &record),
             patterns: record.patterns.iter().filter(|pattern| pattern.matches(&topic)).cloned().collect(),
         })
         .collect();
-    let near_misses = if matches.is_empty() { near_misses(shared, &topic) } else { Vec::new() };
+    let near_misses = if matches.is_empty() { near_misses(core, &topic) } else { Vec::new() };
     Explanation { topic, matches, near_misses }
 }
 
-fn near_misses<P>(shared: &Shared<P>, topic: &Topic) -> Vec<NearMiss> {
+fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
     let most_words_off = MOST_WORDS_OFF.min(topic.words().count() - 1);
-    let subscriptions = shared.roster.snapshot();
+    let subscriptions = core.roster.snapshot();
     let patterns =
         subscriptions.live().flat_map(|record| record.patterns.iter().map(move |pattern| (pattern, record)));
     let mut seen = HashSet::new();

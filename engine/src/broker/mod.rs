@@ -50,37 +50,38 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod builder;
-mod consumer;
-mod context;
-mod deadlock;
-mod desk;
+mod core;
+mod deliver;
+mod dispatcher;
 mod error;
 mod explain;
-mod handler;
-mod housekeeper;
-mod ledger;
-mod mailbox;
-mod outlet;
-mod producers;
-mod publisher;
-mod roster;
-mod settle;
-mod shared;
-mod shutdown;
-mod subscription;
+mod handle;
+mod id;
+mod lifecycle;
+mod metrics;
+mod publish;
+mod subscribe;
 #[cfg(ringmain_loom)]
 pub mod unstarted;
 
-pub use builder::{BrokerBuildError, BrokerBuilder, Dispatcher};
+pub use account::ledger::{Ledger, RingLedger, SubscriptionLedger};
+pub use builder::BrokerBuilder;
+pub use dispatcher::Dispatcher;
 pub use error::{
-    BatchError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout,
+    BatchError, BrokerBuildError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError,
+    UnsubscribeTimeout,
 };
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
-pub use handler::{HandlerError, IntoHandled};
-pub use ledger::{Ledger, RingLedger, SubscriptionLedger};
-pub use outlet::{PublishOptions, Published};
-pub use publisher::{AnyTopicPublisher, Publisher};
-pub use shared::Broker;
-pub use shutdown::{Abandoned, ShutdownReport, Undelivered};
-pub use subscription::{Prepared, Subscribe, Subscription, SubscriptionId};
+pub use handle::Broker;
+pub use id::SubscriptionId;
+pub use lifecycle::shutdown::ShutdownReport;
+pub use lifecycle::takeover::Abandoned;
+pub use lifecycle::threads::Undelivered;
+pub use publish::options::{PublishOptions, Published};
+pub use publish::publisher::Publisher;
+pub use publish::topic_publisher::AnyTopicPublisher;
+pub use subscribe::builder::{Prepared, Subscribe};
+pub use subscribe::handler::{HandlerError, IntoHandled};
+pub use subscribe::subscription::Subscription;

@@ -1,7 +1,9 @@
 //! A broker without threads, for models: its consumers take their turns, and its house is kept, where the model says so.
 
-use super::consumer::Consumer;
-use super::{Broker, BrokerBuildError, BrokerBuilder};
+use super::builder::BrokerBuilder;
+use super::deliver::consumer::Consumer;
+use super::error::BrokerBuildError;
+use super::handle::Broker;
 
 /// What the threads of a broker would do.
 pub struct Hands<P>(Vec<Consumer<P>>);
@@ -35,7 +37,7 @@ where
 {
     /// A round of the housekeeper.
     pub fn keep_house(&self) {
-        self.shared().keep_house();
+        self.core().keep_house();
     }
 }
 

@@ -1,8 +1,13 @@
-//! Publishers: bound to one topic, or to topics that come at run time.
+//! The publisher to topics that come at run time.
 
-use super::error::{BatchError, PublishError, PublishFailure};
-use super::outlet::{Fill, Hold, Outlet, Patience, PublishOptions, Published, Value, With};
-use super::shared::Shared;
+use super::backpressure::Patience;
+use super::fill::{Fill, Value, With};
+use super::options::{PublishOptions, Published};
+use super::resolve::Hold;
+use super::send::Outlet;
+use crate::broker::core::Core;
+use crate::broker::error::{BatchError, PublishError, PublishFailure};
+use crate::broker::handle::Broker;
 use crate::message::{IntoPayload, Payload, PublisherId};
 use crate::routing::TopicCache;
 use crate::topic::Topic;
@@ -11,163 +16,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A publisher bound to one topic. It belongs to one thread at a time; a clone is another publisher.
-///
-/// While the routing table stands still, a publish costs one look at its generation word, one clock read, one
-/// read-modify-write and the writing of the slot. Messages of one publisher reach a subscription in the order in which they
-/// were published.
-pub struct Publisher<P = Payload>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
-    outlet: Outlet<P>,
-    hold: Hold,
-}
-
-impl<P> Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
-    pub(super) fn new(shared: Arc<Shared<P>>, topic: Topic) -> Self {
-        let mut outlet = Outlet::new(shared);
-        let mut hold = Outlet::<P>::hold_later(topic);
-        // Should it fail for want of routes, the first publish says so.
-        let _ = outlet.refresh(&mut hold);
-        Self { outlet, hold }
-    }
-
-    /// The topic it is bound to.
-    pub fn topic(&self) -> &Topic {
-        &self.hold.topic
-    }
-
-    /// Its number in its broker, part of each message's id.
-    pub fn id(&self) -> PublisherId {
-        self.outlet.id()
-    }
-
-    /// Whether anybody would get a message at this moment. Costs one load while the routing table stands still.
-    pub fn has_subscribers(&mut self) -> bool {
-        self.outlet.refresh(&mut self.hold).is_ok() && Outlet::<P>::matched(&self.hold) > 0
-    }
-
-    /// Publishes a payload: a `P`, or for the default broker also bytes and text. On a full ring does what that ring's
-    /// [`Overflow`](crate::ring::Overflow) policy says. Succeeds also when nobody wants the message.
-    ///
-    /// # Errors
-    /// A payload that was given by value is handed back with the reason: too large, no ring has room, shut down, or a wait that could never
-    /// end.
-    #[inline]
-    pub fn publish<S: IntoPayload<P>>(&mut self, payload: S) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, Patience::Policy)
-    }
-
-    /// Publishes if there is room at this moment, and never waits.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    #[inline]
-    pub fn try_publish<S: IntoPayload<P>>(
-        &mut self,
-        payload: S,
-    ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, Patience::None)
-    }
-
-    /// Publishes, waiting for room no longer than `limit`, whatever the rings' policies.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn publish_timeout<S: IntoPayload<P>>(
-        &mut self,
-        payload: S,
-        limit: Duration,
-    ) -> Result<Published, PublishError<S::Returned>> {
-        let patience = Patience::Until(Deadline::after(limit));
-        self.send(Value(payload), None, patience)
-    }
-
-    /// Publishes with headers, a correlation id or an expiry.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn publish_with_options<S: IntoPayload<P>>(
-        &mut self,
-        payload: S,
-        options: &PublishOptions,
-    ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), Some(options), Patience::Policy)
-    }
-
-    /// Publishes what a closure writes into the slot, in place. The slot still holds an earlier message's payload, so that
-    /// its buffers can be used again. The closure holds the ring up: it should be short. If it panics, nothing is published
-    /// and the panic goes on. It is not called when there is no room or nobody wants the message.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    #[inline]
-    pub fn publish_with<F: FnOnce(&mut P)>(&mut self, fill: F) -> Result<Published, PublishError> {
-        self.send(With(fill), None, Patience::Policy)
-    }
-
-    /// Publishes a batch in order and returns how many. All payloads are checked before any is published; on one ring, as
-    /// many slots as are free are claimed at once.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish), with how many were published before.
-    pub fn publish_batch<S, I>(&mut self, batch: I) -> Result<usize, BatchError>
-    where
-        S: IntoPayload<P>,
-        I: IntoIterator<Item = S, IntoIter: ExactSizeIterator + Clone>,
-    {
-        self.outlet.refresh(&mut self.hold).map_err(|failure| BatchError { published: 0, failure })?;
-        self.outlet.publish_batch(&self.hold, batch.into_iter())
-    }
-
-    #[inline(always)]
-    fn send<F: Fill<P>>(
-        &mut self,
-        fill: F,
-        options: Option<&PublishOptions>,
-        patience: Patience,
-    ) -> Result<Published, PublishError<F::Returned>> {
-        if let Err(failure) = self.outlet.refresh(&mut self.hold) {
-            return Err(PublishError::new(failure, fill.into_returned()));
-        }
-        self.outlet.publish(&self.hold, fill, options, patience)
-    }
-}
-
-impl<P> Clone for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
-    /// Another publisher to the same topic, with a number and a count of its own.
-    fn clone(&self) -> Self {
-        Self::new(self.outlet.shared().clone(), self.hold.topic.clone())
-    }
-}
-
-impl<P> Drop for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
-    fn drop(&mut self) {
-        self.outlet.release(&mut self.hold);
-    }
-}
-
-impl<P> fmt::Debug for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher")
-            .field("topic", &self.hold.topic)
-            .field("id", &self.id())
-            .finish_non_exhaustive()
-    }
-}
+/// The topics that an [`AnyTopicPublisher`] remembers unless told otherwise.
+const DEFAULT_TOPIC_CACHE: usize = 4_096;
 
 /// A publisher to topics that come at run time. It remembers what its last topics resolved to, so that a topic it has in
 /// its cache costs one hash and one comparison more than a bound publisher. Ever-new topics cost their resolution,
@@ -184,8 +34,8 @@ impl<P> AnyTopicPublisher<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    pub(super) fn new(shared: Arc<Shared<P>>, topics: usize) -> Self {
-        Self { outlet: Outlet::new(shared), cache: TopicCache::new(topics) }
+    pub(super) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
+        Self { outlet: Outlet::new(core), cache: TopicCache::new(topics) }
     }
 
     /// Its number in its broker, part of each message's id.
@@ -395,5 +245,21 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnyTopicPublisher").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    /// A publisher to topics that are only known at run time. It remembers what the last 4,096 topics resolved to.
+    pub fn any_topic_publisher(&self) -> AnyTopicPublisher<P> {
+        self.any_topic_publisher_remembering(DEFAULT_TOPIC_CACHE)
+    }
+
+    /// As [`any_topic_publisher`](Self::any_topic_publisher), with a cache of so many topics; 0 resolves each message's
+    /// topic anew. A topic in the cache takes some 600 bytes.
+    pub fn any_topic_publisher_remembering(&self, topics: usize) -> AnyTopicPublisher<P> {
+        AnyTopicPublisher::new(self.core().clone(), topics)
     }
 }

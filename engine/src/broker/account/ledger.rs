@@ -1,8 +1,8 @@
 //! The ledger: where every accepted message has gone.
 
-use super::error::{DropReason, ErrorKind};
-use super::settle::Tally;
-use super::subscription::SubscriptionId;
+use super::tally::Tally;
+use crate::broker::error::{DropReason, ErrorKind};
+use crate::broker::id::SubscriptionId;
 
 /// The account of one ring: `claimed = consumed + skipped + tombstones + depth`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! Most publishers stay with one ring. To find its producer among all by number is eight instructions of a publish; to see
 //! that it is the one at hand, three.
 
-use super::shared::DispatcherState;
+use crate::broker::dispatcher::DispatcherState;
 use crate::message::Envelope;
 use crate::ring::MultiProducer;
 

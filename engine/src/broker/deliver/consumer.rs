@@ -3,8 +3,8 @@
 //! Who calls `turn` is the only difference between a pinned thread and any other way of consuming. Here it is a thread.
 
 use super::context::{self, Consuming};
-use super::desk::Desk;
-use super::shutdown::Exits;
+use super::handlers::Desk;
+use crate::broker::lifecycle::threads::Exits;
 use crate::message::Envelope;
 use crate::observe::{Counter, Recorder};
 use crate::ring::{LINGER, Linger, Polled, Poller};

@@ -1,48 +1,10 @@
 //! Settling: the one place where a delivery ends, is counted, and where what follows is decided.
 
-use super::error::{DropReason, ErrorKind};
-use super::handler::HandlerError;
-use crate::message::MessageId;
-use crate::observe::Counter;
+use super::outcome::{About, Outcome};
+use crate::broker::account::tally::Tally;
+use crate::broker::error::{DropReason, ErrorKind};
+use crate::broker::subscribe::handler::HandlerError;
 use crate::sync::panics::discard_panic;
-use crate::topic::Topic;
-
-/// How a delivery ended.
-pub(crate) enum Outcome {
-    /// The handler returned without an error.
-    Delivered,
-    /// The handler returned an error.
-    Failed(HandlerError),
-    /// The handler panicked.
-    Panicked(Box<dyn std::any::Any + Send>),
-    /// The message had expired before its turn came.
-    Expired,
-    /// The subscription was gone.
-    Unsubscribed,
-    /// The broker stopped before its turn came; the message is handed back.
-    Undelivered,
-}
-
-/// What has come of the messages routed to one subscription. Written by its consumer, or by who has deposed it.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) delivered: Counter,
-    pub(crate) filtered: Counter,
-    pub(crate) expired: Counter,
-    pub(crate) dropped: [Counter; DropReason::ALL.len()],
-    pub(crate) dead_lettered: Counter,
-    pub(crate) undelivered: Counter,
-    pub(crate) in_doubt: Counter,
-    pub(crate) errors: [Counter; ErrorKind::ALL.len()],
-}
-
-/// Whose delivery it is, for those who read logs.
-pub(crate) struct About<'a> {
-    pub(crate) subscription: &'a str,
-    pub(crate) topic: &'a Topic,
-    pub(crate) message: MessageId,
-    pub(crate) attempt: u16,
-}
 
 /// Ends a delivery.
 #[inline(always)]

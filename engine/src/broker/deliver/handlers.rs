@@ -1,30 +1,20 @@
 //! A consumer's desk: the handlers that it owns, what it has learnt of routes, and the handling of one event.
 
 use super::context;
-use super::handler::BoxedHandler;
-use super::mailbox::{Letter, Mailbox};
-use super::roster::Record;
-use super::settle::{About, Outcome, settle};
-use super::shutdown::{Undelivered, keep};
+use super::mailbox::{Letter, Mailbox, Owned};
+use super::outcome::{About, Outcome};
+use super::settle::settle;
+use crate::broker::lifecycle::threads::{Undelivered, keep};
+use crate::broker::subscribe::handler::drop_handler;
+use crate::broker::subscribe::registry::Record;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{Destination, Route, RouteId, Routes};
 use crate::sync::edge;
-use crate::sync::panics::discard_panic;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-/// A subscription as its consumer owns it.
-pub(crate) struct Owned<P> {
-    pub(crate) record: Arc<Record>,
-    /// `None` once it has been released: what still comes for it is counted as dropped.
-    pub(crate) handler: Option<BoxedHandler<P>>,
-    /// How many learnt routes lead here. Released and led to by none, it goes.
-    pub(crate) routes: usize,
-}
 
 /// What a consumer knows of a route: which of its own subscriptions it leads to.
 struct Learnt {
@@ -261,13 +251,6 @@ impl<P: Clone> Desk<P> {
                 self.read(letter);
             }
         }
-    }
-}
-
-/// Drops a handler. What it captured may panic when dropped; the consumer goes on.
-pub(crate) fn drop_handler<P>(handler: Option<BoxedHandler<P>>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
-        discard_panic(payload);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Handlers: closures that take a message and may fail.
 
 use crate::message::Message;
+use crate::sync::panics::discard_panic;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a handler fails with.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,4 +42,11 @@ pub(crate) fn boxed<P, R: IntoHandled>(
     mut handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
 ) -> BoxedHandler<P> {
     Box::new(move |message| handler(message).into_handled())
+}
+
+/// Drops a handler. What it captured may panic when dropped; the consumer goes on.
+pub(crate) fn drop_handler<P>(handler: Option<BoxedHandler<P>>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(handler))) {
+        discard_panic(payload);
+    }
 }

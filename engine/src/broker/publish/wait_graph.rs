@@ -5,7 +5,7 @@
 //! and then looks whether the chain of those who wait leads back to it. The store and the look are sequentially
 //! consistent, so of two consumers that close a circle at once at least one sees it.
 
-use super::context::Consuming;
+use crate::broker::deliver::context::Consuming;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Nobody is waited for.

@@ -1,6 +1,7 @@
 //! A consumer's mailbox: through it comes all that is not a message.
 
-use super::desk::Owned;
+use crate::broker::subscribe::handler::BoxedHandler;
+use crate::broker::subscribe::registry::Record;
 use crate::message::Envelope;
 use crate::ring::Overseer;
 use crate::routing::RouteId;
@@ -8,6 +9,15 @@ use crate::sync::{Condvar, Mutex};
 use crate::wait::Deadline;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// A subscription as its consumer owns it.
+pub(crate) struct Owned<P> {
+    pub(crate) record: Arc<Record>,
+    /// `None` once it has been released: what still comes for it is counted as dropped.
+    pub(crate) handler: Option<BoxedHandler<P>>,
+    /// How many learnt routes lead here. Released and led to by none, it goes.
+    pub(crate) routes: usize,
+}
 
 /// What a consumer can be sent.
 pub(crate) enum Letter<P> {

@@ -1,0 +1,8 @@
+//! Delivering: a consumer, its mailbox, the handlers that it owns, and the end of each delivery.
+
+pub(super) mod consumer;
+pub(super) mod context;
+pub(super) mod handlers;
+pub(super) mod mailbox;
+pub(super) mod outcome;
+pub(super) mod settle;

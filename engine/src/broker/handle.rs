@@ -1,0 +1,51 @@
+//! The broker's handle: all clones of it are the same broker.
+//!
+//! What a broker can do stands beside the feature: each has an `impl Broker` block of its own.
+
+use super::core::Core;
+use crate::message::Payload;
+use std::fmt;
+use std::sync::Arc;
+
+/// The handles of a broker; when the last is dropped, the broker closes.
+struct Handle<P>(Arc<Core<P>>);
+
+impl<P> Drop for Handle<P> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// A publish/subscribe broker. Cheap to clone; all clones are the same broker.
+///
+/// Dropping the last clone closes it as [`shutdown`](Self::shutdown) does, but waits for nothing: consumers drain what is
+/// there, drop their handlers, and end.
+pub struct Broker<P = Payload> {
+    handle: Arc<Handle<P>>,
+}
+
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    pub(crate) fn from_core(core: Arc<Core<P>>) -> Self {
+        Self { handle: Arc::new(Handle(core)) }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<P>> {
+        &self.handle.0
+    }
+}
+
+impl<P> Clone for Broker<P> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone() }
+    }
+}
+
+impl<P> fmt::Debug for Broker<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = &self.handle.0;
+        f.debug_struct("Broker").field("origin", &core.origin).field("is_closed", &core.is_closed()).finish()
+    }
+}

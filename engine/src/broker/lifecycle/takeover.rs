@@ -1,0 +1,80 @@
+//! The take-over: what a consumer that is stuck in a handler has left.
+
+use super::threads::{Undelivered, keep};
+use crate::broker::core::Core;
+use crate::message::{Envelope, Message, MessageId};
+use crate::ring::Remains;
+use crate::topic::Topic;
+use std::time::Duration;
+
+/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else in the drop of what a
+/// handler had captured, or behind a publish closure that does not return.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The thread's name.
+    pub thread: String,
+    /// The subscription whose handler it is stuck in; empty where it is not in a handler.
+    pub subscription: String,
+    /// The message that the handler was called with, which is in doubt; where it can be told.
+    pub message: Option<MessageId>,
+    /// The topic of that message.
+    pub topic: Option<Topic>,
+}
+
+impl Abandoned {
+    pub(super) fn outside_of_a_handler(thread: &str) -> Self {
+        Self { thread: thread.to_owned(), subscription: String::new(), message: None, topic: None }
+    }
+}
+
+/// Takes over what a stuck consumer has left: the call in doubt, and all that came behind it.
+pub(super) fn abandon<P>(
+    core: &Core<P>,
+    (dispatcher, consumer): (u16, u16),
+    thread: &str,
+    remains: &Remains<Envelope<P>>,
+    limit: Duration,
+) -> Abandoned
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    let in_doubt = core.roster.find(remains.delivery());
+    if let Some(record) = &in_doubt {
+        record.tally.in_doubt.bump();
+    }
+    let mut stuck = Abandoned {
+        thread: thread.to_owned(),
+        subscription: in_doubt.map_or_else(String::new, |record| record.name.to_string()),
+        message: None,
+        topic: None,
+    };
+    let mut handed_back = Vec::new();
+    remains.for_each(limit, |sequence, envelope| {
+        let Some(route) = core.routes.get(envelope.route) else { return };
+        let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+        let is_in_doubt = sequence == remains.sequence();
+        if is_in_doubt {
+            stuck.message = Some(message.id());
+            stuck.topic = Some(route.topic.clone());
+        }
+        let mut subscriptions = Vec::new();
+        for to in &route.destinations {
+            let is_theirs = to.dispatcher == dispatcher && to.consumer == consumer;
+            // Of the event in doubt, deliveries were made in ascending order of subscription.
+            let is_open = !is_in_doubt || to.subscription > remains.delivery();
+            if is_theirs
+                && is_open
+                && let Some(record) = core.roster.find(to.subscription)
+            {
+                record.tally.undelivered.bump();
+                subscriptions.push(record.name.clone());
+            }
+        }
+        if !subscriptions.is_empty() {
+            handed_back.extend(keep(&message).map(|message| Undelivered { message, subscriptions }));
+        }
+    });
+    core.exits.hand_back(handed_back);
+    stuck
+}

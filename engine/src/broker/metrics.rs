@@ -1,0 +1,46 @@
+//! The broker's metrics.
+
+use super::handle::Broker;
+use crate::message::Envelope;
+use crate::observe::{Metrics, merge};
+
+impl<P> Broker<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    /// The numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer.
+    pub fn metrics(&self) -> Metrics {
+        let core = self.core();
+        let consumers = || core.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
+        let published = core.publishers.total().published.get();
+        let settled = core.roster.snapshot().settled();
+        let depths: Vec<u64> = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.depth()).collect();
+        let active = core
+            .dispatchers
+            .iter()
+            .flat_map(|dispatcher| dispatcher.ring.lags())
+            .filter(|(_, lag)| *lag > 0)
+            .count();
+        let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
+        let memory: u64 = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.capacity() * slot).sum();
+        // The housekeeper is one more.
+        let threads = core.exits.running() + 1;
+        let values = [
+            ("messaging.broker.subscribers", core.roster.live_count() as f64),
+            ("messaging.broker.topics", core.routes.topic_count() as f64),
+            ("messaging.broker.routes", core.routes.count() as f64),
+            ("messaging.broker.messages.published", published as f64),
+            ("messaging.broker.messages.consumed", settled.delivered as f64),
+            ("messaging.broker.errors", settled.errors.iter().sum::<u64>() as f64),
+            ("messaging.broker.dlq.size", 0.0),
+            ("messaging.queue.depth.max", depths.iter().copied().max().unwrap_or(0) as f64),
+            ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),
+            ("messaging.workers.active", active as f64),
+            ("messaging.workers.idle", consumers().count().saturating_sub(active) as f64),
+            ("messaging.memory.bytes", memory as f64),
+            ("messaging.threads.total", threads as f64),
+        ]
+        .into();
+        Metrics { values, latency: merge(consumers().map(|consumer| &consumer.tally.latency)) }
+    }
+}

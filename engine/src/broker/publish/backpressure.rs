@@ -1,0 +1,77 @@
+//! Waiting for room in a ring.
+
+use crate::broker::core::Core;
+use crate::broker::deliver::context;
+use crate::broker::error::PublishFailure;
+use crate::message::Envelope;
+use crate::ring::{self, MultiProducer, Overflow, Run};
+use crate::wait::Deadline;
+use std::time::Duration;
+
+/// How long a consumer's thread waits for room in a ring that is not its own.
+const LONGEST_WAIT_OF_A_CONSUMER: Duration = Duration::from_secs(1);
+
+/// How long a publish waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    /// As each ring's policy says.
+    Policy,
+    /// Not at all.
+    None,
+    /// Until then, whatever the policy.
+    Until(Deadline),
+}
+
+/// Reserves up to `count` slots of a dispatcher's ring.
+#[inline(always)]
+pub(super) fn reserve<P>(
+    core: &Core<P>,
+    producer: &mut MultiProducer<Envelope<P>>,
+    dispatcher: u16,
+    count: u64,
+    patience: Patience,
+) -> Result<Run, PublishFailure> {
+    match producer.reserve(count) {
+        Ok(run) => Ok(run),
+        Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
+        Err(_) => wait_for_room(core, producer, dispatcher, count, patience),
+    }
+}
+
+#[cold]
+fn wait_for_room<P>(
+    core: &Core<P>,
+    producer: &mut MultiProducer<Envelope<P>>,
+    dispatcher: u16,
+    count: u64,
+    patience: Patience,
+) -> Result<Run, PublishFailure> {
+    let deadline = match (patience, producer.overflow()) {
+        (Patience::Until(deadline), _) => deadline,
+        (Patience::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
+        // No dispatcher drops: the builder sees to that.
+        (Patience::None, _) | (Patience::Policy, _) => return Err(PublishFailure::Full),
+    };
+    // The slot that is being filled holds its ring up, and perhaps, through it, any other.
+    if context::is_filling() {
+        return Err(PublishFailure::WouldDeadlock);
+    }
+    let outcome = match context::consuming(core.key()) {
+        None if !context::is_consuming() => producer.reserve_until(count, deadline),
+        // Another broker's: the two may wait for each other, which neither can see.
+        None => producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
+        Some(me) => {
+            let Some(_waiting) = core.waits.begin(me, dispatcher) else {
+                return Err(PublishFailure::WouldDeadlock);
+            };
+            producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))
+        }
+    };
+    outcome.map_err(|error| match error {
+        ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full,
+        ring::PublishError::TimedOut => PublishFailure::TimedOut,
+        ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock,
+        // To the user a ring that has used up its sequences is one that takes no more.
+        ring::PublishError::Closed | ring::PublishError::Exhausted => PublishFailure::Closed,
+    })
+}

@@ -1,0 +1,11 @@
+//! Publishing: from a topic to the slots of rings.
+
+pub(super) mod backpressure;
+pub(super) mod fill;
+pub(super) mod options;
+pub(super) mod producers;
+pub(super) mod publisher;
+pub(super) mod resolve;
+pub(super) mod send;
+pub(super) mod topic_publisher;
+pub(super) mod wait_graph;

@@ -1,0 +1,112 @@
+//! Topics as a publisher has resolved them.
+
+use crate::broker::core::Core;
+use crate::broker::error::PublishFailure;
+use crate::routing::{Destination, Leg, Route, RouteId};
+use crate::topic::Topic;
+use std::sync::Arc;
+
+/// A publisher that finds so many routes unlinked since the housekeeper last looked does its work for once.
+const MOST_UNLINKED: usize = 4_096;
+
+/// A topic, resolved in one snapshot of the routing table.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) topic: Topic,
+    generation: u64,
+    /// `None` while nobody wants the topic.
+    pub(super) route: Option<Arc<Route>>,
+    /// What a publish needs of a route that leads to one ring, at hand without going through the route: among a thousand
+    /// topics each line that is not touched counts.
+    pub(super) direct: Option<Direct>,
+}
+
+/// A route that leads to one ring.
+#[derive(Debug)]
+pub(super) struct Direct {
+    pub(super) route: RouteId,
+    pub(super) leg: Leg,
+}
+
+impl Direct {
+    fn of(route: &Route) -> Option<Self> {
+        match &route.legs[..] {
+            [leg] => Some(Self { route: route.id, leg: leg.clone() }),
+            _ => None,
+        }
+    }
+}
+
+impl Hold {
+    /// A topic that is yet to be resolved.
+    pub(crate) fn later(topic: Topic) -> Self {
+        Self { topic, generation: 0, route: None, direct: None }
+    }
+
+    /// Whether the table is still the one that the topic was resolved in.
+    #[inline(always)]
+    pub(crate) fn is_current<P>(&self, core: &Core<P>) -> bool {
+        core.table.generation() <= self.generation
+    }
+
+    /// Resolves the topic anew.
+    #[cold]
+    pub(crate) fn resolve<P>(
+        &mut self,
+        core: &Core<P>,
+        found: &mut Vec<Destination>,
+    ) -> Result<(), PublishFailure> {
+        if core.is_closed() {
+            // Nobody frees routes any more.
+            return Err(PublishFailure::Closed);
+        }
+        if let Some(generation) = core.table.still_holds(self.generation, &self.topic) {
+            self.generation = generation;
+            return Ok(());
+        }
+        let generation = {
+            let snapshot = core.table.load();
+            snapshot.trie.matches(self.topic.as_str(), found);
+            snapshot.generation
+        };
+        // What leads where it led stays: no consumer has to learn it anew.
+        let is_unchanged =
+            self.route.as_ref().map_or(found.is_empty(), |route| route.destinations[..] == found[..]);
+        if !is_unchanged {
+            // Unlinked first, so that a publisher at the limit can go on.
+            self.release(core);
+            core.roster.attach(found);
+            if !found.is_empty() {
+                self.route = match core.routes.link(&self.topic, found) {
+                    Ok(route) => Some(route),
+                    Err(error) => {
+                        core.roster.detach(found);
+                        return Err(error.into());
+                    }
+                };
+            }
+        }
+        self.direct = self.route.as_deref().and_then(Direct::of);
+        self.generation = generation;
+        Ok(())
+    }
+
+    /// Lets the topic go: its route is freed, by the housekeeper, when its last message has been consumed.
+    pub(crate) fn release<P>(&mut self, core: &Core<P>) {
+        self.direct = None;
+        if let Some(route) = self.route.take() {
+            self.generation = 0;
+            let claimed = |dispatcher: u16| core.dispatchers[usize::from(dispatcher)].ring.claimed();
+            if core.routes.unlink(route, claimed) >= MOST_UNLINKED {
+                core.free_routes();
+            }
+            // After the help: what could not be freed was in our hand, where the housekeeper did not see it.
+            core.bell.ring();
+        }
+    }
+
+    /// How many subscriptions the topic reaches.
+    pub(crate) fn matched(&self) -> usize {
+        self.route.as_ref().map_or(0, |route| route.destinations.len())
+    }
+}

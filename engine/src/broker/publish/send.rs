@@ -1,0 +1,297 @@
+//! The way out of a publisher: from a resolved topic into the rings.
+//!
+//! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the publisher's
+//! scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
+
+use super::backpressure::{Patience, reserve};
+use super::fill::{Fill, Value};
+use super::options::{PublishOptions, Published};
+use super::producers::Producers;
+use super::resolve::{Direct, Hold};
+use crate::broker::account::publishers::PublisherTally;
+use crate::broker::core::Core;
+use crate::broker::deliver::context;
+use crate::broker::error::{BatchError, PublishError, PublishFailure};
+use crate::message::{IntoPayload, MessageId, Priority, PublisherId, Rare, Stamp};
+use crate::routing::{Destination, Route, RouteId};
+use crate::sync::CachePadded;
+use crate::topic::Topic;
+use std::sync::Arc;
+
+/// What every publisher has: an identity, a producer for each ring, a scratch copy.
+pub(crate) struct Outlet<P> {
+    core: Arc<Core<P>>,
+    id: PublisherId,
+    /// The number of the next message.
+    sequence: u64,
+    producers: Producers<P>,
+    tally: Arc<CachePadded<PublisherTally>>,
+    scratch: P,
+    /// What a message inherits, put together.
+    inherited: Rare,
+    found: Vec<Destination>,
+}
+
+impl<P> Outlet<P>
+where
+    P: Clone + Default + Send + Sync + 'static,
+{
+    pub(crate) fn new(core: Arc<Core<P>>) -> Self {
+        let (id, tally) = core.publishers.enter();
+        let producers = Producers::new(&core.dispatchers);
+        Self {
+            core,
+            id: PublisherId::new(id),
+            sequence: 0,
+            producers,
+            tally,
+            scratch: P::default(),
+            inherited: Rare::default(),
+            found: Vec::new(),
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core<P>> {
+        &self.core
+    }
+
+    pub(crate) fn id(&self) -> PublisherId {
+        self.id
+    }
+
+    /// Resolves a topic for the first time.
+    pub(crate) fn hold(&mut self, topic: Topic) -> Result<Hold, PublishFailure> {
+        let mut hold = Hold::later(topic);
+        hold.resolve(&self.core, &mut self.found)?;
+        Ok(hold)
+    }
+
+    /// Whether the table is still the one that a topic was resolved in.
+    #[inline(always)]
+    pub(crate) fn is_current(&self, hold: &Hold) -> bool {
+        hold.is_current(&self.core)
+    }
+
+    /// Resolves a topic anew if the table has changed since.
+    #[inline(always)]
+    pub(crate) fn refresh(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
+        if hold.is_current(&self.core) { Ok(()) } else { hold.resolve(&self.core, &mut self.found) }
+    }
+
+    /// Lets a topic go.
+    pub(crate) fn release(&self, hold: &mut Hold) {
+        hold.release(&self.core);
+    }
+
+    /// Resolves a topic anew, and publishes to it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refresh_and_publish<F: Fill<P>>(
+        &mut self,
+        hold: &mut Hold,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        match self.refresh(hold) {
+            Ok(()) => self.publish(hold, fill, options, patience),
+            Err(failure) => Err(PublishError::new(failure, fill.into_returned())),
+        }
+    }
+
+    /// Publishes one message to a topic that has been resolved.
+    #[inline(always)]
+    pub(crate) fn publish<F: Fill<P>>(
+        &mut self,
+        hold: &Hold,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        if let Err(error) = fill.check() {
+            return Err(PublishError::new(error.into(), fill.into_returned()));
+        }
+        let Some(Direct { route, leg }) = &hold.direct else {
+            return match hold.route.as_deref() {
+                None => self.publish_to_nobody(fill),
+                Some(route) => self.publish_to_many(route, fill, options, patience),
+            };
+        };
+        let stamp = self.stamp(*route);
+        let rare = rare(&mut self.inherited, options);
+        let producer = self.producers.take_up(leg.dispatcher);
+        let run = match reserve(&self.core, producer, leg.dispatcher, 1, patience) {
+            Ok(run) => run,
+            Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
+        };
+        let tally = &self.tally;
+        producer.fill_one(run, |envelope| {
+            envelope.address(&stamp, rare);
+            fill.write(&mut envelope.payload);
+            // Before the slot is stamped: what has been delivered has been counted.
+            leg.accepted.bump();
+            tally.published.bump();
+        });
+        // Not before: what is not asked for need not be kept meanwhile.
+        let id = MessageId::new(self.core.origin, self.id, self.sequence);
+        self.sequence += 1;
+        Ok(Published { id, accepted: 1, refused: 0 })
+    }
+
+    #[inline(always)]
+    fn stamp(&self, route: RouteId) -> Stamp {
+        Stamp {
+            route,
+            sequence: self.sequence,
+            published_at: self.core.clock.ticks(),
+            publisher: self.id,
+            priority: Priority::Normal,
+        }
+    }
+
+    #[inline(never)]
+    fn publish_to_nobody<F: Fill<P>>(&mut self, fill: F) -> Result<Published, PublishError<F::Returned>> {
+        if self.core.is_closed() {
+            return Err(PublishError::new(PublishFailure::Closed, fill.into_returned()));
+        }
+        let id = MessageId::new(self.core.origin, self.id, self.sequence);
+        self.sequence += 1;
+        self.tally.published.bump();
+        self.tally.unrouted.bump();
+        Ok(Published { id, accepted: 0, refused: 0 })
+    }
+
+    #[inline(never)]
+    fn publish_to_many<F: Fill<P>>(
+        &mut self,
+        route: &Route,
+        fill: F,
+        options: Option<&PublishOptions>,
+        patience: Patience,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        let stamp = self.stamp(route.id);
+        let mut published = Published {
+            id: MessageId::new(self.core.origin, self.id, self.sequence),
+            accepted: 0,
+            refused: 0,
+        };
+        let rare = rare(&mut self.inherited, options);
+        let tally = &self.tally;
+        let mut unwritten = Some(fill);
+        let mut last_failure = PublishFailure::Closed;
+        for leg in &route.legs {
+            let producer = self.producers.get(leg.dispatcher);
+            match reserve(&self.core, producer, leg.dispatcher, 1, patience) {
+                Ok(run) => {
+                    let scratch = &mut self.scratch;
+                    producer.fill_one(run, |envelope| {
+                        if let Some(fill) = unwritten.take() {
+                            fill.write(scratch);
+                        }
+                        envelope.address(&stamp, rare);
+                        context::fill(|| envelope.payload.clone_from(scratch));
+                        leg.accepted.bump();
+                        if published.accepted == 0 {
+                            tally.published.bump();
+                        }
+                    });
+                    if published.accepted == 0 {
+                        // At once: should a later clone panic, its number has been used.
+                        self.sequence += 1;
+                    }
+                    published.accepted += 1;
+                }
+                Err(failure) => {
+                    published.refused += 1;
+                    last_failure = failure;
+                }
+            }
+        }
+        if let Some(fill) = unwritten {
+            return Err(PublishError::new(last_failure, fill.into_returned()));
+        }
+        self.tally.refused.add(u64::from(published.refused));
+        Ok(published)
+    }
+
+    /// Publishes a batch to a topic that has been resolved: all of it is checked, then as much at once as fits is
+    /// claimed.
+    pub(crate) fn publish_batch<S, I>(&mut self, hold: &Hold, batch: I) -> Result<usize, BatchError>
+    where
+        S: IntoPayload<P>,
+        I: ExactSizeIterator<Item = S> + Clone,
+    {
+        for payload in batch.clone() {
+            payload.check().map_err(|error| BatchError { published: 0, failure: error.into() })?;
+        }
+        let mut published = 0;
+        let mut batch = batch;
+        let Some(Direct { route, leg }) = &hold.direct else {
+            for payload in batch {
+                self.publish(hold, Value(payload), None, Patience::Policy)
+                    .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
+                published += 1;
+            }
+            return Ok(published);
+        };
+        while batch.len() > 0 {
+            let mut stamp = self.stamp(*route);
+            let rare = rare(&mut self.inherited, None);
+            let wanted = batch.len() as u64;
+            let producer = self.producers.take_up(leg.dispatcher);
+            let run = reserve(&self.core, producer, leg.dispatcher, wanted, Patience::Policy)
+                .map_err(|failure| BatchError { published, failure })?;
+            let mut claimed = producer.claimed(run);
+            let (tally, sequence) = (&self.tally, &mut self.sequence);
+            // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
+            let is_whole = context::fill(|| {
+                while claimed.is_open() {
+                    let Some(payload) = batch.next() else { return Ok(false) };
+                    payload.check()?;
+                    claimed.publish_next(|envelope| {
+                        envelope.address(&stamp, rare);
+                        payload.write_into(&mut envelope.payload);
+                        leg.accepted.bump();
+                        tally.published.bump();
+                    });
+                    *sequence += 1;
+                    stamp.sequence = *sequence;
+                    published += 1;
+                }
+                Ok(true)
+            });
+            match is_whole {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(BatchError { published, failure: PublishFailure::TooLarge(error) }),
+            }
+        }
+        Ok(published)
+    }
+}
+
+impl<P> Drop for Outlet<P> {
+    fn drop(&mut self) {
+        self.core.publishers.leave(self.id.get());
+    }
+}
+
+/// The rare fields of a message: those of its options, and what it inherits from the message in whose handler it is
+/// published.
+#[inline(always)]
+fn rare<'a>(inherited: &'a mut Rare, options: Option<&'a PublishOptions>) -> Option<&'a Rare> {
+    match context::handling() {
+        None => options.map(|options| &options.rare),
+        Some(handling) => {
+            inherited.headers.clear();
+            inherited.expires_at = None;
+            inherited.correlation = None;
+            if let Some(options) = options {
+                inherited.copy_from(&options.rare);
+            }
+            inherited.parent = Some(handling.id);
+            inherited.correlation = inherited.correlation.or(handling.correlation);
+            Some(inherited)
+        }
+    }
+}

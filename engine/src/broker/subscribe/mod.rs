@@ -1,0 +1,6 @@
+//! Subscribing: options, handles, handlers, and the registry of all subscriptions.
+
+pub(super) mod builder;
+pub(super) mod handler;
+pub(super) mod registry;
+pub(super) mod subscription;
