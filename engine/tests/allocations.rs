@@ -87,7 +87,7 @@ fn the_steady_state_neither_allocates_nor_frees() {
     let mut both = broker.publisher("both.rings").expect("a topic");
     let mut chain = broker.publisher("chain.start").expect("a topic");
     let mut warm_up = chain.clone();
-    let mut any = broker.any_topic_publisher_remembering(4);
+    let mut any = broker.any_topic_publisher_with_cache(4);
     let topics = ["plain.1", "plain.2", "plain.3", "nobody"];
     let expected = std::cell::Cell::new(0);
     // So many messages are to be delivered in a round: plain and batch, both rings, topics, and the end of the chain.
@@ -122,7 +122,7 @@ fn the_steady_state_neither_allocates_nor_frees() {
     }
     expected.set(expected.get() + 2 * CAPACITY as u64);
     round(1_000);
-    eventually("the housekeeper has nothing left to do", || {
+    eventually("the reclaimer has nothing left to do", || {
         broker.metrics().get("messaging.queue.depth.max") == Some(0.0)
     });
     let quiet = || counted(|| std::thread::park_timeout(std::time::Duration::from_millis(150)));

@@ -442,7 +442,7 @@ fn run_time_topics_are_delivered_whatever_the_size_of_the_cache() {
                 sender.send((message.topic().to_string(), message.payload().to_vec())).unwrap();
             })
             .expect("a pattern");
-        let mut publisher = broker.any_topic_publisher_remembering(remembered);
+        let mut publisher = broker.any_topic_publisher_with_cache(remembered);
         for round in 0..3_u8 {
             for number in 0..20 {
                 let topic = format!("t.{number}");
@@ -468,7 +468,7 @@ fn ever_new_topics_leave_no_more_routes_than_the_cache_holds() {
     let broker = default_broker();
     let _subscription = broker.subscribe("#", |_| ()).expect("a pattern");
     for (remembered, left) in [(0, 0.0), (8, 8.0)] {
-        let mut publisher = broker.any_topic_publisher_remembering(remembered);
+        let mut publisher = broker.any_topic_publisher_with_cache(remembered);
         for number in 0..2_000 {
             publisher.publish(&format!("made.up.{remembered}.{number}"), "").expect("room");
         }
@@ -478,9 +478,9 @@ fn ever_new_topics_leave_no_more_routes_than_the_cache_holds() {
                 .iter()
                 .all(|what| metrics.get(&format!("messaging.broker.{what}")) == Some(count))
         };
-        eventually("the housekeeper frees the routes", || left_are(left));
+        eventually("the reclaimer frees the routes", || left_are(left));
         drop(publisher);
-        eventually("the housekeeper frees the rest", || left_are(0.0));
+        eventually("the reclaimer frees the rest", || left_are(0.0));
     }
     assert_eq!(shut_down(&broker).total().delivered, 4_000);
 }

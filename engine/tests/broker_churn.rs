@@ -79,7 +79,7 @@ fn churn_beside_publishers(dispatchers: &[&str]) {
         })
     };
     let at_run_time = {
-        let (mut publisher, is_over) = (broker.any_topic_publisher_remembering(8), is_over.clone());
+        let (mut publisher, is_over) = (broker.any_topic_publisher_with_cache(8), is_over.clone());
         let mut random = Random::new();
         thread::spawn(move || {
             let mut sent = 0_u64;
@@ -215,7 +215,7 @@ fn each_message_reaches_exactly_those_who_were_subscribed() {
     let is_over = AtomicBool::new(false);
 
     let publish = |cached: Option<usize>, mut random: Random| {
-        let mut any = cached.map(|topics| broker.any_topic_publisher_remembering(topics));
+        let mut any = cached.map(|topics| broker.any_topic_publisher_with_cache(topics));
         let mut bound = broker.publisher(TOPICS[0]).expect("a topic");
         let id = any.as_ref().map_or(bound.id(), |any| any.id()).get();
         let sent: Vec<Sent> = (0..MESSAGES)

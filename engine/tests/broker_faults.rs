@@ -166,7 +166,7 @@ fn a_publish_closure_that_panics_publishes_nothing_and_leaves_the_ledger_balance
         .subscribe("#", move |message| sender.send((message.sequence(), message.payload().to_vec())).unwrap())
         .expect("a pattern");
     let mut bound = broker.publisher("a").expect("a topic");
-    let mut any = broker.any_topic_publisher_remembering(0);
+    let mut any = broker.any_topic_publisher_with_cache(0);
     for round in 0..50_u64 {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             bound.publish_with(|payload| {

@@ -46,8 +46,8 @@ const REMEMBERED: usize = 256;
 fn a_million_ever_new_topics_do_not_grow_memory() {
     let broker: Broker<u64> = Broker::builder().build().expect("valid options");
     let _all = broker.subscribe("#", |_| ()).expect("a pattern");
-    let mut cached = broker.any_topic_publisher_remembering(REMEMBERED);
-    let mut uncached = broker.any_topic_publisher_remembering(0);
+    let mut cached = broker.any_topic_publisher_with_cache(REMEMBERED);
+    let mut uncached = broker.any_topic_publisher_with_cache(0);
     let routes = || broker.metrics().get("messaging.broker.routes").expect("a metric");
     let settled = || eventually("routes are freed", || routes() <= REMEMBERED as f64);
     let mut after_a_tenth = 0;
@@ -68,7 +68,7 @@ fn a_million_ever_new_topics_do_not_grow_memory() {
     let grown = BYTES.load(Ordering::Relaxed) - after_a_tenth;
     println!("{grown} bytes more than after a tenth; {most_routes} routes at most when looked at");
     assert_eq!(broker.metrics().get("messaging.broker.topics"), Some(REMEMBERED as f64));
-    // Those that are remembered, those under way in the ring, and those that publishers leave to the housekeeper.
+    // Those that are remembered, those under way in the ring, and those that publishers leave to the reclaimer.
     assert!(most_routes < 3.0 * 4_096.0, "{most_routes} routes");
     // Lists keep the room that they once needed; a leak of one word a topic would be over it.
     assert!(grown < 4_000_000, "{grown} bytes more than after a tenth");

@@ -106,8 +106,8 @@ fn every_publisher_reaches_whom_it_should_after_each_change() {
     let mut random = Random::new();
     let broker: Broker<u64> = Broker::builder().build().expect("valid options");
     let mut bound = TOPICS.map(|topic| broker.publisher(topic).expect("a topic"));
-    let mut any = broker.any_topic_publisher_remembering(5);
-    let mut uncached = broker.any_topic_publisher_remembering(0);
+    let mut any = broker.any_topic_publisher_with_cache(5);
+    let mut uncached = broker.any_topic_publisher_with_cache(0);
     let mut live: Vec<(Pattern, Subscription<u64>)> = Vec::new();
     let delivered = Arc::new(AtomicU64::new(0));
     let mut expected = 0;
@@ -305,7 +305,7 @@ fn a_broker_that_is_dropped_while_in_use_ends_its_publishers_and_frees_its_handl
         let publishers: Vec<_> = (0..2)
             .map(|number| {
                 let mut bound = broker.publisher("bound").expect("a topic");
-                let mut any = broker.any_topic_publisher_remembering(2);
+                let mut any = broker.any_topic_publisher_with_cache(2);
                 std::thread::spawn(move || {
                     let mut sent = 0_u64;
                     while bound.publish(sent).is_ok() && any.publish(&format!("t.{number}.{sent}"), 0).is_ok()

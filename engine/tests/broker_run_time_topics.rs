@@ -19,7 +19,7 @@ fn default_broker() -> Broker {
 
 /// One that has its topics in the cache from the second message on, and one that resolves each anew.
 fn publishers(broker: &Broker) -> [AnyTopicPublisher; 2] {
-    [broker.any_topic_publisher(), broker.any_topic_publisher_remembering(0)]
+    [broker.any_topic_publisher(), broker.any_topic_publisher_with_cache(0)]
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_publisher_that_goes_from_ring_to_ring_keeps_its_order() {
         received
     });
     let mut random = Random::new();
-    let mut publisher = broker.any_topic_publisher_remembering(2);
+    let mut publisher = broker.any_topic_publisher_with_cache(2);
     let mut expected: [Vec<u64>; RINGS] = Default::default();
     for number in 0..MESSAGES {
         let ring = random.below(RINGS as u64 + 1) as usize;

@@ -39,7 +39,7 @@ fn topics_that_a_full_ring_refuses_leave_no_routes() {
     const CAPACITY: usize = 64;
     const TOPICS: usize = 20_000;
     let (broker, subscription, release) = stuck(CAPACITY);
-    let mut publisher = broker.any_topic_publisher_remembering(0);
+    let mut publisher = broker.any_topic_publisher_with_cache(0);
     let mut refused = 0;
     for number in 0..TOPICS {
         match publisher.publish(&format!("made.up.{number}"), 0) {
@@ -63,7 +63,7 @@ fn topics_that_a_full_ring_refuses_leave_no_routes() {
 fn routes_of_a_stuck_ring_are_freed_when_it_goes_on() {
     const TOPICS: usize = 20_000;
     let (broker, subscription, release) = stuck(1 << 15);
-    let mut publisher = broker.any_topic_publisher_remembering(0);
+    let mut publisher = broker.any_topic_publisher_with_cache(0);
     for number in 0..TOPICS {
         publisher.publish(&format!("made.up.{number}"), 0).expect("room");
     }
@@ -93,7 +93,7 @@ fn many_subscriptions_to_one_pattern_hide_no_other_from_an_explanation() {
 fn a_new_topic_costs_the_same_however_many_routes_wait() {
     const TOPICS: usize = 1_000_000;
     let (broker, _subscription, release) = stuck(1 << 20);
-    let mut publisher = broker.any_topic_publisher_remembering(0);
+    let mut publisher = broker.any_topic_publisher_with_cache(0);
     let tenths: Vec<Duration> = (0..10)
         .map(|tenth| {
             let started = Instant::now();
@@ -115,7 +115,7 @@ fn longest_publish_beside(broker: &Broker<u64>, many: usize, other: impl FnOnce(
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| {
-            let mut publisher = broker.any_topic_publisher_remembering(0);
+            let mut publisher = broker.any_topic_publisher_with_cache(0);
             let mut longest = Duration::ZERO;
             let mut number = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -144,7 +144,7 @@ fn looking_at_all_subscriptions_holds_up_nobody_who_resolves_a_topic() {
         (0..MANY).map(|number| broker.subscription().pattern(&format!("site.{number}")).prepare(|_| ()));
     let subscriptions = broker.subscribe_all(prepared).expect("valid");
     // As many routes.
-    let mut publisher = broker.any_topic_publisher_remembering(MANY);
+    let mut publisher = broker.any_topic_publisher_with_cache(MANY);
     for number in 0..MANY {
         publisher.publish(&format!("site.{number}"), 0).expect("the consumer makes room");
     }

@@ -103,7 +103,7 @@ fn brokers_publishers_and_subscriptions_leave_no_thread_and_no_memory_behind() {
         let subscription = broker.subscribe("a.*", move |_| _ = number).expect("a pattern");
         let mut publisher = broker.publisher("a.b").expect("a topic");
         publisher.publish("x").expect("the consumer makes room");
-        let mut any = broker.any_topic_publisher_remembering(2);
+        let mut any = broker.any_topic_publisher_with_cache(2);
         for topic in 0..4 {
             any.publish(&format!("a.{number}.{topic}"), "x").expect("the consumer makes room");
         }

@@ -419,7 +419,7 @@ fn what_is_read_is_not_reclaimed_and_the_rest_is() {
 }
 
 #[test]
-fn retired_snapshots_are_bounded_without_a_housekeeper() {
+fn retired_snapshots_are_bounded_without_a_reclaimer() {
     let table = RoutingTable::<u16>::new();
     let held = table.load();
     for _ in 0..1000 {

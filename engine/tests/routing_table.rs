@@ -138,7 +138,7 @@ fn every_match_is_that_of_its_snapshots_generation() {
     let answers: Vec<Answer> = thread::scope(|scope| {
         let writers = [(); 2].map(|()| scope.spawn(|| write(&table, &log, Random::new(), &is_over)));
         let readers = [(); 3].map(|()| scope.spawn(|| read(&table, Random::new(), &is_over)));
-        let housekeeper = scope.spawn(|| {
+        let reclaimer = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 table.reclaim();
                 thread::yield_now();
@@ -152,7 +152,7 @@ fn every_match_is_that_of_its_snapshots_generation() {
         for thread in writers {
             thread.join().expect("a writer");
         }
-        housekeeper.join().expect("the housekeeper");
+        reclaimer.join().expect("the reclaimer");
         readers.into_iter().flat_map(|reader| reader.join().expect("a reader")).collect()
     });
     let log = log.into_inner().unwrap();

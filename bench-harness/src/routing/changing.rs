@@ -84,7 +84,7 @@ impl Calls {
     }
 }
 
-/// Subscribes and unsubscribes one by one. After each swap what it replaced is freed, as the housekeeper would.
+/// Subscribes and unsubscribes one by one. After each swap what it replaced is freed, as the reclaimer would.
 pub(super) fn measure(
     context: &mut Context<'_>,
     population: &Population,

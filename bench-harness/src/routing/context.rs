@@ -90,7 +90,7 @@ impl<'r> Context<'r> {
             .iter()
             .map(dispatcher)
             .fold(Broker::builder(), |builder, dispatcher| builder.dispatcher(dispatcher));
-        // The housekeeper inherits its place from the thread that builds the broker.
+        // The reclaimer inherits its place from the thread that builds the broker.
         std::thread::scope(|scope| {
             let building = scope.spawn(|| {
                 cores::pin(core)?;

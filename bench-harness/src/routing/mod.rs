@@ -4,7 +4,7 @@
 //! The patterns and topics are those of [`patterns`], from a fixed seed. Everything that is compared is measured in turns,
 //! round by round, and a comparison is the median of what was found within rounds; a row without a comparison is the median
 //! of its rounds. Whatever takes a broker runs on two cores: the publisher alone on the first, and the broker's threads,
-//! its housekeeper among them, with whoever changes the table on the second.
+//! its reclaimer among them, with whoever changes the table on the second.
 //!
 //! | section | what it shows |
 //! |---|---|

@@ -43,7 +43,7 @@ struct Stranger {
 
 impl Stranger {
     fn new(broker: &Broker<u64>) -> Self {
-        let publisher = broker.any_topic_publisher_remembering(REMEMBERED);
+        let publisher = broker.any_topic_publisher_with_cache(REMEMBERED);
         Self { publisher, met: 0, topic: String::new() }
     }
 

@@ -3,15 +3,15 @@
 use super::account::publishers::Publishers;
 use super::core::Core;
 use super::deliver::consumer::{Consumer, ConsumerTally};
-use super::deliver::handlers::Desk;
+use super::deliver::handlers::HandlerTable;
 use super::deliver::mailbox::Mailbox;
 use super::dispatcher::{ConsumerState, Dispatcher, DispatcherState};
 use super::error::{BrokerBuildError, MOST_CONSUMERS, MOST_DISPATCHERS, check_name};
 use super::handle::Broker;
-use super::lifecycle::reclaimer::{self, Bell, Round};
-use super::lifecycle::threads::Exits;
-use super::publish::wait_graph::Waits;
-use super::subscribe::registry::Roster;
+use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
+use super::lifecycle::threads::ThreadRegistry;
+use super::publish::wait_graph::WaitForGraph;
+use super::subscribe::registry::Registry;
 use crate::affinity::pin_current_thread;
 use crate::clock::Clock;
 use crate::message::{Envelope, Origin, Payload};
@@ -71,11 +71,11 @@ where
     pub fn build(self) -> Result<Broker<P>, BrokerBuildError> {
         // From here on a failure drops the broker, which closes it, which ends the threads that have started.
         let (broker, planned) = self.assemble()?;
-        let house = Arc::downgrade(broker.core());
-        reclaimer::start(broker.core().bell.clone(), move || {
-            house.upgrade().map_or(Round::Over, |core| core.keep_house())
+        let weak = Arc::downgrade(broker.core());
+        reclaimer::start(broker.core().reclaim_signal.clone(), move || {
+            weak.upgrade().map_or(Round::Over, |core| core.reclaim())
         })
-        .map_err(|error| BrokerBuildError::Housekeeper { kind: error.kind() })?;
+        .map_err(|error| BrokerBuildError::Reclaimer { kind: error.kind() })?;
         for consumer in planned {
             start(broker.core(), consumer)?;
         }
@@ -92,8 +92,8 @@ where
         let clock = clock.unwrap_or_else(Clock::hardware);
         let origin = Origin::random();
         let routes = Arc::new(Routes::default());
-        let roster = Arc::new(Roster::default());
-        let exits = Arc::new(Exits::new());
+        let registry = Arc::new(Registry::default());
+        let threads = Arc::new(ThreadRegistry::new());
 
         let mut states = Vec::new();
         let mut planned = Vec::new();
@@ -125,16 +125,23 @@ where
                     let tally = Arc::new(ConsumerTally::default());
                     let thread = format!("rm-{}-{index}", options.name);
                     let find = {
-                        let roster = roster.clone();
-                        Box::new(move |id| roster.find(id))
+                        let registry = registry.clone();
+                        Box::new(move |id| registry.find(id))
                     };
                     let place = (number as u16, index as u16);
-                    let desk = Desk::new(place, origin, clock.clone(), mailbox.clone(), routes.clone(), find);
+                    let handlers = HandlerTable::new(
+                        place,
+                        origin,
+                        clock.clone(),
+                        mailbox.clone(),
+                        routes.clone(),
+                        find,
+                    );
                     let consumer = Consumer {
                         poller,
-                        desk,
+                        handlers,
                         tally: tally.clone(),
-                        exits: exits.clone(),
+                        threads: threads.clone(),
                         broker: Arc::as_ptr(&routes).addr(),
                         batches: 0,
                     };
@@ -155,18 +162,18 @@ where
             states.push(DispatcherState { name: options.name.clone(), ring, producer, stages, consumers });
         }
 
-        let waits = Waits::new(states.iter().map(|state| state.consumers.len()));
+        let wait_graph = WaitForGraph::new(states.iter().map(|state| state.consumers.len()));
         let core = Arc::new(Core {
             origin,
             clock,
             table: RoutingTable::new(),
             routes,
-            roster,
+            registry,
             publishers: Publishers::default(),
             dispatchers: states,
-            waits,
-            exits,
-            bell: Arc::new(Bell::new()),
+            wait_graph,
+            threads,
+            reclaim_signal: Arc::new(ReclaimSignal::new()),
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
         Ok((Broker::from_core(core), planned))
@@ -205,7 +212,7 @@ where
     let Planned { dispatcher, thread: name, cpu, consumer } = planned;
     let failed = |reason| Err(BrokerBuildError::Ring { dispatcher, reason });
     let (pinned, is_pinned) = mpsc::channel();
-    core.exits.enter();
+    core.threads.enter();
     let body = move || {
         let outcome = cpu.map_or(Ok(()), pin_current_thread);
         let may_run = outcome.is_ok();
@@ -214,7 +221,7 @@ where
         if may_run {
             consumer.run();
         } else {
-            drop(consumer.exits.leaving(None));
+            drop(consumer.threads.exit_guard(None));
         }
     };
     match thread::Builder::new().name(name.clone()).spawn(body) {
@@ -224,7 +231,7 @@ where
             _ => Ok(()),
         },
         Err(error) => {
-            drop(core.exits.leaving(None));
+            drop(core.threads.exit_guard(None));
             failed(ring::BuildError::Thread { name, kind: error.kind() })
         }
     }

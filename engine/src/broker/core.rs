@@ -1,12 +1,12 @@
 //! What a broker's handles and threads share.
 
 use super::account::publishers::Publishers;
-use super::deliver::mailbox::{Latch, Letter};
+use super::deliver::mailbox::{Command, Latch};
 use super::dispatcher::{ConsumerState, DispatcherState};
-use super::lifecycle::reclaimer::{Bell, Round};
-use super::lifecycle::threads::Exits;
-use super::publish::wait_graph::Waits;
-use super::subscribe::registry::{Record, Roster};
+use super::lifecycle::reclaimer::{ReclaimSignal, Round};
+use super::lifecycle::threads::ThreadRegistry;
+use super::publish::wait_graph::WaitForGraph;
+use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::Origin;
 use crate::routing::{Destination, RouteId, Routes, RoutingTable};
@@ -20,12 +20,12 @@ pub(crate) struct Core<P> {
     pub(crate) clock: Clock,
     pub(crate) table: RoutingTable<Destination>,
     pub(crate) routes: Arc<Routes>,
-    pub(crate) roster: Arc<Roster>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) publishers: Publishers,
     pub(crate) dispatchers: Vec<DispatcherState<P>>,
-    pub(crate) waits: Waits,
-    pub(crate) exits: Arc<Exits<P>>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wait_graph: WaitForGraph,
+    pub(crate) threads: Arc<ThreadRegistry<P>>,
+    pub(crate) reclaim_signal: Arc<ReclaimSignal>,
     pub(crate) is_closed: CachePadded<AtomicBool>,
 }
 
@@ -55,29 +55,29 @@ impl<P> Core<P> {
     /// to drop the handlers. Each latch opens when that is done.
     pub(crate) fn end_subscriptions<'a>(
         &self,
-        records: impl IntoIterator<Item = &'a Record, IntoIter: Clone>,
+        states: impl IntoIterator<Item = &'a SubscriptionState, IntoIter: Clone>,
     ) -> Vec<Arc<Latch>> {
-        let records = records.into_iter();
+        let states = states.into_iter();
         self.table.update(|edit| {
-            for record in records.clone() {
-                for pattern in &record.patterns {
-                    edit.remove(pattern, &record.destination);
+            for state in states.clone() {
+                for pattern in &state.patterns {
+                    edit.remove(pattern, &state.destination);
                 }
             }
         });
-        let ended = records.map(|record| self.dismiss(record)).collect();
-        self.bell.ring();
+        let ended = states.map(|state| self.dismiss(state)).collect();
+        self.reclaim_signal.notify();
         ended
     }
 
     /// Has a subscription to which nothing is routed any more dropped by its consumer. The latch opens when it has been.
-    pub(crate) fn dismiss(&self, record: &Record) -> Arc<Latch> {
-        self.roster.end(record.id);
+    pub(crate) fn dismiss(&self, state: &SubscriptionState) -> Arc<Latch> {
+        self.registry.end(state.id);
         let done = Arc::new(Latch::new());
-        let consumer = self.consumer(record.destination);
+        let consumer = self.consumer(state.destination);
         consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        let letter = Letter::Release { subscription: record.id, done: done.clone() };
-        if consumer.mailbox.post(letter).is_err() {
+        let command = Command::Release { subscription: state.id, done: done.clone() };
+        if consumer.mailbox.post(command).is_err() {
             // The consumer has gone, and dropped its handlers when it went.
             done.open();
         }
@@ -90,7 +90,7 @@ impl<P> Core<P> {
         let released: Vec<u64> =
             self.dispatchers.iter().map(|dispatcher| dispatcher.ring.released()).collect();
         let past = self.routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
-        self.roster.free(&self.routes, &past);
+        self.registry.free(&self.routes, &past);
         let mut freed: Vec<Vec<RouteId>> = vec![Vec::new(); self.dispatchers.len()];
         for route in &past {
             for leg in &route.legs {
@@ -102,15 +102,15 @@ impl<P> Core<P> {
                 let theirs: Arc<[RouteId]> = theirs.into();
                 for consumer in &dispatcher.consumers {
                     // One that has gone has forgotten everything.
-                    let _ = consumer.mailbox.post(Letter::Forget(theirs.clone()));
+                    let _ = consumer.mailbox.post(Command::Forget(theirs.clone()));
                 }
             }
         }
         past.len()
     }
 
-    /// One round of the housekeeper.
-    pub(crate) fn keep_house(&self) -> Round {
+    /// Runs a round of the reclaimer.
+    pub(crate) fn reclaim(&self) -> Round {
         let freed = self.table.reclaim() + self.free_routes();
         let waiting = self.table.retired_count() + self.routes.unlinked_count();
         match (freed, waiting) {
@@ -123,6 +123,6 @@ impl<P> Core<P> {
 
 impl<P> Drop for Core<P> {
     fn drop(&mut self) {
-        self.bell.stop();
+        self.reclaim_signal.stop();
     }
 }

@@ -298,9 +298,9 @@ pub enum BrokerBuildError {
         /// What is wrong.
         reason: ring::BuildError,
     },
-    /// The housekeeper's thread could not be started.
-    #[error("the housekeeper's thread could not be started ({kind})")]
-    Housekeeper {
+    /// The reclaimer's thread could not be started.
+    #[error("the reclaimer's thread could not be started ({kind})")]
+    Reclaimer {
         /// What the system said.
         kind: std::io::ErrorKind,
     },

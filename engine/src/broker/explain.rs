@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::handle::Broker;
 use super::id::SubscriptionId;
-use super::subscribe::registry::Record;
+use super::subscribe::registry::SubscriptionState;
 use crate::topic::{Pattern, Segment, Topic, TopicError};
 use std::collections::HashSet;
 use std::fmt;
@@ -71,18 +71,18 @@ pub struct Explanation {
 }
 
 impl SubscriptionInfo {
-    pub(super) fn of<P>(core: &Core<P>, record: &Record) -> Self {
-        let dispatcher = &core.dispatchers[usize::from(record.destination.dispatcher)];
-        let consumer = usize::from(record.destination.consumer);
+    pub(super) fn of<P>(core: &Core<P>, state: &SubscriptionState) -> Self {
+        let dispatcher = &core.dispatchers[usize::from(state.destination.dispatcher)];
+        let consumer = usize::from(state.destination.consumer);
         let stage = dispatcher.stages.iter().position(|stage| stage.contains(&consumer));
         Self {
-            id: SubscriptionId(record.id),
-            name: record.name.to_string(),
-            patterns: record.patterns.clone(),
+            id: SubscriptionId(state.id),
+            name: state.name.to_string(),
+            patterns: state.patterns.clone(),
             dispatcher: dispatcher.name.clone(),
             stage: stage.unwrap_or_else(|| unreachable!("every consumer has a stage")),
             consumer: dispatcher.consumers[consumer].thread.clone(),
-            delivered: record.tally.delivered.get(),
+            delivered: state.tally.delivered.get(),
         }
     }
 }
@@ -113,7 +113,7 @@ where
     /// All subscriptions of this moment, by number. Allocates and locks briefly.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
         let core = self.core();
-        core.roster.snapshot().live().map(|record| SubscriptionInfo::of(core, record)).collect()
+        core.registry.snapshot().live().map(|state| SubscriptionInfo::of(core, state)).collect()
     }
 
     /// Which subscriptions a message to this topic would reach at this moment, by which of their patterns, and where; and if
@@ -144,11 +144,11 @@ where
 pub(super) fn explain<P>(core: &Core<P>, topic: Topic) -> Explanation {
     let mut found = Vec::new();
     core.table.load().trie.matches(topic.as_str(), &mut found);
-    let records = found.iter().filter_map(|to| core.roster.find(to.subscription));
-    let matches: Vec<_> = records
-        .map(|record| Match {
-            subscription: SubscriptionInfo::of(core, &record),
-            patterns: record.patterns.iter().filter(|pattern| pattern.matches(&topic)).cloned().collect(),
+    let states = found.iter().filter_map(|to| core.registry.find(to.subscription));
+    let matches: Vec<_> = states
+        .map(|state| Match {
+            subscription: SubscriptionInfo::of(core, &state),
+            patterns: state.patterns.iter().filter(|pattern| pattern.matches(&topic)).cloned().collect(),
         })
         .collect();
     let near_misses = if matches.is_empty() { near_misses(core, &topic) } else { Vec::new() };
@@ -157,13 +157,13 @@ pub(super) fn explain<P>(core: &Core<P>, topic: Topic) -> Explanation {
 
 fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
     let most_words_off = MOST_WORDS_OFF.min(topic.words().count() - 1);
-    let subscriptions = core.roster.snapshot();
+    let subscriptions = core.registry.snapshot();
     let patterns =
-        subscriptions.live().flat_map(|record| record.patterns.iter().map(move |pattern| (pattern, record)));
+        subscriptions.live().flat_map(|state| state.patterns.iter().map(move |pattern| (pattern, state)));
     let mut seen = HashSet::new();
     let distinct = patterns.filter(|(pattern, _)| seen.insert(*pattern)).take(MOST_COMPARED);
     let mut nearest: Vec<NearMiss> = Vec::new();
-    for (pattern, record) in distinct {
+    for (pattern, state) in distinct {
         let words_off = words_off(pattern, topic);
         if words_off > most_words_off {
             continue;
@@ -171,7 +171,7 @@ fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
         let at = nearest.partition_point(|near| near.words_off <= words_off);
         if at < MOST_NAMED {
             nearest.truncate(MOST_NAMED - 1);
-            let subscription = record.name.to_string();
+            let subscription = state.name.to_string();
             nearest.insert(at, NearMiss { pattern: pattern.clone(), subscription, words_off });
         }
     }

@@ -13,7 +13,7 @@ where
         let core = self.core();
         let consumers = || core.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
         let published = core.publishers.total().published.get();
-        let settled = core.roster.snapshot().settled();
+        let settled = core.registry.snapshot().settled();
         let depths: Vec<u64> = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.depth()).collect();
         let active = core
             .dispatchers
@@ -23,10 +23,10 @@ where
             .count();
         let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
         let memory: u64 = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.capacity() * slot).sum();
-        // The housekeeper is one more.
-        let threads = core.exits.running() + 1;
+        // The reclaimer is one more.
+        let threads = core.threads.running() + 1;
         let values = [
-            ("messaging.broker.subscribers", core.roster.live_count() as f64),
+            ("messaging.broker.subscribers", core.registry.live_count() as f64),
             ("messaging.broker.topics", core.routes.topic_count() as f64),
             ("messaging.broker.routes", core.routes.count() as f64),
             ("messaging.broker.messages.published", published as f64),

@@ -39,8 +39,8 @@
 //! | call | allocates | locks | system call | waits |
 //! |---|---|---|---|---|
 //! | publish to a topic that no change since concerns | no | no | only to wake a parked consumer | only on a full ring that blocks |
-//! | publish to a topic that a change may concern, or that is not in the cache | yes | briefly | also to wake the housekeeper | as above |
-//! | subscribe | yes | briefly | to wake a parked consumer and the housekeeper | no |
+//! | publish to a topic that a change may concern, or that is not in the cache | yes | briefly | also to wake the reclaimer | as above |
+//! | subscribe | yes | briefly | to wake a parked consumer and the reclaimer | no |
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
 //! | `match_count`, `has_subscribers` | yes | no | no | no |
 //! | `subscriptions`, `explain` | yes | briefly | no | no |

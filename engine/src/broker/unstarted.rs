@@ -1,4 +1,5 @@
-//! A broker without threads, for models: its consumers take their turns, and its house is kept, where the model says so.
+//! A broker without threads, for models: its consumers take their turns, and memory is reclaimed, where
+//! the model says so.
 
 use super::builder::BrokerBuilder;
 use super::deliver::consumer::Consumer;
@@ -6,7 +7,7 @@ use super::error::BrokerBuildError;
 use super::handle::Broker;
 
 /// What the threads of a broker would do.
-pub struct Hands<P>(Vec<Consumer<P>>);
+pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);
 
 impl<P> BrokerBuilder<P>
 where
@@ -16,13 +17,13 @@ where
     ///
     /// # Errors
     /// As [`build`](Self::build).
-    pub fn build_unstarted(self) -> Result<(Broker<P>, Hands<P>), BrokerBuildError> {
+    pub fn build_unstarted(self) -> Result<(Broker<P>, UnstartedConsumers<P>), BrokerBuildError> {
         let (broker, planned) = self.assemble()?;
-        Ok((broker, Hands(planned.into_iter().map(|planned| planned.consumer).collect())))
+        Ok((broker, UnstartedConsumers(planned.into_iter().map(|planned| planned.consumer).collect())))
     }
 }
 
-impl<P: Clone> Hands<P> {
+impl<P: Clone> UnstartedConsumers<P> {
     /// Has each consumer read its mail and handle what is there, up to `max` events.
     pub fn turn(&mut self, max: u64) {
         for consumer in &mut self.0 {
@@ -35,14 +36,14 @@ impl<P> Broker<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    /// A round of the housekeeper.
-    pub fn keep_house(&self) {
-        self.core().keep_house();
+    /// Runs a round of the reclaimer.
+    pub fn reclaim(&self) {
+        self.core().reclaim();
     }
 }
 
-impl<P> std::fmt::Debug for Hands<P> {
+impl<P> std::fmt::Debug for UnstartedConsumers<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hands").field("consumers", &self.0.len()).finish()
+        f.debug_struct("UnstartedConsumers").field("consumers", &self.0.len()).finish()
     }
 }

@@ -6,8 +6,8 @@
 //! * [`TopicCache`]: what a publisher remembers of the topics that it makes up at run time
 //! * [`Linter`]: which patterns of a list are likely mistakes
 //!
-//! Matching takes no lock. What a change of the table replaces is freed by who changes it or by the housekeeper; a route that
-//! publishers have left, by the housekeeper, and by publishers too where they leave very many.
+//! Matching takes no lock. What a change of the table replaces is freed by who changes it or by the reclaimer; a route that
+//! publishers have left, by the reclaimer, and by publishers too where they leave very many.
 
 #![forbid(unsafe_code)]
 

@@ -10,8 +10,8 @@
 //! or the publisher is gone. Messages that carry its id may still be in rings then. The unlinking notes how far each ring
 //! that accepted any was claimed, and the route is freed once all of these have been released up to there: then no
 //! consumer can meet the id any more. A ring that accepted none is not waited for: what a full ring refuses leaves no route
-//! behind. A publisher unlinks and does not free, which is the housekeeper's work; but one that makes up topics faster
-//! than the housekeeper frees them helps with it, so that what waits without need stays bounded.
+//! behind. A publisher unlinks and does not free, which is the reclaimer's work; but one that makes up topics faster
+//! than the reclaimer frees them helps with it, so that what waits without need stays bounded.
 //!
 //! A consumer that is stuck keeps its ring's routes waiting, up to a million of them. Nobody looks through those for what
 //! can be freed: a route waits for its rings one after the other, each time in a map of that ring's, in order of how far
@@ -80,7 +80,7 @@ pub(crate) struct Route {
     pub(crate) destinations: SmallVec<[Destination; 4]>,
     /// Every dispatcher of the destinations once.
     pub(crate) legs: SmallVec<[Leg; 1]>,
-    /// The step of the roster in which what it has carried was handed on to its destinations; 0 before that.
+    /// The step of the registry in which what it has carried was handed on to its destinations; 0 before that.
     handed_on: AtomicU64,
 }
 
@@ -90,13 +90,13 @@ impl Route {
         self.legs.iter().find(|leg| leg.dispatcher == dispatcher).map_or(0, |leg| leg.accepted.get())
     }
 
-    /// Says that what the route has carried is counted elsewhere from that step of the roster on. Under the roster's lock.
+    /// Says that what the route has carried is counted elsewhere from that step of the registry on. Under the registry's lock.
     pub(crate) fn hand_on(&self, step: u64) {
         self.handed_on.store(step, Ordering::Relaxed);
     }
 
-    /// Whether what the route has carried was counted elsewhere in that step of the roster already. For those who have held
-    /// the roster's lock in that step or later.
+    /// Whether what the route has carried was counted elsewhere in that step of the registry already. For those who have held
+    /// the registry's lock in that step or later.
     pub(crate) fn was_handed_on(&self, step: u64) -> bool {
         (1..=step).contains(&self.handed_on.load(Ordering::Relaxed))
     }
@@ -145,7 +145,7 @@ pub(crate) struct Routes {
     linked: Mutex<Entries>,
     /// For each topic, how many routes lead from it.
     topics: Mutex<HashMap<Topic, usize, ahash::RandomState>>,
-    /// What was unlinked since the housekeeper, or a publisher that helps, last looked.
+    /// What was unlinked since the reclaimer, or a publisher that helps, last looked.
     unlinked: Mutex<Vec<Unlinked>>,
     /// What they found not to be free yet, by the dispatcher whose ring it waits for.
     waiting: Mutex<BTreeMap<u16, Waiting>>,

@@ -38,7 +38,7 @@
 //! drops the last reference of a replaced snapshot frees it, and that could be a publisher in the middle of a
 //! publish. To prevent this the table keeps a reference of its own to each replaced snapshot, in the retired list,
 //! until nobody else has one; a replaced snapshot cannot gain readers, so a count of one stays one.
-//! [`RoutingTable::reclaim`], which the housekeeper calls, frees those. A guard borrows from the table, so
+//! [`RoutingTable::reclaim`], which the reclaimer calls, frees those. A guard borrows from the table, so
 //! none is left when the table itself goes and frees the rest.
 
 use super::Trie;
@@ -56,7 +56,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// From so many retired snapshots on, [`RoutingTable::update`] reclaims by itself, so that the list is bounded
-/// without a housekeeper too.
+/// without a reclaimer too.
 const MAX_RETIRED: usize = 64;
 
 /// All patterns as they were at one moment. Immutable.
@@ -226,7 +226,7 @@ impl<T: Copy + Ord> RoutingTable<T> {
         answer
     }
 
-    /// Frees the replaced snapshots that nobody reads any more, and says how many. The housekeeper's work.
+    /// Frees the replaced snapshots that nobody reads any more, and says how many. The reclaimer's work.
     pub fn reclaim(&self) -> usize {
         // Freed after the lock is: a large table takes a while, and updates need not wait for it.
         let unread = take_unread(&mut self.retired.lock());

@@ -1,4 +1,4 @@
-//! Edges `SWAP_TABLE` and `CHANGE_LOG`, and the life of routes: a broker's subscribing, publishing, unsubscribing and housekeeping, on the code
+//! Edges `SWAP_TABLE` and `CHANGE_LOG`, and the life of routes: a broker's subscribing, publishing, unsubscribing and reclaiming, on the code
 //! that ships, with a consumer that takes its turns on a thread of the model.
 
 use ringmain::routing::RoutingTable;
@@ -100,14 +100,14 @@ fn a_change_is_noticed_from_whichever_snapshot_one_starts() {
 #[cfg(ringmain_loom)]
 mod broker {
     use super::*;
-    use ringmain::broker::unstarted::Hands;
+    use ringmain::broker::unstarted::UnstartedConsumers;
     use ringmain::broker::{Broker, Dispatcher};
     use ringmain::clock::Clock;
     use ringmain::wait::WaitStrategy;
     use ringmain_loom_tests::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// One dispatcher of two slots, whose consumer never sleeps.
-    fn broker() -> (Broker<u64>, Hands<u64>) {
+    fn broker() -> (Broker<u64>, UnstartedConsumers<u64>) {
         let dispatcher = Dispatcher::new("only").capacity(2).wait(WaitStrategy::BusySpin);
         // A model is to run alike each time.
         let (clock, _time) = Clock::manual();
@@ -115,9 +115,9 @@ mod broker {
     }
 
     /// Takes turns until nothing is left to do. For when all others have ended.
-    fn finish(hands: &mut Hands<u64>) {
+    fn finish(consumers: &mut UnstartedConsumers<u64>) {
         for _ in 0..3 {
-            hands.turn(4);
+            consumers.turn(4);
         }
     }
 
@@ -125,20 +125,20 @@ mod broker {
     #[test]
     fn a_handler_is_there_before_any_message_for_it() {
         explore("subscribe", Bound::Preemptions(3), || {
-            let (broker, mut hands) = broker();
+            let (broker, mut consumers) = broker();
             let mut publisher = broker.publisher("a").expect("a topic");
             let subscriber = {
                 let broker = broker.clone();
                 thread::spawn(move || broker.subscribe("a", |_| ()).expect("a pattern"))
             };
             let consumer = thread::spawn(move || {
-                hands.turn(4);
-                hands
+                consumers.turn(4);
+                consumers
             });
             let accepted = publisher.publish(7).expect("room").accepted;
             let subscription = subscriber.join().expect("the subscriber panicked");
-            let mut hands = consumer.join().expect("the consumer panicked");
-            finish(&mut hands);
+            let mut consumers = consumer.join().expect("the consumer panicked");
+            finish(&mut consumers);
             assert_eq!(subscription.delivered(), u64::from(accepted), "it was not delivered");
             subscription.keep();
             accepted
@@ -151,7 +151,7 @@ mod broker {
     #[test]
     fn a_message_never_travels_a_route_that_is_freed() {
         explore("retirement", Bound::Preemptions(3), || {
-            let (broker, mut hands) = broker();
+            let (broker, mut consumers) = broker();
             let subscription = broker
                 .subscribe("*", |message| {
                     let topic = if **message == 1 { "one" } else { "two" };
@@ -159,18 +159,18 @@ mod broker {
                 })
                 .expect("a pattern");
             let consumer = thread::spawn(move || {
-                hands.turn(4);
-                hands
+                consumers.turn(4);
+                consumers
             });
             let mut publisher = broker.publisher("one").expect("a topic");
             publisher.publish(1).expect("room");
             drop(publisher);
-            broker.keep_house();
+            broker.reclaim();
             let is_freed = broker.metrics().get("messaging.broker.routes") == Some(0.0);
             let mut publisher = broker.publisher("two").expect("a topic");
             publisher.publish(2).expect("room");
-            let mut hands = consumer.join().expect("the consumer panicked");
-            finish(&mut hands);
+            let mut consumers = consumer.join().expect("the consumer panicked");
+            finish(&mut consumers);
             assert_eq!(subscription.delivered(), 2, "a message was lost");
             subscription.keep();
             is_freed
@@ -183,7 +183,7 @@ mod broker {
     #[test]
     fn no_call_begins_after_unsubscribe_has_returned() {
         explore("unsubscribe", Bound::Preemptions(3), || {
-            let (broker, mut hands) = broker();
+            let (broker, mut consumers) = broker();
             let has_returned = Arc::new(AtomicBool::new(false));
             let calls = Arc::new(AtomicU32::new(0));
             let subscription = {
@@ -200,11 +200,11 @@ mod broker {
                 let has_returned = has_returned.clone();
                 thread::spawn(move || {
                     while !has_returned.load(Ordering::Relaxed) {
-                        hands.turn(4);
+                        consumers.turn(4);
                         thread::yield_now();
                     }
-                    hands.turn(4);
-                    hands
+                    consumers.turn(4);
+                    consumers
                 })
             };
             subscription.unsubscribe();
@@ -212,8 +212,8 @@ mod broker {
             let called = calls.load(Ordering::Relaxed);
             let accepted = publisher.publish(2).expect("room").accepted;
             assert_eq!(accepted, 0, "it was routed to a subscription that had ended");
-            let mut hands = consumer.join().expect("the consumer panicked");
-            finish(&mut hands);
+            let mut consumers = consumer.join().expect("the consumer panicked");
+            finish(&mut consumers);
             assert_eq!(calls.load(Ordering::Relaxed), called);
             called
         })

@@ -18,7 +18,7 @@ impl<P> Core<P> {
             .filter_map(|overseer| overseer.current_call().map(|(_, subscription)| subscription))
             .collect();
         let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
-        let (subscriptions, past) = self.roster.audit(&self.routes, in_flight);
+        let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);
         let published = self.publishers.total();
         Ledger {
             published: published.published.get(),

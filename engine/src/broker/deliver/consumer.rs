@@ -1,10 +1,10 @@
-//! A consumer: its position in its ring, its desk, and `turn`, which makes it do up to so many events' work.
+//! A consumer: its position in its ring, its handler table, and `turn`, which makes it do up to so many events' work.
 //!
 //! Who calls `turn` is the only difference between a pinned thread and any other way of consuming. Here it is a thread.
 
 use super::context::{self, Consuming};
-use super::handlers::Desk;
-use crate::broker::lifecycle::threads::Exits;
+use super::handlers::HandlerTable;
+use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
 use crate::observe::{Counter, Recorder};
 use crate::ring::{LINGER, Linger, Polled, Poller};
@@ -33,9 +33,9 @@ pub(crate) struct ConsumerTally {
 /// A consumer of one ring.
 pub(crate) struct Consumer<P> {
     pub(crate) poller: Poller<Envelope<P>>,
-    pub(crate) desk: Desk<P>,
+    pub(crate) handlers: HandlerTable<P>,
     pub(crate) tally: Arc<ConsumerTally>,
-    pub(crate) exits: Arc<Exits<P>>,
+    pub(crate) threads: Arc<ThreadRegistry<P>>,
     /// The address that tells this broker from others.
     pub(crate) broker: usize,
     pub(crate) batches: u32,
@@ -46,10 +46,10 @@ impl<P: Clone> Consumer<P> {
     /// handler does not return, all that has been released before it is counted.
     #[inline]
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
-        let Self { poller, desk, tally, batches, .. } = self;
+        let Self { poller, handlers, tally, batches, .. } = self;
         let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_A_TURN));
         if poller.is_summoned() {
-            desk.read_mail(poller.lease());
+            handlers.read_mail(poller.lease());
         }
         let mut unreleased = 0;
         let mut is_sampled = batches.is_multiple_of(BATCHES_A_SAMPLE);
@@ -57,10 +57,11 @@ impl<P: Clone> Consumer<P> {
             if is_sampled {
                 is_sampled = false;
                 tally.latency.record(
-                    desk.clock.now().since(desk.clock.moment(envelope.published_at)).as_nanos() as u64,
+                    handlers.clock.now().since(handlers.clock.moment(envelope.published_at)).as_nanos()
+                        as u64,
                 );
             }
-            desk.handle(envelope, sequence, lease);
+            handlers.handle(envelope, sequence, lease);
             unreleased += 1;
             // Counted before it is released, so that what has been released is never more than what is counted; and
             // not at all once somebody else has taken the position over.
@@ -106,10 +107,13 @@ impl<P: Clone> Consumer<P> {
 
     /// The life of a consumer's thread.
     pub(crate) fn run(mut self) {
-        let exits = self.exits.clone();
-        let _leaving = exits.leaving(Some(self.desk.mailbox.clone()));
-        let consuming =
-            Consuming { broker: self.broker, dispatcher: self.desk.dispatcher, consumer: self.desk.consumer };
+        let threads = self.threads.clone();
+        let _exit_guard = threads.exit_guard(Some(self.handlers.mailbox.clone()));
+        let consuming = Consuming {
+            broker: self.broker,
+            dispatcher: self.handlers.dispatcher,
+            consumer: self.handlers.consumer,
+        };
         context::enter_consumer(consuming);
         let readers = self.poller.readers();
         let mut waiter = Waiter::new();
@@ -120,7 +124,7 @@ impl<P: Clone> Consumer<P> {
                 // A dispatcher's ring never drops.
                 Polled::Missed(_) => {}
                 Polled::Empty => {
-                    let (poller, mailbox) = (&self.poller, &self.desk.mailbox);
+                    let (poller, mailbox) = (&self.poller, &self.handlers.mailbox);
                     waiter.wait_until(
                         || poller.wait_strategy(),
                         &readers,
@@ -139,8 +143,8 @@ impl<P: Clone> Consumer<P> {
         }
         // Handlers and what they captured are dropped here, on their own thread, while it still counts as a consumer: a
         // captured publisher may publish when it is dropped.
-        self.desk.clear();
-        self.exits.hand_back(std::mem::take(&mut self.desk.handed_back));
+        self.handlers.clear();
+        self.threads.hand_back(std::mem::take(&mut self.handlers.handed_back));
         context::leave_consumer();
     }
 }

@@ -1,12 +1,12 @@
-//! A consumer's desk: the handlers that it owns, what it has learnt of routes, and the handling of one event.
+//! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of one event.
 
 use super::context;
-use super::mailbox::{Letter, Mailbox, Owned};
+use super::mailbox::{Command, Mailbox, OwnedSubscription};
 use super::outcome::{About, Outcome};
 use super::settle::settle;
 use crate::broker::lifecycle::threads::{Undelivered, keep};
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::Record;
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
@@ -21,23 +21,23 @@ struct Learnt {
     /// That of the route's id, at hand without going through the route.
     version: u32,
     route: Arc<Route>,
-    /// Places in `Desk::owned`, in ascending order of subscription.
+    /// Places in `HandlerTable::owned`, in ascending order of subscription.
     deliveries: SmallVec<[u32; 4]>,
 }
 
 /// What a consumer needs to handle events.
-pub(crate) struct Desk<P> {
+pub(crate) struct HandlerTable<P> {
     pub(crate) dispatcher: u16,
     pub(crate) consumer: u16,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
     pub(crate) mailbox: Arc<Mailbox<P>>,
     pub(crate) routes: Arc<Routes>,
-    /// Finds the record of a subscription that was released before this consumer met a route to it.
-    pub(crate) find_record: Box<dyn Fn(u64) -> Option<Arc<Record>> + Send>,
+    /// Finds the state of a subscription that was released before this consumer met a route to it.
+    pub(crate) find_state: Box<dyn Fn(u64) -> Option<Arc<SubscriptionState>> + Send>,
     /// By the index of the route's id.
     learnt: Vec<Option<Learnt>>,
-    owned: Vec<Option<Owned<P>>>,
+    owned: Vec<Option<OwnedSubscription<P>>>,
     free: Vec<u32>,
     /// Places in `owned` by subscription.
     places: HashMap<u64, u32, ahash::RandomState>,
@@ -45,14 +45,14 @@ pub(crate) struct Desk<P> {
     pub(crate) handed_back: Vec<Undelivered<P>>,
 }
 
-impl<P: Clone> Desk<P> {
+impl<P: Clone> HandlerTable<P> {
     pub(crate) fn new(
         (dispatcher, consumer): (u16, u16),
         origin: Origin,
         clock: Clock,
         mailbox: Arc<Mailbox<P>>,
         routes: Arc<Routes>,
-        find_record: Box<dyn Fn(u64) -> Option<Arc<Record>> + Send>,
+        find_state: Box<dyn Fn(u64) -> Option<Arc<SubscriptionState>> + Send>,
     ) -> Self {
         Self {
             dispatcher,
@@ -61,7 +61,7 @@ impl<P: Clone> Desk<P> {
             clock,
             mailbox,
             routes,
-            find_record,
+            find_state,
             learnt: Vec::new(),
             owned: Vec::new(),
             free: Vec::new(),
@@ -88,37 +88,37 @@ impl<P: Clone> Desk<P> {
         let mut handed_back = Vec::new();
         for &place in &learnt.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
-            let Owned { record, handler, .. } = owned;
+            let OwnedSubscription { state, handler, .. } = owned;
             let outcome = match handler {
                 // An earlier delivery of this very message may have ended the subscription.
-                Some(_) if record.has_ended() => Outcome::Unsubscribed,
+                Some(_) if state.has_ended() => Outcome::Unsubscribed,
                 None => Outcome::Unsubscribed,
                 Some(_) if has_expired => Outcome::Expired,
                 Some(handler) => {
                     context::begin_handling(message.id(), message.correlation());
-                    let called = lease.call(sequence, record.id, || handler(&message));
+                    let called = lease.call(sequence, state.id, || handler(&message));
                     context::end_handling();
                     match called {
                         Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
                         Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
                         Called::Returned(Err(payload)) => Outcome::Panicked(payload),
                         Called::Refused => {
-                            handed_back.push(record.clone());
+                            handed_back.push(state.clone());
                             Outcome::Undelivered
                         }
                         Called::TakenOver => return,
                     }
                 }
             };
-            settle(&record.tally, outcome, || About {
-                subscription: &record.name,
+            settle(&state.tally, outcome, || About {
+                subscription: &state.name,
                 topic,
                 message: message.id(),
                 attempt: message.attempt(),
             });
         }
         if !handed_back.is_empty() {
-            let names = handed_back.iter().map(|record| record.name.clone()).collect();
+            let names = handed_back.iter().map(|state| state.name.clone()).collect();
             self.handed_back
                 .extend(keep(&message).map(|message| Undelivered { message, subscriptions: names }));
         }
@@ -163,12 +163,12 @@ impl<P: Clone> Desk<P> {
         if let Some(&place) = self.places.get(&subscription) {
             return Some(place);
         }
-        let record = (self.find_record)(subscription)?;
-        Some(self.keep(Owned { record, handler: None, routes: 0 }))
+        let state = (self.find_state)(subscription)?;
+        Some(self.keep(OwnedSubscription { state, handler: None, routes: 0 }))
     }
 
-    fn keep(&mut self, owned: Owned<P>) -> u32 {
-        let subscription = owned.record.id;
+    fn keep(&mut self, owned: OwnedSubscription<P>) -> u32 {
+        let subscription = owned.state.id;
         let place = self.free.pop().unwrap_or_else(|| {
             self.owned.push(None);
             (self.owned.len() - 1) as u32
@@ -178,25 +178,25 @@ impl<P: Clone> Desk<P> {
         place
     }
 
-    /// Sees to all letters.
+    /// Carries out all commands.
     #[cold]
     pub(crate) fn read_mail(&mut self, lease: &Lease) {
         lease.take_mail();
-        while let Some(letter) = self.mailbox.fetch() {
-            self.read(letter);
+        while let Some(command) = self.mailbox.fetch() {
+            self.read(command);
         }
     }
 
-    fn read(&mut self, letter: Letter<P>) {
-        match letter {
-            Letter::Adopt(owned) => {
+    fn read(&mut self, command: Command<P>) {
+        match command {
+            Command::Adopt(owned) => {
                 self.keep(*owned);
             }
-            Letter::Release { subscription, done } => {
+            Command::Release { subscription, done } => {
                 self.release(subscription);
                 done.open();
             }
-            Letter::Forget(routes) => {
+            Command::Forget(routes) => {
                 for id in routes.iter() {
                     if self.knows(*id) {
                         self.forget(id.index);
@@ -231,13 +231,13 @@ impl<P: Clone> Desk<P> {
             && owned.handler.is_none()
             && owned.routes == 0
         {
-            self.places.remove(&owned.record.id);
+            self.places.remove(&owned.state.id);
             *slot = None;
             self.free.push(place);
         }
     }
 
-    /// The end: all handlers are dropped, and no further letter is taken. In that order: whoever finds the mailbox closed
+    /// The end: all handlers are dropped, and no further command is taken. In that order: whoever finds the mailbox closed
     /// takes his handler for dropped.
     pub(crate) fn clear(&mut self) {
         loop {
@@ -247,8 +247,8 @@ impl<P: Clone> Desk<P> {
             if self.mailbox.close_if_empty() {
                 break;
             }
-            while let Some(letter) = self.mailbox.fetch() {
-                self.read(letter);
+            while let Some(command) = self.mailbox.fetch() {
+                self.read(command);
             }
         }
     }

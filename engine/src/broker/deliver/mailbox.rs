@@ -1,7 +1,7 @@
 //! A consumer's mailbox: through it comes all that is not a message.
 
 use crate::broker::subscribe::handler::BoxedHandler;
-use crate::broker::subscribe::registry::Record;
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::Envelope;
 use crate::ring::Overseer;
 use crate::routing::RouteId;
@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A subscription as its consumer owns it.
-pub(crate) struct Owned<P> {
-    pub(crate) record: Arc<Record>,
+pub(crate) struct OwnedSubscription<P> {
+    pub(crate) state: Arc<SubscriptionState>,
     /// `None` once it has been released: what still comes for it is counted as dropped.
     pub(crate) handler: Option<BoxedHandler<P>>,
     /// How many learnt routes lead here. Released and led to by none, it goes.
@@ -20,9 +20,9 @@ pub(crate) struct Owned<P> {
 }
 
 /// What a consumer can be sent.
-pub(crate) enum Letter<P> {
+pub(crate) enum Command<P> {
     /// Own this subscription's handler from now on.
-    Adopt(Box<Owned<P>>),
+    Adopt(Box<OwnedSubscription<P>>),
     /// Drop that subscription's handler and say so.
     Release { subscription: u64, done: Arc<Latch> },
     /// No message will carry these routes any more.
@@ -30,7 +30,7 @@ pub(crate) enum Letter<P> {
 }
 
 struct Inner<P> {
-    letters: VecDeque<Letter<P>>,
+    commands: VecDeque<Command<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
     /// Whether the consumer's thread has done all it had to do.
@@ -46,38 +46,38 @@ pub(crate) struct Mailbox<P> {
 impl<P> Mailbox<P> {
     pub(crate) fn new(overseer: Overseer<Envelope<P>>) -> Self {
         Self {
-            inner: Mutex::new(Inner { letters: VecDeque::new(), closed: false, has_left: false }),
+            inner: Mutex::new(Inner { commands: VecDeque::new(), closed: false, has_left: false }),
             overseer,
         }
     }
 
-    /// Puts a letter in and tells the consumer. Hands it back when the consumer has gone.
-    pub(crate) fn post(&self, letter: Letter<P>) -> Result<(), Letter<P>> {
+    /// Puts a command in and tells the consumer. Hands it back when the consumer has gone.
+    pub(crate) fn post(&self, command: Command<P>) -> Result<(), Command<P>> {
         {
             let mut inner = self.inner.lock();
             if inner.closed {
-                return Err(letter);
+                return Err(command);
             }
-            inner.letters.push_back(letter);
+            inner.commands.push_back(command);
         }
         self.overseer.announce_mail();
         Ok(())
     }
 
-    /// The next letter.
-    pub(crate) fn fetch(&self) -> Option<Letter<P>> {
-        self.inner.lock().letters.pop_front()
+    /// Returns the next command.
+    pub(crate) fn fetch(&self) -> Option<Command<P>> {
+        self.inner.lock().commands.pop_front()
     }
 
-    /// Whether no letter waits.
+    /// Returns whether no command waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().letters.is_empty()
+        self.inner.lock().commands.is_empty()
     }
 
-    /// Takes no further letter, if none is left. Returns whether that is so.
+    /// Takes no further command, if none is left. Returns whether that is so.
     pub(crate) fn close_if_empty(&self) -> bool {
         let mut inner = self.inner.lock();
-        inner.closed = inner.letters.is_empty();
+        inner.closed = inner.commands.is_empty();
         inner.closed
     }
 

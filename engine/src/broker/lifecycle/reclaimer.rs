@@ -1,4 +1,4 @@
-//! The housekeeper: the one background thread, which frees what publishers should not.
+//! The reclaimer: the one background thread, which frees what publishers should not.
 //!
 //! It sleeps until it is called, and while something waits to be freed it looks again after a while, longer each time that
 //! nothing came of it. Publishers that make up topics faster than it frees their routes do its work along with it.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
-/// What a round of housekeeping has come to.
+/// What a round of reclaiming has come to.
 pub(crate) enum Round {
     /// Something was freed, and more waits.
     Progress,
@@ -29,31 +29,31 @@ struct State {
     is_stopped: bool,
 }
 
-/// With this the housekeeper is called and stopped.
-pub(crate) struct Bell {
+/// The signal by which the reclaimer is called and stopped.
+pub(crate) struct ReclaimSignal {
     state: Mutex<State>,
-    rung: Condvar,
+    notified: Condvar,
 }
 
-impl Bell {
+impl ReclaimSignal {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::default()), rung: Condvar::new() }
+        Self { state: Mutex::new(State::default()), notified: Condvar::new() }
     }
 
     /// Says that there is something to free. Locks, and makes a system call unless one is due already.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.is_called, true) {
-            self.rung.notify_all();
+            self.notified.notify_all();
         }
     }
 
     pub(crate) fn stop(&self) {
         self.state.lock().is_stopped = true;
-        self.rung.notify_all();
+        self.notified.notify_all();
     }
 
-    /// Waits until it is rung, or for so long. Returns whether to go on.
+    /// Waits until it is notified, or for so long. Returns whether to go on.
     fn wait(&self, limit: Option<Duration>) -> bool {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut state = self.state.lock();
@@ -65,19 +65,19 @@ impl Bell {
             if std::mem::take(&mut state.is_called) || is_due {
                 return true;
             }
-            state = self.rung.wait_until(state, deadline);
+            state = self.notified.wait_until(state, deadline);
         }
     }
 }
 
 /// Starts the thread; `round` does what there is to do. It must not keep the broker alive between rounds.
 pub(crate) fn start(
-    bell: Arc<Bell>,
+    signal: Arc<ReclaimSignal>,
     mut round: impl FnMut() -> Round + Send + 'static,
 ) -> io::Result<thread::JoinHandle<()>> {
     let body = move || {
         let mut wait = None;
-        while bell.wait(wait) {
+        while signal.wait(wait) {
             wait = match round() {
                 Round::Progress => Some(SHORTEST_WAIT),
                 Round::Stuck => Some(wait.map_or(SHORTEST_WAIT, |wait| LONGEST_WAIT.min(wait * 2))),
@@ -86,5 +86,5 @@ pub(crate) fn start(
             };
         }
     };
-    thread::Builder::new().name("rm-housekeeper".to_owned()).spawn(body)
+    thread::Builder::new().name("rm-reclaimer".to_owned()).spawn(body)
 }

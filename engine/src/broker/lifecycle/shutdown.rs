@@ -47,7 +47,7 @@ where
     };
     let own = spared.as_ref().map_or(0, |(_, consumers)| consumers.len());
     let mut abandoned = Vec::new();
-    if !core.exits.wait(own, drained_by) {
+    if !core.threads.wait(own, drained_by) {
         for (number, dispatcher) in core.dispatchers.iter().enumerate() {
             for (index, consumer) in dispatcher.consumers.iter().enumerate() {
                 if is_spared(number, index) {
@@ -61,13 +61,13 @@ where
                         &remains,
                         reserve / 2,
                     ));
-                    core.exits.abandon_one();
+                    core.threads.abandon_one();
                 }
             }
         }
         // The others are in code of ours, and hand over by themselves; or else they drop what a handler had captured, or
         // wait for a publisher that is stuck in its closure.
-        if !core.exits.wait(own, deadline) {
+        if !core.threads.wait(own, deadline) {
             for (number, dispatcher) in core.dispatchers.iter().enumerate() {
                 for (index, consumer) in dispatcher.consumers.iter().enumerate() {
                     let mailbox = &consumer.mailbox;
@@ -79,8 +79,8 @@ where
             }
         }
     }
-    core.bell.stop();
-    let undelivered = core.exits.take_handed_back();
+    core.reclaim_signal.stop();
+    let undelivered = core.threads.take_handed_back();
     for stuck in &abandoned {
         tracing::error!(
             target: "ringmain::shutdown",

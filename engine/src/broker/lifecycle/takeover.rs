@@ -39,13 +39,13 @@ pub(super) fn abandon<P>(
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    let in_doubt = core.roster.find(remains.delivery());
-    if let Some(record) = &in_doubt {
-        record.tally.in_doubt.bump();
+    let in_doubt = core.registry.find(remains.delivery());
+    if let Some(state) = &in_doubt {
+        state.tally.in_doubt.bump();
     }
     let mut stuck = Abandoned {
         thread: thread.to_owned(),
-        subscription: in_doubt.map_or_else(String::new, |record| record.name.to_string()),
+        subscription: in_doubt.map_or_else(String::new, |state| state.name.to_string()),
         message: None,
         topic: None,
     };
@@ -65,16 +65,16 @@ where
             let is_open = !is_in_doubt || to.subscription > remains.delivery();
             if is_theirs
                 && is_open
-                && let Some(record) = core.roster.find(to.subscription)
+                && let Some(state) = core.registry.find(to.subscription)
             {
-                record.tally.undelivered.bump();
-                subscriptions.push(record.name.clone());
+                state.tally.undelivered.bump();
+                subscriptions.push(state.name.clone());
             }
         }
         if !subscriptions.is_empty() {
             handed_back.extend(keep(&message).map(|message| Undelivered { message, subscriptions }));
         }
     });
-    core.exits.hand_back(handed_back);
+    core.threads.hand_back(handed_back);
     stuck
 }

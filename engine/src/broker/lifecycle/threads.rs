@@ -27,7 +27,7 @@ impl<P> fmt::Debug for Undelivered<P> {
     }
 }
 
-struct ExitsInner<P> {
+struct Inner<P> {
     running: usize,
     /// Of these, the ones that nobody waits for any more. Below zero for the moment in which one of them returns before
     /// it has been counted.
@@ -36,22 +36,22 @@ struct ExitsInner<P> {
 }
 
 /// How many consumer threads run, and what those that stopped early have handed back.
-pub(crate) struct Exits<P> {
-    inner: Mutex<ExitsInner<P>>,
+pub(crate) struct ThreadRegistry<P> {
+    inner: Mutex<Inner<P>>,
     changed: Condvar,
 }
 
 /// Says, when it is dropped, that a consumer thread has ended.
-pub(crate) struct Leaving<'a, P> {
-    exits: &'a Exits<P>,
+pub(crate) struct ExitGuard<'a, P> {
+    threads: &'a ThreadRegistry<P>,
     /// Of a consumer that may have been taken over.
     mailbox: Option<Arc<Mailbox<P>>>,
 }
 
-impl<P> Exits<P> {
+impl<P> ThreadRegistry<P> {
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::new(ExitsInner { running: 0, abandoned: 0, handed_back: Vec::new() }),
+            inner: Mutex::new(Inner { running: 0, abandoned: 0, handed_back: Vec::new() }),
             changed: Condvar::new(),
         }
     }
@@ -61,8 +61,8 @@ impl<P> Exits<P> {
         self.inner.lock().running += 1;
     }
 
-    pub(crate) fn leaving(&self, mailbox: Option<Arc<Mailbox<P>>>) -> Leaving<'_, P> {
-        Leaving { exits: self, mailbox }
+    pub(crate) fn exit_guard(&self, mailbox: Option<Arc<Mailbox<P>>>) -> ExitGuard<'_, P> {
+        ExitGuard { threads: self, mailbox }
     }
 
     /// A thread has been taken over, and what it left has been counted.
@@ -97,18 +97,18 @@ impl<P> Exits<P> {
     }
 }
 
-impl<P> Drop for Leaving<'_, P> {
+impl<P> Drop for ExitGuard<'_, P> {
     fn drop(&mut self) {
         let was_taken_over = self.mailbox.as_ref().is_some_and(|mailbox| {
             mailbox.leave();
             mailbox.overseer().is_taken_over()
         });
         {
-            let mut inner = self.exits.inner.lock();
+            let mut inner = self.threads.inner.lock();
             inner.running -= 1;
             inner.abandoned -= isize::from(was_taken_over);
         }
-        self.exits.changed.notify_all();
+        self.threads.changed.notify_all();
     }
 }
 

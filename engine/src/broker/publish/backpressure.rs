@@ -13,7 +13,7 @@ const LONGEST_WAIT_OF_A_CONSUMER: Duration = Duration::from_secs(1);
 
 /// How long a publish waits for room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Patience {
+pub(crate) enum WaitMode {
     /// As each ring's policy says.
     Policy,
     /// Not at all.
@@ -29,12 +29,12 @@ pub(super) fn reserve<P>(
     producer: &mut MultiProducer<Envelope<P>>,
     dispatcher: u16,
     count: u64,
-    patience: Patience,
+    wait: WaitMode,
 ) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
         Ok(run) => Ok(run),
         Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
-        Err(_) => wait_for_room(core, producer, dispatcher, count, patience),
+        Err(_) => wait_for_room(core, producer, dispatcher, count, wait),
     }
 }
 
@@ -44,13 +44,13 @@ fn wait_for_room<P>(
     producer: &mut MultiProducer<Envelope<P>>,
     dispatcher: u16,
     count: u64,
-    patience: Patience,
+    wait: WaitMode,
 ) -> Result<Run, PublishFailure> {
-    let deadline = match (patience, producer.overflow()) {
-        (Patience::Until(deadline), _) => deadline,
-        (Patience::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
+    let deadline = match (wait, producer.overflow()) {
+        (WaitMode::Until(deadline), _) => deadline,
+        (WaitMode::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
         // No dispatcher drops: the builder sees to that.
-        (Patience::None, _) | (Patience::Policy, _) => return Err(PublishFailure::Full),
+        (WaitMode::None, _) | (WaitMode::Policy, _) => return Err(PublishFailure::Full),
     };
     // The slot that is being filled holds its ring up, and perhaps, through it, any other.
     if context::is_filling() {
@@ -61,7 +61,7 @@ fn wait_for_room<P>(
         // Another broker's: the two may wait for each other, which neither can see.
         None => producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
         Some(me) => {
-            let Some(_waiting) = core.waits.begin(me, dispatcher) else {
+            let Some(_waiting) = core.wait_graph.begin(me, dispatcher) else {
                 return Err(PublishFailure::WouldDeadlock);
             };
             producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))

@@ -1,10 +1,10 @@
 //! Publishers: bound to one topic, or to topics that come at run time.
 
-use super::backpressure::Patience;
+use super::backpressure::WaitMode;
 use super::fill::{Fill, Value, With};
 use super::options::{PublishOptions, Published};
-use super::resolve::Hold;
-use super::send::Outlet;
+use super::resolve::ResolvedTopic;
+use super::send::PublisherCore;
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError};
 use crate::broker::handle::Broker;
@@ -24,8 +24,8 @@ pub struct Publisher<P = Payload>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    outlet: Outlet<P>,
-    hold: Hold,
+    inner: PublisherCore<P>,
+    resolved: ResolvedTopic,
 }
 
 impl<P> Publisher<P>
@@ -33,26 +33,26 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     pub(super) fn new(core: Arc<Core<P>>, topic: Topic) -> Self {
-        let mut outlet = Outlet::new(core);
-        let mut hold = Hold::later(topic);
+        let mut inner = PublisherCore::new(core);
+        let mut resolved = ResolvedTopic::later(topic);
         // Should it fail for want of routes, the first publish says so.
-        let _ = outlet.refresh(&mut hold);
-        Self { outlet, hold }
+        let _ = inner.refresh(&mut resolved);
+        Self { inner, resolved }
     }
 
     /// The topic it is bound to.
     pub fn topic(&self) -> &Topic {
-        &self.hold.topic
+        &self.resolved.topic
     }
 
     /// Its number in its broker, part of each message's id.
     pub fn id(&self) -> PublisherId {
-        self.outlet.id()
+        self.inner.id()
     }
 
     /// Whether anybody would get a message at this moment. Costs one load while the routing table stands still.
     pub fn has_subscribers(&mut self) -> bool {
-        self.outlet.refresh(&mut self.hold).is_ok() && self.hold.matched() > 0
+        self.inner.refresh(&mut self.resolved).is_ok() && self.resolved.matched() > 0
     }
 
     /// Publishes a payload: a `P`, or for the default broker also bytes and text. On a full ring does what that ring's
@@ -63,7 +63,7 @@ where
     /// end.
     #[inline]
     pub fn publish<S: IntoPayload<P>>(&mut self, payload: S) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, Patience::Policy)
+        self.send(Value(payload), None, WaitMode::Policy)
     }
 
     /// Publishes if there is room at this moment, and never waits.
@@ -75,7 +75,7 @@ where
         &mut self,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, Patience::None)
+        self.send(Value(payload), None, WaitMode::None)
     }
 
     /// Publishes, waiting for room no longer than `limit`, whatever the rings' policies.
@@ -87,8 +87,8 @@ where
         payload: S,
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
-        let patience = Patience::Until(Deadline::after(limit));
-        self.send(Value(payload), None, patience)
+        let wait = WaitMode::Until(Deadline::after(limit));
+        self.send(Value(payload), None, wait)
     }
 
     /// Publishes with headers, a correlation id or an expiry.
@@ -100,7 +100,7 @@ where
         payload: S,
         options: &PublishOptions,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), Some(options), Patience::Policy)
+        self.send(Value(payload), Some(options), WaitMode::Policy)
     }
 
     /// Publishes what a closure writes into the slot, in place. The slot still holds an earlier message's payload, so that
@@ -111,7 +111,7 @@ where
     /// As [`publish`](Self::publish).
     #[inline]
     pub fn publish_with<F: FnOnce(&mut P)>(&mut self, fill: F) -> Result<Published, PublishError> {
-        self.send(With(fill), None, Patience::Policy)
+        self.send(With(fill), None, WaitMode::Policy)
     }
 
     /// Publishes a batch in order and returns how many. All payloads are checked before any is published; on one ring, as
@@ -124,8 +124,8 @@ where
         S: IntoPayload<P>,
         I: IntoIterator<Item = S, IntoIter: ExactSizeIterator + Clone>,
     {
-        self.outlet.refresh(&mut self.hold).map_err(|failure| BatchError { published: 0, failure })?;
-        self.outlet.publish_batch(&self.hold, batch.into_iter())
+        self.inner.refresh(&mut self.resolved).map_err(|failure| BatchError { published: 0, failure })?;
+        self.inner.publish_batch(&self.resolved, batch.into_iter())
     }
 
     #[inline(always)]
@@ -133,12 +133,12 @@ where
         &mut self,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
-        if let Err(failure) = self.outlet.refresh(&mut self.hold) {
+        if let Err(failure) = self.inner.refresh(&mut self.resolved) {
             return Err(PublishError::new(failure, fill.into_returned()));
         }
-        self.outlet.publish(&self.hold, fill, options, patience)
+        self.inner.publish(&self.resolved, fill, options, wait)
     }
 }
 
@@ -148,7 +148,7 @@ where
 {
     /// Another publisher to the same topic, with a number and a count of its own.
     fn clone(&self) -> Self {
-        Self::new(self.outlet.core().clone(), self.hold.topic.clone())
+        Self::new(self.inner.core().clone(), self.resolved.topic.clone())
     }
 }
 
@@ -157,7 +157,7 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        self.outlet.release(&mut self.hold);
+        self.inner.release(&mut self.resolved);
     }
 }
 
@@ -167,7 +167,7 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
-            .field("topic", &self.hold.topic)
+            .field("topic", &self.resolved.topic)
             .field("id", &self.id())
             .finish_non_exhaustive()
     }

@@ -6,12 +6,12 @@ use crate::routing::{Destination, Leg, Route, RouteId};
 use crate::topic::Topic;
 use std::sync::Arc;
 
-/// A publisher that finds so many routes unlinked since the housekeeper last looked does its work for once.
+/// A publisher that finds so many routes unlinked since the reclaimer last looked does its work for once.
 const MOST_UNLINKED: usize = 4_096;
 
 /// A topic, resolved in one snapshot of the routing table.
 #[derive(Debug)]
-pub(crate) struct Hold {
+pub(crate) struct ResolvedTopic {
     pub(crate) topic: Topic,
     generation: u64,
     /// `None` while nobody wants the topic.
@@ -37,7 +37,7 @@ impl Direct {
     }
 }
 
-impl Hold {
+impl ResolvedTopic {
     /// A topic that is yet to be resolved.
     pub(crate) fn later(topic: Topic) -> Self {
         Self { topic, generation: 0, route: None, direct: None }
@@ -75,12 +75,12 @@ impl Hold {
         if !is_unchanged {
             // Unlinked first, so that a publisher at the limit can go on.
             self.release(core);
-            core.roster.attach(found);
+            core.registry.attach(found);
             if !found.is_empty() {
                 self.route = match core.routes.link(&self.topic, found) {
                     Ok(route) => Some(route),
                     Err(error) => {
-                        core.roster.detach(found);
+                        core.registry.detach(found);
                         return Err(error.into());
                     }
                 };
@@ -91,7 +91,7 @@ impl Hold {
         Ok(())
     }
 
-    /// Lets the topic go: its route is freed, by the housekeeper, when its last message has been consumed.
+    /// Lets the topic go: its route is freed, by the reclaimer, when its last message has been consumed.
     pub(crate) fn release<P>(&mut self, core: &Core<P>) {
         self.direct = None;
         if let Some(route) = self.route.take() {
@@ -100,8 +100,8 @@ impl Hold {
             if core.routes.unlink(route, claimed) >= MOST_UNLINKED {
                 core.free_routes();
             }
-            // After the help: what could not be freed was in our hand, where the housekeeper did not see it.
-            core.bell.ring();
+            // After the help: what could not be freed was in our hand, where the reclaimer did not see it.
+            core.reclaim_signal.notify();
         }
     }
 

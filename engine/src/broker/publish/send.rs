@@ -3,11 +3,11 @@
 //! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the publisher's
 //! scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
 
-use super::backpressure::{Patience, reserve};
+use super::backpressure::{WaitMode, reserve};
 use super::fill::{Fill, Value};
 use super::options::{PublishOptions, Published};
 use super::producers::Producers;
-use super::resolve::{Direct, Hold};
+use super::resolve::{Direct, ResolvedTopic};
 use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
@@ -19,7 +19,7 @@ use crate::topic::Topic;
 use std::sync::Arc;
 
 /// What every publisher has: an identity, a producer for each ring, a scratch copy.
-pub(crate) struct Outlet<P> {
+pub(crate) struct PublisherCore<P> {
     core: Arc<Core<P>>,
     id: PublisherId,
     /// The number of the next message.
@@ -32,7 +32,7 @@ pub(crate) struct Outlet<P> {
     found: Vec<Destination>,
 }
 
-impl<P> Outlet<P>
+impl<P> PublisherCore<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
@@ -60,27 +60,27 @@ where
     }
 
     /// Resolves a topic for the first time.
-    pub(crate) fn hold(&mut self, topic: Topic) -> Result<Hold, PublishFailure> {
-        let mut hold = Hold::later(topic);
-        hold.resolve(&self.core, &mut self.found)?;
-        Ok(hold)
+    pub(crate) fn resolve(&mut self, topic: Topic) -> Result<ResolvedTopic, PublishFailure> {
+        let mut resolved = ResolvedTopic::later(topic);
+        resolved.resolve(&self.core, &mut self.found)?;
+        Ok(resolved)
     }
 
     /// Whether the table is still the one that a topic was resolved in.
     #[inline(always)]
-    pub(crate) fn is_current(&self, hold: &Hold) -> bool {
-        hold.is_current(&self.core)
+    pub(crate) fn is_current(&self, resolved: &ResolvedTopic) -> bool {
+        resolved.is_current(&self.core)
     }
 
     /// Resolves a topic anew if the table has changed since.
     #[inline(always)]
-    pub(crate) fn refresh(&mut self, hold: &mut Hold) -> Result<(), PublishFailure> {
-        if hold.is_current(&self.core) { Ok(()) } else { hold.resolve(&self.core, &mut self.found) }
+    pub(crate) fn refresh(&mut self, resolved: &mut ResolvedTopic) -> Result<(), PublishFailure> {
+        if resolved.is_current(&self.core) { Ok(()) } else { resolved.resolve(&self.core, &mut self.found) }
     }
 
     /// Lets a topic go.
-    pub(crate) fn release(&self, hold: &mut Hold) {
-        hold.release(&self.core);
+    pub(crate) fn release(&self, resolved: &mut ResolvedTopic) {
+        resolved.release(&self.core);
     }
 
     /// Resolves a topic anew, and publishes to it.
@@ -88,13 +88,13 @@ where
     #[inline(never)]
     pub(crate) fn refresh_and_publish<F: Fill<P>>(
         &mut self,
-        hold: &mut Hold,
+        resolved: &mut ResolvedTopic,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
-        match self.refresh(hold) {
-            Ok(()) => self.publish(hold, fill, options, patience),
+        match self.refresh(resolved) {
+            Ok(()) => self.publish(resolved, fill, options, wait),
             Err(failure) => Err(PublishError::new(failure, fill.into_returned())),
         }
     }
@@ -103,24 +103,24 @@ where
     #[inline(always)]
     pub(crate) fn publish<F: Fill<P>>(
         &mut self,
-        hold: &Hold,
+        resolved: &ResolvedTopic,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
         }
-        let Some(Direct { route, leg }) = &hold.direct else {
-            return match hold.route.as_deref() {
+        let Some(Direct { route, leg }) = &resolved.direct else {
+            return match resolved.route.as_deref() {
                 None => self.publish_to_nobody(fill),
-                Some(route) => self.publish_to_many(route, fill, options, patience),
+                Some(route) => self.publish_to_many(route, fill, options, wait),
             };
         };
         let stamp = self.stamp(*route);
         let rare = rare(&mut self.inherited, options);
         let producer = self.producers.take_up(leg.dispatcher);
-        let run = match reserve(&self.core, producer, leg.dispatcher, 1, patience) {
+        let run = match reserve(&self.core, producer, leg.dispatcher, 1, wait) {
             Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
@@ -167,7 +167,7 @@ where
         route: &Route,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         let stamp = self.stamp(route.id);
         let mut published = Published {
@@ -181,7 +181,7 @@ where
         let mut last_failure = PublishFailure::Closed;
         for leg in &route.legs {
             let producer = self.producers.get(leg.dispatcher);
-            match reserve(&self.core, producer, leg.dispatcher, 1, patience) {
+            match reserve(&self.core, producer, leg.dispatcher, 1, wait) {
                 Ok(run) => {
                     let scratch = &mut self.scratch;
                     producer.fill_one(run, |envelope| {
@@ -216,7 +216,11 @@ where
 
     /// Publishes a batch to a topic that has been resolved: all of it is checked, then as much at once as fits is
     /// claimed.
-    pub(crate) fn publish_batch<S, I>(&mut self, hold: &Hold, batch: I) -> Result<usize, BatchError>
+    pub(crate) fn publish_batch<S, I>(
+        &mut self,
+        resolved: &ResolvedTopic,
+        batch: I,
+    ) -> Result<usize, BatchError>
     where
         S: IntoPayload<P>,
         I: ExactSizeIterator<Item = S> + Clone,
@@ -226,9 +230,9 @@ where
         }
         let mut published = 0;
         let mut batch = batch;
-        let Some(Direct { route, leg }) = &hold.direct else {
+        let Some(Direct { route, leg }) = &resolved.direct else {
             for payload in batch {
-                self.publish(hold, Value(payload), None, Patience::Policy)
+                self.publish(resolved, Value(payload), None, WaitMode::Policy)
                     .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
                 published += 1;
             }
@@ -239,7 +243,7 @@ where
             let rare = rare(&mut self.inherited, None);
             let wanted = batch.len() as u64;
             let producer = self.producers.take_up(leg.dispatcher);
-            let run = reserve(&self.core, producer, leg.dispatcher, wanted, Patience::Policy)
+            let run = reserve(&self.core, producer, leg.dispatcher, wanted, WaitMode::Policy)
                 .map_err(|failure| BatchError { published, failure })?;
             let mut claimed = producer.claimed(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);
@@ -270,7 +274,7 @@ where
     }
 }
 
-impl<P> Drop for Outlet<P> {
+impl<P> Drop for PublisherCore<P> {
     fn drop(&mut self) {
         self.core.publishers.leave(self.id.get());
     }

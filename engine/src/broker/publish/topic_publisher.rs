@@ -1,10 +1,10 @@
 //! The publisher to topics that come at run time.
 
-use super::backpressure::Patience;
+use super::backpressure::WaitMode;
 use super::fill::{Fill, Value, With};
 use super::options::{PublishOptions, Published};
-use super::resolve::Hold;
-use super::send::Outlet;
+use super::resolve::ResolvedTopic;
+use super::send::PublisherCore;
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
 use crate::broker::handle::Broker;
@@ -26,8 +26,8 @@ pub struct AnyTopicPublisher<P = Payload>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    outlet: Outlet<P>,
-    cache: TopicCache<Hold>,
+    inner: PublisherCore<P>,
+    cache: TopicCache<ResolvedTopic>,
 }
 
 impl<P> AnyTopicPublisher<P>
@@ -35,12 +35,12 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     pub(super) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
-        Self { outlet: Outlet::new(core), cache: TopicCache::new(topics) }
+        Self { inner: PublisherCore::new(core), cache: TopicCache::new(topics) }
     }
 
     /// Its number in its broker, part of each message's id.
     pub fn id(&self) -> PublisherId {
-        self.outlet.id()
+        self.inner.id()
     }
 
     /// Publishes a payload to a topic. See [`Publisher::publish`].
@@ -53,7 +53,7 @@ where
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), None, Patience::Policy)
+        self.send(topic, Value(payload), None, WaitMode::Policy)
     }
 
     /// Publishes if there is room at this moment. See [`Publisher::try_publish`].
@@ -66,7 +66,7 @@ where
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), None, Patience::None)
+        self.send(topic, Value(payload), None, WaitMode::None)
     }
 
     /// Publishes, waiting no longer than `limit`. See [`Publisher::publish_timeout`].
@@ -79,8 +79,8 @@ where
         payload: S,
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
-        let patience = Patience::Until(Deadline::after(limit));
-        self.send(topic, Value(payload), None, patience)
+        let wait = WaitMode::Until(Deadline::after(limit));
+        self.send(topic, Value(payload), None, wait)
     }
 
     /// Publishes with headers, a correlation id or an expiry. See [`Publisher::publish_with_options`].
@@ -93,7 +93,7 @@ where
         payload: S,
         options: &PublishOptions,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), Some(options), Patience::Policy)
+        self.send(topic, Value(payload), Some(options), WaitMode::Policy)
     }
 
     /// Publishes what a closure writes. See [`Publisher::publish_with`].
@@ -106,7 +106,7 @@ where
         topic: &str,
         fill: F,
     ) -> Result<Published, PublishError> {
-        self.send(topic, With(fill), None, Patience::Policy)
+        self.send(topic, With(fill), None, WaitMode::Policy)
     }
 
     /// Publishes a batch to one topic. See [`Publisher::publish_batch`].
@@ -119,7 +119,7 @@ where
         I: IntoIterator<Item = S, IntoIter: ExactSizeIterator + Clone>,
     {
         let batch = batch.into_iter();
-        self.with_hold(topic, batch, |outlet, hold, batch| outlet.publish_batch(hold, batch))
+        self.with_topic(topic, batch, |inner, resolved, batch| inner.publish_batch(resolved, batch))
             .unwrap_or_else(|(failure, _)| Err(BatchError { published: 0, failure }))
     }
 
@@ -129,15 +129,15 @@ where
         topic: &str,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
-        let Self { outlet, cache } = self;
+        let Self { inner, cache } = self;
         // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through memory
         // sooner than it can be read again.
         match cache.get(topic) {
-            Some(hold) if outlet.is_current(hold) => outlet.publish(hold, fill, options, patience),
-            Some(hold) => outlet.refresh_and_publish(hold, fill, options, patience),
-            None => self.resolve_and_send(topic, fill, options, patience),
+            Some(resolved) if inner.is_current(resolved) => inner.publish(resolved, fill, options, wait),
+            Some(resolved) => inner.refresh_and_publish(resolved, fill, options, wait),
+            None => self.resolve_and_send(topic, fill, options, wait),
         }
     }
 
@@ -148,43 +148,43 @@ where
         topic: &str,
         fill: F,
         options: Option<&PublishOptions>,
-        patience: Patience,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
-        self.with_new_hold(topic, fill, |outlet, hold, fill| outlet.publish(hold, fill, options, patience))
+        self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options, wait))
             .unwrap_or_else(|(failure, fill)| Err(PublishError::new(failure, fill.into_returned())))
     }
 
     /// Calls `f` with the resolved topic, from the cache or into it; hands `input` back if it cannot be resolved.
-    fn with_hold<A, R>(
+    fn with_topic<A, R>(
         &mut self,
         topic: &str,
         input: A,
-        f: impl FnOnce(&mut Outlet<P>, &Hold, A) -> R,
+        f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic, A) -> R,
     ) -> Result<R, (PublishFailure, A)> {
-        let Self { outlet, cache } = self;
-        let Some(hold) = cache.get(topic) else { return self.with_new_hold(topic, input, f) };
-        match outlet.refresh(hold) {
-            Ok(()) => Ok(f(outlet, hold, input)),
+        let Self { inner, cache } = self;
+        let Some(resolved) = cache.get(topic) else { return self.with_new_topic(topic, input, f) };
+        match inner.refresh(resolved) {
+            Ok(()) => Ok(f(inner, resolved, input)),
             Err(failure) => Err((failure, input)),
         }
     }
 
     /// Resolves a topic that is not in the cache, calls `f` with it, and puts it there.
-    fn with_new_hold<A, R>(
+    fn with_new_topic<A, R>(
         &mut self,
         topic: &str,
         input: A,
-        f: impl FnOnce(&mut Outlet<P>, &Hold, A) -> R,
+        f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic, A) -> R,
     ) -> Result<R, (PublishFailure, A)> {
-        let Self { outlet, cache } = self;
-        match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| outlet.hold(topic)) {
-            Ok(hold) => {
-                let mut held = Held { outlet, hold: Some(hold) };
-                let result = held.publish(|outlet, hold| f(outlet, hold, input));
-                if let Some(hold) = held.hold.take()
-                    && let Some((_, mut evicted)) = cache.insert(hold.topic.clone(), hold)
+        let Self { inner, cache } = self;
+        match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| inner.resolve(topic)) {
+            Ok(resolved) => {
+                let mut guard = ReleasedOnDrop { inner, resolved: Some(resolved) };
+                let result = guard.publish(|inner, resolved| f(inner, resolved, input));
+                if let Some(resolved) = guard.resolved.take()
+                    && let Some((_, mut evicted)) = cache.insert(resolved.topic.clone(), resolved)
                 {
-                    held.outlet.release(&mut evicted);
+                    guard.inner.release(&mut evicted);
                 }
                 Ok(result)
             }
@@ -199,31 +199,33 @@ where
 }
 
 /// A topic that is not in the cache yet, and is let go should a publish closure panic.
-struct Held<'a, P>
+struct ReleasedOnDrop<'a, P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    outlet: &'a mut Outlet<P>,
-    hold: Option<Hold>,
+    inner: &'a mut PublisherCore<P>,
+    resolved: Option<ResolvedTopic>,
 }
 
-impl<P> Held<'_, P>
+impl<P> ReleasedOnDrop<'_, P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    fn publish<R>(&mut self, f: impl FnOnce(&mut Outlet<P>, &Hold) -> R) -> R {
-        let Some(hold) = &self.hold else { unreachable!("it is taken when it has been published to") };
-        f(self.outlet, hold)
+    fn publish<R>(&mut self, f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic) -> R) -> R {
+        let Some(resolved) = &self.resolved else {
+            unreachable!("it is taken when it has been published to")
+        };
+        f(self.inner, resolved)
     }
 }
 
-impl<P> Drop for Held<'_, P>
+impl<P> Drop for ReleasedOnDrop<'_, P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        if let Some(mut hold) = self.hold.take() {
-            self.outlet.release(&mut hold);
+        if let Some(mut resolved) = self.resolved.take() {
+            self.inner.release(&mut resolved);
         }
     }
 }
@@ -233,8 +235,8 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     fn drop(&mut self) {
-        for mut hold in self.cache.drain() {
-            self.outlet.release(&mut hold);
+        for mut resolved in self.cache.drain() {
+            self.inner.release(&mut resolved);
         }
     }
 }
@@ -254,12 +256,12 @@ where
 {
     /// A publisher to topics that are only known at run time. It remembers what the last 4,096 topics resolved to.
     pub fn any_topic_publisher(&self) -> AnyTopicPublisher<P> {
-        self.any_topic_publisher_remembering(DEFAULT_TOPIC_CACHE)
+        self.any_topic_publisher_with_cache(DEFAULT_TOPIC_CACHE)
     }
 
     /// As [`any_topic_publisher`](Self::any_topic_publisher), with a cache of so many topics; 0 resolves each message's
     /// topic anew. A topic in the cache takes some 600 bytes.
-    pub fn any_topic_publisher_remembering(&self, topics: usize) -> AnyTopicPublisher<P> {
+    pub fn any_topic_publisher_with_cache(&self, topics: usize) -> AnyTopicPublisher<P> {
         AnyTopicPublisher::new(self.core().clone(), topics)
     }
 }

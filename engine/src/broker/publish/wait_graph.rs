@@ -12,12 +12,12 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 const NOTHING: u32 = u32::MAX;
 
 /// What each consumer of each dispatcher waits for.
-pub(crate) struct Waits(Vec<Vec<AtomicU32>>);
+pub(crate) struct WaitForGraph(Vec<Vec<AtomicU32>>);
 
 /// A consumer is waiting, until this is dropped.
-pub(crate) struct Waiting<'a>(&'a AtomicU32);
+pub(crate) struct WaitGuard<'a>(&'a AtomicU32);
 
-impl Waits {
+impl WaitForGraph {
     /// `consumers` is the number of consumers of each dispatcher.
     pub(crate) fn new(consumers: impl IntoIterator<Item = usize>) -> Self {
         let idle = |count| (0..count).map(|_| AtomicU32::new(NOTHING)).collect();
@@ -25,10 +25,10 @@ impl Waits {
     }
 
     /// Says that a consumer is about to wait for a dispatcher's ring, or that it must not: it would wait for itself.
-    pub(crate) fn begin(&self, me: Consuming, dispatcher: u16) -> Option<Waiting<'_>> {
+    pub(crate) fn begin(&self, me: Consuming, dispatcher: u16) -> Option<WaitGuard<'_>> {
         let mine = self.0.get(usize::from(me.dispatcher))?.get(usize::from(me.consumer))?;
         mine.store(u32::from(dispatcher), Ordering::SeqCst);
-        let waiting = Waiting(mine);
+        let waiting = WaitGuard(mine);
         let mut reached = vec![false; self.0.len()];
         let mut to_visit = vec![usize::from(dispatcher)];
         while let Some(visited) = to_visit.pop() {
@@ -50,7 +50,7 @@ impl Waits {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.0.store(NOTHING, Ordering::SeqCst);
     }
@@ -66,19 +66,19 @@ mod tests {
 
     #[test]
     fn waiting_for_the_own_ring_is_refused() {
-        let waits = Waits::new([2, 1]);
-        assert!(waits.begin(consumer(0, 1), 0).is_none());
-        assert!(waits.begin(consumer(0, 1), 1).is_some());
+        let wait_graph = WaitForGraph::new([2, 1]);
+        assert!(wait_graph.begin(consumer(0, 1), 0).is_none());
+        assert!(wait_graph.begin(consumer(0, 1), 1).is_some());
     }
 
     #[test]
     fn a_circle_is_refused_to_whoever_closes_it_and_free_again_when_it_is_broken() {
-        let waits = Waits::new([1, 2, 1]);
-        let first = waits.begin(consumer(0, 0), 1).expect("nobody waits yet");
-        let second = waits.begin(consumer(1, 1), 2).expect("a chain is no circle");
-        assert!(waits.begin(consumer(2, 0), 0).is_none());
+        let wait_graph = WaitForGraph::new([1, 2, 1]);
+        let first = wait_graph.begin(consumer(0, 0), 1).expect("nobody waits yet");
+        let second = wait_graph.begin(consumer(1, 1), 2).expect("a chain is no circle");
+        assert!(wait_graph.begin(consumer(2, 0), 0).is_none());
         drop(second);
-        assert!(waits.begin(consumer(2, 0), 0).is_some());
+        assert!(wait_graph.begin(consumer(2, 0), 0).is_some());
         drop(first);
     }
 }

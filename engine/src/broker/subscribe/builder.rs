@@ -1,10 +1,10 @@
 //! Subscriptions to be: their options, and how they start.
 
 use super::handler::{BoxedHandler, IntoHandled, boxed, drop_handler};
-use super::registry::Record;
+use super::registry::SubscriptionState;
 use super::subscription::Subscription;
 use crate::broker::core::Core;
-use crate::broker::deliver::mailbox::{Letter, Owned};
+use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::message::Message;
@@ -97,7 +97,7 @@ where
     }
 
     /// Checks everything and enters the subscription's name; nothing is routed to it yet.
-    fn enter(&self, core: &Core<P>) -> Result<Arc<Record>, SubscribeError> {
+    fn enter(&self, core: &Core<P>) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let patterns = self.patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
         if patterns.is_empty() {
             return Err(SubscribeError::NoPattern);
@@ -105,9 +105,9 @@ where
         if let Some(name) = &self.name {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
         }
-        let record = core.roster.enter(self.name.as_deref(), patterns, self.place()?)?;
-        core.consumer(record.destination).subscriptions.fetch_add(1, Ordering::Relaxed);
-        Ok(record)
+        let state = core.registry.enter(self.name.as_deref(), patterns, self.place()?)?;
+        core.consumer(state.destination).subscriptions.fetch_add(1, Ordering::Relaxed);
+        Ok(state)
     }
 
     /// The consumer with the fewest subscriptions in the stage that was asked for.
@@ -174,43 +174,42 @@ where
         if !Arc::ptr_eq(core, &options.core) {
             return Err(SubscribeError::OtherBroker);
         }
-        let record = options.enter(core)?;
-        beginning.entered.push((record, Some(handler)));
+        let state = options.enter(core)?;
+        beginning.entered.push((state, Some(handler)));
     }
     // First the handlers, then the table: whoever is routed here is expected here.
-    for (record, handler) in &mut beginning.entered {
-        let owned = Owned { record: record.clone(), handler: handler.take(), routes: 0 };
-        let mailbox = &core.consumer(record.destination).mailbox;
-        if let Err(Letter::Adopt(owned)) = mailbox.post(Letter::Adopt(Box::new(owned))) {
+    for (state, handler) in &mut beginning.entered {
+        let owned = OwnedSubscription { state: state.clone(), handler: handler.take(), routes: 0 };
+        let mailbox = &core.consumer(state.destination).mailbox;
+        if let Err(Command::Adopt(owned)) = mailbox.post(Command::Adopt(Box::new(owned))) {
             *handler = owned.handler;
             return Err(SubscribeError::Closed);
         }
     }
-    let records: Vec<_> =
-        std::mem::take(&mut beginning.entered).into_iter().map(|(record, _)| record).collect();
+    let states: Vec<_> = std::mem::take(&mut beginning.entered).into_iter().map(|(state, _)| state).collect();
     core.table.update(|edit| {
-        for record in &records {
-            for pattern in &record.patterns {
-                edit.insert(pattern, record.destination);
+        for state in &states {
+            for pattern in &state.patterns {
+                edit.insert(pattern, state.destination);
             }
         }
     });
-    core.bell.ring();
-    let subscription = |record| Subscription::new(core.clone(), record);
-    Ok(records.into_iter().map(subscription).collect())
+    core.reclaim_signal.notify();
+    let subscription = |state| Subscription::new(core.clone(), state);
+    Ok(states.into_iter().map(subscription).collect())
 }
 
 /// Subscriptions that are about to start; what is left here when it is dropped does not.
 struct Beginning<'a, P> {
     core: &'a Core<P>,
     /// Those whose handler has not been posted still have it.
-    entered: Vec<(Arc<Record>, Option<BoxedHandler<P>>)>,
+    entered: Vec<(Arc<SubscriptionState>, Option<BoxedHandler<P>>)>,
 }
 
 impl<P> Drop for Beginning<'_, P> {
     fn drop(&mut self) {
-        for (record, handler) in self.entered.drain(..) {
-            self.core.dismiss(&record);
+        for (state, handler) in self.entered.drain(..) {
+            self.core.dismiss(&state);
             drop_handler(handler);
         }
     }

@@ -1,4 +1,4 @@
-//! Who subscribes and who publishes: their names, their tallies, and what is left of those that have gone.
+//! All subscriptions: their names, their tallies, and what is left of those that have gone.
 //!
 //! # Snapshots
 //!
@@ -10,8 +10,8 @@
 //! # The audit
 //!
 //! What a route has carried stands in the route while that is linked, and with its subscriptions afterwards. When it is
-//! freed it is handed on in one step under the roster's lock, before its id can be used again. An audit lists the routes
-//! first, a few at a time, and then takes a snapshot of the roster: a route that it did not find was handed on before the
+//! freed it is handed on in one step under the registry's lock, before its id can be used again. An audit lists the routes
+//! first, a few at a time, and then takes a snapshot of the registry: a route that it did not find was handed on before the
 //! snapshot, and one that it found may have been. The snapshot has a number, and so has the step in which a route was handed
 //! on; an audit that compares them counts everything once, whatever is freed meanwhile.
 
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 64;
 
 /// A subscription as everybody but its consumer knows it.
 #[derive(Debug)]
-pub(crate) struct Record {
+pub(crate) struct SubscriptionState {
     pub(crate) id: u64,
     pub(crate) name: Box<str>,
     pub(crate) patterns: Vec<Pattern>,
@@ -45,7 +45,7 @@ pub(crate) struct Record {
     has_ended: AtomicBool,
 }
 
-impl Record {
+impl SubscriptionState {
     /// Whether the subscription has ended. A hint that saves calls: what holds is what the consumer's mailbox says.
     #[inline(always)]
     pub(crate) fn has_ended(&self) -> bool {
@@ -55,7 +55,7 @@ impl Record {
 
 #[derive(Clone)]
 struct Entry {
-    record: Arc<Record>,
+    state: Arc<SubscriptionState>,
     /// Routes that lead here and have not been freed.
     routes: usize,
     /// Messages that came by routes that have been freed since.
@@ -75,15 +75,15 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Subscriptions that exist, by number.
-    pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.entries.values().map(|entry| &entry.record).filter(|record| !record.has_ended())
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<SubscriptionState>> {
+        self.entries.values().map(|entry| &entry.state).filter(|state| !state.has_ended())
     }
 
     /// The sum of all subscriptions, present and past, but for what has been routed to those that are present.
     pub(crate) fn settled(&self) -> SubscriptionLedger {
         let mut sum = self.past.clone();
-        for Entry { record, .. } in self.entries.values() {
-            sum.add(&SubscriptionLedger::settled(&record.tally));
+        for Entry { state, .. } in self.entries.values() {
+            sum.add(&SubscriptionLedger::settled(&state.tally));
         }
         sum
     }
@@ -97,12 +97,12 @@ impl Snapshot {
     }
 
     fn discard_if_past(&mut self, id: u64) {
-        if let Some(Entry { record, routes: 0, routed_before }) = self.entries.get(&id)
-            && record.has_ended()
+        if let Some(Entry { state, routes: 0, routed_before }) = self.entries.get(&id)
+            && state.has_ended()
         {
             self.past.add(&SubscriptionLedger {
                 routed: *routed_before,
-                ..SubscriptionLedger::settled(&record.tally)
+                ..SubscriptionLedger::settled(&state.tally)
             });
             self.entries.remove(&id);
         }
@@ -119,16 +119,16 @@ struct Inner {
 
 /// All subscriptions of a broker.
 #[derive(Default)]
-pub(crate) struct Roster(Mutex<Inner>);
+pub(crate) struct Registry(Mutex<Inner>);
 
-impl Roster {
+impl Registry {
     /// Enters a subscription. Without a name it is called after its number.
     pub(crate) fn enter(
         &self,
         name: Option<&str>,
         patterns: Vec<Pattern>,
         (dispatcher, consumer): (u16, u16),
-    ) -> Result<Arc<Record>, SubscribeError> {
+    ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MOST_SUBSCRIPTIONS {
             return Err(SubscribeError::TooMany { limit: MOST_SUBSCRIPTIONS });
@@ -150,7 +150,7 @@ impl Roster {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.names.insert(name.clone());
-        let record = Arc::new(Record {
+        let state = Arc::new(SubscriptionState {
             id,
             name,
             patterns,
@@ -158,17 +158,17 @@ impl Roster {
             tally: CachePadded::default(),
             has_ended: AtomicBool::new(false),
         });
-        inner.now.entries.insert(id, Entry { record: record.clone(), routes: 0, routed_before: 0 });
-        Ok(record)
+        inner.now.entries.insert(id, Entry { state: state.clone(), routes: 0, routed_before: 0 });
+        Ok(state)
     }
 
     /// Says that a subscription has ended: no further route will lead to it, and its name is free.
     pub(crate) fn end(&self, id: u64) {
         let mut inner = self.0.lock();
         let Inner { now, names, .. } = &mut *inner;
-        if let Some(Entry { record, .. }) = now.entries.get(&id) {
-            record.has_ended.store(true, Ordering::Relaxed);
-            names.remove(&record.name);
+        if let Some(Entry { state, .. }) = now.entries.get(&id) {
+            state.has_ended.store(true, Ordering::Relaxed);
+            names.remove(&state.name);
         }
         now.discard_if_past(id);
     }
@@ -177,7 +177,7 @@ impl Roster {
     pub(crate) fn attach(&self, destinations: &mut Vec<Destination>) {
         let mut inner = self.0.lock();
         destinations.retain(|to| match inner.now.entries.get_mut(&to.subscription) {
-            Some(entry) if !entry.record.has_ended() => {
+            Some(entry) if !entry.state.has_ended() => {
                 entry.routes += 1;
                 true
             }
@@ -193,8 +193,8 @@ impl Roster {
         }
     }
 
-    pub(crate) fn find(&self, id: u64) -> Option<Arc<Record>> {
-        self.0.lock().now.entries.get(&id).map(|entry| entry.record.clone())
+    pub(crate) fn find(&self, id: u64) -> Option<Arc<SubscriptionState>> {
+        self.0.lock().now.entries.get(&id).map(|entry| entry.state.clone())
     }
 
     /// All subscriptions as they are now.
@@ -242,13 +242,13 @@ impl Roster {
                 *routed.entry(to.subscription).or_default() += route.accepted(to.dispatcher);
             }
         }
-        let account = |Entry { record, routed_before, .. }: &Entry| SubscriptionLedger {
-            id: SubscriptionId(record.id),
-            name: record.name.to_string(),
-            patterns: record.patterns.iter().map(ToString::to_string).collect(),
-            routed: routed_before + routed.get(&record.id).copied().unwrap_or(0),
-            in_flight: in_flight(record.id),
-            ..SubscriptionLedger::settled(&record.tally)
+        let account = |Entry { state, routed_before, .. }: &Entry| SubscriptionLedger {
+            id: SubscriptionId(state.id),
+            name: state.name.to_string(),
+            patterns: state.patterns.iter().map(ToString::to_string).collect(),
+            routed: routed_before + routed.get(&state.id).copied().unwrap_or(0),
+            in_flight: in_flight(state.id),
+            ..SubscriptionLedger::settled(&state.tally)
         };
         (entries.values().map(account).collect(), past)
     }
@@ -261,15 +261,15 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    fn enter(roster: &Roster, many: u64) -> Vec<Arc<Record>> {
+    fn enter(registry: &Registry, many: u64) -> Vec<Arc<SubscriptionState>> {
         let pattern = || vec![Pattern::new("a").unwrap()];
-        (0..many).map(|_| roster.enter(None, pattern(), (0, 0)).unwrap()).collect()
+        (0..many).map(|_| registry.enter(None, pattern(), (0, 0)).unwrap()).collect()
     }
 
     /// A route that has carried so many messages to each of the subscriptions.
-    fn link(roster: &Roster, routes: &Routes, to: &[&Record], carried: u64) -> Arc<Route> {
-        let mut destinations = to.iter().map(|record| record.destination).collect();
-        roster.attach(&mut destinations);
+    fn link(registry: &Registry, routes: &Routes, to: &[&SubscriptionState], carried: u64) -> Arc<Route> {
+        let mut destinations = to.iter().map(|state| state.destination).collect();
+        registry.attach(&mut destinations);
         let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
         route.legs[0].accepted.add(carried);
         route
@@ -278,34 +278,34 @@ mod tests {
     #[test]
     fn an_audit_counts_all_once_while_routes_are_freed() {
         for _ in 0..20 {
-            let (roster, routes) = (Roster::default(), Routes::default());
-            let records = enter(&roster, 200);
+            let (registry, routes) = (Registry::default(), Routes::default());
+            let states = enter(&registry, 200);
             let linked: Vec<_> = (0..1_000)
-                .map(|n| link(&roster, &routes, &[&records[n % 200], &records[(n + 1) % 200]], 1 + n as u64))
+                .map(|n| link(&registry, &routes, &[&states[n % 200], &states[(n + 1) % 200]], 1 + n as u64))
                 .collect();
             let routed =
                 |ledgers: &[SubscriptionLedger]| ledgers.iter().map(|ledger| ledger.routed).sum::<u64>();
-            let (expected, _) = roster.audit(&routes, |_| 0);
+            let (expected, _) = registry.audit(&routes, |_| 0);
             assert_eq!(routed(&expected), (1..=1_000).sum::<u64>() * 2);
             // Of those that end the account is past as soon as the last route is freed.
-            for record in &records[..100] {
-                roster.end(record.id);
+            for state in &states[..100] {
+                registry.end(state.id);
             }
             std::thread::scope(|scope| {
                 let freeing = scope.spawn(|| {
                     for some in linked.chunks(10) {
-                        roster.free(&routes, some);
+                        registry.free(&routes, some);
                     }
                 });
                 while !freeing.is_finished() {
-                    let (present, past) = roster.audit(&routes, |_| 0);
+                    let (present, past) = registry.audit(&routes, |_| 0);
                     assert_eq!(routed(&present) + past.routed, routed(&expected));
                     for ledger in present {
                         assert_eq!(ledger.routed, expected[ledger.id.0 as usize].routed, "{}", ledger.name);
                     }
                 }
             });
-            let (present, _) = roster.audit(&routes, |_| 0);
+            let (present, _) = registry.audit(&routes, |_| 0);
             assert_eq!(present, expected[100..]);
         }
     }
@@ -314,13 +314,13 @@ mod tests {
     fn nobody_who_reads_many_entries_holds_the_lock_meanwhile() {
         let (sender, done) = channel();
         std::thread::spawn(move || {
-            let (roster, routes) = (Roster::default(), Routes::default());
-            let records = enter(&roster, 3);
-            let _route = link(&roster, &routes, &[&records[0]], 1);
+            let (registry, routes) = (Registry::default(), Routes::default());
+            let states = enter(&registry, 3);
+            let _route = link(&registry, &routes, &[&states[0]], 1);
             // Each look takes the lock.
-            let look = |id| roster.find(id).map_or(0, |record| record.id);
-            let (ledgers, _) = roster.audit(&routes, look);
-            let live = roster.snapshot().live().map(|record| look(record.id)).sum::<u64>();
+            let look = |id| registry.find(id).map_or(0, |state| state.id);
+            let (ledgers, _) = registry.audit(&routes, look);
+            let live = registry.snapshot().live().map(|state| look(state.id)).sum::<u64>();
             sender.send((ledgers.len(), live))
         });
         assert_eq!(done.recv_timeout(Duration::from_secs(30)), Ok((3, 3)));
@@ -328,13 +328,13 @@ mod tests {
 
     #[test]
     fn a_name_is_free_again_once_its_subscription_has_ended() {
-        let roster = Roster::default();
-        let enter = |name| roster.enter(Some(name), Vec::new(), (0, 0)).map(|record| record.id);
+        let registry = Registry::default();
+        let enter = |name| registry.enter(Some(name), Vec::new(), (0, 0)).map(|state| state.id);
         let first = enter("subscription-1").unwrap();
         assert!(matches!(enter("subscription-1"), Err(SubscribeError::NameTaken { .. })));
-        let unnamed = roster.enter(None, Vec::new(), (0, 0)).unwrap();
-        assert_eq!((&*unnamed.name, roster.live_count()), ("subscription-2", 2));
-        roster.end(first);
-        assert_eq!((enter("subscription-1").is_ok(), roster.live_count()), (true, 2));
+        let unnamed = registry.enter(None, Vec::new(), (0, 0)).unwrap();
+        assert_eq!((&*unnamed.name, registry.live_count()), ("subscription-2", 2));
+        registry.end(first);
+        assert_eq!((enter("subscription-1").is_ok(), registry.live_count()), (true, 2));
     }
 }

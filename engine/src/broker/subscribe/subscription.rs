@@ -1,6 +1,6 @@
 //! Subscriptions: their options, and the handle that ends them.
 
-use super::registry::Record;
+use super::registry::SubscriptionState;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::deliver::mailbox::Latch;
@@ -25,7 +25,7 @@ where
     for subscription in &mut ours {
         subscription.is_ended = true;
     }
-    let ended = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.record));
+    let ended = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.state));
     others.into_iter().for_each(Subscription::unsubscribe);
     for done in ended {
         is_over(&done, Deadline::NEVER);
@@ -44,7 +44,7 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     core: Arc<Core<P>>,
-    record: Arc<Record>,
+    state: Arc<SubscriptionState>,
     is_ended: bool,
 }
 
@@ -52,28 +52,28 @@ impl<P> Subscription<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    pub(super) fn new(core: Arc<Core<P>>, record: Arc<Record>) -> Self {
-        Self { core, record, is_ended: false }
+    pub(super) fn new(core: Arc<Core<P>>, state: Arc<SubscriptionState>) -> Self {
+        Self { core, state, is_ended: false }
     }
 
     /// Its number.
     pub fn id(&self) -> SubscriptionId {
-        SubscriptionId(self.record.id)
+        SubscriptionId(self.state.id)
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.record.name
+        &self.state.name
     }
 
     /// Its patterns.
     pub fn patterns(&self) -> &[Pattern] {
-        &self.record.patterns
+        &self.state.patterns
     }
 
     /// Calls of its handler that have returned without an error so far.
     pub fn delivered(&self) -> u64 {
-        self.record.tally.delivered.get()
+        self.state.tally.delivered.get()
     }
 
     /// Unsubscribes, and returns when no further call of the handler can begin and the handler has been dropped, by its
@@ -97,11 +97,11 @@ where
 
     fn finish(mut self, deadline: Deadline, limit: Duration) -> Result<(), UnsubscribeTimeout> {
         self.is_ended = true;
-        let ended = self.core.end_subscriptions([&*self.record]);
+        let ended = self.core.end_subscriptions([&*self.state]);
         if ended.iter().all(|done| is_over(done, deadline)) {
             return Ok(());
         }
-        Err(UnsubscribeTimeout { subscription: self.record.name.to_string(), limit })
+        Err(UnsubscribeTimeout { subscription: self.state.name.to_string(), limit })
     }
 
     /// Leaves the subscription to itself: it lives as long as the broker.
@@ -116,7 +116,7 @@ where
 {
     fn drop(&mut self) {
         if !self.is_ended {
-            self.core.end_subscriptions([&*self.record]);
+            self.core.end_subscriptions([&*self.state]);
         }
     }
 }
@@ -126,7 +126,7 @@ where
     P: Clone + Default + Send + Sync + 'static,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("name", &self.record.name).finish_non_exhaustive()
+        f.debug_struct("Subscription").field("name", &self.state.name).finish_non_exhaustive()
     }
 }
 
