@@ -6,7 +6,7 @@ use super::deliver::consumer::{Consumer, ConsumerTally};
 use super::deliver::handlers::HandlerTable;
 use super::deliver::mailbox::Mailbox;
 use super::dispatcher::{ConsumerState, Dispatcher, DispatcherState};
-use super::error::{BrokerBuildError, MOST_CONSUMERS, MOST_DISPATCHERS, check_name};
+use super::error::{BrokerBuildError, MAX_CONSUMERS, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
@@ -239,7 +239,7 @@ where
 
 /// Checks everything that can be checked before anything is made.
 fn check(dispatchers: &[Dispatcher]) -> Result<(), BrokerBuildError> {
-    if dispatchers.len() > MOST_DISPATCHERS {
+    if dispatchers.len() > MAX_DISPATCHERS {
         return Err(BrokerBuildError::TooManyDispatchers { count: dispatchers.len() });
     }
     for (number, options) in dispatchers.iter().enumerate() {
@@ -250,7 +250,7 @@ fn check(dispatchers: &[Dispatcher]) -> Result<(), BrokerBuildError> {
         let count = options.stages.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
         if options.stages.is_empty()
             || options.stages.contains(&0)
-            || count.is_none_or(|count| count > MOST_CONSUMERS)
+            || count.is_none_or(|count| count > MAX_CONSUMERS)
         {
             let (dispatcher, stages) = (options.name.clone(), options.stages.clone());
             return Err(BrokerBuildError::Stages { dispatcher, stages });

@@ -93,8 +93,8 @@ impl<P> Core<P> {
         self.registry.free(&self.routes, &past);
         let mut freed: Vec<Vec<RouteId>> = vec![Vec::new(); self.dispatchers.len()];
         for route in &past {
-            for leg in &route.legs {
-                freed[usize::from(leg.dispatcher)].push(route.id);
+            for target in &route.targets {
+                freed[usize::from(target.dispatcher)].push(route.id);
             }
         }
         for (dispatcher, theirs) in self.dispatchers.iter().zip(freed) {

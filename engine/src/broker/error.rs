@@ -9,9 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// The most consumers of one dispatcher.
-pub(super) const MOST_CONSUMERS: usize = 256;
+pub(super) const MAX_CONSUMERS: usize = 256;
 /// The most dispatchers of one broker.
-pub(super) const MOST_DISPATCHERS: usize = 1_024;
+pub(super) const MAX_DISPATCHERS: usize = 1_024;
 
 /// The kind of a failed delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -267,14 +267,14 @@ pub enum BrokerBuildError {
         name: String,
     },
     /// Too many dispatchers.
-    #[error("{count} dispatchers are too many; a broker has at most {MOST_DISPATCHERS}")]
+    #[error("{count} dispatchers are too many; a broker has at most {MAX_DISPATCHERS}")]
     TooManyDispatchers {
         /// How many there were.
         count: usize,
     },
     /// A dispatcher without stages, a stage without consumers, or too many consumers.
     #[error(
-        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MOST_CONSUMERS} in all"
+        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MAX_CONSUMERS} in all"
     )]
     Stages {
         /// The dispatcher.

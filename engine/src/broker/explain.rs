@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::fmt;
 
 /// So many patterns are looked at, whether they nearly match.
-const MOST_COMPARED: usize = 10_000;
+const MAX_COMPARED: usize = 10_000;
 /// So many of those patterns are named at most.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 /// A pattern that is further away than this, or has not one word in common, nearly matches nothing.
-const MOST_WORDS_OFF: usize = 2;
+const MAX_WORDS_OFF: usize = 2;
 
 /// A subscription as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,12 +156,12 @@ pub(super) fn explain<P>(core: &Core<P>, topic: Topic) -> Explanation {
 }
 
 fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
-    let most_words_off = MOST_WORDS_OFF.min(topic.words().count() - 1);
+    let most_words_off = MAX_WORDS_OFF.min(topic.words().count() - 1);
     let subscriptions = core.registry.snapshot();
     let patterns =
         subscriptions.live().flat_map(|state| state.patterns.iter().map(move |pattern| (pattern, state)));
     let mut seen = HashSet::new();
-    let distinct = patterns.filter(|(pattern, _)| seen.insert(*pattern)).take(MOST_COMPARED);
+    let distinct = patterns.filter(|(pattern, _)| seen.insert(*pattern)).take(MAX_COMPARED);
     let mut nearest: Vec<NearMiss> = Vec::new();
     for (pattern, state) in distinct {
         let words_off = words_off(pattern, topic);
@@ -169,8 +169,8 @@ fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
             continue;
         }
         let at = nearest.partition_point(|near| near.words_off <= words_off);
-        if at < MOST_NAMED {
-            nearest.truncate(MOST_NAMED - 1);
+        if at < MAX_NAMED {
+            nearest.truncate(MAX_NAMED - 1);
             let subscription = state.name.to_string();
             nearest.insert(at, NearMiss { pattern: pattern.clone(), subscription, words_off });
         }

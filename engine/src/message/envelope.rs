@@ -7,8 +7,8 @@ use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
 use crate::clock::{Ticks, Timestamp};
 use crate::routing::RouteId;
 
-/// The message has rare fields: what the box holds is of this message and not of an earlier use of the slot.
-const HAS_RARE: u8 = 1;
+/// The message has extras: what the box holds is of this message and not of an earlier use of the slot.
+const HAS_EXTRAS: u8 = 1;
 
 /// A message as it lies in its slot.
 #[derive(Debug, Default)]
@@ -22,20 +22,20 @@ pub(crate) struct Envelope<P> {
     flags: u8,
     /// Which delivery of this message it is; above 1 only for what a retry brings back.
     pub(crate) attempt: u16,
-    rare: Option<Box<Rare>>,
+    extras: Option<Box<Extras>>,
     pub(crate) payload: P,
 }
 
 /// Fields that most messages lack.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rare {
+pub(crate) struct Extras {
     pub(crate) headers: Headers,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) correlation: Option<CorrelationId>,
     pub(crate) parent: Option<MessageId>,
 }
 
-impl Rare {
+impl Extras {
     /// Takes over another's fields into the buffers that are there.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.headers.clone_from(&other.headers);
@@ -45,7 +45,7 @@ impl Rare {
     }
 }
 
-/// The plain part of an envelope: all but the rare fields and the payload.
+/// The plain part of an envelope: all but the extras and the payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
     pub(crate) route: RouteId,
@@ -58,7 +58,7 @@ pub(crate) struct Stamp {
 impl<P> Envelope<P> {
     /// Writes the metadata. The payload is its publisher's to write.
     #[inline(always)]
-    pub(crate) fn address(&mut self, stamp: &Stamp, rare: Option<&Rare>) {
+    pub(crate) fn address(&mut self, stamp: &Stamp, extras: Option<&Extras>) {
         self.route = stamp.route;
         self.sequence = stamp.sequence;
         self.published_at = stamp.published_at;
@@ -66,20 +66,20 @@ impl<P> Envelope<P> {
         self.priority = stamp.priority;
         self.attempt = 1;
         self.flags = 0;
-        if let Some(rare) = rare {
-            self.set_rare(rare);
+        if let Some(extras) = extras {
+            self.set_extras(extras);
         }
     }
 
-    /// Allocates the first time that this slot carries rare fields.
+    /// Allocates the first time that this slot carries extras.
     #[cold]
-    fn set_rare(&mut self, rare: &Rare) {
-        self.rare.get_or_insert_default().copy_from(rare);
-        self.flags |= HAS_RARE;
+    fn set_extras(&mut self, extras: &Extras) {
+        self.extras.get_or_insert_default().copy_from(extras);
+        self.flags |= HAS_EXTRAS;
     }
 
-    pub(crate) fn rare(&self) -> Option<&Rare> {
-        if self.flags & HAS_RARE == 0 { None } else { self.rare.as_deref() }
+    pub(crate) fn extras(&self) -> Option<&Extras> {
+        if self.flags & HAS_EXTRAS == 0 { None } else { self.extras.as_deref() }
     }
 
     pub(crate) fn id(&self, origin: Origin) -> MessageId {

@@ -25,7 +25,7 @@ mod priority;
 mod view;
 
 pub use correlation::{CorrelationId, CorrelationIdError};
-pub(crate) use envelope::{Envelope, Rare, Stamp};
+pub(crate) use envelope::{Envelope, Extras, Stamp};
 pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
 pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
 #[cfg(feature = "serde")]

@@ -84,22 +84,22 @@ impl<'a, P> Message<'a, P> {
 
     /// Its headers; none for most messages.
     pub fn headers(&self) -> &'a Headers {
-        self.envelope.rare().map_or(&NO_HEADERS, |rare| &rare.headers)
+        self.envelope.extras().map_or(&NO_HEADERS, |extras| &extras.headers)
     }
 
     /// What ties it to other messages of one conversation.
     pub fn correlation(&self) -> Option<CorrelationId> {
-        self.envelope.rare().and_then(|rare| rare.correlation)
+        self.envelope.extras().and_then(|extras| extras.correlation)
     }
 
     /// The message in whose handler it was published.
     pub fn parent(&self) -> Option<MessageId> {
-        self.envelope.rare().and_then(|rare| rare.parent)
+        self.envelope.extras().and_then(|extras| extras.parent)
     }
 
     /// From when on it is of no use to anybody.
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.envelope.rare().and_then(|rare| rare.expires_at)
+        self.envelope.extras().and_then(|extras| extras.expires_at)
     }
 
     /// Which attempt at delivering it this is, from 1.

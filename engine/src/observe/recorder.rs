@@ -13,7 +13,7 @@ const SUB_BUCKETS: usize = 32;
 const POWERS: usize = if cfg!(ringmain_loom) { 1 } else { 36 };
 const BUCKETS: usize = SUB_BUCKETS * POWERS;
 /// What is longer is recorded as this long.
-const LONGEST: u64 = (1 << (POWERS + 4)) - 1;
+const MAX_NANOS: u64 = (1 << (POWERS + 4)) - 1;
 
 /// Records durations in nanoseconds. One thread at a time writes it.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl Recorder {
 
 /// The recordings of several recorders as one histogram, in nanoseconds.
 pub fn merge<'a>(recorders: impl IntoIterator<Item = &'a Recorder>) -> Histogram<u64> {
-    // Three significant digits up to `LONGEST`: bounds that hdrhistogram accepts.
+    // Three significant digits up to `MAX_NANOS`: bounds that hdrhistogram accepts.
     let mut merged =
-        Histogram::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|_| unreachable!("the bounds are fixed"));
+        Histogram::new_with_bounds(1, MAX_NANOS, 3).unwrap_or_else(|_| unreachable!("the bounds are fixed"));
     for recorder in recorders {
         recorder.add_to(&mut merged);
     }
@@ -57,7 +57,7 @@ pub fn merge<'a>(recorders: impl IntoIterator<Item = &'a Recorder>) -> Histogram
 }
 
 fn bucket_of(nanos: u64) -> usize {
-    let nanos = nanos.min(LONGEST);
+    let nanos = nanos.min(MAX_NANOS);
     if nanos < SUB_BUCKETS as u64 {
         return nanos as usize;
     }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn every_value_lands_within_three_per_cent_of_itself() {
         let mut value = 1_u64;
-        while value < LONGEST {
+        while value < MAX_NANOS {
             let middle = middle_of(bucket_of(value));
             assert!(middle.abs_diff(value) * 31 <= value, "{value} is recorded as {middle}");
             value += value / 7 + 1;

@@ -20,7 +20,7 @@ mod trie;
 
 pub use cache::TopicCache;
 pub use lint::{Linter, Oddity};
-pub use route::{Destination, MOST_ROUTES, RouteId, TooManyRoutes};
-pub(crate) use route::{Leg, Route, Routes};
+pub use route::{Destination, MAX_ROUTES, RouteId, TooManyRoutes};
+pub(crate) use route::{Route, RouteTarget, Routes};
 pub use table::{Edit, RoutingTable, Snapshot, SnapshotGuard};
 pub use trie::Trie;

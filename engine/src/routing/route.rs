@@ -35,14 +35,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The most routes a broker holds at once. A route takes some 300 bytes.
-pub const MOST_ROUTES: usize = 1 << 20;
+pub const MAX_ROUTES: usize = 1 << 20;
 
 /// So many waiting routes are taken to be freed at a time. Not fewer than are unlinked before a publisher helps, or what waits
 /// would grow.
-const MOST_TAKEN: usize = 4_096;
+const MAX_TAKEN: usize = 4_096;
 
 /// So many routes are listed, or freed, under one hold of the lock that consumers take.
-const AT_ONCE: usize = 64;
+const MAX_PER_LOCK: usize = 64;
 
 /// Which route a message travels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -65,7 +65,7 @@ pub struct Destination {
 
 /// One ring that a route's messages go into.
 #[derive(Clone, Debug)]
-pub(crate) struct Leg {
+pub(crate) struct RouteTarget {
     pub(crate) dispatcher: u16,
     /// Messages that the ring accepted. Written by the route's publisher.
     pub(crate) accepted: Arc<CachePadded<Counter>>,
@@ -79,7 +79,7 @@ pub(crate) struct Route {
     /// Every matching subscription once, in order of dispatcher and consumer.
     pub(crate) destinations: SmallVec<[Destination; 4]>,
     /// Every dispatcher of the destinations once.
-    pub(crate) legs: SmallVec<[Leg; 1]>,
+    pub(crate) targets: SmallVec<[RouteTarget; 1]>,
     /// The step of the registry in which what it has carried was handed on to its destinations; 0 before that.
     handed_on: AtomicU64,
 }
@@ -87,7 +87,10 @@ pub(crate) struct Route {
 impl Route {
     /// How many messages the route has brought to a dispatcher.
     pub(crate) fn accepted(&self, dispatcher: u16) -> u64 {
-        self.legs.iter().find(|leg| leg.dispatcher == dispatcher).map_or(0, |leg| leg.accepted.get())
+        self.targets
+            .iter()
+            .find(|target| target.dispatcher == dispatcher)
+            .map_or(0, |target| target.accepted.get())
     }
 
     /// Says that what the route has carried is counted elsewhere from that step of the registry on. Under the registry's lock.
@@ -105,7 +108,7 @@ impl Route {
 /// A route that its publisher has let go.
 struct Unlinked {
     route: Arc<Route>,
-    /// For each of the first legs, how far its ring has to be released; those of the others have been. It waits for the last.
+    /// For each of the first targets, how far its ring has to be released; those of the others have been. It waits for the last.
     marks: SmallVec<[u64; 1]>,
 }
 
@@ -114,7 +117,7 @@ impl Unlinked {
     /// been.
     fn waits_for(&mut self, released: impl Fn(u16) -> u64) -> Option<(u16, u64)> {
         while let Some(&mark) = self.marks.last() {
-            let dispatcher = self.route.legs[self.marks.len() - 1].dispatcher;
+            let dispatcher = self.route.targets[self.marks.len() - 1].dispatcher;
             if released(dispatcher) < mark && !edge::left_out("retire-when-released") {
                 return Some((dispatcher, mark));
             }
@@ -154,7 +157,7 @@ pub(crate) struct Routes {
 /// There are too many routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the broker holds {MOST_ROUTES} routes, the most it may; use fewer publishers or smaller topic caches"
+    "the broker holds {MAX_ROUTES} routes, the most it may; use fewer publishers or smaller topic caches"
 )]
 pub struct TooManyRoutes;
 
@@ -165,14 +168,14 @@ impl Routes {
         topic: &Topic,
         destinations: &[Destination],
     ) -> Result<Arc<Route>, TooManyRoutes> {
-        let legs = destinations
+        let targets = destinations
             .chunk_by(|a, b| a.dispatcher == b.dispatcher)
-            .map(|same| Leg { dispatcher: same[0].dispatcher, accepted: Arc::default() })
+            .map(|same| RouteTarget { dispatcher: same[0].dispatcher, accepted: Arc::default() })
             .collect();
         let mut linked = self.linked.lock();
         let index = match linked.free.pop() {
             Some(index) => index,
-            None if linked.entries.len() < MOST_ROUTES => {
+            None if linked.entries.len() < MAX_ROUTES => {
                 linked.entries.push(Entry { version: 0, route: None });
                 (linked.entries.len() - 1) as u32
             }
@@ -184,7 +187,7 @@ impl Routes {
             id: RouteId { index, version: entry.version },
             topic: topic.clone(),
             destinations: destinations.into(),
-            legs,
+            targets,
             handed_on: AtomicU64::new(0),
         });
         entry.route = Some(route.clone());
@@ -202,8 +205,9 @@ impl Routes {
     /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed. Returns how many there are now that nobody has
     /// looked at.
     pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(u16) -> u64) -> usize {
-        let mark = |leg: &Leg| if leg.accepted.get() == 0 { 0 } else { claimed(leg.dispatcher) };
-        let marks = route.legs.iter().map(mark).collect();
+        let mark =
+            |target: &RouteTarget| if target.accepted.get() == 0 { 0 } else { claimed(target.dispatcher) };
+        let marks = route.targets.iter().map(mark).collect();
         {
             let mut topics = self.topics.lock();
             if let Some(count) = topics.get_mut(&route.topic) {
@@ -223,7 +227,7 @@ impl Routes {
     pub(crate) fn take_past(&self, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
         let mut looked_at = std::mem::take(&mut *self.unlinked.lock());
         loop {
-            let most = looked_at.len() + MOST_TAKEN;
+            let most = looked_at.len() + MAX_TAKEN;
             let mut waiting = self.waiting.lock();
             for (&dispatcher, routes) in waiting.iter_mut() {
                 let released = routes.extract_if(..=(released(dispatcher), u32::MAX), |_, _| true);
@@ -250,7 +254,7 @@ impl Routes {
 
     /// Forgets routes that no message can travel any more. Their ids may be used again.
     pub(crate) fn free(&self, routes: &[Arc<Route>]) {
-        for routes in routes.chunks(AT_ONCE) {
+        for routes in routes.chunks(MAX_PER_LOCK) {
             let mut linked = self.linked.lock();
             for route in routes {
                 linked.entries[route.id.index as usize].route = None;
@@ -263,10 +267,10 @@ impl Routes {
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Route>> {
         let some = |from| {
             let linked = self.linked.lock();
-            let some = linked.entries.get(from..)?.iter().take(AT_ONCE);
+            let some = linked.entries.get(from..)?.iter().take(MAX_PER_LOCK);
             Some(some.filter_map(|entry| entry.route.clone()).collect::<Vec<_>>())
         };
-        (0..MOST_ROUTES).step_by(AT_ONCE).map_while(some).flatten()
+        (0..MAX_ROUTES).step_by(MAX_PER_LOCK).map_while(some).flatten()
     }
 
     /// How many routes wait for their rings to drain.
@@ -295,12 +299,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// A route to a subscription on each of the dispatchers, which have been brought so many messages by it.
-    fn link(routes: &Routes, legs: &[(u16, u64)]) -> Arc<Route> {
+    fn link(routes: &Routes, targets: &[(u16, u64)]) -> Arc<Route> {
         let to = |&(dispatcher, _): &(u16, u64)| Destination { dispatcher, consumer: 0, subscription: 0 };
-        let destinations: Vec<_> = legs.iter().map(to).collect();
+        let destinations: Vec<_> = targets.iter().map(to).collect();
         let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
-        for (leg, (_, accepted)) in route.legs.iter().zip(legs) {
-            leg.accepted.add(*accepted);
+        for (target, (_, accepted)) in route.targets.iter().zip(targets) {
+            target.accepted.add(*accepted);
         }
         route
     }
@@ -336,7 +340,7 @@ mod tests {
     #[test]
     fn all_routes_are_listed_without_the_lock() {
         let routes = Routes::default();
-        let linked: Vec<_> = (0..3 * AT_ONCE).map(|_| link(&routes, &[(0, 0)])).collect();
+        let linked: Vec<_> = (0..3 * MAX_PER_LOCK).map(|_| link(&routes, &[(0, 0)])).collect();
         routes.free(&linked[5..7]);
         let is_there = |route: Arc<Route>| routes.get(route.id).map(|route| route.id.index);
         let listed: Vec<_> = routes.all().map(is_there).collect();
@@ -357,16 +361,16 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let leg = (0_u64..2, 0_u64..10).prop_map(Some);
-        let legs = prop::collection::vec(prop_oneof![leg, Just(None)], 4).prop_map(|legs| {
-            let legs = legs.into_iter().zip(0..).filter_map(|(leg, dispatcher)| {
-                let (accepted, ahead) = leg?;
+        let target = (0_u64..2, 0_u64..10).prop_map(Some);
+        let targets = prop::collection::vec(prop_oneof![target, Just(None)], 4).prop_map(|targets| {
+            let targets = targets.into_iter().zip(0..).filter_map(|(target, dispatcher)| {
+                let (accepted, ahead) = target?;
                 Some((dispatcher, accepted, ahead))
             });
-            Step::Unlink(legs.collect())
+            Step::Unlink(targets.collect())
         });
         let release = (0_u16..4, 1_u64..5).prop_map(|(dispatcher, by)| Step::Release(dispatcher, by));
-        prop::collection::vec(prop_oneof![legs, release], 0..200)
+        prop::collection::vec(prop_oneof![targets, release], 0..200)
     }
 
     proptest! {
@@ -378,10 +382,10 @@ mod tests {
             let mut waiting: Vec<(u32, Vec<(u16, u64)>)> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Unlink(legs) => {
-                        let accepted: Vec<_> = legs.iter().map(|&(to, accepted, _)| (to, accepted)).collect();
+                    Step::Unlink(targets) => {
+                        let accepted: Vec<_> = targets.iter().map(|&(to, accepted, _)| (to, accepted)).collect();
                         let marks: Vec<_> =
-                            legs.iter().map(|&(to, _, ahead)| (to, released[usize::from(to)] + ahead)).collect();
+                            targets.iter().map(|&(to, _, ahead)| (to, released[usize::from(to)] + ahead)).collect();
                         let route = link(&routes, &accepted);
                         let index = route.id.index;
                         routes.unlink(route, |of| marks.iter().find(|(to, _)| *to == of).unwrap().1);

@@ -15,10 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The most events of one turn.
-const EVENTS_A_TURN: u64 = 64;
+const EVENTS_PER_TURN: u64 = 64;
 
 /// Of so many batches, the first message's latency is recorded once.
-const BATCHES_A_SAMPLE: u32 = 16;
+const BATCHES_PER_SAMPLE: u32 = 16;
 
 /// What a consumer has done. Written by the consumer.
 #[derive(Debug, Default)]
@@ -47,12 +47,12 @@ impl<P: Clone> Consumer<P> {
     #[inline]
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, batches, .. } = self;
-        let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_A_TURN));
+        let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
         if poller.is_summoned() {
             handlers.read_mail(poller.lease());
         }
         let mut unreleased = 0;
-        let mut is_sampled = batches.is_multiple_of(BATCHES_A_SAMPLE);
+        let mut is_sampled = batches.is_multiple_of(BATCHES_PER_SAMPLE);
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
             if is_sampled {
                 is_sampled = false;
@@ -98,7 +98,7 @@ impl<P: Clone> Consumer<P> {
     /// A turn that no panic leaves. Handlers' panics are caught where they are called; this one catches those of what else
     /// runs here and is not ours: the drop of a late result, a log's subscriber.
     fn safe_turn(&mut self) -> Polled {
-        catch_unwind(AssertUnwindSafe(|| self.turn(EVENTS_A_TURN))).unwrap_or_else(|payload| {
+        catch_unwind(AssertUnwindSafe(|| self.turn(EVENTS_PER_TURN))).unwrap_or_else(|payload| {
             discard_panic(payload);
             self.count();
             Polled::Events(0)
@@ -120,7 +120,7 @@ impl<P: Clone> Consumer<P> {
         let mut linger = Linger::new(LINGER);
         loop {
             match self.safe_turn() {
-                Polled::Events(handled) => linger.after(handled, EVENTS_A_TURN),
+                Polled::Events(handled) => linger.after(handled, EVENTS_PER_TURN),
                 // A dispatcher's ring never drops.
                 Polled::Missed(_) => {}
                 Polled::Empty => {

@@ -84,7 +84,7 @@ impl<P: Clone> HandlerTable<P> {
         let Some(Some(learnt)) = self.learnt.get(envelope.route.index as usize) else { return };
         let topic = &learnt.route.topic;
         let message = Message::new(envelope, topic, self.origin, &self.clock);
-        let has_expired = envelope.rare().is_some() && has_expired(&message, &self.clock);
+        let has_expired = envelope.extras().is_some() && has_expired(&message, &self.clock);
         let mut handed_back = Vec::new();
         for &place in &learnt.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const SHORTEST_WAIT: Duration = Duration::from_millis(1);
-const LONGEST_WAIT: Duration = Duration::from_millis(100);
+const MIN_WAIT: Duration = Duration::from_millis(1);
+const MAX_WAIT: Duration = Duration::from_millis(100);
 
 /// What a round of reclaiming has come to.
 pub(crate) enum Round {
@@ -79,8 +79,8 @@ pub(crate) fn start(
         let mut wait = None;
         while signal.wait(wait) {
             wait = match round() {
-                Round::Progress => Some(SHORTEST_WAIT),
-                Round::Stuck => Some(wait.map_or(SHORTEST_WAIT, |wait| LONGEST_WAIT.min(wait * 2))),
+                Round::Progress => Some(MIN_WAIT),
+                Round::Stuck => Some(wait.map_or(MIN_WAIT, |wait| MAX_WAIT.min(wait * 2))),
                 Round::Done => None,
                 Round::Over => return,
             };

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 /// The part of the time limit that is kept for stopping those that have not drained, and its bounds.
 const RESERVE_DIVISOR: u32 = 8;
-const LONGEST_RESERVE: Duration = Duration::from_millis(100);
+const MAX_RESERVE: Duration = Duration::from_millis(100);
 /// Even a shutdown without any time gives those that it stops a moment to hand over.
-const SHORTEST_RESERVE: Duration = Duration::from_millis(5);
+const MIN_RESERVE: Duration = Duration::from_millis(5);
 
 /// What [`Broker::shutdown`](super::Broker::shutdown) has come to.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) fn shut_down<P>(core: &Core<P>, limit: Duration) -> ShutdownReport<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    let reserve = (limit / RESERVE_DIVISOR).clamp(SHORTEST_RESERVE, LONGEST_RESERVE);
+    let reserve = (limit / RESERVE_DIVISOR).clamp(MIN_RESERVE, MAX_RESERVE);
     let deadline = Deadline::after(limit.max(reserve));
     let drained_by = Deadline::after(limit.saturating_sub(reserve));
     core.close();

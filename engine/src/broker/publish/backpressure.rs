@@ -9,7 +9,7 @@ use crate::wait::Deadline;
 use std::time::Duration;
 
 /// How long a consumer's thread waits for room in a ring that is not its own.
-const LONGEST_WAIT_OF_A_CONSUMER: Duration = Duration::from_secs(1);
+const MAX_CONSUMER_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a publish waits for room.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,12 @@ fn wait_for_room<P>(
     let outcome = match context::consuming(core.key()) {
         None if !context::is_consuming() => producer.reserve_until(count, deadline),
         // Another broker's: the two may wait for each other, which neither can see.
-        None => producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER)),
+        None => producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT)),
         Some(me) => {
             let Some(_waiting) = core.wait_graph.begin(me, dispatcher) else {
                 return Err(PublishFailure::WouldDeadlock);
             };
-            producer.reserve_until(count, deadline.or_after(LONGEST_WAIT_OF_A_CONSUMER))
+            producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT))
         }
     };
     outcome.map_err(|error| match error {

@@ -1,7 +1,7 @@
 //! What a publish can be told, and what it answers.
 
 use crate::clock::Timestamp;
-use crate::message::{CorrelationId, HeaderError, MessageId, Rare};
+use crate::message::{CorrelationId, Extras, HeaderError, MessageId};
 
 /// A message was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Published {
 /// What a message carries beside topic and payload. Can be used for any number of messages.
 #[derive(Clone, Debug, Default)]
 pub struct PublishOptions {
-    pub(super) rare: Rare,
+    pub(super) extras: Extras,
 }
 
 impl PublishOptions {
@@ -32,21 +32,21 @@ impl PublishOptions {
     /// # Errors
     /// A limit of [`Headers`](crate::message::Headers) is exceeded.
     pub fn header(mut self, key: &str, value: impl AsRef<[u8]>) -> Result<Self, HeaderError> {
-        self.rare.headers.insert(key, value)?;
+        self.extras.headers.insert(key, value)?;
         Ok(self)
     }
 
     /// Ties the message to others. Else it inherits that of the message in whose handler it is published.
     #[must_use]
     pub fn correlation(mut self, id: CorrelationId) -> Self {
-        self.rare.correlation = Some(id);
+        self.extras.correlation = Some(id);
         self
     }
 
     /// From that moment of the broker's clock on the message is not delivered any more, and counted as expired.
     #[must_use]
     pub fn expires_at(mut self, at: Timestamp) -> Self {
-        self.rare.expires_at = Some(at);
+        self.extras.expires_at = Some(at);
         self
     }
 }

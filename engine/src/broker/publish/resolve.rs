@@ -2,12 +2,12 @@
 
 use crate::broker::core::Core;
 use crate::broker::error::PublishFailure;
-use crate::routing::{Destination, Leg, Route, RouteId};
+use crate::routing::{Destination, Route, RouteId, RouteTarget};
 use crate::topic::Topic;
 use std::sync::Arc;
 
 /// A publisher that finds so many routes unlinked since the reclaimer last looked does its work for once.
-const MOST_UNLINKED: usize = 4_096;
+const MAX_UNLINKED: usize = 4_096;
 
 /// A topic, resolved in one snapshot of the routing table.
 #[derive(Debug)]
@@ -25,13 +25,13 @@ pub(crate) struct ResolvedTopic {
 #[derive(Debug)]
 pub(super) struct Direct {
     pub(super) route: RouteId,
-    pub(super) leg: Leg,
+    pub(super) target: RouteTarget,
 }
 
 impl Direct {
     fn of(route: &Route) -> Option<Self> {
-        match &route.legs[..] {
-            [leg] => Some(Self { route: route.id, leg: leg.clone() }),
+        match &route.targets[..] {
+            [target] => Some(Self { route: route.id, target: target.clone() }),
             _ => None,
         }
     }
@@ -97,7 +97,7 @@ impl ResolvedTopic {
         if let Some(route) = self.route.take() {
             self.generation = 0;
             let claimed = |dispatcher: u16| core.dispatchers[usize::from(dispatcher)].ring.claimed();
-            if core.routes.unlink(route, claimed) >= MOST_UNLINKED {
+            if core.routes.unlink(route, claimed) >= MAX_UNLINKED {
                 core.free_routes();
             }
             // After the help: what could not be freed was in our hand, where the reclaimer did not see it.

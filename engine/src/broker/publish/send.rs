@@ -12,7 +12,7 @@ use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
-use crate::message::{IntoPayload, MessageId, Priority, PublisherId, Rare, Stamp};
+use crate::message::{Extras, IntoPayload, MessageId, Priority, PublisherId, Stamp};
 use crate::routing::{Destination, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
@@ -28,7 +28,7 @@ pub(crate) struct PublisherCore<P> {
     tally: Arc<CachePadded<PublisherTally>>,
     scratch: P,
     /// What a message inherits, put together.
-    inherited: Rare,
+    inherited: Extras,
     found: Vec<Destination>,
 }
 
@@ -46,7 +46,7 @@ where
             producers,
             tally,
             scratch: P::default(),
-            inherited: Rare::default(),
+            inherited: Extras::default(),
             found: Vec::new(),
         }
     }
@@ -111,25 +111,25 @@ where
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
         }
-        let Some(Direct { route, leg }) = &resolved.direct else {
+        let Some(Direct { route, target }) = &resolved.direct else {
             return match resolved.route.as_deref() {
                 None => self.publish_to_nobody(fill),
                 Some(route) => self.publish_to_many(route, fill, options, wait),
             };
         };
         let stamp = self.stamp(*route);
-        let rare = rare(&mut self.inherited, options);
-        let producer = self.producers.take_up(leg.dispatcher);
-        let run = match reserve(&self.core, producer, leg.dispatcher, 1, wait) {
+        let extras = extras(&mut self.inherited, options);
+        let producer = self.producers.take_up(target.dispatcher);
+        let run = match reserve(&self.core, producer, target.dispatcher, 1, wait) {
             Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
         let tally = &self.tally;
         producer.fill_one(run, |envelope| {
-            envelope.address(&stamp, rare);
+            envelope.address(&stamp, extras);
             fill.write(&mut envelope.payload);
             // Before the slot is stamped: what has been delivered has been counted.
-            leg.accepted.bump();
+            target.accepted.bump();
             tally.published.bump();
         });
         // Not before: what is not asked for need not be kept meanwhile.
@@ -175,22 +175,22 @@ where
             accepted: 0,
             refused: 0,
         };
-        let rare = rare(&mut self.inherited, options);
+        let extras = extras(&mut self.inherited, options);
         let tally = &self.tally;
         let mut unwritten = Some(fill);
         let mut last_failure = PublishFailure::Closed;
-        for leg in &route.legs {
-            let producer = self.producers.get(leg.dispatcher);
-            match reserve(&self.core, producer, leg.dispatcher, 1, wait) {
+        for target in &route.targets {
+            let producer = self.producers.get(target.dispatcher);
+            match reserve(&self.core, producer, target.dispatcher, 1, wait) {
                 Ok(run) => {
                     let scratch = &mut self.scratch;
                     producer.fill_one(run, |envelope| {
                         if let Some(fill) = unwritten.take() {
                             fill.write(scratch);
                         }
-                        envelope.address(&stamp, rare);
+                        envelope.address(&stamp, extras);
                         context::fill(|| envelope.payload.clone_from(scratch));
-                        leg.accepted.bump();
+                        target.accepted.bump();
                         if published.accepted == 0 {
                             tally.published.bump();
                         }
@@ -230,7 +230,7 @@ where
         }
         let mut published = 0;
         let mut batch = batch;
-        let Some(Direct { route, leg }) = &resolved.direct else {
+        let Some(Direct { route, target }) = &resolved.direct else {
             for payload in batch {
                 self.publish(resolved, Value(payload), None, WaitMode::Policy)
                     .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
@@ -240,10 +240,10 @@ where
         };
         while batch.len() > 0 {
             let mut stamp = self.stamp(*route);
-            let rare = rare(&mut self.inherited, None);
+            let extras = extras(&mut self.inherited, None);
             let wanted = batch.len() as u64;
-            let producer = self.producers.take_up(leg.dispatcher);
-            let run = reserve(&self.core, producer, leg.dispatcher, wanted, WaitMode::Policy)
+            let producer = self.producers.take_up(target.dispatcher);
+            let run = reserve(&self.core, producer, target.dispatcher, wanted, WaitMode::Policy)
                 .map_err(|failure| BatchError { published, failure })?;
             let mut claimed = producer.claimed(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);
@@ -253,9 +253,9 @@ where
                     let Some(payload) = batch.next() else { return Ok(false) };
                     payload.check()?;
                     claimed.publish_next(|envelope| {
-                        envelope.address(&stamp, rare);
+                        envelope.address(&stamp, extras);
                         payload.write_into(&mut envelope.payload);
-                        leg.accepted.bump();
+                        target.accepted.bump();
                         tally.published.bump();
                     });
                     *sequence += 1;
@@ -280,18 +280,18 @@ impl<P> Drop for PublisherCore<P> {
     }
 }
 
-/// The rare fields of a message: those of its options, and what it inherits from the message in whose handler it is
+/// Returns the extras of a message: those of its options, and what it inherits from the message in whose handler it is
 /// published.
 #[inline(always)]
-fn rare<'a>(inherited: &'a mut Rare, options: Option<&'a PublishOptions>) -> Option<&'a Rare> {
+fn extras<'a>(inherited: &'a mut Extras, options: Option<&'a PublishOptions>) -> Option<&'a Extras> {
     match context::handling() {
-        None => options.map(|options| &options.rare),
+        None => options.map(|options| &options.extras),
         Some(handling) => {
             inherited.headers.clear();
             inherited.expires_at = None;
             inherited.correlation = None;
             if let Some(options) = options {
-                inherited.copy_from(&options.rare);
+                inherited.copy_from(&options.extras);
             }
             inherited.parent = Some(handling.id);
             inherited.correlation = inherited.correlation.or(handling.correlation);

@@ -28,10 +28,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The most subscriptions a broker has at once.
-pub(crate) const MOST_SUBSCRIPTIONS: usize = 1 << 20;
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 1 << 20;
 
 /// After so many destinations of routes that are freed the lock is let go, so that nobody waits long for it.
-const AT_ONCE: usize = 64;
+const MAX_PER_LOCK: usize = 64;
 
 /// A subscription as everybody but its consumer knows it.
 #[derive(Debug)]
@@ -130,8 +130,8 @@ impl Registry {
         (dispatcher, consumer): (u16, u16),
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
-        if inner.now.entries.len() >= MOST_SUBSCRIPTIONS {
-            return Err(SubscribeError::TooMany { limit: MOST_SUBSCRIPTIONS });
+        if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
+            return Err(SubscribeError::TooMany { limit: MAX_SUBSCRIPTIONS });
         }
         let name: Box<str> = match name {
             Some(name) if inner.names.contains(name) => {
@@ -214,7 +214,7 @@ impl Registry {
             let mut inner = self.0.lock();
             inner.now.step += 1;
             let mut destinations = 0;
-            while destinations < AT_ONCE
+            while destinations < MAX_PER_LOCK
                 && let Some((route, others)) = left.split_first()
             {
                 route.hand_on(inner.now.step);
@@ -271,7 +271,7 @@ mod tests {
         let mut destinations = to.iter().map(|state| state.destination).collect();
         registry.attach(&mut destinations);
         let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
-        route.legs[0].accepted.add(carried);
+        route.targets[0].accepted.add(carried);
         route
     }
 
