@@ -106,7 +106,7 @@ fn broker_laps(is_bound: bool) {
     let (clock, _) = Clock::manual();
     let builder = Broker::<[u64; EVENT]>::builder().dispatcher(dispatcher).clock(clock);
     let broker = builder.build().expect("a small broker");
-    broker.subscription().pattern(TOPIC).handler(|_| ()).expect("a pattern").keep();
+    broker.subscription().pattern(TOPIC).subscribe(|_| ()).expect("a pattern").detach();
     let mut bound = broker.publisher(TOPIC).expect("a topic");
     let mut remembering = broker.any_topic_publisher();
     remembering.publish(TOPIC, [0; EVENT]).expect("there is room");

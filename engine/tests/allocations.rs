@@ -59,13 +59,13 @@ fn the_steady_state_neither_allocates_nor_frees() {
         broker
             .subscription()
             .pattern(pattern)
-            .on(dispatcher)
-            .handler(move |message| {
+            .dispatcher(dispatcher)
+            .subscribe(move |message| {
                 assert_eq!(message.payload().as_slice(), PAYLOAD);
                 delivered.fetch_add(1, Ordering::Relaxed);
             })
             .expect("valid")
-            .keep();
+            .detach();
     };
     count("plain.*", "first");
     count("both.#", "first");
@@ -75,13 +75,13 @@ fn the_steady_state_neither_allocates_nor_frees() {
     broker
         .subscription()
         .pattern("chain.start")
-        .on("first")
-        .handler(move |_| {
+        .dispatcher("first")
+        .subscribe(move |_| {
             // Inherits parent and correlation.
             onwards.publish(&PAYLOAD).expect("room, or the other consumer makes some");
         })
         .expect("valid")
-        .keep();
+        .detach();
 
     let mut bound = broker.publisher("plain.bound").expect("a topic");
     let mut both = broker.publisher("both.rings").expect("a topic");

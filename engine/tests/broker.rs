@@ -30,13 +30,13 @@ impl Gate {
         broker
             .subscription()
             .pattern(&format!("hold.{dispatcher}"))
-            .on(dispatcher)
-            .handler(move |_| {
+            .dispatcher(dispatcher)
+            .subscribe(move |_| {
                 let _ = enter.send(());
                 let _ = told.recv_timeout(LIMIT);
             })
             .expect("a valid subscription")
-            .keep();
+            .detach();
         broker.publisher(&format!("hold.{dispatcher}")).expect("a topic").publish("").expect("room");
         next(&entered);
         Self { go_on, entered }
@@ -103,7 +103,7 @@ fn a_subscription_whose_patterns_overlap_gets_a_message_once() {
         .pattern("a.*")
         .pattern("#")
         .pattern("a.b")
-        .handler(move |message| sender.send(message.payload().to_vec()).unwrap())
+        .subscribe(move |message| sender.send(message.payload().to_vec()).unwrap())
         .expect("valid patterns");
     let mut publisher = broker.publisher("a.b").expect("a topic");
     publisher.publish("once").expect("room");
@@ -264,8 +264,9 @@ fn of_several_rings_those_that_are_full_are_named_and_the_payload_comes_back_onl
         let handler = move |message: &ringmain::message::Message<'_, Payload>| {
             sender.send((dispatcher, message.payload().to_vec())).unwrap();
         };
-        subscriptions
-            .push(broker.subscription().pattern("a").on(dispatcher).handler(handler).expect("valid"));
+        subscriptions.push(
+            broker.subscription().pattern("a").dispatcher(dispatcher).subscribe(handler).expect("valid"),
+        );
     }
     let held = Gate::close(&broker, "held");
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -311,8 +312,9 @@ fn a_message_to_several_rings_is_whole_in_each() {
         let sender = sender.clone();
         let handler =
             move |message: &ringmain::message::Message<'_, Payload>| sender.send(message.to_owned()).unwrap();
-        subscriptions
-            .push(broker.subscription().pattern("a").on(dispatcher).handler(handler).expect("valid"));
+        subscriptions.push(
+            broker.subscription().pattern("a").dispatcher(dispatcher).subscribe(handler).expect("valid"),
+        );
     }
     let mut publisher = broker.publisher("a").expect("a topic");
     let options = PublishOptions::new().header("key", "value").expect("within the limits");
@@ -534,7 +536,7 @@ fn a_payload_of_64_kib_passes_and_one_byte_more_is_refused_with_both_sizes() {
 #[test]
 fn names_are_unique_and_free_again_when_their_subscription_has_ended() {
     let broker = default_broker();
-    let named = |name: &str| broker.subscription().named(name).pattern("a").handler(|_| ());
+    let named = |name: &str| broker.subscription().name(name).pattern("a").subscribe(|_| ());
     let first = named("x").expect("a free name");
     // A route that its publisher does not let go.
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -554,7 +556,7 @@ fn names_are_unique_and_free_again_when_their_subscription_has_ended() {
 fn a_chosen_name_does_not_stand_in_the_way_of_those_that_have_none() {
     let broker = default_broker();
     let mut subscriptions =
-        vec![broker.subscription().named("subscription-2").pattern("a").handler(|_| ()).unwrap()];
+        vec![broker.subscription().name("subscription-2").pattern("a").subscribe(|_| ()).unwrap()];
     for _ in 0..4 {
         subscriptions.push(broker.subscribe("a", |_| ()).expect("its number gives it a name"));
     }
@@ -571,17 +573,26 @@ fn subscribing_says_what_does_not_exist() {
         .dispatcher(Dispatcher::new("other"))
         .build()
         .expect("valid options");
-    let error =
-        broker.subscription().pattern("a").on("missing").handler(|_| ()).expect_err("no such dispatcher");
+    let error = broker
+        .subscription()
+        .pattern("a")
+        .dispatcher("missing")
+        .subscribe(|_| ())
+        .expect_err("no such dispatcher");
     assert!(matches!(error, SubscribeError::NoSuchDispatcher { .. }));
     for known in ["missing", "orders", "other"] {
         assert!(error.to_string().contains(known), "{error}");
     }
-    let error =
-        broker.subscription().pattern("a").on("orders").stage(2).handler(|_| ()).expect_err("no such stage");
+    let error = broker
+        .subscription()
+        .pattern("a")
+        .dispatcher("orders")
+        .stage(2)
+        .subscribe(|_| ())
+        .expect_err("no such stage");
     let expected = SubscribeError::NoSuchStage { dispatcher: "orders".to_owned(), stage: 2, stages: 2 };
     assert_eq!(error, expected);
-    assert_eq!(broker.subscription().handler(|_| ()).expect_err("no pattern"), SubscribeError::NoPattern);
+    assert_eq!(broker.subscription().subscribe(|_| ()).expect_err("no pattern"), SubscribeError::NoPattern);
     assert_eq!(broker.match_count("a"), Ok(0));
     assert_eq!(broker.metrics().get("messaging.broker.subscribers"), Some(0.0));
 }
@@ -600,7 +611,7 @@ fn a_stage_sees_a_message_only_when_the_stage_before_has_finished_with_it() {
         let handler = move |message: &ringmain::message::Message<'_, u64>| {
             journalled[place].store(**message + 1, Ordering::Release);
         };
-        subscriptions.push(broker.subscription().pattern("#").stage(0).handler(handler).expect("valid"));
+        subscriptions.push(broker.subscription().pattern("#").stage(0).subscribe(handler).expect("valid"));
     }
     let early = Arc::new(AtomicU64::new(0));
     for _ in 0..2 {
@@ -609,7 +620,7 @@ fn a_stage_sees_a_message_only_when_the_stage_before_has_finished_with_it() {
             let done = journalled.iter().map(|journal| journal.load(Ordering::Acquire)).min();
             early.fetch_add(u64::from(done <= Some(**message)), Ordering::Relaxed);
         };
-        subscriptions.push(broker.subscription().pattern("#").handler(handler).expect("valid"));
+        subscriptions.push(broker.subscription().pattern("#").subscribe(handler).expect("valid"));
     }
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..MESSAGES {
@@ -734,9 +745,9 @@ fn a_late_subscriber_gets_nothing_old_and_one_that_left_nothing_new() {
         let sender = sender.clone();
         broker
             .subscription()
-            .named(name)
+            .name(name)
             .pattern("a")
-            .handler(move |message| sender.send((name, message.payload().to_vec())).unwrap())
+            .subscribe(move |message| sender.send((name, message.payload().to_vec())).unwrap())
             .expect("valid")
     };
     let early = subscribe("early");

@@ -60,8 +60,8 @@ fn churn_beside_publishers(dispatchers: &[&str]) {
         .iter()
         .map(|name| {
             let mut order = InOrder { faults: faults.clone(), ..InOrder::default() };
-            let subscription = broker.subscription().named(name).pattern("n.#").on(name);
-            subscription.handler(move |message| order.see_all(message)).expect("valid")
+            let subscription = broker.subscription().name(name).pattern("n.#").dispatcher(name);
+            subscription.subscribe(move |message| order.see_all(message)).expect("valid")
         })
         .collect();
 
@@ -109,8 +109,8 @@ fn churn_beside_publishers(dispatchers: &[&str]) {
             .subscription()
             .pattern(patterns[random.below(patterns.len() as u64) as usize])
             .pattern(patterns[random.below(patterns.len() as u64) as usize])
-            .on(dispatchers[random.below(dispatchers.len() as u64) as usize])
-            .handler(move |message| order.see_some(message))
+            .dispatcher(dispatchers[random.below(dispatchers.len() as u64) as usize])
+            .subscribe(move |message| order.see_some(message))
             .expect("valid");
         match random.below(4) {
             // Some are waited for, most are not, and some stay for a while.
@@ -240,12 +240,12 @@ fn each_message_reaches_exactly_those_who_were_subscribed() {
                 .collect();
             let (sender, received) = channel();
             let (dispatcher, stages) = [("first", 2), ("second", 1)][random.below(2) as usize];
-            let options = broker.subscription().on(dispatcher).stage(random.below(stages) as usize);
+            let options = broker.subscription().dispatcher(dispatcher).stage(random.below(stages) as usize);
             let options = patterns.iter().fold(options, |options, pattern| options.pattern(pattern.as_str()));
             let handler = move |message: &Message<'_, u64>| {
                 sender.send((message.publisher().get(), message.sequence()))
             };
-            let (subscribed, subscription) = moments.span(|| options.handler(handler).expect("valid"));
+            let (subscribed, subscription) = moments.span(|| options.subscribe(handler).expect("valid"));
             let until = moments.now() + random.below(500);
             while moments.0.load(Ordering::Relaxed) < until && !is_over.load(Ordering::Relaxed) {
                 thread::yield_now();

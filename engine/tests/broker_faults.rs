@@ -48,18 +48,18 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 fn failing_handlers_are_counted_by_kind_and_concern_nobody_else() {
     const MESSAGES: u64 = 300;
     let broker = default_broker();
-    let subscription = |name: &str| broker.subscription().named(name).pattern("a");
-    let _first = subscription("first").handler(|_| ()).expect("valid");
-    let _errors = subscription("errors").handler(|_| Err::<(), _>("always")).expect("valid");
-    let _panics = subscription("panics").handler(|_| -> () { panic_quietly() }).expect("valid");
+    let subscription = |name: &str| broker.subscription().name(name).pattern("a");
+    let _first = subscription("first").subscribe(|_| ()).expect("valid");
+    let _errors = subscription("errors").subscribe(|_| Err::<(), _>("always")).expect("valid");
+    let _panics = subscription("panics").subscribe(|_| -> () { panic_quietly() }).expect("valid");
     let _both = subscription("both")
-        .handler(|message| match message.sequence() % 3 {
+        .subscribe(|message| match message.sequence() % 3 {
             0 => Ok(()),
             1 => Err("sometimes"),
             _ => panic_quietly(),
         })
         .expect("valid");
-    let _last = subscription("last").handler(|_| ()).expect("valid");
+    let _last = subscription("last").subscribe(|_| ()).expect("valid");
     let mut publisher = broker.publisher("a").expect("a topic");
     for _ in 0..MESSAGES {
         publisher.publish("x").expect("the consumer makes room");
@@ -121,7 +121,7 @@ fn captured_state_that_panics_when_dropped_hurts_nobody() {
     drop(dropped);
     publisher.publish("x").expect("room");
     next(&received);
-    kept.keep();
+    kept.detach();
     shut_down(&broker);
 }
 
@@ -149,7 +149,7 @@ fn captured_state_is_dropped_on_the_thread_of_its_consumer() {
     assert_eq!(received.try_recv(), Ok(expected.clone()), "unsubscribing waits for the drop");
     drop(subscribe());
     assert_eq!(next(&received), expected);
-    subscribe().keep();
+    subscribe().detach();
     let stays = subscribe();
     drop(broker);
     assert_eq!(next(&received), expected);
@@ -244,8 +244,9 @@ fn a_payload_whose_clone_panics_for_one_ring_is_counted_where_it_went_and_its_nu
         let handler = move |message: &ringmain::message::Message<'_, Fragile>| {
             sender.send((dispatcher, message.number, message.sequence())).unwrap();
         };
-        subscriptions
-            .push(broker.subscription().pattern("a").on(dispatcher).handler(handler).expect("valid"));
+        subscriptions.push(
+            broker.subscription().pattern("a").dispatcher(dispatcher).subscribe(handler).expect("valid"),
+        );
     }
     let mut publisher = broker.publisher("a").expect("a topic");
     let fragile = Fragile { number: 1, clones: Some(Arc::default()) };
@@ -270,7 +271,7 @@ fn publishing_into_the_own_full_ring_from_a_handler_fails_at_once() {
         .subscription()
         .pattern("a")
         .stage(0)
-        .handler(move |_| {
+        .subscribe(move |_| {
             let failure = loop {
                 let started = Instant::now();
                 if let Err(error) = bound.publish(0) {
@@ -322,7 +323,8 @@ fn two_dispatchers_whose_handlers_fill_each_others_rings_do_not_hang() {
                 }
             }
         };
-        subscriptions.push(broker.subscription().pattern(own).on(own).handler(handler).expect("valid"));
+        subscriptions
+            .push(broker.subscription().pattern(own).dispatcher(own).subscribe(handler).expect("valid"));
     }
     let mut publishers =
         [broker.publisher("left").expect("a topic"), broker.publisher("right").expect("a topic")];
@@ -468,9 +470,9 @@ fn unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_lat
     let held = witness.clone();
     let subscription = broker
         .subscription()
-        .named("stuck")
+        .name("stuck")
         .pattern("a")
-        .handler(move |_| {
+        .subscribe(move |_| {
             let _held = &held;
             enter.send(()).unwrap();
             let _ = told.recv_timeout(LIMIT);
@@ -507,13 +509,13 @@ fn dropping_the_broker_drains_it_ends_its_threads_and_frees_everything() {
             .subscription()
             .pattern("a")
             .stage(stage)
-            .handler(move |_| {
+            .subscribe(move |_| {
                 let _held = &held;
                 delivered.fetch_add(1, Ordering::Relaxed);
                 drop(publisher.try_publish(None));
             })
             .expect("valid")
-            .keep();
+            .detach();
     }
     let mut publisher = broker.publisher("a").expect("a topic");
     for _ in 0..50 {
@@ -578,11 +580,11 @@ fn shutdown_from_a_handler_waits_for_all_but_its_own_consumer() {
     let asking = broker.clone();
     broker
         .subscription()
-        .named("asks")
+        .name("asks")
         .pattern("a")
-        .on("asks")
+        .dispatcher("asks")
         .stage(0)
-        .handler(move |message| {
+        .subscribe(move |message| {
             if **message == 0 {
                 let started = Instant::now();
                 let report = asking.shutdown(LIMIT);
@@ -590,17 +592,24 @@ fn shutdown_from_a_handler_waits_for_all_but_its_own_consumer() {
             }
         })
         .expect("valid")
-        .keep();
+        .detach();
     let counted = later.clone();
     broker
         .subscription()
-        .named("later")
+        .name("later")
         .pattern("a")
-        .on("asks")
-        .handler(move |_| _ = counted.fetch_add(1, Ordering::Relaxed))
+        .dispatcher("asks")
+        .subscribe(move |_| _ = counted.fetch_add(1, Ordering::Relaxed))
         .expect("valid")
-        .keep();
-    broker.subscription().named("other").pattern("a").on("other").handler(|_| ()).expect("valid").keep();
+        .detach();
+    broker
+        .subscription()
+        .name("other")
+        .pattern("a")
+        .dispatcher("other")
+        .subscribe(|_| ())
+        .expect("valid")
+        .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     let sent = publisher.publish_batch([0, 1, 2]).unwrap_or_else(|error| error.published);
     let (report, waited) = next(&received);
@@ -621,10 +630,10 @@ fn shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_bac
     let (enter, entered) = mpsc::channel();
     let (go_on, told) = mpsc::channel::<()>();
     let (leave, left) = mpsc::channel();
-    let subscription = |name: &str| broker.subscription().named(name).pattern("a");
-    let before = subscription("before").handler(|_| ()).expect("valid");
+    let subscription = |name: &str| broker.subscription().name(name).pattern("a");
+    let before = subscription("before").subscribe(|_| ()).expect("valid");
     let stuck = subscription("culprit")
-        .handler(move |message| {
+        .subscribe(move |message| {
             if **message == 20 {
                 enter.send(()).unwrap();
                 let _ = told.recv_timeout(LIMIT);
@@ -634,7 +643,7 @@ fn shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_bac
             Ok(())
         })
         .expect("valid");
-    let after = subscription("after").handler(|_| ()).expect("valid");
+    let after = subscription("after").subscribe(|_| ()).expect("valid");
     let mut publisher = broker.publisher("a").expect("a topic");
     let mut ids = Vec::new();
     for number in 0..30 {
@@ -711,10 +720,10 @@ fn shutdown_accounts_for_the_stages_behind_a_stuck_one() {
     subscriptions.push(
         broker
             .subscription()
-            .named("first")
+            .name("first")
             .pattern("a")
             .stage(0)
-            .handler(move |message| {
+            .subscribe(move |message| {
                 if **message == 10 {
                     enter.send(()).unwrap();
                     let _ = told.recv_timeout(LIMIT);
@@ -724,7 +733,7 @@ fn shutdown_accounts_for_the_stages_behind_a_stuck_one() {
     );
     for (stage, name) in [(1, "second"), (2, "third")] {
         subscriptions.push(
-            broker.subscription().named(name).pattern("a").stage(stage).handler(|_| ()).expect("valid"),
+            broker.subscription().name(name).pattern("a").stage(stage).subscribe(|_| ()).expect("valid"),
         );
     }
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -805,8 +814,9 @@ fn shutdown_while_publishers_publish_at_full_speed_accounts_for_every_accepted_m
         ]);
         let mut subscriptions = Vec::new();
         for dispatcher in ["one", "two"] {
-            subscriptions
-                .push(broker.subscription().pattern("#").on(dispatcher).handler(|_| ()).expect("valid"));
+            subscriptions.push(
+                broker.subscription().pattern("#").dispatcher(dispatcher).subscribe(|_| ()).expect("valid"),
+            );
         }
         let started = Arc::new(Barrier::new(4));
         let threads: Vec<_> = (0..3_u64)
@@ -886,7 +896,7 @@ fn the_last_handle_may_be_dropped_by_a_handler() {
             drop(inner.lock().unwrap().take());
         })
         .expect("a pattern")
-        .keep();
+        .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     drop(broker);
     publisher.publish("x").expect("the handler's handle keeps it open");
@@ -911,7 +921,7 @@ fn a_handler_may_subscribe_and_publish_to_what_it_subscribed() {
             broker
                 .subscribe("b", move |message| sender.send(message.payload().to_vec()).unwrap())
                 .expect("a pattern")
-                .keep();
+                .detach();
             broker.publisher("b").expect("a topic").publish("from within").expect("room");
         })
         .expect("a pattern");
@@ -938,7 +948,7 @@ fn who_unsubscribes_while_the_consumer_ends_waits_until_his_handler_is_dropped()
     let witness = Arc::new(());
     let held = witness.clone();
     let second = broker.subscribe("a", move |_| drop(held.clone())).expect("a valid pattern");
-    first.keep();
+    first.detach();
 
     let ending = thread::spawn(move || broker.shutdown(LIMIT));
     dropping.recv_timeout(LIMIT).expect("the first handler is dropped when its consumer ends");

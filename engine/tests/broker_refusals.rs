@@ -114,7 +114,7 @@ fn what_a_shutdown_hands_back_shows_no_content() {
             let _ = told.recv_timeout(LIMIT);
         })
         .expect("a pattern")
-        .keep();
+        .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     publisher.publish("held").expect("room");
     next(&entered);

@@ -153,7 +153,7 @@ fn a_thousand_subscriptions_start_and_end_in_one_swap() {
     let wanted = (0..1_000_u64).map(|n| {
         let sender = sender.clone();
         let options = broker.subscription().pattern(&format!("site.{n}")).pattern("all");
-        options.on(if n % 2 == 0 { "first" } else { "second" }).prepare(move |_| sender.send(n))
+        options.dispatcher(if n % 2 == 0 { "first" } else { "second" }).prepare(move |_| sender.send(n))
     });
     let subscriptions = broker.subscribe_all(wanted).expect("valid");
     assert_eq!(subscriptions.len(), 1_000);
@@ -181,7 +181,7 @@ fn of_many_subscriptions_none_starts_where_one_cannot_be_had() {
     let handler = Arc::new(());
     let prepared = |broker: &Broker<u64>, name: &str, pattern: &str| {
         let handler = handler.clone();
-        broker.subscription().named(name).pattern(pattern).prepare(move |_| _ = handler.clone())
+        broker.subscription().name(name).pattern(pattern).prepare(move |_| _ = handler.clone())
     };
     let all =
         |last| broker.subscribe_all([prepared(&broker, "one", "a"), prepared(&broker, "two", "b"), last]);
@@ -208,7 +208,7 @@ fn a_broker_lists_its_subscriptions() {
         .build()
         .expect("valid options");
     let named = |name: &str, stage| {
-        broker.subscription().named(name).pattern("a.*").stage(stage).handler(|_| ()).expect("valid")
+        broker.subscription().name(name).pattern("a.*").stage(stage).subscribe(|_| ()).expect("valid")
     };
     let (gone, _journal, last) = (named("gone", 1), named("journal", 0), named("last", 1));
     gone.unsubscribe();
@@ -234,9 +234,9 @@ fn an_explanation_names_who_is_reached_in_the_order_of_delivery() {
         .build()
         .expect("valid options");
     let subscribe = |name: &str, on: &str, stage: usize, patterns: &[&str]| {
-        let options = broker.subscription().named(name).on(on).stage(stage);
+        let options = broker.subscription().name(name).dispatcher(on).stage(stage);
         let options = patterns.iter().fold(options, |options, pattern| options.pattern(pattern));
-        options.handler(|_| ()).expect("valid")
+        options.subscribe(|_| ()).expect("valid")
     };
     let _kept = [
         subscribe("elsewhere", "second", 0, &["#"]),
@@ -262,7 +262,7 @@ fn an_explanation_names_who_is_reached_in_the_order_of_delivery() {
 fn an_explanation_names_the_nearest_patterns_where_nobody_is_reached() {
     let broker: Broker<u64> = Broker::builder().build().expect("valid options");
     let subscribe = |name: &str, pattern: &str| {
-        broker.subscription().named(name).pattern(pattern).handler(|_| ()).expect("valid")
+        broker.subscription().name(name).pattern(pattern).subscribe(|_| ()).expect("valid")
     };
     let _kept = [
         subscribe("far", "invoices.us.paid.late"),
@@ -298,8 +298,8 @@ fn a_broker_that_is_dropped_while_in_use_ends_its_publishers_and_frees_its_handl
         let handler = Arc::new(AtomicU64::new(0));
         let count = |on: &str| {
             let handler = handler.clone();
-            let options = broker.subscription().pattern("#").on(on);
-            options.handler(move |_| _ = handler.fetch_add(1, Ordering::Relaxed)).expect("valid")
+            let options = broker.subscription().pattern("#").dispatcher(on);
+            options.subscribe(move |_| _ = handler.fetch_add(1, Ordering::Relaxed)).expect("valid")
         };
         let subscriptions = [count("first"), count("second")];
         let publishers: Vec<_> = (0..2)
@@ -334,8 +334,9 @@ fn throughput_beside(has_new_topics: bool) -> f64 {
         .dispatcher(Dispatcher::new("flood"))
         .build()
         .expect("valid options");
-    let _hot = broker.subscription().pattern("hot").on("hot").handler(|_| ()).expect("valid");
-    let _flood = broker.subscription().pattern("flood.#").on("flood").handler(|_| ()).expect("valid");
+    let _hot = broker.subscription().pattern("hot").dispatcher("hot").subscribe(|_| ()).expect("valid");
+    let _flood =
+        broker.subscription().pattern("flood.#").dispatcher("flood").subscribe(|_| ()).expect("valid");
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -159,8 +159,11 @@ fn a_publisher_that_goes_from_ring_to_ring_keeps_its_order() {
     let received: [_; RINGS] = std::array::from_fn(|ring| {
         let (sender, received) = mpsc::channel();
         let subscription =
-            broker.subscription().pattern(&format!("only.{ring}")).pattern("all").on(names[ring]);
-        subscription.handler(move |message| sender.send(**message).unwrap()).expect("valid patterns").keep();
+            broker.subscription().pattern(&format!("only.{ring}")).pattern("all").dispatcher(names[ring]);
+        subscription
+            .subscribe(move |message| sender.send(**message).unwrap())
+            .expect("valid patterns")
+            .detach();
         received
     });
     let mut random = Random::new();

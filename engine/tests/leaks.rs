@@ -65,8 +65,8 @@ fn live(number: usize) {
         .build()
         .expect("valid options");
     let mut onwards = broker.publisher("b").expect("a topic");
-    broker.subscribe("a", move |_| drop(onwards.publish("onwards"))).expect("a pattern").keep();
-    let subscription = broker.subscription().pattern("#").on("two").handler(|_| ()).expect("valid");
+    broker.subscribe("a", move |_| drop(onwards.publish("onwards"))).expect("a pattern").detach();
+    let subscription = broker.subscription().pattern("#").dispatcher("two").subscribe(|_| ()).expect("valid");
     let mut publisher = broker.publisher("a").expect("a topic");
     let mut any = broker.any_topic_publisher();
     for message in 0..10 {

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut subscriptions = Vec::new();
     for (pattern, _) in WANTED {
         let sender = sender.clone();
-        subscriptions.push(broker.subscription().named(pattern).pattern(pattern).handler(
+        subscriptions.push(broker.subscription().name(pattern).pattern(pattern).subscribe(
             move |message| {
                 let delay = message.as_str().and_then(|text| text.parse::<i64>().ok());
                 sender.send((pattern, delay))

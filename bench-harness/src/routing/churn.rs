@@ -130,7 +130,7 @@ fn subscribe_all(broker: &Broker<u64>, population: &Population) -> Result<(), Er
         interrupt::check()?;
         let holder =
             some.iter().fold(broker.subscription(), |holder, pattern| holder.pattern(pattern.as_str()));
-        holder.handler(|_message| {}).expect("valid patterns, an open broker").keep();
+        holder.subscribe(|_message| {}).expect("valid patterns, an open broker").detach();
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
             rounds.push(figure);
         }
     }
-    subscription.keep();
+    subscription.detach();
     context.end(&broker);
     let [alone, bound, few, many] = &rounds;
     let (of_few, of_many) =

@@ -59,8 +59,8 @@ impl Stranger {
 pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Result<(), Error> {
     let broker = context.broker::<u64>(&["hot", "strange"], CAPACITY)?;
     for (pattern, dispatcher) in [("#.measure0", "hot"), ("strange.#", "strange")] {
-        let subscription = broker.subscription().pattern(pattern).on(dispatcher);
-        subscription.handler(|_message| {}).expect("a valid pattern, an open broker").keep();
+        let subscription = broker.subscription().pattern(pattern).dispatcher(dispatcher);
+        subscription.subscribe(|_message| {}).expect("a valid pattern, an open broker").detach();
     }
     let hot: Vec<Topic> = (population.topics(usize::MAX).into_iter())
         .filter(|topic| topic.as_str().ends_with(".measure0"))

@@ -122,7 +122,7 @@ where
     /// ```
     /// # use ringmain::broker::Broker;
     /// let broker: Broker = Broker::builder().build()?;
-    /// let _billing = broker.subscription().named("billing").pattern("orders.*.created").handler(|_| ())?;
+    /// let _billing = broker.subscription().name("billing").pattern("orders.*.created").subscribe(|_| ())?;
     ///
     /// let explanation = broker.explain("orders.eu.created")?;
     /// assert_eq!(explanation.matches[0].subscription.name, "billing");

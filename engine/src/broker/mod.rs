@@ -82,6 +82,6 @@ pub use lifecycle::threads::Undelivered;
 pub use publish::options::{PublishOptions, Published};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::AnyTopicPublisher;
-pub use subscribe::builder::{Prepared, Subscribe};
+pub use subscribe::builder::{Prepared, SubscriptionBuilder};
 pub use subscribe::handler::{HandlerError, IntoHandled};
 pub use subscribe::subscription::Subscription;

@@ -140,7 +140,7 @@ mod broker {
             let mut consumers = consumer.join().expect("the consumer panicked");
             finish(&mut consumers);
             assert_eq!(subscription.delivered(), u64::from(accepted), "it was not delivered");
-            subscription.keep();
+            subscription.detach();
             accepted
         })
         .saw_exactly([0, 1])
@@ -172,7 +172,7 @@ mod broker {
             let mut consumers = consumer.join().expect("the consumer panicked");
             finish(&mut consumers);
             assert_eq!(subscription.delivered(), 2, "a message was lost");
-            subscription.keep();
+            subscription.detach();
             is_freed
         })
         .saw_exactly([false, true])

@@ -3,27 +3,19 @@
 use super::context;
 use super::mailbox::{Command, Mailbox, OwnedSubscription};
 use super::outcome::{About, Outcome};
+use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::settle;
-use crate::broker::lifecycle::threads::{Undelivered, keep};
+use crate::broker::lifecycle::threads::{Undelivered, owned_copy};
 use crate::broker::subscribe::handler::drop_handler;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
-use crate::routing::{Destination, Route, RouteId, Routes};
+use crate::routing::{Destination, RouteId, Routes};
 use crate::sync::edge;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What a consumer knows of a route: which of its own subscriptions it leads to.
-struct Learnt {
-    /// That of the route's id, at hand without going through the route.
-    version: u32,
-    route: Arc<Route>,
-    /// Places in `HandlerTable::owned`, in ascending order of subscription.
-    deliveries: SmallVec<[u32; 4]>,
-}
 
 /// What a consumer needs to handle events.
 pub(crate) struct HandlerTable<P> {
@@ -35,8 +27,7 @@ pub(crate) struct HandlerTable<P> {
     pub(crate) routes: Arc<Routes>,
     /// Finds the state of a subscription that was released before this consumer met a route to it.
     pub(crate) find_state: Box<dyn Fn(u64) -> Option<Arc<SubscriptionState>> + Send>,
-    /// By the index of the route's id.
-    learnt: Vec<Option<Learnt>>,
+    route_cache: RouteCache,
     owned: Vec<Option<OwnedSubscription<P>>>,
     free: Vec<u32>,
     /// Places in `owned` by subscription.
@@ -62,7 +53,7 @@ impl<P: Clone> HandlerTable<P> {
             mailbox,
             routes,
             find_state,
-            learnt: Vec::new(),
+            route_cache: RouteCache::default(),
             owned: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
@@ -78,15 +69,15 @@ impl<P: Clone> HandlerTable<P> {
         if lease.is_summoned() && !edge::left_out("mail-before-message") {
             self.read_mail(lease);
         }
-        if !self.knows(envelope.route) {
-            self.learn(envelope.route);
+        if !self.route_cache.is_cached(envelope.route) {
+            self.cache_route(envelope.route);
         }
-        let Some(Some(learnt)) = self.learnt.get(envelope.route.index as usize) else { return };
-        let topic = &learnt.route.topic;
+        let Some(cached) = self.route_cache.get(envelope.route.index) else { return };
+        let topic = &cached.route.topic;
         let message = Message::new(envelope, topic, self.origin, &self.clock);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.clock);
         let mut handed_back = Vec::new();
-        for &place in &learnt.deliveries {
+        for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
             let outcome = match handler {
@@ -120,18 +111,13 @@ impl<P: Clone> HandlerTable<P> {
         if !handed_back.is_empty() {
             let names = handed_back.iter().map(|state| state.name.clone()).collect();
             self.handed_back
-                .extend(keep(&message).map(|message| Undelivered { message, subscriptions: names }));
+                .extend(owned_copy(&message).map(|message| Undelivered { message, subscriptions: names }));
         }
-    }
-
-    #[inline(always)]
-    fn knows(&self, id: RouteId) -> bool {
-        matches!(self.learnt.get(id.index as usize), Some(Some(learnt)) if learnt.version == id.version)
     }
 
     /// Finds out where a route leads among this consumer's subscriptions.
     #[cold]
-    fn learn(&mut self, id: RouteId) {
+    fn cache_route(&mut self, id: RouteId) {
         self.forget(id.index);
         let Some(route) = self.routes.get(id) else {
             debug_assert!(false, "a message travels a route that is not linked");
@@ -150,11 +136,7 @@ impl<P: Clone> HandlerTable<P> {
                 deliveries.push(place);
             }
         }
-        let index = id.index as usize;
-        if self.learnt.len() <= index {
-            self.learnt.resize_with(index + 1, || None);
-        }
-        self.learnt[index] = Some(Learnt { version: id.version, route, deliveries });
+        self.route_cache.insert(id, CachedRoute::new(id, route, deliveries));
     }
 
     /// Where a subscription is kept. One that has been released already comes back without its handler, so that what
@@ -164,10 +146,10 @@ impl<P: Clone> HandlerTable<P> {
             return Some(place);
         }
         let state = (self.find_state)(subscription)?;
-        Some(self.keep(OwnedSubscription { state, handler: None, routes: 0 }))
+        Some(self.insert(OwnedSubscription { state, handler: None, routes: 0 }))
     }
 
-    fn keep(&mut self, owned: OwnedSubscription<P>) -> u32 {
+    fn insert(&mut self, owned: OwnedSubscription<P>) -> u32 {
         let subscription = owned.state.id;
         let place = self.free.pop().unwrap_or_else(|| {
             self.owned.push(None);
@@ -190,7 +172,7 @@ impl<P: Clone> HandlerTable<P> {
     fn read(&mut self, command: Command<P>) {
         match command {
             Command::Adopt(owned) => {
-                self.keep(*owned);
+                self.insert(*owned);
             }
             Command::Release { subscription, done } => {
                 self.release(subscription);
@@ -198,7 +180,7 @@ impl<P: Clone> HandlerTable<P> {
             }
             Command::Forget(routes) => {
                 for id in routes.iter() {
-                    if self.knows(*id) {
+                    if self.route_cache.is_cached(*id) {
                         self.forget(id.index);
                     }
                 }
@@ -216,8 +198,8 @@ impl<P: Clone> HandlerTable<P> {
     }
 
     fn forget(&mut self, index: u32) {
-        let Some(learnt) = self.learnt.get_mut(index as usize).and_then(Option::take) else { return };
-        for place in learnt.deliveries {
+        let Some(cached) = self.route_cache.remove(index) else { return };
+        for place in cached.deliveries {
             if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
                 owned.routes -= 1;
             }

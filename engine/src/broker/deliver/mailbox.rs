@@ -15,7 +15,7 @@ pub(crate) struct OwnedSubscription<P> {
     pub(crate) state: Arc<SubscriptionState>,
     /// `None` once it has been released: what still comes for it is counted as dropped.
     pub(crate) handler: Option<BoxedHandler<P>>,
-    /// How many learnt routes lead here. Released and led to by none, it goes.
+    /// How many cached routes lead here. Released and led to by none, it goes.
     pub(crate) routes: usize,
 }
 

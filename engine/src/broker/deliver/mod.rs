@@ -5,4 +5,5 @@ pub(super) mod context;
 pub(super) mod handlers;
 pub(super) mod mailbox;
 pub(super) mod outcome;
+mod route_cache;
 pub(super) mod settle;

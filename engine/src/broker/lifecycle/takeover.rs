@@ -1,6 +1,6 @@
 //! The take-over: what a consumer that is stuck in a handler has left.
 
-use super::threads::{Undelivered, keep};
+use super::threads::{Undelivered, owned_copy};
 use crate::broker::core::Core;
 use crate::message::{Envelope, Message, MessageId};
 use crate::ring::Remains;
@@ -72,7 +72,7 @@ where
             }
         }
         if !subscriptions.is_empty() {
-            handed_back.extend(keep(&message).map(|message| Undelivered { message, subscriptions }));
+            handed_back.extend(owned_copy(&message).map(|message| Undelivered { message, subscriptions }));
         }
     });
     core.threads.hand_back(handed_back);

@@ -113,6 +113,6 @@ impl<P> Drop for ExitGuard<'_, P> {
 }
 
 /// A message to be handed back. Nothing where cloning its payload panics.
-pub(crate) fn keep<P: Clone>(message: &Message<'_, P>) -> Option<OwnedMessage<P>> {
+pub(crate) fn owned_copy<P: Clone>(message: &Message<'_, P>) -> Option<OwnedMessage<P>> {
     catch_unwind(AssertUnwindSafe(|| message.to_owned())).map_err(discard_panic).ok()
 }

@@ -22,17 +22,17 @@ use std::sync::Arc;
 ///     .build()?;
 /// let journal = broker
 ///     .subscription()
-///     .named("journal")
+///     .name("journal")
 ///     .pattern("orders.#")
 ///     .pattern("refunds.#")
-///     .on("orders")
+///     .dispatcher("orders")
 ///     .stage(0)
-///     .handler(|message| println!("{}", message.topic()))?;
+///     .subscribe(|message| println!("{}", message.topic()))?;
 /// assert_eq!(journal.name(), "journal");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "without `handler` nothing is subscribed"]
-pub struct Subscribe<P> {
+#[must_use = "without `subscribe` nothing is subscribed"]
+pub struct SubscriptionBuilder<P> {
     core: Arc<Core<P>>,
     name: Option<String>,
     patterns: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Subscribe<P> {
     stage: Option<usize>,
 }
 
-impl<P> Subscribe<P>
+impl<P> SubscriptionBuilder<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
@@ -50,7 +50,7 @@ where
 
     /// Names it, for logs, metrics and reports: 1 to 64 printable bytes, unique in its broker. Else it is called after
     /// its number.
-    pub fn named(mut self, name: &str) -> Self {
+    pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
     }
@@ -62,7 +62,7 @@ where
     }
 
     /// Has the handler called by that dispatcher. By the first one declared, unless told otherwise.
-    pub fn on(mut self, dispatcher: &str) -> Self {
+    pub fn dispatcher(mut self, dispatcher: &str) -> Self {
         self.dispatcher = Some(dispatcher.to_owned());
         self
     }
@@ -79,7 +79,7 @@ where
     /// # Errors
     /// A malformed pattern or name, a name that is taken, a dispatcher or stage that does not exist, or a broker that
     /// was shut down.
-    pub fn handler<R: IntoHandled>(
+    pub fn subscribe<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
     ) -> Result<Subscription<P>, SubscribeError> {
@@ -136,9 +136,9 @@ where
     }
 }
 
-impl<P> fmt::Debug for Subscribe<P> {
+impl<P> fmt::Debug for SubscriptionBuilder<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribe")
+        f.debug_struct("SubscriptionBuilder")
             .field("name", &self.name)
             .field("patterns", &self.patterns)
             .finish_non_exhaustive()
@@ -148,7 +148,7 @@ impl<P> fmt::Debug for Subscribe<P> {
 /// A subscription that wants nothing but to be started. See [`Broker::subscribe_all`](super::Broker::subscribe_all).
 #[must_use = "nothing is subscribed yet"]
 pub struct Prepared<P> {
-    options: Subscribe<P>,
+    options: SubscriptionBuilder<P>,
     handler: BoxedHandler<P>,
 }
 
@@ -219,7 +219,7 @@ impl<P> Broker<P>
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    /// Has `handler` called for every message published from now on to a topic that `pattern` matches, on the thread of
+    /// Has `subscribe` called for every message published from now on to a topic that `pattern` matches, on the thread of
     /// the first dispatcher's consumer with the fewest subscriptions. For more options see
     /// [`subscription`](Self::subscription).
     ///
@@ -233,7 +233,7 @@ where
         pattern: &str,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
     ) -> Result<Subscription<P>, SubscribeError> {
-        self.subscription().pattern(pattern).handler(handler)
+        self.subscription().pattern(pattern).subscribe(handler)
     }
 
     /// Starts many subscriptions at once: publishers see all of them or none, and the table is swapped once. Where one of
@@ -256,7 +256,7 @@ where
     /// ```
     ///
     /// # Errors
-    /// As [`Subscribe::handler`], for the first that has one; and one that was prepared for another broker.
+    /// As [`SubscriptionBuilder::subscribe`], for the first that has one; and one that was prepared for another broker.
     pub fn subscribe_all(
         &self,
         subscriptions: impl IntoIterator<Item = Prepared<P>>,
@@ -265,7 +265,7 @@ where
     }
 
     /// A subscription to be configured.
-    pub fn subscription(&self) -> Subscribe<P> {
-        Subscribe::new(self.core().clone())
+    pub fn subscription(&self) -> SubscriptionBuilder<P> {
+        SubscriptionBuilder::new(self.core().clone())
     }
 }

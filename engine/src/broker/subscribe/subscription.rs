@@ -37,8 +37,8 @@ fn is_over(done: &Latch, deadline: Deadline) -> bool {
     context::is_consuming() || edge::left_out("wait-for-release") || done.wait(deadline)
 }
 
-/// A subscription. Dropping it unsubscribes without waiting; [`keep`](Self::keep) leaves it for the life of the broker.
-#[must_use = "dropping it unsubscribes; use `keep` to leave it for the life of the broker"]
+/// A subscription. Dropping it unsubscribes without waiting; [`detach`](Self::detach) leaves it for the life of the broker.
+#[must_use = "dropping it unsubscribes; use `detach` to leave it for the life of the broker"]
 pub struct Subscription<P = Payload>
 where
     P: Clone + Default + Send + Sync + 'static,
@@ -105,7 +105,7 @@ where
     }
 
     /// Leaves the subscription to itself: it lives as long as the broker.
-    pub fn keep(mut self) {
+    pub fn detach(mut self) {
         self.is_ended = true;
     }
 }

@@ -1,0 +1,48 @@
+//! A consumer's cache of routes: to which of its own subscriptions each leads.
+
+use crate::routing::{Route, RouteId};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A route as one consumer has looked it up.
+pub(super) struct CachedRoute {
+    /// That of the route's id, at hand without going through the route.
+    version: u32,
+    pub(super) route: Arc<Route>,
+    /// Places in the handler table, in ascending order of subscription.
+    pub(super) deliveries: SmallVec<[u32; 4]>,
+}
+
+impl CachedRoute {
+    pub(super) fn new(id: RouteId, route: Arc<Route>, deliveries: SmallVec<[u32; 4]>) -> Self {
+        Self { version: id.version, route, deliveries }
+    }
+}
+
+/// The routes that a consumer has met and that have not been freed, by the index of their ids.
+#[derive(Default)]
+pub(super) struct RouteCache(Vec<Option<CachedRoute>>);
+
+impl RouteCache {
+    #[inline(always)]
+    pub(super) fn is_cached(&self, id: RouteId) -> bool {
+        matches!(self.get(id.index), Some(cached) if cached.version == id.version)
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&self, index: u32) -> Option<&CachedRoute> {
+        self.0.get(index as usize)?.as_ref()
+    }
+
+    pub(super) fn insert(&mut self, id: RouteId, route: CachedRoute) {
+        let index = id.index as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(route);
+    }
+
+    pub(super) fn remove(&mut self, index: u32) -> Option<CachedRoute> {
+        self.0.get_mut(index as usize)?.take()
+    }
+}
