@@ -8,14 +8,20 @@ use crate::ring::slots::Layout;
 use crate::sync::edge;
 use crate::sync::panics::discard_panic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Who claims: a ring, and a way to claim its sequences.
+pub(super) struct Claimant<E, S> {
+    pub(super) core: Arc<Core<E>>,
+    pub(super) sequencer: S,
+}
 
 /// A run of claimed sequences, published one after the other. What is left when it is dropped, by a panic of a fill
 /// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
 ///
 /// A stamped event is published when it is filled, a dense run when all of it is: one store of the cursor.
 pub(crate) struct Claimed<'p, E, S: Sequencer> {
-    core: &'p Core<E>,
-    sequencer: &'p mut S,
+    claimant: &'p mut Claimant<E, S>,
     first: Sequence,
     next: Sequence,
     end: Sequence,
@@ -23,8 +29,8 @@ pub(crate) struct Claimed<'p, E, S: Sequencer> {
 
 impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
     #[inline(always)]
-    pub(super) fn new(core: &'p Core<E>, sequencer: &'p mut S, run: Run) -> Self {
-        Self { core, sequencer, first: run.first, next: run.first, end: run.first + run.count }
+    pub(super) fn new(claimant: &'p mut Claimant<E, S>, run: Run) -> Self {
+        Self { claimant, first: run.first, next: run.first, end: run.first + run.count }
     }
 
     /// Whether any sequence of the run is left to publish.
@@ -37,7 +43,7 @@ impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
     pub(crate) fn publish_next(&mut self, fill: impl FnOnce(&mut E)) -> Sequence {
         debug_assert!(self.is_open(), "more was published than claimed");
         let sequence = self.next;
-        let core = self.core;
+        let core = &*self.claimant.core;
         // SAFETY: `sequence` lies in the claimed run and is not yet published.
         let write = || unsafe { core.slots.write(sequence, fill) };
         if S::ARE_MANY {
@@ -57,26 +63,26 @@ impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.is_open() {
-            drop(Unfilled { core: self.core, sequencer: self.sequencer, from: self.next, end: self.end });
+            drop(Unfilled { claimant: self.claimant, from: self.next, end: self.end });
         }
-        let slots = &self.core.slots;
+        let slots = &self.claimant.core.slots;
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.core.control.signals.readers.wake_all();
+        self.claimant.core.control.signals.readers.wake_all();
     }
 }
 
 /// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
 #[inline(always)]
 pub(super) fn fill_one<E, S: Sequencer>(
-    core: &Core<E>,
-    sequencer: &mut S,
+    claimant: &mut Claimant<E, S>,
     run: Run,
     fill: impl FnOnce(&mut E),
 ) -> Sequence {
     let sequence = run.first;
-    let unfilled = Unfilled { core, sequencer, from: sequence, end: sequence + 1 };
+    let unfilled = Unfilled { claimant, from: sequence, end: sequence + 1 };
+    let core = &*unfilled.claimant.core;
     // SAFETY: `sequence` is the claimed run and not yet published.
     let write = || unsafe { core.slots.write(sequence, fill) };
     if S::ARE_MANY {
@@ -92,8 +98,7 @@ pub(super) fn fill_one<E, S: Sequencer>(
 
 /// The end of a run that a panic of a fill closure leaves behind. Dropping it makes that harmless.
 struct Unfilled<'p, E, S: Sequencer> {
-    core: &'p Core<E>,
-    sequencer: &'p mut S,
+    claimant: &'p mut Claimant<E, S>,
     from: Sequence,
     end: Sequence,
 }
@@ -101,7 +106,8 @@ struct Unfilled<'p, E, S: Sequencer> {
 impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
     #[cold]
     fn drop(&mut self) {
-        let core = self.core;
+        let Claimant { core, sequencer } = &mut *self.claimant;
+        let core = &**core;
         // The factory, and the drop of an event, are user code too.
         reentrancy::inside(core, || {
             for sequence in self.from..self.end {
@@ -117,7 +123,7 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
                 }
             }
         });
-        if self.sequencer.abandon(&core.control, self.from) && !edge::left_out("tombstone") {
+        if sequencer.abandon(&core.control, self.from) && !edge::left_out("tombstone") {
             for sequence in self.from..self.end {
                 core.slots.publish(sequence, true);
             }

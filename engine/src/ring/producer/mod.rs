@@ -3,7 +3,7 @@
 mod claimed;
 mod next_slot;
 
-use self::claimed::fill_one;
+use self::claimed::{Claimant, fill_one};
 use crate::ring::claim::{Exclusive, Multi, Run, Sequencer, Unclaimed};
 use crate::ring::control::Core;
 use crate::ring::gate::make_room;
@@ -33,8 +33,7 @@ pub type MultiProducer<E> = Producer<E, Multi>;
 /// No method allocates or locks, except to wake threads that sleep under
 /// [`WaitStrategy::Blocking`](crate::wait::WaitStrategy::Blocking).
 pub struct Producer<E, S> {
-    core: Arc<Core<E>>,
-    sequencer: S,
+    claimant: Claimant<E, S>,
     waiter: Waiter,
 }
 
@@ -50,7 +49,7 @@ pub struct BatchError {
 
 impl<E, S: Sequencer> Producer<E, S> {
     pub(in crate::ring) fn new(core: Arc<Core<E>>, sequencer: S) -> Self {
-        Self { core, sequencer, waiter: Waiter::new() }
+        Self { claimant: Claimant { core, sequencer }, waiter: Waiter::new() }
     }
 
     /// Publishes one event; on a full ring does what the ring's [`Overflow`] policy says.
@@ -115,14 +114,14 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
     #[inline(always)]
     pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
-        fill_one(&self.core, &mut self.sequencer, run, fill)
+        fill_one(&mut self.claimant, run, fill)
     }
 
     /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`Claimed`], so that what is waited for
     /// out of line comes back in registers.
     #[inline(always)]
     fn reserve_by_policy(&mut self, count: u64) -> Result<Run, PublishError> {
-        match self.sequencer.try_claim(&self.core, count) {
+        match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
             Ok(run) => Ok(run),
             Err(why) => self.wait_by_policy(why, count),
         }
@@ -130,7 +129,7 @@ impl<E, S: Sequencer> Producer<E, S> {
 
     #[cold]
     fn wait_by_policy(&mut self, why: Unclaimed, count: u64) -> Result<Run, PublishError> {
-        match (why, self.core.control.overflow) {
+        match (why, self.claimant.core.control.overflow) {
             (Unclaimed::Closed | Unclaimed::Exhausted, _) | (_, Overflow::Reject) => Err(why.refusal()),
             (_, Overflow::Block { limit }) => {
                 self.reserve_until(count, limit.map_or(Deadline::NEVER, Deadline::after))
@@ -143,10 +142,10 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// Takes the oldest events away from those who hold producers up, for one event at least.
     fn reserve_dropping(&mut self, count: u64) -> Result<Run, PublishError> {
         loop {
-            if make_room(&self.core, self.sequencer.cursor(&self.core)).is_err() {
+            if make_room(&self.claimant.core, self.claimant.sequencer.cursor(&self.claimant.core)).is_err() {
                 return Err(self.drop_newest(count));
             }
-            match self.sequencer.try_claim(&self.core, count) {
+            match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
                 Ok(run) => return Ok(run),
                 // Another producer was quicker.
                 Err(Unclaimed::Full) => {}
@@ -157,7 +156,7 @@ impl<E, S: Sequencer> Producer<E, S> {
     }
 
     fn drop_newest(&self, count: u64) -> PublishError {
-        self.core.control.refused.fetch_add(count, Ordering::Relaxed);
+        self.claimant.core.control.refused.fetch_add(count, Ordering::Relaxed);
         PublishError::Dropped
     }
 
@@ -165,35 +164,35 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// so that whoever fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
-        self.sequencer.try_claim(&self.core, count).map_err(Unclaimed::refusal)
+        self.claimant.sequencer.try_claim(&self.claimant.core, count).map_err(Unclaimed::refusal)
     }
 
     /// What was reserved just now.
     #[inline(always)]
     pub(crate) fn claimed(&mut self, run: Run) -> Claimed<'_, E, S> {
-        Claimed::new(&self.core, &mut self.sequencer, run)
+        Claimed::new(&mut self.claimant, run)
     }
 
     /// Reserves up to `count` sequences, waiting for the first of them until the deadline.
     pub(crate) fn reserve_until(&mut self, count: u64, deadline: Deadline) -> Result<Run, PublishError> {
-        match self.sequencer.try_claim(&self.core, count) {
+        match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
             Ok(run) => return Ok(run),
             Err(Unclaimed::Full | Unclaimed::InHand) => {}
             Err(why) => return Err(why.refusal()),
         }
-        if reentrancy::is_inside(&raw const *self.core) {
+        if reentrancy::is_inside(&raw const *self.claimant.core) {
             return Err(PublishError::WouldDeadlock);
         }
-        let control = &self.core.control;
+        let control = &self.claimant.core.control;
         let strategy = || control.wait_for_room();
         let patience = Hysteresis::new(control.capacity);
         let mut outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
-            let room = self.sequencer.room(&self.core);
+            let room = self.claimant.sequencer.room(&self.claimant.core);
             // At the deadline any room will do.
             if !patience.is_over(room) && (room.is_err() || !deadline.has_passed()) {
                 return None;
             }
-            match self.sequencer.try_claim(&self.core, count) {
+            match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
                 Err(Unclaimed::Full) => None,
                 other => Some(other),
             }
@@ -202,7 +201,7 @@ impl<E, S: Sequencer> Producer<E, S> {
             // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
             let strategy = || control.wait.get().without_parking();
             outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
-                match self.sequencer.try_claim(&self.core, count) {
+                match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
                     Err(Unclaimed::Full | Unclaimed::InHand) => None,
                     other => Some(other),
                 }
@@ -217,18 +216,20 @@ impl<E, S: Sequencer> Producer<E, S> {
 
     /// What the ring does when it is full.
     pub fn overflow(&self) -> Overflow {
-        self.core.control.overflow
+        self.claimant.core.control.overflow
     }
 }
 
 impl<E> Clone for MultiProducer<E> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), sequencer: self.sequencer.clone(), waiter: Waiter::new() }
+        Self::new(self.claimant.core.clone(), self.claimant.sequencer.clone())
     }
 }
 
 impl<E, S> fmt::Debug for Producer<E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("claimed", &self.core.control.claimed()).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("claimed", &self.claimant.core.control.claimed())
+            .finish_non_exhaustive()
     }
 }

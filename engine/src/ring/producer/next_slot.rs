@@ -22,7 +22,7 @@ impl<E> ExclusiveProducer<E> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
-        match self.sequencer.has_room(&self.core) {
+        match self.claimant.sequencer.has_room(&self.claimant.core) {
             Ok(sequence) => Ok(Claim { producer: self, sequence }),
             Err(why) => Err(why.refusal()),
         }
@@ -56,14 +56,14 @@ impl<E> Deref for Claim<'_, E> {
     fn deref(&self) -> &E {
         // SAFETY: the only producer holds this claim, and the gate showed the slot released by all consumers and it
         // is not stamped anew, so nobody writes while the claim is borrowed.
-        unsafe { &*self.producer.core.slots.pointer(self.sequence) }
+        unsafe { &*self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }
 
 impl<E> DerefMut for Claim<'_, E> {
     fn deref_mut(&mut self) -> &mut E {
         // SAFETY: as for `deref`, and the claim is borrowed mutably.
-        unsafe { &mut *self.producer.core.slots.pointer(self.sequence) }
+        unsafe { &mut *self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }
 
