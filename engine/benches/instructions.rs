@@ -87,10 +87,10 @@ fn ring_laps<const WORDS: usize>(has_many_producers: bool, counting: Counted) {
     let mut graph = ring.wait(WaitStrategy::BusySpin).graph();
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
     if has_many_producers {
-        let (mut producer, _ring) = graph.multi().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");
         laps(counting, &mut producer, &mut poller);
     } else {
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         laps(counting, &mut producer, &mut poller);
     }
 }
@@ -132,15 +132,15 @@ fn broker_laps(is_bound: bool) {
 }
 
 const CASES: [(&str, fn()); 11] = [
-    ("publish-exclusive", || ring_laps::<EVENT>(false, Counted::Publish)),
-    ("publish-exclusive-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
+    ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
+    ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
     ("publish-multi-batch", || ring_laps::<EVENT>(true, Counted::PublishBatch)),
     ("publish-multi-envelope", || ring_laps::<ENVELOPE>(true, Counted::Publish)),
     ("publish-bound", || broker_laps(true)),
     ("publish-remembered", || broker_laps(false)),
-    ("consume-exclusive", || ring_laps::<EVENT>(false, Counted::Poll)),
-    ("consume-exclusive-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
+    ("consume-single", || ring_laps::<EVENT>(false, Counted::Poll)),
+    ("consume-single-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
     ("consume-multi", || ring_laps::<EVENT>(true, Counted::Poll)),
     ("consume-multi-batch", || ring_laps::<EVENT>(true, Counted::PollBatch)),
 ];

@@ -18,8 +18,8 @@ const TOPICS: usize = 1_000;
 fn ring(c: &mut Criterion) {
     let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
-    c.bench_function("ring: publish and poll, exclusive, 120 bytes", |b| {
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
+    c.bench_function("ring: publish and poll, single producer, 120 bytes", |b| {
         b.iter(|| {
             producer.publish(|event| *event = black_box([7; 15])).expect("there is room");
             poller.poll(1, |event, _, _| {
@@ -30,8 +30,8 @@ fn ring(c: &mut Criterion) {
 
     let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
-    let (mut producer, _ring) = graph.multi().expect("no threads to start");
-    c.bench_function("ring: publish and poll, multi, 120 bytes", |b| {
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");
+    c.bench_function("ring: publish and poll, many producers, 120 bytes", |b| {
         b.iter(|| {
             producer.publish(|event| *event = black_box([7; 15])).expect("there is room");
             poller.poll(1, |event, _, _| {

@@ -27,7 +27,7 @@ fn all_come_in_order(capacity: usize, producers: u64, wait: WaitStrategy, events
             sink.lock().expect("no handler panics with the lock").push(*event);
         })
         .expect("no dependency");
-    let (producer, mut ring) = graph.multi().expect("a thread");
+    let (producer, mut ring) = graph.build_multi_producer().expect("a thread");
     thread::scope(|scope| {
         for id in 0..producers {
             let mut producer = producer.clone();
@@ -70,17 +70,17 @@ fn many_producers_are_heard_whatever_the_wait_strategy() {
 }
 
 #[test]
-fn an_exclusive_producer_is_heard_in_order_and_completely() {
+fn a_single_producer_is_heard_in_order_and_completely() {
     for wait in ALL_STRATEGIES {
         for capacity in [1, 2, 1024] {
-            within_limit("an exclusive producer", move || {
+            within_limit("a single producer", move || {
                 let events = if wait == WaitStrategy::BusySpin && capacity < 8 { 200 } else { 5_000 };
                 let builder = RingBuilder::new(capacity, || 0_u64).expect("a power of two").wait(wait);
                 let mut graph = builder.graph();
                 let (sink, source) = channel();
                 let send = move |event: &u64, _, _| sink.send(*event).expect("the test listens");
                 graph.consumer("sink", &[], send).expect("no dependency");
-                let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+                let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
                 for value in 0..events {
                     assert_eq!(producer.publish(|event| *event = value), Ok(value));
                 }
@@ -102,7 +102,7 @@ fn every_consumer_of_a_fan_out_sees_every_event() {
             };
             graph.consumer(&format!("sum-{place}"), &[], add).expect("no dependency");
         }
-        let (mut producer, mut ring) = graph.exclusive().expect("threads");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
         for value in 1..=1_000 {
             producer.publish(|event| *event = value).expect("an open ring");
         }
@@ -115,7 +115,7 @@ fn every_consumer_of_a_fan_out_sees_every_event() {
 fn the_last_event_of_each_look_says_so() {
     let mut graph = graph(16);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(4, |place, event| *event = place as u64).expect("room for four");
     let mut ends = Vec::new();
     assert_eq!(
@@ -130,7 +130,7 @@ fn the_last_event_of_each_look_says_so() {
 fn a_poll_takes_no_more_than_it_was_asked_for() {
     let mut graph = graph(16);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(5, |place, event| *event = place as u64).expect("room for five");
     assert_eq!(poller.poll(0, |_, _, _| panic!("nothing was asked for")), Polled::Empty);
     assert_eq!(poller.poll(3, |_, _, _| {}), Polled::Events(3));
@@ -167,7 +167,7 @@ fn a_random_ring(random: &mut Random) {
         }
         sinks.push(seen);
     }
-    let (producer, mut ring) = graph.multi().expect("threads");
+    let (producer, mut ring) = graph.build_multi_producer().expect("threads");
 
     let published = AtomicU64::new(0);
     let accepted: Vec<Vec<u64>> = thread::scope(|scope| {

@@ -15,7 +15,7 @@ use std::time::Instant;
 fn a_publish_from_a_handler_works_while_there_is_room_and_says_so_when_it_would_deadlock() {
     let mut graph = graph(2);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     let mut inner = producer.clone();
     producer.publish(|event| *event = 1).expect("room");
     let polled = poller.poll(1, |_, _, _| {
@@ -38,7 +38,7 @@ fn the_only_producer_in_a_handler_of_its_own_ring_does_not_deadlock() {
             let mut graph = graph_in(layout, 4);
             let own = Arc::new(Mutex::new(None));
             let (seen, source) = channel();
-            let handle: Arc<Mutex<Option<ringmain::ring::ExclusiveProducer<u64>>>> = own.clone();
+            let handle: Arc<Mutex<Option<ringmain::ring::SingleProducer<u64>>>> = own.clone();
             let handler = move |event: &u64, _, _| {
                 let mut producer = handle.lock().expect("no handler panics with it");
                 let producer = producer.as_mut().expect("it is there before the first event");
@@ -47,7 +47,7 @@ fn the_only_producer_in_a_handler_of_its_own_ring_does_not_deadlock() {
                     .expect("the test listens");
             };
             graph.consumer("inside", &[], handler).expect("no dependency");
-            let (producer, ring) = graph.exclusive().expect("a thread");
+            let (producer, ring) = graph.build_single_producer().expect("a thread");
             {
                 let mut guard = own.lock().expect("nobody has panicked");
                 let mut producer = producer;
@@ -65,7 +65,7 @@ fn the_only_producer_in_a_handler_of_its_own_ring_does_not_deadlock() {
 fn a_publish_from_a_fill_closure_works_while_there_is_room_and_says_so_when_it_would_deadlock() {
     let mut graph = graph(2);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     let mut inner = producer.clone();
     let published = producer.publish(|event| {
         assert_eq!(inner.publish(|event| *event = 2), Ok(1));
@@ -79,7 +79,7 @@ fn a_publish_from_a_fill_closure_works_while_there_is_room_and_says_so_when_it_w
 
 #[test]
 fn a_publish_from_a_fill_closure_of_a_ring_without_consumers_would_deadlock_too() {
-    let (mut producer, _ring) = graph(1).multi().expect("no threads");
+    let (mut producer, _ring) = graph(1).build_multi_producer().expect("no threads");
     let mut inner = producer.clone();
     let published = producer.publish(|_| {
         assert_eq!(inner.publish(|_| panic!("the slot is in hand")), Err(PublishError::WouldDeadlock));
@@ -105,7 +105,7 @@ fn a_publish_from_the_factory_says_so_when_it_would_deadlock() {
         };
         let mut graph = RingBuilder::new(1, factory).expect("a power of two").graph();
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.multi().expect("no threads");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
         *again.lock().expect("nobody has panicked") = Some(producer.clone());
         // The factory is called for what the closure leaves half-written.
         assert!(panics(|| producer.publish(|_| quiet_panic())));
@@ -144,7 +144,7 @@ fn a_publish_from_the_drop_of_a_handler_says_so_when_it_would_deadlock() {
         let (answers, answered) = channel();
         let make = move || LastWords { producer: handed_over.recv().expect("the test sends it"), answers };
         let id = graph.consumer_with(ConsumerOptions::new("talker"), make).expect("no dependency");
-        let (producer, mut ring) = graph.multi().expect("a thread");
+        let (producer, mut ring) = graph.build_multi_producer().expect("a thread");
         hand_over.send(producer).expect("the handler is made");
         ring.leave(id, LIMIT).expect("it does not wait for itself");
         let refused = Err(PublishError::WouldDeadlock);
@@ -159,12 +159,12 @@ fn a_handler_may_wait_for_room_in_another_ring() {
         let mut first = graph(2);
         let mut second = graph(1);
         let (_, mut sink) = second.poller(&[]).expect("no dependency");
-        let (mut onward, _second_ring) = second.multi().expect("no threads");
+        let (mut onward, _second_ring) = second.build_multi_producer().expect("no threads");
         let handler = move |event: &u64, _, _| {
             onward.publish(|copy| *copy = *event).expect("the other ring is being read");
         };
         first.consumer("bridge", &[], handler).expect("no dependency");
-        let (mut producer, _first_ring) = first.exclusive().expect("a thread");
+        let (mut producer, _first_ring) = first.build_single_producer().expect("a thread");
         let writer = thread::spawn(move || {
             producer.publish_batch(100, |place, event| *event = place as u64).expect("an open ring");
             producer

@@ -23,7 +23,7 @@ fn a_panic_in_the_middle_of_a_batch_publishes_what_was_filled_before_and_leaves_
         for panics_at in 0..5 {
             let mut graph = graph_in(layout, 8);
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             assert!(panics(|| producer.publish_batch(5, |place, event| {
                 *event = place as u64;
                 if place == panics_at {
@@ -52,7 +52,7 @@ fn a_batch_that_panics_after_a_lap_leaves_nothing_of_an_older_lap_behind() {
     for layout in BOTH_LAYOUTS {
         let mut graph = graph_in(layout, 4);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
         for lap in 0..10 {
             assert!(panics(|| producer.publish_batch(4, |place, event| {
                 if place == 2 {
@@ -70,7 +70,7 @@ fn tombstones_of_many_producers_fill_no_ring_and_stop_no_one() {
     for capacity in [1, 2, 4] {
         let mut graph = graph(capacity);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
         for _ in 0..capacity {
             assert!(panics(|| producer.try_publish(|_| quiet_panic())));
         }
@@ -87,7 +87,7 @@ fn tombstones_of_many_producers_fill_no_ring_and_stop_no_one() {
 fn a_slice_never_holds_a_tombstone() {
     let mut graph = graph(16);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     for value in 0..6 {
         let outcome = panics(|| {
             producer.publish(|event| {
@@ -129,7 +129,7 @@ fn the_last_event_before_tombstones_is_told_that_its_batch_ends() {
         let mut graph = graph(64);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (_, mut leased) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.multi().expect("no threads");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
         publish_between_tombstones(&mut producer, events);
         let last = Sequence::from(events.ilog2());
         let expected: Vec<_> =
@@ -149,7 +149,7 @@ fn a_workers_last_event_before_tombstones_is_told_that_its_batch_ends() {
         let mut graph = graph(64);
         let (_, raced) = graph.worker_pollers(&[], 1).expect("no dependency");
         let (_, keyed) = graph.keyed_worker_pollers(&[], 1, Some(1), |_| 0).expect("no dependency");
-        let (mut producer, _ring) = graph.multi().expect("no threads");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
         publish_between_tombstones(&mut producer, events);
         for mut worker in raced.into_iter().chain(keyed) {
             let mut seen = Vec::new();
@@ -175,12 +175,12 @@ fn a_claim_that_is_dropped_or_leaked_takes_nothing_in_any_layout() {
     for layout in BOTH_LAYOUTS {
         let mut graph = graph_in(layout, 2);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         for value in 0..6 {
-            *producer.claim().expect("room") = 77;
-            let _leaked = std::mem::ManuallyDrop::new(producer.claim().expect("room"));
+            *producer.next_slot().expect("room") = 77;
+            let _leaked = std::mem::ManuallyDrop::new(producer.next_slot().expect("room"));
             assert_eq!(ring.claimed(), value);
-            let mut claim = producer.claim().expect("room");
+            let mut claim = producer.next_slot().expect("room");
             *claim = value;
             assert_eq!(claim.publish(), Ok(value));
             assert_eq!(rest(&mut poller).0, [(value, value)]);
@@ -195,7 +195,7 @@ fn a_fill_closure_of_the_only_producer_that_panics_publishes_nothing_and_the_eve
     let factory = move || count.fetch_add(1, Ordering::Relaxed);
     let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         producer.publish(|event| {
             *event = 77;
@@ -218,7 +218,7 @@ fn a_fill_closure_of_one_of_many_producers_that_panics_leaves_a_tombstone_which_
     let mut graph = graph(4);
     let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
     let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     producer.publish(|event| *event = 1).expect("room");
     let outcome = catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic())));
     assert!(outcome.is_err(), "the panic goes on to the publisher");
@@ -254,14 +254,14 @@ fn a_batch_that_panics_half_way_keeps_what_was_published_before() {
 
     let mut one = graph(8);
     let (_, mut poller) = one.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = one.exclusive().expect("no threads");
+    let (mut producer, _ring) = one.build_single_producer().expect("no threads");
     half(&mut producer);
     assert_eq!(take(&mut poller, 3), [0, 1, 9]);
     assert_eq!(poller.tombstones(), 0);
 
     let mut many = graph(8);
     let (_, mut poller) = many.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = many.multi().expect("no threads");
+    let (mut producer, _ring) = many.build_multi_producer().expect("no threads");
     half(&mut producer);
     assert_eq!(take(&mut poller, 3), [0, 1, 9]);
     assert_eq!(poller.tombstones(), 2);
@@ -279,7 +279,7 @@ fn a_factory_that_panics_while_a_fill_closure_does_is_survived() {
     };
     let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     assert!(catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic()))).is_err());
     producer.publish(|event| *event = 4).expect("room");
     assert_eq!(take(&mut poller, 1), [4]);
@@ -292,7 +292,7 @@ fn a_producer_thread_that_dies_takes_nobody_with_it() {
     within_limit("a ring whose producer died", || {
         let mut graph = graph(4);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (producer, ring) = graph.multi().expect("no threads");
+        let (producer, ring) = graph.build_multi_producer().expect("no threads");
         let mut doomed = producer.clone();
         let death = thread::spawn(move || {
             doomed.publish(|event| *event = 1).expect("room");
@@ -314,7 +314,7 @@ fn the_only_producer_may_die_in_a_batch_and_the_ring_still_ends() {
             let (sink, source) = channel();
             let send = move |event: &u64, _, _| sink.send(*event).expect("the test listens");
             graph.consumer("sink", &[], send).expect("no dependency");
-            let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
             let death = thread::spawn(move || {
                 producer.publish_batch(100, |place, event| {
                     *event = place as u64;
@@ -382,7 +382,7 @@ fn handlers_and_hooks_that_panic_lose_no_event_and_stop_no_ring() {
                     move || Shaky { calls: 0, every, seen, starts, own: std::rc::Rc::new(()) }
                 };
                 graph.consumer_with(ConsumerOptions::new("shaky"), make).expect("no dependency");
-                let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+                let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
                 for value in 0..200 {
                     producer.publish(|event| *event = value).expect("an open ring");
                 }
@@ -401,7 +401,7 @@ fn a_handler_that_cannot_be_made_leaves_the_ring() {
         let mut graph = graph(2);
         let make = || -> Shaky { quiet_panic() };
         graph.consumer_with(ConsumerOptions::new("unmade"), make).expect("no dependency");
-        let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
         producer.publish_batch(100, |_, _| {}).expect("nobody holds it up");
         assert_eq!(ring.shutdown(LIMIT).expect("it ends in time")[0].panics, 1);
     });
@@ -434,16 +434,16 @@ impl EventHandler<u64> for Batches {
 }
 
 #[test]
-fn batch_hooks_tell_size_and_depth_and_keep_to_the_longest_batch() {
+fn batch_hooks_tell_size_and_depth_and_keep_to_the_max_batch() {
     for (layout, longest) in [(Layout::Stamped, 3), (Layout::Dense, 3), (Layout::Stamped, u64::MAX)] {
         within_limit("batches", move || {
             let mut graph = graph_in(layout, 64);
             let (sizes, source) = channel();
             let (open, gate) = channel();
             let make = move || Batches { sizes, current: (0, 0, 0, 0), gate: Some(gate) };
-            let options = ConsumerOptions::new("batches").longest_batch(longest);
+            let options = ConsumerOptions::new("batches").max_batch(longest);
             graph.consumer_with(options, make).expect("no dependency");
-            let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
             producer.publish_batch(64, |_, _| {}).expect("room for all");
             open.send(()).expect("the handler listens");
             ring.shutdown(LIMIT).expect("it ends in time");
@@ -472,7 +472,7 @@ fn a_handler_that_panics_costs_its_event_and_nothing_else() {
             sink.send(*event).expect("the test listens");
         };
         graph.consumer("shaky", &[], handler).expect("no dependency");
-        let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
         for value in 0..30 {
             producer.publish(|event| *event = value).expect("an open ring");
         }
@@ -486,7 +486,7 @@ fn a_handler_that_panics_costs_its_event_and_nothing_else() {
 fn a_poll_after_a_panic_starts_behind_it() {
     let mut graph = rejecting(2);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(2, |place, event| *event = place as u64).expect("room for two");
     assert!(catch_unwind(AssertUnwindSafe(|| poller.poll(2, |_, _, _| quiet_panic()))).is_err());
     assert_eq!(producer.publish(|event| *event = 2), Ok(2), "the event that panicked was released");
@@ -502,7 +502,7 @@ fn a_handler_that_panics_when_it_is_dropped_does_not_hold_up_the_shutdown() {
             let _ = &bomb;
         };
         graph.consumer("bomb", &[], handler).expect("no dependency");
-        let (_producer, mut ring) = graph.exclusive().expect("a thread");
+        let (_producer, mut ring) = graph.build_single_producer().expect("a thread");
         assert_eq!(shut_down(&mut ring)[0].panics, 1);
     });
 }

@@ -16,7 +16,7 @@ fn a_full_ring_that_rejects_says_so_and_takes_more_once_there_is_room() {
     for capacity in [1, 2, 1024] {
         let mut graph = rejecting(capacity);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
         for value in 0..capacity as u64 {
             producer.publish(|event| *event = value).expect("room");
         }
@@ -39,7 +39,7 @@ fn a_blocked_publish_gives_up_at_its_limit_and_not_before() {
         let builder = RingBuilder::new(2, || 0_u64).expect("a power of two").wait(wait);
         let mut graph = builder.overflow(Overflow::Block { limit: Some(limit) }).graph();
         let (_, _poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
         assert_eq!(producer.publish_batch(2, |_, _| {}), Ok(()));
         let started = Instant::now();
         assert_eq!(producer.publish(|_| panic!("nothing is to be filled")), Err(PublishError::TimedOut));
@@ -55,7 +55,7 @@ fn a_blocked_publish_goes_on_when_a_slot_is_released() {
             let builder = RingBuilder::new(1, || 0_u64).expect("a power of two").wait(wait);
             let mut graph = builder.graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             producer.publish(|event| *event = 1).expect("room for one");
             let writer = thread::spawn(move || producer.publish(|event| *event = 2));
             assert_eq!(take(&mut poller, 2), [1, 2]);
@@ -69,7 +69,7 @@ fn a_blocked_publish_goes_on_when_a_slot_is_released() {
 fn a_batch_says_how_much_of_it_was_published() {
     let mut graph = rejecting(4);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     assert_eq!(producer.publish_batch(0, |_, _| panic!("an empty batch")), Ok(()));
     assert_eq!(producer.publish_batch(3, |place, event| *event = place as u64), Ok(()));
     let refused = producer.publish_batch(3, |place, event| *event = 10 + place as u64);
@@ -85,7 +85,7 @@ fn a_batch_longer_than_the_ring_comes_through() {
     within_limit("a long batch", || {
         let mut graph = graph(4);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
         let writer =
             thread::spawn(move || producer.publish_batch(1_000, |place, event| *event = place as u64));
         assert!(take(&mut poller, 1_000).into_iter().eq(0..1_000));
@@ -98,7 +98,7 @@ fn a_batch_longer_than_the_ring_comes_through() {
 fn a_producer_that_was_idle_for_many_laps_overruns_nobody() {
     let mut graph = rejecting(4);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut busy, _ring) = graph.multi().expect("no threads");
+    let (mut busy, _ring) = graph.build_multi_producer().expect("no threads");
     let mut idle = busy.clone();
     for value in 0..20 {
         busy.publish(|event| *event = value).expect("room");
@@ -119,7 +119,7 @@ fn a_poller_that_is_dropped_lets_producers_go_on() {
     within_limit("a dropped poller", || {
         let mut graph = graph(2);
         let (_, poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         assert_eq!(producer.publish_batch(2, |_, _| {}), Ok(()));
         assert_eq!(producer.try_publish(|_| {}), Err(PublishError::Full));
         let writer = thread::spawn(move || producer.publish_batch(100, |_, _| {}));
@@ -134,7 +134,7 @@ fn a_poller_that_is_dropped_lets_producers_go_on() {
 /// Both write the same slot only if one of them overtakes the other, which would be a data race.
 #[test]
 fn without_consumers_a_slot_in_hand_is_not_given_to_a_second_producer() {
-    let (mut first, _ring) = rejecting(1).multi().expect("no threads");
+    let (mut first, _ring) = rejecting(1).build_multi_producer().expect("no threads");
     let mut second = first.clone();
     let published = first.publish(|event| {
         *event = 1;
@@ -150,7 +150,7 @@ fn many_producers_without_consumers_go_on_for_ever() {
     for wait in [WaitStrategy::Blocking, WaitStrategy::Yielding] {
         within_limit("no consumers", move || {
             let graph = RingBuilder::new(2, || [0_u64; 8]).expect("a power of two").wait(wait).graph();
-            let (producer, ring) = graph.multi().expect("no threads");
+            let (producer, ring) = graph.build_multi_producer().expect("no threads");
             thread::scope(|scope| {
                 for id in 1..=3 {
                     let mut producer = producer.clone();
@@ -179,20 +179,20 @@ fn many_producers_without_consumers_go_on_for_ever() {
 fn a_claim_that_is_dropped_or_forgotten_was_never_taken() {
     let mut graph = rejecting(1);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     for _ in 0..3 {
-        let mut dropped = producer.claim().expect("room");
+        let mut dropped = producer.next_slot().expect("room");
         *dropped = 5;
         assert_eq!(dropped.sequence(), 0);
-        let _forgotten = std::mem::ManuallyDrop::new(producer.claim().expect("room"));
+        let _forgotten = std::mem::ManuallyDrop::new(producer.next_slot().expect("room"));
     }
     assert_eq!(ring.claimed(), 0);
     assert_eq!(poller.poll(1, |_, _, _| panic!("nothing was published")), Polled::Empty);
-    let mut claim = producer.claim().expect("room");
+    let mut claim = producer.next_slot().expect("room");
     *claim += 1;
     assert_eq!(*claim, 6, "what was written before the claim was dropped is still there");
     assert_eq!(claim.publish(), Ok(0));
-    assert!(matches!(producer.claim(), Err(PublishError::Full)));
+    assert!(matches!(producer.next_slot(), Err(PublishError::Full)));
     assert_eq!(take(&mut poller, 1), [6]);
 }
 
@@ -200,8 +200,8 @@ fn a_claim_that_is_dropped_or_forgotten_was_never_taken() {
 fn a_claim_is_refused_when_the_ring_is_closed_before_it_is_published() {
     let mut graph = graph(2);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
-    let claim = producer.claim().expect("room");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
+    let claim = producer.next_slot().expect("room");
     ring.close();
     assert_eq!(claim.publish(), Err(PublishError::Closed));
     assert_eq!(poller.poll(2, |_, _, _| panic!("nothing was published")), Polled::Finished);

@@ -36,7 +36,7 @@ fn a_later_stage_never_sees_an_event_before_the_earlier_has_finished() {
                 let id = graph.consumer(&format!("stage-{stage}"), &after, handler).expect("its own ring");
                 after = vec![id];
             }
-            let (mut producer, mut ring) = graph.exclusive().expect("threads");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
             for _ in 0..5_000 {
                 producer
                     .publish(|event| {
@@ -76,7 +76,7 @@ fn the_join_of_a_diamond_waits_for_both_sides() {
             count.fetch_add(1, Ordering::Relaxed);
         };
         graph.consumer("join", &sides, join).expect("its own ring");
-        let (mut producer, mut ring) = graph.multi().expect("threads");
+        let (mut producer, mut ring) = graph.build_multi_producer().expect("threads");
         for _ in 0..3_000 {
             producer.publish(|_| {}).expect("an open ring");
         }
@@ -112,7 +112,7 @@ fn a_middle_stage_that_leaves_does_not_open_the_way_past_the_first() {
     let (first, mut earliest) = graph.poller(&[]).expect("no dependency");
     let (second, middle) = graph.poller(&[first]).expect("its own ring");
     let (_, mut last) = graph.poller(&[second]).expect("its own ring");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(3, |place, event| *event = place as u64).expect("room for three");
     drop(middle);
     assert_eq!(last.poll(8, |_, _, _| panic!("the first stage has seen nothing yet")), Polled::Empty);
@@ -153,7 +153,7 @@ fn a_core_that_does_not_exist_is_an_error_and_leaves_no_thread_running() {
         };
         graph.consumer(&format!("nocore-{place}"), &[], handler).expect("no dependency");
     }
-    let error = graph.exclusive().expect_err("there is no core 999");
+    let error = graph.build_single_producer().expect_err("there is no core 999");
     assert!(
         matches!(&error, BuildError::Affinity { reason: AffinityError::NoSuchCore { core: 999, .. }, .. }),
         "{error}"
@@ -167,5 +167,8 @@ fn an_empty_list_of_cores_is_an_error() {
     let mut graph =
         RingBuilder::new(4, || 0_u64).expect("a power of two").pinning(Pinning::Cores(vec![])).graph();
     graph.consumer("nowhere", &[], |_, _, _| {}).expect("no dependency");
-    assert!(matches!(graph.multi(), Err(BuildError::Affinity { reason: AffinityError::NoCores, .. })));
+    assert!(matches!(
+        graph.build_multi_producer(),
+        Err(BuildError::Affinity { reason: AffinityError::NoCores, .. })
+    ));
 }

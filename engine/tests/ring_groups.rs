@@ -163,7 +163,7 @@ fn each_event_goes_to_exactly_one_worker() {
                         let notes = notes.clone();
                         move |event: &Event, sequence, _| notes.note(event, sequence)
                     });
-                    let (producer, mut ring) = graph.multi().expect("threads");
+                    let (producer, mut ring) = graph.build_multi_producer().expect("threads");
                     publish(&producer, producers, events, true);
                     assert_eq!(panics_until_the_end(&mut ring), 0);
                     handled.is_each_once(producers, events);
@@ -189,7 +189,7 @@ fn a_ring_of_one_producer_has_workers_too() {
                     let notes = notes.clone();
                     move |event: &Event, sequence, _| notes.note(event, sequence)
                 });
-                let (mut producer, mut ring) = graph.exclusive().expect("threads");
+                let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
                 for count in 0..5_000 {
                     producer.publish(|event| *event = Event { producer: 0, count }).expect("an open ring");
                 }
@@ -219,7 +219,7 @@ fn a_panicking_handler_costs_its_own_event_only() {
                     }
                 }
             });
-            let (producer, mut ring) = graph.multi().expect("threads");
+            let (producer, mut ring) = graph.build_multi_producer().expect("threads");
             publish(&producer, 2, 3_000, false);
             assert_eq!(panics_until_the_end(&mut ring), 2_000);
             handled.is_each_once(2, 3_000);
@@ -263,7 +263,7 @@ fn workers_come_and_go_while_events_flow() {
                 let handled = Handled::default();
                 let mut graph = graph(1 << random.below(8), WaitStrategy::Blocking);
                 let (group, mut first) = pollers(&mut graph, kind, 1);
-                let (producer, ring) = graph.multi().expect("no threads");
+                let (producer, ring) = graph.build_multi_producer().expect("no threads");
                 // One that stays: a group whose last worker leaves is at its end.
                 let stays = {
                     let (worker, handled) = (first.pop().expect("one worker"), handled.clone());
@@ -327,7 +327,7 @@ fn managed_workers_come_and_go_by_name() {
                 move |event: &Event, sequence, _: bool| notes.note(event, sequence)
             };
             let group = managed(&mut graph, kind, 2, make.clone());
-            let (mut producer, mut ring) = graph.multi().expect("threads");
+            let (mut producer, mut ring) = graph.build_multi_producer().expect("threads");
             let mut publish = |counts: std::ops::Range<u64>| {
                 for count in counts {
                     producer.publish(|event| *event = Event { producer: 0, count }).expect("an open ring");
@@ -355,7 +355,7 @@ fn the_last_worker_that_leaves_takes_the_group_off_the_gate_and_ends_it() {
     for kind in BOTH {
         let mut graph = graph(2, WaitStrategy::Blocking);
         let (group, workers) = pollers(&mut graph, kind, 2);
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         for _ in 0..2 {
             producer.publish(|_| {}).expect("there is room");
         }
@@ -377,7 +377,7 @@ fn leave_has_all_managed_workers_of_a_group_leave() {
         within_limit("leaving", move || {
             let mut graph = graph(2, WaitStrategy::Blocking);
             let group = managed(&mut graph, kind, 3, |_| |_: &Event, _, _| {});
-            let (mut producer, mut ring) = graph.exclusive().expect("threads");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
             producer.publish(|_| {}).expect("an open ring");
             ring.leave(group, LIMIT).expect("they leave in time");
             assert!(ring.reports().is_empty());
@@ -393,7 +393,7 @@ fn an_idle_worker_holds_nobody_up() {
     for kind in BOTH {
         let mut graph = graph(4, WaitStrategy::Blocking);
         let (_, mut workers) = pollers(&mut graph, kind, 2);
-        let (mut producer, _ring) = graph.exclusive().expect("no threads");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
         for count in 0..50 {
             producer.try_publish(|event| event.count = count).expect("the other worker keeps up");
             assert_eq!(workers[1].poll(4, |event, _, _| assert_eq!(event.count, count)), Polled::Events(1));
@@ -410,7 +410,7 @@ fn an_idle_worker_holds_nobody_up() {
 fn with_one_in_hand(handled: &Handled) -> (MultiProducer<Event>, Ring<Event>, Vec<Worker<Event>>) {
     let mut graph = graph(8, WaitStrategy::Blocking);
     let (_, mut workers) = pollers(&mut graph, Kind::Raced, 2);
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     for count in 0..8 {
         producer.publish(|event| event.count = count).expect("there is room");
     }
@@ -482,7 +482,7 @@ fn a_halt_loses_nothing_silently() {
                     let notes = notes.clone();
                     move |event: &Event, sequence, _| notes.note(event, sequence)
                 });
-                let (mut producer, mut ring) = graph.exclusive().expect("threads");
+                let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
                 let writer = thread::spawn(move || while producer.publish(|_| {}).is_ok() {});
                 eventually("some were handled", || handled.len() > 500);
                 ring.halt();
@@ -539,7 +539,7 @@ fn a_later_stage_sees_what_the_group_has_finished_and_nothing_else() {
                     count.fetch_add(1, Ordering::Relaxed);
                 })
                 .expect("its own ring");
-            let (mut producer, mut ring) = graph.exclusive().expect("threads");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
             for value in 0..5_000 {
                 let fill = |event: &mut Marked| *event = Marked { value, marks: AtomicU64::new(0) };
                 producer.publish(fill).expect("an open ring");
@@ -555,9 +555,9 @@ fn a_later_stage_sees_what_the_group_has_finished_and_nothing_else() {
 fn a_group_comes_after_what_it_depends_on() {
     within_limit("a group behind a stage", || {
         let mut graph = RingBuilder::new(16, Marked::default).expect("a power of two").graph();
-        let (first, mut doubling) = graph.sole_poller(&[]).expect("alone");
+        let (first, mut doubling) = graph.mut_poller(&[]).expect("alone");
         let (group, mut workers) = graph.worker_pollers(&[first], 2).expect("its own ring");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         for value in 1..=8 {
             producer.publish(|event| event.value = value).expect("there is room");
         }
@@ -593,7 +593,7 @@ fn a_slow_key_holds_up_only_its_own_lane() {
         let key = |event: &Event| event.count;
         let options = ConsumerOptions::new("worker");
         graph.keyed_workers(options, 2, Some(64), key, make).expect("a group");
-        let (mut producer, mut ring) = graph.exclusive().expect("threads");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
         for count in 0..40 {
             producer.publish(|event| event.count = count).expect("there is room");
         }
@@ -619,7 +619,7 @@ fn an_event_whose_key_panics_is_passed_once_in_each_lane_and_goes_to_no_worker()
         let key = |event: &Event| if event.producer == 1 { quiet_panic() } else { event.count };
         let options = ConsumerOptions::new("worker");
         graph.keyed_workers(options, 2, Some(4), key, make).expect("a group");
-        let (mut producer, mut ring) = graph.exclusive().expect("threads");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
         for count in 0..100 {
             let filled = Event { producer: 0, count };
             producer.publish(|event| *event = filled).expect("an open ring");
@@ -672,7 +672,7 @@ fn hooks_are_called_round_each_batch() {
                 let (sizes, batches) = counts.clone();
                 Hooks { sizes, batches, in_batch: false, has_ended: false }
             });
-            let (mut producer, mut ring) = graph.exclusive().expect("threads");
+            let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
             for _ in 0..1_000 {
                 producer.publish(|_| {}).expect("an open ring");
             }
@@ -701,7 +701,7 @@ fn a_start_hook_that_panics_costs_no_event() {
             let mut graph = graph(64, WaitStrategy::Blocking);
             let notes = handled.clone();
             managed(&mut graph, kind, 2, move |_| Faulty(notes.clone()));
-            let (producer, mut ring) = graph.multi().expect("threads");
+            let (producer, mut ring) = graph.build_multi_producer().expect("threads");
             publish(&producer, 1, 300, false);
             assert!(panics_until_the_end(&mut ring) > 0);
             handled.is_each_once(1, 300);
@@ -715,7 +715,7 @@ fn a_handler_that_would_wait_for_itself_is_told_so() {
         within_limit("a handler that publishes", move || {
             let mut graph = graph(1, WaitStrategy::Blocking);
             let (_, mut workers) = pollers(&mut graph, kind, 1);
-            let (mut producer, _ring) = graph.multi().expect("no threads");
+            let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
             producer.publish(|_| {}).expect("there is room");
             let mut inner = producer.clone();
             let mut outcome = Ok(0);
@@ -743,7 +743,7 @@ fn groups_that_cannot_be_are_refused() {
     }
     let (consumer, _poller) = graph.poller(&[]).expect("a consumer");
     let (group, _workers) = graph.worker_pollers(&[], 1).expect("a group");
-    let (_producer, ring) = graph.exclusive().expect("no threads");
+    let (_producer, ring) = graph.build_single_producer().expect("no threads");
     assert_eq!(ring.join_worker_poller(consumer).map(drop), Err(BuildError::NoSuchGroup));
     ring.close();
     assert!(matches!(ring.join_worker_poller(group).map(drop), Err(BuildError::Closed { .. })));

@@ -121,7 +121,7 @@ fn come_and_go<S: Sequencer + 'static>(
 }
 
 #[test]
-fn a_thousand_consumers_come_and_go_beside_an_exclusive_producer() {
+fn a_thousand_consumers_come_and_go_beside_a_single_producer() {
     let mut random = Random::seeded();
     within_limit("coming and going", move || {
         for (layout, capacity) in
@@ -129,7 +129,7 @@ fn a_thousand_consumers_come_and_go_beside_an_exclusive_producer() {
         {
             let mut graph = builder(capacity).layout(layout).graph();
             let (_, stays) = graph.poller(&[]).expect("no dependency");
-            let (producer, ring) = graph.exclusive().expect("no threads");
+            let (producer, ring) = graph.build_single_producer().expect("no threads");
             come_and_go(vec![producer], ring, stays, rounds(1_000), 3, &mut random);
         }
     });
@@ -142,7 +142,7 @@ fn a_thousand_consumers_come_and_go_beside_several_producers() {
         for (capacity, producers) in [(1, 2), (8, 3), (256, 2)] {
             let mut graph = builder(capacity).graph();
             let (_, stays) = graph.poller(&[]).expect("no dependency");
-            let (producer, ring) = graph.multi().expect("no threads");
+            let (producer, ring) = graph.build_multi_producer().expect("no threads");
             let producers = (0..producers).map(|_| producer.clone()).collect();
             come_and_go(producers, ring, stays, rounds(1_000), 2, &mut random);
         }
@@ -155,7 +155,7 @@ fn a_joiner_of_a_ring_without_consumers_starts_at_the_cursor_and_holds_the_ring_
     let mut random = Random::seeded();
     within_limit("a ring that is mostly alone", move || {
         for capacity in [1, 4, 64] {
-            let (mut producer, ring) = builder(capacity).graph().multi().expect("no threads");
+            let (mut producer, ring) = builder(capacity).graph().build_multi_producer().expect("no threads");
             let mut other = producer.clone();
             let is_over = AtomicBool::new(false);
             thread::scope(|scope| {
@@ -184,7 +184,7 @@ fn a_later_stage_can_join_and_sees_only_what_the_earlier_has_finished() {
         let mark = finished.clone();
         let handler = move |_: &u64, sequence, _| mark.store(sequence + 1, Ordering::Relaxed);
         let first = graph.consumer("first", &[], handler).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("a thread");
+        let (mut producer, ring) = graph.build_single_producer().expect("a thread");
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
             let is_over = &is_over;
@@ -217,7 +217,7 @@ fn managed_consumers_join_and_leave_and_mix_with_pollers() {
             assert_eq!(count.fetch_add(1, Ordering::Relaxed), sequence, "the managed one that stays");
         };
         graph.consumer("kept", &[], handler).expect("no dependency");
-        let (producer, mut ring) = graph.multi().expect("a thread");
+        let (producer, mut ring) = graph.build_multi_producer().expect("a thread");
         let is_over = AtomicBool::new(false);
         let published = thread::scope(|scope| {
             let is_over = &is_over;
@@ -273,7 +273,7 @@ fn a_consumer_that_is_slow_to_leave_is_named_and_leaves_when_its_handler_returns
     within_limit("a slow leaver", || {
         let mut graph = builder(4).graph();
         let (slow, has_entered, gate) = gated(&mut graph, "slow");
-        let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
         producer.publish(|event| *event = 1).expect("room");
         assert_eq!(has_entered.recv_timeout(LIMIT), Ok(1));
         let late = ring.leave(slow, Duration::from_millis(10)).expect_err("its handler has not returned");
@@ -292,7 +292,7 @@ fn a_consumer_that_leaves_wakes_a_producer_that_it_held_up() {
         within_limit("a producer held up by a leaver", move || {
             let mut graph = builder(2).wait(wait).graph();
             let (_, poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             let (_, guest) = ring.join_poller(&[], LIMIT).expect("an open ring");
             assert_eq!(producer.publish_batch(2, |_, _| {}), Ok(()));
             assert_eq!(producer.try_publish(|_| {}), Err(PublishError::Full));
@@ -306,7 +306,7 @@ fn a_consumer_that_leaves_wakes_a_producer_that_it_held_up() {
 
 #[test]
 fn nobody_joins_a_closed_ring_and_a_join_waits_no_longer_than_told() {
-    let (mut producer, ring) = builder(4).graph().multi().expect("no threads");
+    let (mut producer, ring) = builder(4).graph().build_multi_producer().expect("no threads");
     let name = || "poller".to_owned();
     producer
         .publish(|_| {
@@ -331,7 +331,7 @@ fn a_fill_closure_may_ask_for_statistics_while_somebody_joins() {
     /// Long enough for the joiner to get to where it waits.
     const FILLING: Duration = Duration::from_millis(20);
     within_limit("a statistic in a fill closure", || {
-        let (mut producer, ring) = builder(4).graph().multi().expect("no threads");
+        let (mut producer, ring) = builder(4).graph().build_multi_producer().expect("no threads");
         let filling = Barrier::new(2);
         thread::scope(|scope| {
             let joiner = scope.spawn(|| {
@@ -356,7 +356,7 @@ fn a_fill_closure_may_ask_for_statistics_while_somebody_joins() {
 
 #[test]
 fn the_graph_forgets_those_that_have_left() {
-    let (mut producer, ring) = builder(4).graph().exclusive().expect("no threads");
+    let (mut producer, ring) = builder(4).graph().build_single_producer().expect("no threads");
     let (gone, poller) = ring.join_poller(&[], LIMIT).expect("an open ring");
     drop(poller);
     for value in 0..100 {

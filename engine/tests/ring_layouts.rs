@@ -101,7 +101,7 @@ fn come_through<E: Event>(layout: Layout, capacity: usize) {
     let mut graph = builder.layout(layout).wait(WaitStrategy::Yielding).graph();
     let (_, mut singly) = graph.poller(&[]).expect("no dependency");
     let (_, mut sliced) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     thread::scope(|scope| {
         scope.spawn(move || {
             let mut value = 0;
@@ -174,7 +174,7 @@ fn events_of_all_shapes_come_through_whole_in_both_layouts() {
 fn a_slice_ends_at_the_seam_of_the_ring_and_the_next_one_begins_there() {
     let mut graph = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense).graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(60, |place, event| *event = place as u64).expect("room");
     while let Polled::Events(_) = poller.poll(64, |_, _, _| {}) {}
     producer.publish_batch(10, |place, event| *event = 60 + place as u64).expect("room");
@@ -196,7 +196,7 @@ fn a_slice_ends_at_the_seam_of_the_ring_and_the_next_one_begins_there() {
 fn a_slice_is_as_long_as_asked_for_at_most_and_one_that_panics_is_past() {
     let mut graph = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense).graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(20, |place, event| *event = place as u64).expect("room");
     assert_eq!(
         poller.poll_slices(3, |events, first| assert_eq!((events.len(), first), (3, 0))),
@@ -240,8 +240,8 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
         let in_factory = census.clone();
         let builder = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two");
         let mut graph = builder.layout(layout).graph();
-        let (_, mut poller) = graph.sole_poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (_, mut poller) = graph.mut_poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         for _ in 0..20 {
             producer.publish(|event| *event = Citizen::new(&event.0)).expect("room");
             // Both sides may replace an event.
@@ -269,7 +269,7 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
 fn events_without_a_size_come_through() {
     let mut graph = RingBuilder::new(4, || ()).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(3, |_, ()| {}).expect("room for three");
     ring.close();
     let mut count = 0;
@@ -282,7 +282,7 @@ fn events_of_a_page_come_through_untorn() {
     within_limit("pages", || {
         let mut graph = RingBuilder::new(2, || [0_u64; 512]).expect("a power of two").graph();
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         let writer = thread::spawn(move || {
             for value in 1..=500 {
                 producer.publish(|event| event.fill(value)).expect("an open ring");
@@ -305,7 +305,7 @@ fn over_aligned_events_come_through_aligned() {
     struct Wide(u8);
     let mut graph = RingBuilder::new(4, || Wide(0)).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     for value in 0..4 {
         producer
             .publish(|event| {
@@ -329,7 +329,7 @@ fn every_event_is_dropped_exactly_once() {
     let in_factory = census.clone();
     let mut graph = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two").graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     assert_eq!(census.made.load(Ordering::Relaxed), 8);
     for _ in 0..20 {
         producer.publish(|event| *event = Citizen::new(&event.0)).expect("room");
@@ -349,43 +349,43 @@ fn every_event_is_dropped_exactly_once() {
 // Consumers that change events.
 
 #[test]
-fn a_sole_consumer_stands_alone_at_its_stage() {
+fn a_mutating_consumer_stands_alone_at_its_stage() {
     let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph();
-    let (sole, _poller) = graph.sole_poller(&[]).expect("the first consumer");
+    let (mutating, _poller) = graph.mut_poller(&[]).expect("the first consumer");
     let beside = graph.poller(&[]).expect_err("beside one that changes events");
-    assert_eq!(beside, BuildError::NotAlone { name: "poller".into(), other: "sole poller".into() });
-    assert!(matches!(graph.sole_poller(&[]), Err(BuildError::NotAlone { .. })));
-    let (left, _left) = graph.poller(&[sole]).expect("behind it");
-    let (right, _right) = graph.poller(&[sole]).expect("behind it");
-    assert!(matches!(graph.sole_poller(&[left]), Err(BuildError::NotAlone { .. })), "beside the right one");
-    graph.sole_consumer("last", &[left, right], |_, _, _| {}).expect("behind both");
-    let (_producer, ring) = graph.exclusive().expect("a thread");
-    assert!(matches!(ring.join_poller(&[sole], LIMIT), Err(BuildError::NotAlone { .. })));
+    assert_eq!(beside, BuildError::NotAlone { name: "poller".into(), other: "mut poller".into() });
+    assert!(matches!(graph.mut_poller(&[]), Err(BuildError::NotAlone { .. })));
+    let (left, _left) = graph.poller(&[mutating]).expect("behind it");
+    let (right, _right) = graph.poller(&[mutating]).expect("behind it");
+    assert!(matches!(graph.mut_poller(&[left]), Err(BuildError::NotAlone { .. })), "beside the right one");
+    graph.mut_consumer("last", &[left, right], |_, _, _| {}).expect("behind both");
+    let (_producer, ring) = graph.build_single_producer().expect("a thread");
+    assert!(matches!(ring.join_poller(&[mutating], LIMIT), Err(BuildError::NotAlone { .. })));
     assert!(matches!(ring.join_poller(&[], LIMIT), Err(BuildError::NotAlone { .. })));
 }
 
-/// source, changed by a sole consumer, read by two sides of which one is polled, joined by another sole one.
+/// source, changed by a mutating consumer, read by two sides of which one is polled, joined by another such one.
 #[test]
-fn a_diamond_of_sole_managed_and_polled_consumers_hands_events_on() {
+fn a_diamond_of_mutating_managed_and_polled_consumers_hands_events_on() {
     for layout in BOTH_LAYOUTS {
         let builder = RingBuilder::new(16, || [0_u64; 4]).expect("a power of two").layout(layout);
         let mut graph = builder.wait(WaitStrategy::Blocking).graph();
         let square = |event: &mut [u64; 4], _, _| event[1] = event[0] * event[0];
-        let source = graph.sole_consumer("square", &[], square).expect("no dependency");
+        let source = graph.mut_consumer("square", &[], square).expect("no dependency");
         let check = |event: &[u64; 4], sequence: u64, _| {
             assert_eq!(*event, [sequence, sequence * sequence, 0, 0]);
         };
         let left = graph.consumer_with(ConsumerOptions::new("left").after(&[source]), move || check);
         let (right, mut polled) = graph.poller(&[source]).expect("behind the source");
         let join = [left.expect("behind the source"), right];
-        let (end, mut last) = graph.sole_poller(&join).expect("behind both sides");
+        let (end, mut last) = graph.mut_poller(&join).expect("behind both sides");
         let sum = Arc::new(AtomicU64::new(0));
         let total = sum.clone();
         let add = move |event: &[u64; 4], _, _| {
             total.fetch_add(event[3], Ordering::Relaxed);
         };
         graph.consumer("sum", &[end], add).expect("behind the end");
-        let (mut producer, mut ring) = graph.exclusive().expect("threads");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
         let writer = thread::spawn(move || {
             producer.publish_batch(2_000, |place, event| *event = [place as u64, 0, 0, 0]).expect("open");
         });
@@ -414,15 +414,15 @@ fn a_diamond_of_sole_managed_and_polled_consumers_hands_events_on() {
 }
 
 #[test]
-fn a_sole_poller_that_leaves_lets_those_behind_it_pass() {
+fn a_mut_poller_that_leaves_lets_those_behind_it_pass() {
     let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph();
-    let (first, mut sole) = graph.sole_poller(&[]).expect("no dependency");
+    let (first, mut mutating) = graph.mut_poller(&[]).expect("no dependency");
     let (_, mut last) = graph.poller(&[first]).expect("behind it");
-    let (mut producer, _ring) = graph.multi().expect("no threads");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     producer.publish_batch(4, |_, event| *event = 1).expect("room for four");
-    assert_eq!(sole.poll(2, |event, _, _| *event = 2), Polled::Events(2));
-    assert_eq!((sole.next_sequence(), sole.lag()), (2, 2));
-    drop(sole);
+    assert_eq!(mutating.poll(2, |event, _, _| *event = 2), Polled::Events(2));
+    assert_eq!((mutating.next_sequence(), mutating.lag()), (2, 2));
+    drop(mutating);
     let mut seen = Vec::new();
     while let Polled::Events(_) = last.poll(8, |event, _, _| seen.push(*event)) {}
     assert_eq!(seen, [2, 2, 1, 1]);

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 fn a_poller_that_has_lost_its_position_is_ready_to_say_so() {
     let mut graph = graph(4);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (_producer, _ring) = graph.exclusive().expect("no threads");
-    let overseer = poller.overseer();
-    let called = poller.lease().call(0, 0, || assert!(matches!(overseer.stop(), Stopped::InCall(_))));
+    let (_producer, _ring) = graph.build_single_producer().expect("no threads");
+    let supervisor = poller.supervisor();
+    let called = poller.lease().call(0, 0, || assert!(matches!(supervisor.stop(), Stopped::InCall(_))));
     assert!(matches!(called, Called::TakenOver), "{called:?}");
     assert!(poller.is_ready(), "a poll has something to tell");
     assert!(poller.wait(WaitStrategy::Blocking, LIMIT), "a wait for it is over at once");
@@ -52,7 +52,7 @@ fn a_publish_that_waits_takes_any_room_there_is_at_its_deadline() {
     let builder = RingBuilder::new(CAPACITY, || 0_u64).expect("a power of two").wait(WaitStrategy::BusySpin);
     let mut graph = builder.graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, _ring) = graph.exclusive().expect("no threads");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(CAPACITY, |_, _| {}).expect("room for all");
     let epoch = Instant::now();
     let now = || epoch.elapsed().as_nanos() as u64;
@@ -102,7 +102,7 @@ fn sequences_end_where_they_end_and_not_before() {
             let builder = RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout);
             let mut graph = builder.first_sequence(END - before).graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             for sequence in END - before..END {
                 assert_eq!(producer.publish(|event| *event = sequence), Ok(sequence), "{layout:?}");
                 assert_eq!(rest(&mut poller), (vec![(sequence, sequence)], false));
@@ -111,7 +111,7 @@ fn sequences_end_where_they_end_and_not_before() {
                 let refused = producer.publish(|_| panic!("there are no more sequences"));
                 assert_eq!(refused, Err(PublishError::Exhausted));
             }
-            assert!(matches!(producer.claim(), Err(PublishError::Exhausted)));
+            assert!(matches!(producer.next_slot(), Err(PublishError::Exhausted)));
             ring.close();
             assert_eq!(rest(&mut poller), (vec![], true));
         }
@@ -126,7 +126,7 @@ fn many_producers_use_up_all_sequences_and_no_more() {
             let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").overflow(overflow);
             let mut graph = builder.first_sequence(END - 100).graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (producer, ring) = graph.multi().expect("no threads");
+            let (producer, ring) = graph.build_multi_producer().expect("no threads");
             let writers: Vec<_> = (0..3)
                 .map(|_| {
                     let mut producer = producer.clone();
@@ -172,7 +172,7 @@ fn a_ring_may_start_anywhere() {
             let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").layout(layout);
             let mut graph = builder.first_sequence(first).graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             assert_eq!(rest(&mut poller), (vec![], false), "nothing is there before the first event");
             assert_eq!((ring.claimed(), ring.released(), ring.depth()), (first, first, 0));
             for lap in 0..5 {
@@ -187,5 +187,5 @@ fn a_ring_may_start_anywhere() {
 
 #[test]
 fn a_dense_ring_is_for_one_producer() {
-    assert!(matches!(graph_in(Layout::Dense, 8).multi(), Err(BuildError::DenseForMany)));
+    assert!(matches!(graph_in(Layout::Dense, 8).build_multi_producer(), Err(BuildError::DenseForMany)));
 }

@@ -62,7 +62,7 @@ fn drop_newest_counts_what_it_refuses_and_keeps_what_it_has() {
     for capacity in [1, 2, 16] {
         let mut graph = dropping(capacity, Overflow::DropNewest);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         let capacity = capacity as u64;
         for value in 0..capacity {
             assert_eq!(producer.publish(|event| *event = value), Ok(value));
@@ -84,7 +84,7 @@ fn drop_newest_counts_what_it_refuses_and_keeps_what_it_has() {
 fn the_rest_of_a_batch_that_does_not_fit_is_dropped_and_counted() {
     let mut graph = dropping(4, Overflow::DropNewest);
     let (_, _poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     let error = producer.publish_batch(7, |_, _| {}).expect_err("the ring has room for four");
     assert_eq!((error.published, error.reason), (4, PublishError::Dropped));
     assert_eq!(ring.dropped(), 3);
@@ -97,7 +97,7 @@ fn drop_oldest_keeps_the_newest_and_says_what_was_missed() {
             let builder = RingBuilder::new(capacity as usize, || 0_u64).expect("a power of two");
             let mut graph = builder.layout(layout).overflow(Overflow::DropOldest).graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.exclusive().expect("no threads");
+            let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             for value in 0..capacity + 5 {
                 assert_eq!(producer.publish(|event| *event = value), Ok(value));
             }
@@ -120,7 +120,7 @@ fn drop_oldest_keeps_the_newest_and_says_what_was_missed() {
 fn a_batch_longer_than_the_ring_leaves_its_end_there() {
     let mut graph = dropping(4, Overflow::DropOldest);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     assert_eq!(producer.publish_batch(10, |place, event| *event = place as u64), Ok(()));
     ring.close();
     let mut tiles = Tiles::default();
@@ -132,7 +132,7 @@ fn a_batch_longer_than_the_ring_leaves_its_end_there() {
 fn what_a_consumer_holds_is_not_taken_from_it_and_the_newest_is_dropped() {
     let mut graph = dropping(8, Overflow::DropOldest);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     producer.publish_batch(8, |place, event| *event = place as u64).expect("room for eight");
     let mut handled = Vec::new();
     let polled = poller.poll(2, |event, _, _| {
@@ -152,7 +152,7 @@ fn what_a_consumer_holds_is_not_taken_from_it_and_the_newest_is_dropped() {
 fn what_another_fill_closure_has_in_hand_is_not_taken_away() {
     let mut graph = dropping(1, Overflow::DropOldest);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     let mut other = producer.clone();
     let published = producer.publish(|event| {
         assert_eq!(other.publish(|_| panic!("the only slot is in hand")), Err(PublishError::Dropped));
@@ -169,7 +169,7 @@ fn the_oldest_event_is_taken_from_all_consumers_or_from_none() {
     for holds_first in [true, false] {
         let mut graph = dropping(4, Overflow::DropOldest);
         let mut pollers = [(); 2].map(|()| graph.poller(&[]).expect("no dependency").1);
-        let (mut producer, ring) = graph.multi().expect("no threads");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
         producer.publish_batch(4, |place, event| *event = place as u64).expect("room for four");
         if holds_first {
             pollers.reverse();
@@ -192,16 +192,16 @@ fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
     for taken_before in [0, 1, 3] {
         let mut graph = dropping(4, Overflow::DropOldest);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
-        let overseer = poller.overseer();
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
+        let supervisor = poller.supervisor();
         let called = poller.lease().call(0, 7, || {
             for value in 0..4 + taken_before {
                 assert_eq!(producer.publish(|event| *event = value), Ok(value));
             }
-            let Stopped::InCall(remains) = overseer.stop() else { panic!("this is a call") };
-            assert_eq!((remains.sequence(), remains.delivery()), (0, 7));
+            let Stopped::InCall(takeover) = supervisor.stop() else { panic!("this is a call") };
+            assert_eq!((takeover.sequence(), takeover.delivery()), (0, 7));
             let mut next = taken_before;
-            let in_hand = remains.for_each(Duration::ZERO, |sequence, event| {
+            let in_hand = takeover.for_each(Duration::ZERO, |sequence, event| {
                 let refused = producer.publish(|_| panic!("this would overwrite what is being read"));
                 assert_eq!(refused, Err(PublishError::Dropped));
                 assert_eq!((sequence, *event), (next, next));
@@ -220,7 +220,7 @@ fn a_handler_that_panics_lets_go_of_what_it_held() {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     let mut graph = dropping(8, Overflow::DropOldest);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(8, |_, _| {}).expect("room for eight");
     let panicking = || poller.poll(2, |_, _, _| resume_unwind(Box::new("on purpose")));
     assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
@@ -236,7 +236,7 @@ fn a_ring_that_drops_its_oldest_has_one_stage() {
     let mut graph = dropping(8, Overflow::DropOldest);
     let (first, _poller) = graph.poller(&[]).expect("no dependency");
     assert!(matches!(graph.poller(&[first]), Err(BuildError::StagesThatDrop { .. })));
-    let (_producer, ring) = graph.exclusive().expect("no threads");
+    let (_producer, ring) = graph.build_single_producer().expect("no threads");
     assert!(matches!(ring.join_poller(&[first], LIMIT), Err(BuildError::StagesThatDrop { .. })));
 }
 
@@ -245,7 +245,7 @@ fn a_tombstone_can_be_missed_as_well() {
     use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
     let mut graph = dropping(2, Overflow::DropOldest);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.multi().expect("no threads");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     for round in 0..6 {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             producer.publish(|event| {
@@ -306,7 +306,7 @@ fn all_is_counted(overflow: Overflow, wait: WaitStrategy, capacity: usize, produ
     }
     drop(sum);
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (producer, mut ring) = graph.multi().expect("threads");
+    let (producer, mut ring) = graph.build_multi_producer().expect("threads");
     let (published, dropped) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut polled = Tiles::default();
     thread::scope(|scope| {
@@ -371,7 +371,7 @@ fn a_consumer_that_comes_late_to_a_dense_ring_finds_the_newest_by_the_slice() {
     let builder = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense);
     let mut graph = builder.overflow(Overflow::DropOldest).graph();
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-    let (mut producer, ring) = graph.exclusive().expect("no threads");
+    let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(1_000, |place, event| *event = place as u64).expect("an open ring");
     ring.close();
     let mut seen = Vec::new();

@@ -14,13 +14,13 @@ fn what_was_published_before_the_close_is_handled_and_nothing_after_it() {
     within_limit("close", || {
         let mut graph = graph(8);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         producer.publish_batch(3, |place, event| *event = place as u64).expect("room for three");
         ring.close();
         ring.close();
         assert_eq!(producer.publish(|_| panic!("the ring is closed")), Err(PublishError::Closed));
         assert_eq!(producer.try_publish(|_| panic!("the ring is closed")), Err(PublishError::Closed));
-        assert!(matches!(producer.claim(), Err(PublishError::Closed)));
+        assert!(matches!(producer.next_slot(), Err(PublishError::Closed)));
         let mut seen = Vec::new();
         drain(&mut poller, |event| seen.push(*event));
         assert_eq!(seen, [0, 1, 2]);
@@ -36,7 +36,7 @@ fn a_ring_that_is_closed_before_anything_was_published_ends_at_once() {
             let first =
                 graph.consumer("first", &[], |_, _, _| panic!("there is no event")).expect("no dependency");
             graph.consumer("second", &[first], |_, _, _| panic!("there is no event")).expect("its own ring");
-            let (mut producer, mut ring) = graph.multi().expect("threads");
+            let (mut producer, mut ring) = graph.build_multi_producer().expect("threads");
             let reports = shut_down(&mut ring);
             assert_eq!(reports.iter().map(|report| report.panics).collect::<Vec<_>>(), [0, 0]);
             assert_eq!(shut_down(&mut ring), reports, "a second shutdown says the same");
@@ -51,7 +51,7 @@ fn closing_frees_a_producer_that_is_blocked_by_a_full_ring() {
         within_limit("a producer of a full ring", move || {
             let mut graph = RingBuilder::new(1, || 0_u64).expect("a power of two").wait(wait).graph();
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-            let (mut producer, ring) = graph.multi().expect("no threads");
+            let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
             producer.publish(|event| *event = 1).expect("room for one");
             let writer = thread::spawn(move || producer.publish(|_| panic!("the ring stays full")));
             ring.close();
@@ -69,7 +69,7 @@ fn halting_leaves_the_rest_unread() {
         let mut graph = graph(8);
         let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, ring) = graph.exclusive().expect("no threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         producer.publish_batch(4, |_, _| {}).expect("room for four");
         assert_eq!(earlier.poll(1, |_, _, _| {}), Polled::Events(1));
         ring.halt();
@@ -87,7 +87,7 @@ fn a_halted_consumer_stops_behind_the_event_it_is_at() {
     within_limit("halt during an event", || {
         let mut graph = graph(4);
         let (_, has_entered, gate) = gated(&mut graph, "slow");
-        let (mut producer, mut ring) = graph.exclusive().expect("a thread");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
         producer.publish_batch(4, |place, event| *event = place as u64).expect("room for four");
         assert_eq!(has_entered.recv_timeout(LIMIT), Ok(0));
         ring.halt();
@@ -103,7 +103,7 @@ fn a_shutdown_that_takes_too_long_names_who_is_still_at_work() {
         let mut graph = graph(4);
         let (_, has_entered, gate) = gated(&mut graph, "slow");
         graph.consumer("quick", &[], |_, _, _| {}).expect("no dependency");
-        let (mut producer, mut ring) = graph.exclusive().expect("threads");
+        let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
         producer.publish(|event| *event = 1).expect("room");
         assert_eq!(has_entered.recv_timeout(LIMIT), Ok(1));
         eventually("the quick consumer has gone through", || ring.lags()[1].1 == 0);
@@ -137,7 +137,7 @@ fn a_consumer_can_shut_its_own_ring_down() {
         };
         graph.consumer("inside", &[], handler).expect("no dependency");
         graph.consumer("beside", &[], |_, _, _| {}).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("threads");
+        let (mut producer, ring) = graph.build_single_producer().expect("threads");
         *own.lock().expect("unpoisoned") = Some(ring);
         producer.publish(|event| *event = 1).expect("room");
         assert_eq!(is_done.recv_timeout(LIMIT), Ok(Ok(2)));
@@ -152,7 +152,7 @@ fn dropping_the_ring_closes_it_and_its_threads_drain_and_end() {
         let (sink, source) = channel();
         let send = move |event: &u64, _, _| sink.send(*event).expect("the test listens");
         graph.consumer("sink", &[], send).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("a thread");
+        let (mut producer, ring) = graph.build_multi_producer().expect("a thread");
         producer.publish_batch(10, |place, event| *event = place as u64).expect("room for ten");
         drop(ring);
         assert_eq!(producer.publish(|_| {}), Err(PublishError::Closed));

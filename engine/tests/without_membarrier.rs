@@ -50,7 +50,7 @@ fn threads_sleep_and_wake_and_rings_close_without_membarrier() {
         // Of two slots, so that both sides wait for each other all the time.
         let mut graph = RingBuilder::new(2, u64::default).expect("a power of two").wait(strategy).graph();
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         let (ended, has_ended) = channel();
         std::thread::spawn(move || {
             let mut next = 0;

@@ -16,9 +16,9 @@
 //!
 //! | mutant | what goes wrong | model that fails |
 //! |---|---|---|
-//! | `publish-slot.release` | a consumer reads an event that is being written | `publish::an_exclusive_producers_event_is_seen_whole` |
+//! | `publish-slot.release` | a consumer reads an event that is being written | `publish::a_single_producers_event_is_seen_whole` |
 //! | `publish-slot.acquire` | the same | `publish::one_of_many_producers_events_is_seen_whole` |
-//! | `release-slot.release` | a producer overwrites an event that is being read | `gate::an_exclusive_producer_waits_for_a_ring_of_one` |
+//! | `release-slot.release` | a producer overwrites an event that is being read | `gate::a_single_producer_waits_for_a_ring_of_one` |
 //! | `release-slot.acquire` | the same | `gate::two_producers_share_a_ring_of_one` |
 //! | `finish-stage.acquire` | a later stage misses what an earlier one did | `stages::a_later_stage_sees_what_an_earlier_one_did` |
 //! | `swap-list.release` | a producer overwrites what a consumer read before it left | `gate::a_consumer_that_leaves_has_stopped_reading` |
@@ -38,9 +38,9 @@
 //! | `switch-without-look` | the same | `parking::a_sleeper_notices_that_its_strategy_was_switched` |
 //! | `leave-without-count` | a wake-up is lost | `parking::two_sleeping_consumers_are_both_woken` |
 //! | `park-without-second-look` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
-//! | `close.light` | an accepted event is not consumed | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
-//! | `close.heavy` | the same | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
-//! | `close-ring.release` | the same | `closing::an_exclusive_ring_loses_nothing_when_it_closes` |
+//! | `close.light` | an accepted event is not consumed | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
+//! | `close.heavy` | the same | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
+//! | `close-ring.release` | the same | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
 //! | `close-ring.acquire` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `close-without-closed-bit` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `tombstone` | consumers wait for ever behind a panic | `faults::a_panic_between_two_producers_is_skipped` |
@@ -91,7 +91,7 @@
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
 //! | `wake-after-giving-up` | a producer sleeps for ever over the place of a joiner who gave up | `joining::a_join_that_gives_up_wakes_who_slept_over_it` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
-//! | `finish-stage.acquire` | a later stage reads what a sole consumer is writing | `stages::what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |
+//! | `finish-stage.acquire` | a later stage reads what a mutating consumer is writing | `stages::what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |
 //! | `release-slot.release` | a producer overwrites what a worker has left behind while another reads it | `groups::what_a_worker_leaves_behind_is_handled_once_and_not_overwritten` |
 //! | `lease-lane.release` | who joins is at a lane's events together with who leaves | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
 //! | `lease-lane.acquire` | the same | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
@@ -110,7 +110,7 @@
 //! loom does not explore load buffering, treats every pair of sequentially consistent fences as synchronising, and knows
 //! no time: deadlines never pass. The light fence of the shipped code is a compiler fence, made whole by `membarrier(2)` on
 //! the other side; a model has a real fence in both places, so the system call itself is trusted, and so that nothing
-//! leans on a fence which is not there, the acquire sides that an exclusive producer's or a parking thread's fence would
+//! leans on a fence which is not there, the acquire sides that a single producer's or a parking thread's fence would
 //! stand in for have models without either. Where none could be found, as for `skip-oldest.*` and a producer's `park.heavy`, the
 //! mutant takes the fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone.
 //! Where it looks for another order that is worth trying, it knows only the last access to each atomic: of a writer that loads a

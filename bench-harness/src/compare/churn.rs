@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use ringmain::clock::{Clock, Timestamp};
-use ringmain::ring::{ExclusiveProducer, Ring};
+use ringmain::ring::{Ring, SingleProducer};
 
 use super::drive::{Outcome, PATIENCE, Task, sending};
 use super::duct::{Sender, Setup};
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// A producer that takes the time of its calls.
 struct Timing {
-    producer: ExclusiveProducer<Event<W>>,
+    producer: SingleProducer<Event<W>>,
     clock: Clock,
     next: Timestamp,
     /// Calls that only warm up.
@@ -89,7 +89,7 @@ pub(super) fn churning(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
 fn section(setup: &Setup, task: &Task, beside: Option<Beside<'_, Event<W>>>) -> Result<Outcome, Error> {
     let mut graph = builder::<W>(setup)?.graph();
     let consumers = Consumers::add(&mut graph, setup, task)?;
-    let (producer, ring) = graph.exclusive()?;
+    let (producer, ring) = graph.build_single_producer()?;
     let (finder, found) = mpsc::channel();
     let clock = Clock::hardware();
     let next = clock.now();

@@ -99,7 +99,7 @@ pub(super) fn fairness() -> Vec<Contender> {
 /// One sender, one receiver. Ours without lingering stands beside the others where events have 64 bytes, to show what
 /// lingering does.
 pub(super) fn one_to_one(width: Width) -> Vec<Contender> {
-    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, ours::dense)];
+    let mut all = vec![section(OURS, ours::single), section(DENSE, ours::dense)];
     if width == Width::Eight {
         all.push(section(NO_LINGER, ours::no_linger));
     }
@@ -121,7 +121,7 @@ pub(super) fn one_to_one(width: Width) -> Vec<Contender> {
 /// Those that can send and take several at once.
 pub(super) fn batches() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
-    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, through::<ours::Slices>)];
+    let mut all = vec![section(OURS, ours::single), section(DENSE, through::<ours::Slices>)];
     #[cfg(feature = "rivals")]
     all.extend(ducts!["disruptor" => disruptor::Single, "rtrb chunks" => rtrb::Chunks]);
     all
@@ -143,7 +143,7 @@ pub(super) fn multi_producer() -> Vec<Contender> {
 
 /// Those whose cost beside a busy handler is worth a look, and the handler by itself.
 pub(super) fn full_ring() -> Vec<Contender> {
-    let mut all = vec![section(OURS, ours::exclusive), section(DENSE, ours::dense)];
+    let mut all = vec![section(OURS, ours::single), section(DENSE, ours::dense)];
     #[cfg(feature = "rivals")]
     all.extend(ducts!["disruptor" => disruptor::Single, "rtrb" => rtrb::Items]);
     all.push(Contender { name: ALONE, play: Play::HandlerAlone });

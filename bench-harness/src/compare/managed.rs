@@ -121,7 +121,7 @@ impl Consumers {
                 Shape::Diamond => &ids[..2],
             };
             let name = format!("receiver-{number}");
-            let options = ConsumerOptions::new(&name).after(after).longest_batch(setup.most() as u64);
+            let options = ConsumerOptions::new(&name).after(after).max_batch(setup.most() as u64);
             let progress = Arc::new(Progress::new());
             all.push(progress.clone());
             let with = (progress, finder.clone());

@@ -47,7 +47,7 @@ struct Options {
 }
 
 /// Its only producer's, as it comes.
-pub(super) fn exclusive(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+pub(super) fn single(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
     section(setup, task, Options::default())
 }
 
@@ -87,12 +87,12 @@ fn of_width<const W: usize>(setup: &Setup, task: &Task, options: Options) -> Res
     let mut graph = ring.graph();
     let consumers = Consumers::add(&mut graph, setup, task)?;
     if options.has_many_producers {
-        let (producer, ring) = graph.multi()?;
+        let (producer, ring) = graph.build_multi_producer()?;
         let senders: Vec<Sending> =
             (0..setup.senders).map(|_| sending(Publishing(producer.clone()))).collect();
         consumers.drive(setup, task, senders, ring, None)
     } else {
-        let (producer, ring) = graph.exclusive()?;
+        let (producer, ring) = graph.build_single_producer()?;
         consumers.drive(setup, task, vec![sending(Publishing(producer))], ring, None)
     }
 }
@@ -139,7 +139,7 @@ impl Duct for Slices {
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
         let mut graph = builder::<W>(setup)?.layout(Layout::Dense).graph();
         let (_id, poller) = graph.poller(&[])?;
-        let (producer, ring) = graph.exclusive()?;
+        let (producer, ring) = graph.build_single_producer()?;
         Ok((vec![Publishing(producer)], Sliced { poller, _ring: ring }))
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use ringmain::ring::{ConsumerOptions, EventHandler, ExclusiveProducer, RingBuilder, Sequence};
+use ringmain::ring::{ConsumerOptions, EventHandler, RingBuilder, Sequence, SingleProducer};
 use ringmain::wait::WaitStrategy;
 
 use super::drive::Outcome;
@@ -43,13 +43,13 @@ pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
     let (finder, found) = mpsc::channel();
     let mut back = graph(first)?;
     back.consumer_with(ConsumerOptions::new("asking"), move || Asking::new(sending, finder, lasting))?;
-    let (mut returning, mut back) = back.exclusive()?;
+    let (mut returning, mut back) = back.build_single_producer()?;
     let mut there = graph(second)?;
     there.consumer("answering", &[], move |event, _sequence, _end_of_batch| {
         // Refused only when the game is over.
         let _ = returning.publish(|slot| *slot = *event);
     })?;
-    let (mut sending, mut there) = there.exclusive()?;
+    let (mut sending, mut there) = there.build_single_producer()?;
     let _ = sending.publish(|slot| *slot = event(1));
     let _ = hand_over.send(sending);
     let outcome = match found.recv_timeout(lasting + PATIENCE) {
@@ -69,8 +69,8 @@ pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
 /// The consumer that asks: sends the next event when the last one has come back.
 struct Asking {
     /// Through which its producer comes, after the first event was sent.
-    handed_over: mpsc::Receiver<ExclusiveProducer<Event<WORDS>>>,
-    producer: Option<ExclusiveProducer<Event<WORDS>>>,
+    handed_over: mpsc::Receiver<SingleProducer<Event<WORDS>>>,
+    producer: Option<SingleProducer<Event<WORDS>>>,
     number: u64,
     lasting: Duration,
     started: Instant,
@@ -82,7 +82,7 @@ struct Asking {
 
 impl Asking {
     fn new(
-        handed_over: mpsc::Receiver<ExclusiveProducer<Event<WORDS>>>,
+        handed_over: mpsc::Receiver<SingleProducer<Event<WORDS>>>,
         found: mpsc::Sender<Result<Vec<f64>, String>>,
         lasting: Duration,
     ) -> Self {

@@ -198,7 +198,7 @@ impl Pool for Workers {
             move |event: &Event<W>, _sequence: Sequence, _end_of_batch| hand.handle(event)
         };
         graph.workers(ConsumerOptions::new("worker"), setup.shape.receivers(), make)?;
-        let (producer, ring) = graph.multi()?;
+        let (producer, ring) = graph.build_multi_producer()?;
         Ok((Self(ring), vec![producer; setup.senders]))
     }
 

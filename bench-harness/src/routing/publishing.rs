@@ -93,7 +93,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
         let mut graph =
             RingBuilder::new(CAPACITY, Body::default)?.wait(WaitStrategy::Yielding).pinning(pinning).graph();
         graph.consumer("routing", &[], move |_event, _sequence, _end| gate.pass())?;
-        graph.multi()?
+        graph.build_multi_producer()?
     };
     let broker = context.broker::<Body>(&["routing"], CAPACITY)?;
     let subscription = {

@@ -85,7 +85,7 @@ pub(super) fn saturate(
         graph.consumer(&format!("raw-{number}"), &[], move |event, _sequence, _end| reader.read(event))?;
     }
     drop(found);
-    let (producer, mut ring) = graph.multi()?;
+    let (producer, mut ring) = graph.build_multi_producer()?;
     let sections = produce(plan, clock, &producer, &ring, lasting)?;
     let mut failures = Vec::new();
     if ring.shutdown(SHUTDOWN).is_err() && !interrupted() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use hdrhistogram::Histogram;
 use ringmain::affinity::Pinning;
-use ringmain::ring::{BuildError, ExclusiveProducer, Ring, RingBuilder};
+use ringmain::ring::{BuildError, Ring, RingBuilder, SingleProducer};
 use ringmain::wait::WaitStrategy;
 use serde::Serialize;
 
@@ -132,7 +132,7 @@ fn pause(lasting: Duration, progress: &mut Progress) -> Result<(), Error> {
 
 /// A ring with one consumer, and its only producer.
 struct Waited {
-    producer: ExclusiveProducer<u64>,
+    producer: SingleProducer<u64>,
     ring: Ring<u64>,
 }
 
@@ -146,7 +146,7 @@ impl Waited {
         let ring = RingBuilder::new(CAPACITY, u64::default).map_err(unbuilt)?;
         let mut graph = ring.wait(wait).pinning(pinning).graph();
         graph.consumer("waiting", &[], move |event, _sequence, _end| handler(*event)).map_err(unbuilt)?;
-        let (producer, ring) = graph.exclusive().map_err(unbuilt)?;
+        let (producer, ring) = graph.build_single_producer().map_err(unbuilt)?;
         Ok(Self { producer, ring })
     }
 

@@ -121,7 +121,7 @@ where
                     let (id, poller) = graph.poller(&before).map_err(in_ring)?;
                     stage.push(id);
                     let index = consumers.len();
-                    let mailbox = Arc::new(Mailbox::new(poller.overseer()));
+                    let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
                     let tally = Arc::new(ConsumerTally::default());
                     let thread = format!("rm-{}-{index}", options.name);
                     let find = {
@@ -157,7 +157,7 @@ where
                 stages.push(start..consumers.len());
                 before = stage;
             }
-            let (producer, ring) = graph.multi().map_err(in_ring)?;
+            let (producer, ring) = graph.build_multi_producer().map_err(in_ring)?;
             let producer = Mutex::new(producer);
             states.push(DispatcherState { name: options.name.clone(), ring, producer, stages, consumers });
         }

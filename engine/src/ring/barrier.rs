@@ -12,12 +12,12 @@
 use super::control::Core;
 use super::gate::Stage;
 use super::sequence::Sequence;
-use super::slots::{Layout, Slots, Stamped};
+use super::slots::{Layout, Slots, Stamp};
 use crate::sync::edge;
 
 /// The most stamps that are looked at one by one: enough to spread the cost of a release, and few enough to keep what was
 /// looked at in the first-level cache until it is handled.
-const LONGEST_LOOK: u64 = 64;
+const MAX_LOOK: u64 = 64;
 
 /// The barrier of one consumer.
 pub(super) struct Barrier {
@@ -112,7 +112,7 @@ impl Barrier {
     fn look<E>(&mut self, core: &Core<E>, from: Sequence, limit: Sequence) -> Sequence {
         let slots = &core.slots;
         if !core.control.stamps_come_in_order() && !edge::left_out("far-stamp-of-one") {
-            return self.look_at_each(slots, from, limit.min(from + LONGEST_LOOK));
+            return self.look_at_each(slots, from, limit.min(from + MAX_LOOK));
         }
         let end = match slots.layout() {
             Layout::Stamped => self.look_far(slots, from, limit),
@@ -126,7 +126,7 @@ impl Barrier {
     #[inline(always)]
     fn look_far<E>(&mut self, slots: &Slots<E>, from: Sequence, limit: Sequence) -> Sequence {
         let hoped = self.reach.min(limit - from);
-        if slots.stamped(from + hoped - 1) == Stamped::Event {
+        if slots.stamped(from + hoped - 1) == Stamp::Event {
             if self.reach < 2 * hoped {
                 self.reach = 2 * hoped;
             }
@@ -135,7 +135,7 @@ impl Barrier {
         self.reach = hoped;
         while self.reach > 1 {
             self.reach >>= 1;
-            if slots.stamped(from + self.reach - 1) == Stamped::Event {
+            if slots.stamped(from + self.reach - 1) == Stamp::Event {
                 return from + self.reach;
             }
         }
@@ -147,9 +147,9 @@ impl Barrier {
         let mut end = from;
         while end < limit {
             match slots.stamped(end) {
-                Stamped::Event => {}
-                Stamped::Tombstone => self.tombstones_end = end + 1,
-                Stamped::Nothing => break,
+                Stamp::Event => {}
+                Stamp::Tombstone => self.tombstones_end = end + 1,
+                Stamp::Nothing => break,
             }
             end += 1;
         }

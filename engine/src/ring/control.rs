@@ -22,7 +22,7 @@ pub(super) const CLOSED_BIT: u64 = 1 << 63;
 pub(super) enum Phase {
     /// Events come and go.
     Open = 0,
-    /// No new claim succeeds; an exclusive one may still be on its way.
+    /// No new claim succeeds; one of a single producer may still be on its way.
     Closing = 1,
     /// The claim word has its last value, or is about to be taken back to it.
     Sealed = 2,
@@ -62,7 +62,7 @@ impl Control {
         overflow: Overflow,
         wait: SharedStrategy,
         linger: Duration,
-        readers: Arc<Parking>,
+        consumers: Arc<Parking>,
     ) -> Self {
         let producers_park = wait.may_park() && overflow.can_wait();
         let standing = Standing { phase: Watched::new(), stamps_come_in_order: AtomicBool::new(false) };
@@ -74,7 +74,7 @@ impl Control {
             overflow,
             wait,
             linger,
-            signals: Signals::new(readers, Parking::new(producers_park)),
+            signals: Signals::new(consumers, Parking::new(producers_park)),
             refused: CachePadded::new(AtomicU64::new(0)),
         }
     }
@@ -154,7 +154,7 @@ impl Control {
     /// How a producer waits for room: where the ring does not block there is no spot where it could sleep.
     pub(super) fn wait_for_room(&self) -> WaitStrategy {
         let wait = self.wait.get();
-        if self.signals.writers.is_in_use() { wait } else { wait.without_parking() }
+        if self.signals.producers.is_in_use() { wait } else { wait.without_parking() }
     }
 }
 

@@ -70,7 +70,7 @@ pub enum BuildError {
     )]
     NoSuchGroup,
     /// The dense layout is for one producer.
-    #[error("a dense ring has one producer: build it with exclusive(), or stamped for several")]
+    #[error("a dense ring has one producer: build it with build_single_producer(), or stamped for several")]
     DenseForMany,
     /// Nobody joins a ring that is closed.
     #[error("consumer {name:?} cannot join: the ring is closed")]

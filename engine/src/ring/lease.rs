@@ -2,27 +2,27 @@
 //!
 //! A consumer works under a lease on its position. Before each call of user code it stores what it is about to
 //! handle, light fence (edge `LEASE`), and looks at its control word; after the call it does the same with "nothing"
-//! (edge `LEASE_RETURN`). Whoever deposes it sets the word, heavy fence, and reads what is being handled. The fences
+//! (edge `LEASE_RETURN`). A supervisor that stops it sets the word, heavy fence, and reads what is being handled. The fences
 //! are in one total order, which leaves three cases:
 //!
-//! * The deposer reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
+//! * The supervisor reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
 //!   no further call begins, and it hands over by itself.
-//! * The deposer reads *a call*, and it is still running. Both sides then want the verdict, a word that is written
-//!   once by compare-and-swap: the consumer when its call has returned, the deposer at once. The deposer wins: the call's
-//!   outcome is in doubt for ever, the deposer owns the position, and the consumer finds out when its call returns.
+//! * The supervisor reads *a call*, and it is still running. Both sides then want the verdict, a word that is written
+//!   once by compare-and-swap: the consumer when its call has returned, the supervisor at once. The supervisor wins: the call's
+//!   outcome is in doubt for ever, the supervisor owns the position, and the consumer finds out when its call returns.
 //! * The same, but the call has just returned. The consumer wins, settles what it did, and hands over by itself.
 //!
-//! A consumer whose call returns while a deposer has read that call cannot miss the word: the deposer's fence came before
-//! the consumer's closing fence, or the deposer would have read *nothing* or something later.
+//! A consumer whose call returns while a supervisor has read that call cannot miss the word: the supervisor's fence came before
+//! the consumer's closing fence, or the supervisor would have read *nothing* or something later.
 //!
 //! The verdict needs no ordering: it is one word, decided by a swap, and hands over nothing but itself. What the
-//! deposer goes on to read, the delivery and the consumer's sequence, was written before the call that it read (edge
+//! supervisor goes on to read, the delivery and the consumer's sequence, was written before the call that it read (edge
 //! `LEASE_CALL`), and stays so; each event comes with its own stamp.
 //!
-//! The ring's memory safety rests on this. Who has taken a position over reads slots that the deposed consumer has not
-//! released, so the deposed consumer must never again move its sequence; and nobody else may move it either, because
+//! The ring's memory safety rests on this. Who has taken a position over reads slots that the stopped consumer has not
+//! released, so the stopped consumer must never again move its sequence; and nobody else may move it either, because
 //! the stuck call still holds a reference to its event. Such a ring is at its end: what it holds can be read out as
-//! [`Remains`], and it stays allocated until the stuck call has returned. It is this file and the poller that see to
+//! [`Takeover`], and it stays allocated until the stuck call has returned. It is this file and the poller that see to
 //! that, and not their caller: handlers get the lease as a shared reference, because a mutable one could be swapped
 //! with another poller's, and a sequence that a caller made up is never read below what the consumer has released.
 
@@ -54,8 +54,8 @@ const TAKEN: u32 = 2;
 /// What is being handled when nothing is.
 const NOTHING: u64 = 0;
 
-/// What a consumer and its overseers share.
-struct Shared {
+/// What a consumer and its supervisors share.
+struct LeaseState {
     /// Written seldom, looked at before each call.
     control: CachePadded<AtomicU32>,
     /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or `NOTHING`.
@@ -63,7 +63,7 @@ struct Shared {
     /// Which delivery of that sequence; written before `call`.
     delivery: AtomicU64,
     verdict: AtomicU32,
-    /// The consumer's sequence, which guards the slots that a deposer reads.
+    /// The consumer's sequence, which guards the slots that a supervisor reads.
     released: Position,
     /// The stages before this consumer that may change events.
     writers: Vec<Stage>,
@@ -71,15 +71,15 @@ struct Shared {
 
 /// The consumer's side. See [`Poller::poll_leased`](super::Poller::poll_leased).
 pub struct Lease {
-    shared: Arc<Shared>,
-    /// Whether a deposer has taken the position over: the poller must not touch the ring again.
+    shared: Arc<LeaseState>,
+    /// Whether a supervisor has taken the position over: the poller must not touch the ring again.
     lost: Cell<bool>,
 }
 
-/// The other side: posts mail, stops, deposes, watches. Cheap to clone.
-pub struct Overseer<E> {
+/// The other side: posts mail, stops, takes over, watches. Cheap to clone.
+pub struct Supervisor<E> {
     core: Arc<Core<E>>,
-    shared: Arc<Shared>,
+    shared: Arc<LeaseState>,
 }
 
 /// How a call under the lease went.
@@ -99,23 +99,23 @@ pub enum Stopped<E> {
     /// Not in a call, or stopped before: it will notice, and hand over by itself.
     BetweenCalls,
     /// In a call, which is now in doubt.
-    InCall(Remains<E>),
+    InCall(Takeover<E>),
 }
 
-/// The position of a consumer that was deposed while it was in a call: that call, and all events from there on.
-pub struct Remains<E> {
+/// The position of a consumer that was stopped while it was in a call: that call, and all events from there on.
+pub struct Takeover<E> {
     core: Arc<Core<E>>,
-    shared: Arc<Shared>,
+    shared: Arc<LeaseState>,
     sequence: Sequence,
     delivery: u64,
-    /// Where the deposed consumer's sequence stands for ever: no slot from there on is reused.
+    /// Where the stopped consumer's sequence stands for ever: no slot from there on is reused.
     guarded: Sequence,
 }
 
 impl Lease {
     pub(super) fn new(released: Position, writers: Vec<Stage>) -> Self {
         fence::register();
-        let shared = Shared {
+        let shared = LeaseState {
             control: CachePadded::new(AtomicU32::new(0)),
             call: CachePadded::new(AtomicU64::new(NOTHING)),
             delivery: AtomicU64::new(0),
@@ -126,8 +126,8 @@ impl Lease {
         Self { shared: Arc::new(shared), lost: Cell::new(false) }
     }
 
-    pub(super) fn overseer<E>(&self, core: &Arc<Core<E>>) -> Overseer<E> {
-        Overseer { core: core.clone(), shared: self.shared.clone() }
+    pub(super) fn supervisor<E>(&self, core: &Arc<Core<E>>) -> Supervisor<E> {
+        Supervisor { core: core.clone(), shared: self.shared.clone() }
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -159,7 +159,7 @@ impl Lease {
         Called::Returned(outcome)
     }
 
-    /// The deposer may have read the call that was about to begin: then the verdict tells whether it was believed.
+    /// The supervisor may have read the call that was about to begin: then the verdict tells whether it was believed.
     #[cold]
     fn refuse<R>(&self) -> Called<R> {
         self.shared.call.store(NOTHING, Ordering::Relaxed);
@@ -176,7 +176,7 @@ impl Lease {
 
     /// Whether there is mail, or a stop: something to be seen to before the next event.
     #[inline(always)]
-    pub fn is_summoned(&self) -> bool {
+    pub fn has_commands(&self) -> bool {
         self.shared.control.load(Ordering::Relaxed) != 0
     }
 
@@ -191,12 +191,12 @@ impl Lease {
     }
 }
 
-impl<E> Overseer<E> {
+impl<E> Supervisor<E> {
     /// Says that there is mail, after it has been put in its box. Edge `POST_MAIL`, release side. The consumer may be
     /// asleep and is woken.
     pub fn announce_mail(&self) {
         self.shared.control.fetch_or(MAIL, POST_MAIL.release());
-        self.core.control.signals.readers.wake_all();
+        self.core.control.signals.consumers.wake_all();
     }
 
     /// Stops the consumer: no further call begins. Where it is in a call, that call is in doubt from now on and the
@@ -206,7 +206,7 @@ impl<E> Overseer<E> {
         let shared = &*self.shared;
         let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
         fence::heavy(&LEASE);
-        self.core.control.signals.readers.wake_all();
+        self.core.control.signals.consumers.wake_all();
         // Edge `LEASE_CALL`, acquire side.
         let call = shared.call.load(LEASE_CALL.acquire());
         // A later stop may meet a call that is about to be refused, whose consumer was promised to the first.
@@ -219,7 +219,7 @@ impl<E> Overseer<E> {
                 // The consumer has stored it last before the call that was read, and never stores it again.
                 let guarded = shared.released.hold_for_good();
                 let (core, shared) = (self.core.clone(), self.shared.clone());
-                Stopped::InCall(Remains { core, shared, sequence: call >> 1, delivery, guarded })
+                Stopped::InCall(Takeover { core, shared, sequence: call >> 1, delivery, guarded })
             }
             Err(_) => Stopped::BetweenCalls,
         }
@@ -237,7 +237,7 @@ impl<E> Overseer<E> {
     }
 }
 
-impl<E> Remains<E> {
+impl<E> Takeover<E> {
     /// The event of the call in doubt.
     pub fn sequence(&self) -> Sequence {
         self.sequence
@@ -266,7 +266,7 @@ impl<E> Remains<E> {
             if !is_readable(sequence) {
                 in_hand += 1;
             } else if !slots.is_tombstone(sequence) {
-                // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the deposed consumer has not released any
+                // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the stopped consumer has not released any
                 // slot from `self.guarded` on, it still holds producers up, and it never moves again (see above).
                 unsafe { slots.read(sequence, |event| f(sequence, event)) };
             }
@@ -282,20 +282,20 @@ impl fmt::Debug for Lease {
     }
 }
 
-impl<E> Clone for Overseer<E> {
+impl<E> Clone for Supervisor<E> {
     fn clone(&self) -> Self {
         Self { core: self.core.clone(), shared: self.shared.clone() }
     }
 }
 
-impl<E> fmt::Debug for Overseer<E> {
+impl<E> fmt::Debug for Supervisor<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overseer").field("current_call", &self.current_call()).finish_non_exhaustive()
+        f.debug_struct("Supervisor").field("current_call", &self.current_call()).finish_non_exhaustive()
     }
 }
 
-impl<E> fmt::Debug for Remains<E> {
+impl<E> fmt::Debug for Takeover<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remains").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Takeover").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }

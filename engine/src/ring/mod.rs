@@ -12,7 +12,7 @@
 //!
 //! let mut graph = RingBuilder::new(1_024, || 0_u64)?.graph();
 //! let (_id, mut poller) = graph.poller(&[])?;
-//! let (mut producer, _ring) = graph.multi()?;
+//! let (mut producer, _ring) = graph.build_multi_producer()?;
 //!
 //! producer.publish(|event| *event = 42)?;
 //! let mut seen = Vec::new();
@@ -56,7 +56,7 @@
 //! takes no minimum that lies above what it read of the claim word. So either its list has the joiner, or the joiner starts
 //! where that minimum is right for it. See `gate/join.rs`.
 //!
-//! **Claims.** The claim word is the next sequence. An exclusive producer moves it by a plain store, several producers
+//! **Claims.** The claim word is the next sequence. A single producer moves it by a plain store, several producers
 //! by compare-and-swap, one read-modify-write a publish. Neither needs an ordering there: what the claim word hands
 //! over is a number, and the slot's safety comes from the gate.
 //!
@@ -72,7 +72,7 @@
 //! that says whether what follows is held; so each event goes to exactly one. See `position.rs`.
 //!
 //! **Closing** (edges `CLOSE`, `CLOSE_RING`). With many producers the closed bit sits in the claim word, so that each
-//! claim is either before it, and will be consumed, or refused. An exclusive producer has no read-modify-write to
+//! claim is either before it, and will be consumed, or refused. A single producer has no read-modify-write to
 //! spend; it announces its claim in the claim word, light fence, looks at the phase; the closer sets the phase to
 //! closing, heavy fence, sets it to sealed. Either the closer's fence comes after the producer's, and whoever sees the
 //! ring sealed sees the claim, or the producer sees the ring closing, and takes its claim back. A consumer has finished
@@ -126,17 +126,17 @@ mod slots;
 mod topology;
 
 pub(crate) use claim::Run;
-pub use claim::{Exclusive, Multi, Sequencer};
-pub use consumer::{Polled, Poller, SolePoller};
+pub use claim::{Multi, Sequencer, Single};
+pub use consumer::{MutPoller, Polled, Poller};
 pub use error::BuildError;
 pub(crate) use error::check_capacity;
 pub use group::Worker;
-pub use lease::{Called, Lease, Overseer, Remains, Stopped};
+pub use lease::{Called, Lease, Stopped, Supervisor, Takeover};
 pub use managed::{Batch, EventHandler};
 pub use options::{ConsumerId, ConsumerOptions};
 pub use overflow::{Missed, Overflow, PublishError};
 pub(crate) use pace::{LINGER, Linger};
-pub use producer::{BatchError, Claim, ExclusiveProducer, MultiProducer, Producer};
+pub use producer::{BatchError, MultiProducer, NextSlot, Producer, SingleProducer};
 pub use ring::{ConsumerReport, Ring, ShutdownError};
 pub use sequence::Sequence;
 pub use slots::Layout;

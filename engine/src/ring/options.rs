@@ -26,13 +26,13 @@ impl ConsumerId {
 pub struct ConsumerOptions<'a> {
     pub(super) name: &'a str,
     pub(super) after: &'a [ConsumerId],
-    pub(super) longest_batch: u64,
+    pub(super) max_batch: u64,
 }
 
 impl<'a> ConsumerOptions<'a> {
     /// A consumer of that name, which its thread gets as well. It depends on no other.
     pub fn new(name: &'a str) -> Self {
-        Self { name, after: &[], longest_batch: u64::MAX }
+        Self { name, after: &[], max_batch: u64::MAX }
     }
 
     /// It sees an event when all of these have finished with it.
@@ -44,8 +44,8 @@ impl<'a> ConsumerOptions<'a> {
 
     /// It handles so many events in one batch at most, and at least one. An eighth of the ring, and 512, are further limits.
     #[must_use]
-    pub fn longest_batch(mut self, events: u64) -> Self {
-        self.longest_batch = events.max(1);
+    pub fn max_batch(mut self, events: u64) -> Self {
+        self.max_batch = events.max(1);
         self
     }
 }

@@ -34,7 +34,7 @@ pub(super) enum Unskippable {
     /// The consumer has them in hand.
     Held,
     /// Another producer has claimed and not yet published one of them.
-    InHand,
+    Unpublished,
 }
 
 impl Position {
@@ -113,7 +113,7 @@ impl Position {
             from if from >= target => Ok(()),
             _ if word & HELD != 0 => Err(Unskippable::Held),
             from if (from..target).all(&mut is_published) => Ok(()),
-            _ => Err(Unskippable::InHand),
+            _ => Err(Unskippable::Unpublished),
         }
     }
 
@@ -133,7 +133,7 @@ impl Position {
                 return Err(Unskippable::Held);
             }
             if !(from..target).all(&mut is_published) {
-                return Err(Unskippable::InHand);
+                return Err(Unskippable::Unpublished);
             }
             // Edge `SKIP_OLDEST`, release side: who finds the word moved goes on to write the slots that were skipped, and
             // their last producer's writes, which this one has seen, must come before. Who finds it so is the gate, with

@@ -6,7 +6,7 @@ use super::error::BuildError;
 use super::gate::Stage;
 use super::gate::join;
 use super::group::Worker;
-use super::managed::{EventHandler, Planned};
+use super::managed::{EventHandler, PlannedThread};
 use super::options::{ConsumerId, ConsumerOptions, Keys};
 use super::reentrancy;
 use super::sequence::Sequence;
@@ -85,7 +85,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         core: Arc<Core<E>>,
         has_many_producers: bool,
         (plan, keys): (Plan, Keys<E>),
-        planned: Vec<Planned>,
+        planned: Vec<PlannedThread>,
         pinning: &Pinning,
     ) -> Result<Self, BuildError> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
@@ -107,8 +107,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
         Ok(ring)
     }
 
-    fn spawn(&mut self, planned: Planned, core: Option<usize>) -> Result<(), BuildError> {
-        let Planned { id, name, ask_to_leave, life } = planned;
+    fn spawn(&mut self, planned: PlannedThread, core: Option<usize>) -> Result<(), BuildError> {
+        let PlannedThread { id, name, ask_to_leave, life } = planned;
         let panics = Arc::new(AtomicU64::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
         let (pinned, is_pinned) = std::sync::mpsc::channel();
@@ -164,7 +164,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     /// use ringmain::ring::{Polled, RingBuilder};
     /// use std::time::Duration;
     ///
-    /// let (mut producer, ring) = RingBuilder::new(64, || 0_u64)?.graph().multi()?;
+    /// let (mut producer, ring) = RingBuilder::new(64, || 0_u64)?.graph().build_multi_producer()?;
     /// producer.publish(|event| *event = 1)?;
     /// let (_id, mut late) = ring.join_poller(&[], Duration::from_secs(1))?;
     /// producer.publish(|event| *event = 2)?;
@@ -195,7 +195,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Result<ConsumerId, BuildError> {
         let (id, poller) = self.join(options.name, options.after, limit)?;
-        self.spawn(Planned::hooked(id, options, poller, make), None)?;
+        self.spawn(PlannedThread::hooked(id, options, poller, make), None)?;
         Ok(id)
     }
 
@@ -207,7 +207,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     ///
     /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
     /// let (group, first) = graph.worker_pollers(&[], 1)?;
-    /// let (mut producer, ring) = graph.exclusive()?;
+    /// let (mut producer, ring) = graph.build_single_producer()?;
     /// producer.publish(|event| *event = 1)?;
     /// let mut second = ring.join_worker_poller(group)?;
     /// drop(first); // leaves
@@ -233,7 +233,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Result<(), BuildError> {
         let (name, worker) = self.join_group(group)?;
-        self.spawn(Planned::worker(group, &name, worker, make), None)
+        self.spawn(PlannedThread::worker(group, &name, worker, make), None)
     }
 
     fn join_group(&self, group: ConsumerId) -> Result<(String, Worker<E>), BuildError> {

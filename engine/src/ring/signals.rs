@@ -7,26 +7,26 @@ use std::sync::Arc;
 /// The two sleeping places of a ring.
 pub(super) struct Signals {
     /// Where consumers sleep. Rings that one consumer reads together share it.
-    pub(super) readers: Arc<Parking>,
+    pub(super) consumers: Arc<Parking>,
     /// Where producers sleep that found the ring full.
-    pub(super) writers: Parking,
+    pub(super) producers: Parking,
 }
 
 impl Signals {
-    pub(super) fn new(readers: Arc<Parking>, writers: Parking) -> Self {
-        Self { readers, writers }
+    pub(super) fn new(consumers: Arc<Parking>, producers: Parking) -> Self {
+        Self { consumers, producers }
     }
 
     pub(super) fn wake_everybody(&self) {
-        self.readers.wake_all();
-        self.writers.wake_all();
+        self.consumers.wake_all();
+        self.producers.wake_all();
     }
 
     /// Tells whoever may be waiting for it that a consumer has moved on.
     #[inline(always)]
     pub(super) fn consumer_moved(&self) {
-        self.writers.wake_all();
+        self.producers.wake_all();
         // A later stage may be asleep over what this one has finished.
-        self.readers.wake_all();
+        self.consumers.wake_all();
     }
 }

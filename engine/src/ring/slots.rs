@@ -50,7 +50,7 @@ struct Slot<E> {
 
 /// What a slot's stamp says of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stamped {
+pub(super) enum Stamp {
     /// It is published as an event, and its slot not used again.
     Event,
     /// The same, as a tombstone.
@@ -198,12 +198,12 @@ impl<E> Slots<E> {
 
     /// Asks for the event some places behind one that is about to be handled to be brought near, if that lies before `end`.
     #[inline(always)]
-    pub(super) fn bring_ahead(&self, sequence: Sequence, end: Sequence) {
+    pub(super) fn prefetch(&self, sequence: Sequence, end: Sequence) {
         // Of smaller ones several come with each line, and the processor's own prefetcher keeps up.
         if self.stride >= LINE && sequence + AHEAD < end {
             let place = self.place(sequence + AHEAD);
-            hint::bring(place);
-            hint::bring(place.wrapping_add(self.stride - 1));
+            hint::prefetch(place);
+            hint::prefetch(place.wrapping_add(self.stride - 1));
         }
     }
 
@@ -232,12 +232,12 @@ impl<E> Slots<E> {
 
     /// Stamped layout: what `sequence` is published as. Edge `PUBLISH_SLOT`, acquire side.
     #[inline(always)]
-    pub(super) fn stamped(&self, sequence: Sequence) -> Stamped {
+    pub(super) fn stamped(&self, sequence: Sequence) -> Stamp {
         let stamp = self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire());
         match stamp ^ stamp_of(sequence, false) {
-            0 => Stamped::Event,
-            1 => Stamped::Tombstone,
-            _ => Stamped::Nothing,
+            0 => Stamp::Event,
+            1 => Stamp::Tombstone,
+            _ => Stamp::Nothing,
         }
     }
 
@@ -339,7 +339,7 @@ impl<E> Slots<E> {
     /// this time: it has seen `sequence` published and all stages before it finish with it, and no other is at its stage.
     #[inline(always)]
     pub(super) unsafe fn write<R>(&self, sequence: Sequence, f: impl FnOnce(&mut E) -> R) -> R {
-        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a sole
+        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a mutating
         // consumer's turn comes after every earlier stage's and before any later one's.
         self.event(sequence).with_mut(|event| f(unsafe { &mut *event }))
     }

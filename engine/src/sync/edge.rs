@@ -12,10 +12,10 @@
 //! | [`FINISH_STAGE`] | the same store: `release-slot.release` | the barrier of a later stage reads it | what the earlier stage did |
 //! | [`CLOSE_RING`] | the closer seals the ring | the consumer sees it sealed | the last claim there will be |
 //! | [`PARK`] | publication, then the light fence | `parked`, then the heavy fence | one of the two sees the other |
-//! | [`CLOSE`] | an exclusive claim, then the light fence | closing, then the heavy fence | one of the two sees the other |
-//! | [`LEASE`] | what is being handled, then the light fence | deposition, then the heavy fence | one of the two sees the other |
+//! | [`CLOSE`] | a claim of a single producer, then the light fence | closing, then the heavy fence | one of the two sees the other |
+//! | [`LEASE`] | what is being handled, then the light fence | the stop, then the heavy fence | one of the two sees the other |
 //! | [`LEASE_RETURN`] | that nothing is, then the light fence | the same: `lease.heavy` | one of the two sees the other |
-//! | [`LEASE_CALL`] | the consumer says that it calls | the deposer reads the call | its delivery, and what was released |
+//! | [`LEASE_CALL`] | the consumer says that it calls | the supervisor reads the call | its delivery, and what was released |
 //! | [`POST_MAIL`] | the control word after the mail is in its box | the consumer reads the control word | that there is mail |
 //! | [`SWAP_LIST`] | a list is swapped for another | its reader loads the pointer | the list, and all done before it |
 //! | [`JOIN`] | the cursor read, then the light fence, then the list | the list changed, then the heavy fence, then the cursor | one of the two sees the other |
@@ -51,11 +51,11 @@ pub const FINISH_STAGE: Edge = Edge { label: "finish-stage" };
 pub const CLOSE_RING: Edge = Edge { label: "close-ring" };
 /// Either the publisher sees the sleeper or the sleeper sees the publication.
 pub const PARK: Edge = Edge { label: "park" };
-/// Either an exclusive producer sees that the ring closes or the closer sees its claim.
+/// Either a single producer sees that the ring closes or the closer sees its claim.
 pub const CLOSE: Edge = Edge { label: "close" };
-/// Either the consumer sees that it is deposed or who deposes it sees what it is handling.
+/// Either the consumer sees that it is stopped or who stops it sees what it is handling.
 pub const LEASE: Edge = Edge { label: "lease" };
-/// Either the consumer sees that it was deposed during the call or who deposed it sees that it has returned.
+/// Either the consumer sees that it was stopped during the call or who stopped it sees that it has returned.
 pub const LEASE_RETURN: Edge = Edge { label: "lease-return" };
 /// Who reads that a call has begun reads which one.
 pub const LEASE_CALL: Edge = Edge { label: "lease-call" };

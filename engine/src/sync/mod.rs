@@ -120,7 +120,7 @@ pub mod hint {
     /// Asks for the line at an address, which need not be one, to be brought near for reading. Does nothing where there is no such
     /// hint.
     #[inline(always)]
-    pub(crate) fn bring<T>(address: *const T) {
+    pub(crate) fn prefetch<T>(address: *const T) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         // SAFETY: a prefetch does not fault, whatever the address, and has no effect that a program could see.
         unsafe {

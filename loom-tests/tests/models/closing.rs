@@ -1,6 +1,6 @@
 //! Edges `CLOSE` and `CLOSE_RING`: what was accepted is consumed before the end, and what was refused never.
 
-use super::{drain, exclusive, glance, multi, parking};
+use super::{drain, glance, multi, parking, single};
 use ringmain::ring::{Polled, PublishError};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
@@ -8,9 +8,9 @@ use ringmain_loom_tests::{Bound, explore};
 use std::time::Duration;
 
 #[test]
-fn an_exclusive_ring_loses_nothing_when_it_closes() {
-    explore("exclusive close", Bound::Preemptions(3), || {
-        let (mut producer, mut poller, ring) = exclusive(2);
+fn a_ring_of_one_producer_loses_nothing_when_it_closes() {
+    explore("single close", Bound::Preemptions(3), || {
+        let (mut producer, mut poller, ring) = single(2);
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let writer = thread::spawn(move || match producer.publish(|event| event.set(2)) {
             Ok(sequence) => {
@@ -86,7 +86,7 @@ fn a_claim_that_is_taken_back_leaves_no_consumer_asleep() {
     explore("claim taken back", Bound::Preemptions(2), || {
         let mut graph = parking(2);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
         let reader = thread::spawn(move || {
             let mut seen = 0;
@@ -111,7 +111,7 @@ fn a_claim_that_is_taken_back_leaves_no_consumer_asleep() {
 #[test]
 fn two_closers_close_as_one() {
     explore("two closers", Bound::Preemptions(2), || {
-        let (mut producer, mut poller, ring) = exclusive(1);
+        let (mut producer, mut poller, ring) = single(1);
         let ring = std::sync::Arc::new(ring);
         let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
         let closers = [(); 2].map(|()| {

@@ -1,7 +1,7 @@
 //! Edge `PUBLISH_CURSOR`, and the look at a far stamp: publication told of many events at once.
 
 use super::{Pair, drain, glance, take};
-use ringmain::ring::{ExclusiveProducer, Layout, Polled, Poller, PublishError, Ring, RingBuilder};
+use ringmain::ring::{Layout, Polled, Poller, PublishError, Ring, RingBuilder, SingleProducer};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
@@ -10,11 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// A run is an eighth of the ring: the smallest capacity at which one look tells of two events.
 const TWO_AT_ONCE: usize = 16;
 
-fn one_producer(layout: Layout, capacity: usize) -> (ExclusiveProducer<Pair>, Poller<Pair>, Ring<Pair>) {
+fn one_producer(layout: Layout, capacity: usize) -> (SingleProducer<Pair>, Poller<Pair>, Ring<Pair>) {
     let builder = RingBuilder::new(capacity, Pair::default).expect("a power of two");
     let mut graph = builder.layout(layout).wait(WaitStrategy::BusySpin).graph();
     let (_, poller) = graph.poller(&[]).expect("no dependency");
-    let (producer, ring) = graph.exclusive().expect("no threads to start");
+    let (producer, ring) = graph.build_single_producer().expect("no threads to start");
     (producer, poller, ring)
 }
 
@@ -161,7 +161,7 @@ fn a_far_stamp_of_one_of_many_producers_proves_nothing() {
     explore("far stamp of many", Bound::Preemptions(3), || {
         let mut graph = super::spinning(TWO_AT_ONCE);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (producer, _ring) = graph.multi().expect("no threads to start");
+        let (producer, _ring) = graph.build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || producer.publish(|event| event.set(value)).expect("room for both"))

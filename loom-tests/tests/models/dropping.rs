@@ -55,7 +55,7 @@ fn consumer_and_producer_never_both_get_the_oldest_event() {
     explore("oldest event", Bound::Preemptions(3), || {
         let mut graph = dropping(1, WaitStrategy::BusySpin);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || {
             let offered = [1, 2].map(|value| offer(&mut producer, value));
             assert_eq!(ring.dropped(), offered.iter().filter(|taken| taken.is_none()).count() as u64);
@@ -83,7 +83,7 @@ fn two_consumers_each_lose_their_own() {
         let mut graph = dropping(1, WaitStrategy::BusySpin);
         let (_, mut one) = graph.poller(&[]).expect("no dependency");
         let (_, mut other) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("room for one");
         let reader = thread::spawn(move || {
             let mut log = Log::default();
@@ -122,7 +122,7 @@ fn what_another_producer_has_in_hand_is_not_skipped() {
     explore("in hand", Bound::Preemptions(3), || {
         let mut graph = dropping(1, WaitStrategy::BusySpin);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (producer, ring) = graph.multi().expect("no threads to start");
+        let (producer, ring) = graph.build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || offer(&mut producer, value))
@@ -147,7 +147,7 @@ fn who_reuses_a_skipped_slot_comes_after_its_last_producer() {
     explore("skipped slot", Bound::Preemptions(3), || {
         let mut graph = dropping(2, WaitStrategy::BusySpin);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
         let (mut first, mut second) = (producer.clone(), producer.clone());
         let first = thread::spawn(move || offer(&mut first, 1));
         thread::yield_now();
@@ -175,7 +175,8 @@ fn who_reuses_a_skipped_slot_comes_after_its_last_producer() {
 #[test]
 fn a_joiner_that_is_moved_on_starts_there() {
     explore("joiner moved on", Bound::Preemptions(3), || {
-        let (mut producer, ring) = dropping(1, WaitStrategy::BusySpin).multi().expect("no threads to start");
+        let (mut producer, ring) =
+            dropping(1, WaitStrategy::BusySpin).build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || offer(&mut producer, value))
@@ -199,7 +200,7 @@ fn a_sleeping_consumer_that_is_moved_on_wakes_and_misses_no_news() {
     explore("sleeper moved on", Bound::Preemptions(3), || {
         let mut graph = dropping(1, WaitStrategy::Blocking);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || [1, 2].map(|value| offer(&mut producer, value).is_some()));
         let mut log = Log::default();
         assert!(poller.wait(WaitStrategy::Blocking, Duration::MAX));
@@ -217,14 +218,14 @@ fn a_sleeping_consumer_that_is_moved_on_wakes_and_misses_no_news() {
 /// what producers took away before is not among it.
 #[test]
 fn what_remains_is_not_taken_away() {
-    explore("remains of a call that held nothing", Bound::Preemptions(3), || {
+    explore("takeover of a call that held nothing", Bound::Preemptions(3), || {
         let mut graph = dropping(2, WaitStrategy::BusySpin);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("room for two");
         }
-        let overseer = poller.overseer();
+        let supervisor = poller.supervisor();
         let consumer = thread::spawn(move || {
             let is_taken_over = matches!(poller.lease().call(0, 7, || ()), Called::TakenOver);
             if is_taken_over {
@@ -233,23 +234,23 @@ fn what_remains_is_not_taken_away() {
             (is_taken_over, poller)
         });
         let writer = thread::spawn(move || [3, 4].map(|value| offer(&mut producer, value).is_some()));
-        let remains = match overseer.stop() {
+        let takeover = match supervisor.stop() {
             Stopped::BetweenCalls => None,
-            Stopped::InCall(remains) => {
+            Stopped::InCall(takeover) => {
                 let mut read = Vec::new();
                 let look = |sequence, event: &Pair| {
                     assert_eq!(event.get(), sequence + 1, "what remained was overwritten");
                     read.push(sequence);
                 };
-                remains.for_each(Duration::ZERO, look);
+                takeover.for_each(Duration::ZERO, look);
                 Some(read)
             }
         };
         let (is_taken_over, _poller) = consumer.join().expect("the consumer panicked");
-        assert_eq!(is_taken_over, remains.is_some(), "a call was settled and in doubt, or neither");
+        assert_eq!(is_taken_over, takeover.is_some(), "a call was settled and in doubt, or neither");
         let taken = writer.join().expect("the writer panicked");
         assert_eq!(ring.dropped(), taken.iter().filter(|taken| !**taken).count() as u64);
-        (remains, taken)
+        (takeover, taken)
     })
     .saw_exactly([
         (None, [true, true]),

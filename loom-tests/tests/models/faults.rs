@@ -1,6 +1,6 @@
 //! Fill closures that panic.
 
-use super::{drain, exclusive, glance, multi, take};
+use super::{drain, glance, multi, single, take};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -36,8 +36,8 @@ fn a_panic_between_two_producers_is_skipped() {
 
 #[test]
 fn a_panic_of_the_only_producer_publishes_nothing_and_leaves_no_hole() {
-    explore("exclusive panic", Bound::Preemptions(2), || {
-        let (mut producer, mut poller, ring) = exclusive(2);
+    explore("single panic", Bound::Preemptions(2), || {
+        let (mut producer, mut poller, ring) = single(2);
         let writer = thread::spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 producer.publish_batch(2, |place, event| {

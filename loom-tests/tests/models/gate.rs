@@ -1,14 +1,14 @@
 //! Edges `RELEASE_SLOT` and `SWAP_LIST`: who may write a slot anew.
 
-use super::{exclusive, multi, take};
+use super::{multi, single, take};
 use ringmain::ring::PublishError;
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
 
 #[test]
-fn an_exclusive_producer_waits_for_a_ring_of_one() {
-    explore("exclusive, capacity 1", Bound::Exhaustive, || {
-        let (mut producer, mut poller, _ring) = exclusive(1);
+fn a_single_producer_waits_for_a_ring_of_one() {
+    explore("one producer, capacity 1", Bound::Exhaustive, || {
+        let (mut producer, mut poller, _ring) = single(1);
         let writer = thread::spawn(move || {
             producer.publish(|event| event.set(1)).expect("an open ring");
             let was_full = producer.try_publish(|event| event.set(2)) == Err(PublishError::Full);
@@ -25,9 +25,9 @@ fn an_exclusive_producer_waits_for_a_ring_of_one() {
 }
 
 #[test]
-fn an_exclusive_producer_waits_for_a_ring_of_two() {
-    explore("exclusive, capacity 2", Bound::Preemptions(3), || {
-        let (mut producer, mut poller, _ring) = exclusive(2);
+fn a_single_producer_waits_for_a_ring_of_two() {
+    explore("one producer, capacity 2", Bound::Preemptions(3), || {
+        let (mut producer, mut poller, _ring) = single(2);
         let writer = thread::spawn(move || {
             let mut times_full = 0;
             for value in 1..=4 {
@@ -140,7 +140,7 @@ fn a_blocked_producer_survives_the_last_consumer() {
     explore("last consumer leaves", Bound::Preemptions(2), || {
         let mut graph = super::parking(1);
         let (_, poller) = graph.poller(&[]).expect("no dependency");
-        let (producer, _ring) = graph.multi().expect("no threads to start");
+        let (producer, _ring) = graph.build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || producer.publish(|event| event.set(value)).expect("an open ring"))

@@ -67,7 +67,7 @@ fn a_producer_waits_for_what_a_worker_has_in_hand() {
     explore("worker gate", Bound::Exhaustive, || {
         let mut graph = spinning(1);
         let (_, mut workers) = graph.worker_pollers(&[], 1).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let mut worker = workers.pop().expect("one worker");
         let step = Step::default();
@@ -91,7 +91,7 @@ fn a_worker_that_joins_is_at_the_gate_before_it_claims() {
     explore("worker joins", Bound::Preemptions(3), || {
         let mut graph = spinning(1);
         let (group, workers) = graph.worker_pollers(&[], 1).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let step = Step::default();
         let taken = step.clone();
@@ -118,7 +118,7 @@ fn each_event_goes_to_one_of_two_workers_and_neither_holds_on() {
     explore("two workers", Bound::Preemptions(3), || {
         let mut graph = spinning(2);
         let workers = two(&mut graph);
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
@@ -139,7 +139,7 @@ fn a_producer_that_slept_over_an_announcement_is_woken() {
     explore("outdated announcement", Bound::Preemptions(2), || {
         let mut graph = parking(1);
         let workers = two(&mut graph);
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let workers = race(workers, 1, &Step::default());
         producer.publish(|event| event.set(2)).expect("an open ring");
@@ -156,7 +156,7 @@ fn only_what_is_published_is_claimed() {
     explore("claim of what is published", Bound::Exhaustive, || {
         let mut graph = spinning(1);
         let (_, mut workers) = graph.worker_pollers(&[], 1).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         let mut worker = workers.pop().expect("one worker");
         let worker = thread::spawn(move || (poll(&mut worker, 1), worker));
         producer.publish(|event| event.set(1)).expect("an open ring with room");
@@ -175,7 +175,7 @@ fn the_last_worker_that_leaves_has_stopped_reading() {
     explore("last worker leaves", Bound::Preemptions(3), || {
         let mut graph = spinning(1);
         let workers = two(&mut graph);
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let leavers = workers.map(|mut worker| thread::spawn(move || poll(&mut worker, 1)));
         let had_room = producer.try_publish(|event| event.set(2)).is_ok();
@@ -192,7 +192,7 @@ fn a_group_loses_nothing_when_the_ring_closes() {
     explore("group closes", Bound::Preemptions(2), || {
         let mut graph = spinning(2);
         let workers = two(&mut graph);
-        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
         let workers = workers.map(|mut worker| {
             thread::spawn(move || {
                 let mut seen = Vec::new();
@@ -225,7 +225,7 @@ fn what_a_worker_leaves_behind_is_handled_once_and_not_overwritten() {
     explore("adoption", Bound::Preemptions(3), || {
         let mut graph = spinning(4);
         let (group, workers) = graph.worker_pollers(&[], 1).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=4 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
@@ -266,7 +266,7 @@ fn a_stage_behind_a_group_sees_what_each_worker_did() {
         let mut graph = graph.wait(WaitStrategy::BusySpin).graph();
         let (group, workers) = graph.worker_pollers(&[], 2).expect("no dependency");
         let (_, mut later) = graph.poller(&[group]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         for _ in 0..2 {
             producer.publish(|_| {}).expect("an open ring with room");
         }
@@ -317,7 +317,7 @@ fn a_lane_hands_over_where_it_stands_and_what_was_done_there() {
         let keyed = graph.keyed_worker_pollers(&[], 2, Some(1), |_| 0);
         let (_, workers) = keyed.expect("no dependency");
         let workers: [_; 2] = workers.try_into().expect("two workers");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
@@ -351,7 +351,7 @@ fn who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused() {
         let mut graph = spinning(2);
         let keyed = graph.keyed_worker_pollers(&[], 1, Some(1), |_| 0);
         let (group, workers) = keyed.expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
@@ -396,7 +396,7 @@ fn a_producer_waits_for_all_lanes() {
         let mut graph = spinning(1);
         let keyed = graph.keyed_worker_pollers(&[], 2, Some(2), |_| 0);
         let (_, workers) = keyed.expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let workers: [Worker<Pair>; 2] = workers.try_into().expect("two workers");
         let step = Step::default();

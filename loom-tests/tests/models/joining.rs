@@ -30,9 +30,9 @@ macro_rules! publish_while_room {
 
 /// An event that is overwritten before the joiner has read it is a gap, or a race that the model sees.
 #[test]
-fn nothing_is_overwritten_that_a_joiner_of_an_exclusive_ring_is_to_see() {
-    explore("join exclusive", Bound::Exhaustive, || {
-        let (mut producer, ring) = spinning(1).exclusive().expect("no threads to start");
+fn nothing_is_overwritten_that_a_joiner_of_a_ring_of_one_producer_is_to_see() {
+    explore("join single", Bound::Exhaustive, || {
+        let (mut producer, ring) = spinning(1).build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || publish_while_room!(producer, 1..=3));
         let mut poller = join(&ring);
         let start = poller.next_sequence();
@@ -46,11 +46,11 @@ fn nothing_is_overwritten_that_a_joiner_of_an_exclusive_ring_is_to_see() {
     .in_at_least(200);
 }
 
-/// The same without the fences that an exclusive producer's claims have in a model.
+/// The same without the fences that a single producer's claims have in a model.
 #[test]
 fn nothing_is_overwritten_that_a_joiner_is_to_see() {
     explore("join multi", Bound::Exhaustive, || {
-        let (mut producer, ring) = spinning(1).multi().expect("no threads to start");
+        let (mut producer, ring) = spinning(1).build_multi_producer().expect("no threads to start");
         let writer = thread::spawn(move || publish_while_room!(producer, 1..=3));
         let mut poller = join(&ring);
         let start = poller.next_sequence();
@@ -67,7 +67,7 @@ fn nothing_is_overwritten_that_a_joiner_is_to_see() {
 #[test]
 fn a_joiner_sees_two_producers_events_without_gap_from_its_start() {
     explore("join two producers", Bound::Preemptions(3), || {
-        let (producer, ring) = spinning(2).multi().expect("no threads to start");
+        let (producer, ring) = spinning(2).build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || producer.publish(|event| event.set(value)).expect("room for both"))
@@ -94,7 +94,7 @@ fn a_joiner_starts_where_no_producer_has_anything_in_hand() {
     explore("join beside an event in hand", Bound::Exhaustive, || {
         let mut graph = spinning(1);
         let (_, leaver) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
         let mut slow = producer.clone();
         let writer = thread::spawn(move || slow.try_publish(|event| event.set(1)));
         let mut poller = join(&ring);
@@ -123,7 +123,7 @@ fn a_joiner_starts_where_no_producer_has_anything_in_hand() {
 #[test]
 fn a_joiner_wakes_the_producer_that_it_held_up() {
     explore("join wakes", Bound::Preemptions(2), || {
-        let (mut producer, ring) = parking(1).multi().expect("no threads to start");
+        let (mut producer, ring) = parking(1).build_multi_producer().expect("no threads to start");
         let writer = thread::spawn(move || {
             for value in 1..=2 {
                 producer.publish(|event| event.set(value)).expect("an open ring");
@@ -145,7 +145,7 @@ fn one_that_stays_loses_nothing_to_one_that_joins_and_leaves() {
     explore("join and leave", Bound::Preemptions(2), || {
         let mut graph = spinning(1);
         let (_, mut stays) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || publish_while_room!(producer, 1..=2));
         let visitor = thread::spawn(move || {
             let mut poller = join(&ring);
@@ -171,7 +171,7 @@ fn one_that_stays_loses_nothing_to_one_that_joins_and_leaves() {
 #[test]
 fn a_join_that_gives_up_holds_nobody_up() {
     explore("join in vain", Bound::Preemptions(3), || {
-        let (producer, ring) = parking(1).multi().expect("no threads to start");
+        let (producer, ring) = parking(1).build_multi_producer().expect("no threads to start");
         let writers = [1, 2].map(|value| {
             let mut producer = producer.clone();
             thread::spawn(move || producer.publish(|event| event.set(value)).expect("an open ring"))
@@ -198,7 +198,7 @@ fn a_join_that_gives_up_wakes_who_slept_over_it() {
     explore("join in vain beside a sleeper", Bound::Preemptions(2), || {
         let mut graph = parking(1);
         let (_, leaver) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let mut sleeper = producer.clone();
         let sleeper = thread::spawn(move || sleeper.publish(|event| event.set(2)).expect("an open ring"));
@@ -236,7 +236,7 @@ fn a_join_that_gives_up_wakes_who_slept_over_it() {
 #[test]
 fn a_join_falls_before_a_close_or_after_it() {
     explore("join and close", Bound::Preemptions(3), || {
-        let (mut producer, ring) = spinning(2).multi().expect("no threads to start");
+        let (mut producer, ring) = spinning(2).build_multi_producer().expect("no threads to start");
         let ring = Arc::new(ring);
         let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
         let closer = {

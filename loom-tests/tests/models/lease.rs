@@ -1,7 +1,7 @@
 //! Edges `LEASE`, `LEASE_RETURN` and `LEASE_CALL`: a consumer is stopped while it may be in a call.
 
-use super::{Pair, exclusive};
-use ringmain::ring::{Called, Overseer, Poller, Stopped};
+use super::{Pair, single};
+use ringmain::ring::{Called, Poller, Stopped, Supervisor};
 use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
@@ -44,36 +44,36 @@ fn work(poller: &mut Poller<Pair>, is_stopped: &AtomicBool) -> Vec<Fate> {
 #[test]
 fn a_call_is_settled_or_in_doubt_and_never_both() {
     explore("lease", Bound::Exhaustive, || {
-        let (mut producer, mut poller, _ring) = exclusive(2);
+        let (mut producer, mut poller, _ring) = single(2);
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
-        let overseer = poller.overseer();
+        let supervisor = poller.supervisor();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let consumer = {
             let is_stopped = is_stopped.clone();
             thread::spawn(move || (work(&mut poller, &is_stopped), poller))
         };
-        let in_doubt = match overseer.stop() {
+        let in_doubt = match supervisor.stop() {
             Stopped::BetweenCalls => {
                 is_stopped.store(true, Ordering::Relaxed);
                 None
             }
-            Stopped::InCall(remains) => {
+            Stopped::InCall(takeover) => {
                 assert_eq!(
-                    remains.delivery(),
-                    delivery(remains.sequence()),
+                    takeover.delivery(),
+                    delivery(takeover.sequence()),
                     "another delivery was held in doubt"
                 );
-                Some(remains.sequence())
+                Some(takeover.sequence())
             }
         };
         let (fates, poller) = consumer.join().expect("the consumer panicked");
-        assert_eq!(overseer.is_taken_over(), in_doubt.is_some());
+        assert_eq!(supervisor.is_taken_over(), in_doubt.is_some());
         let taken_over = fates.iter().position(|&fate| fate == Fate::TakenOver).map(|index| index as u64);
         assert_eq!(taken_over, in_doubt, "a call was settled and in doubt, or neither");
         if in_doubt.is_some() {
-            assert_eq!(fates.last(), Some(&Fate::TakenOver), "a deposed consumer went on");
+            assert_eq!(fates.last(), Some(&Fate::TakenOver), "a consumer that was taken over went on");
         }
         drop(poller);
         (fates, in_doubt)
@@ -91,22 +91,22 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
 /// A producer goes on publishing while the position is taken over: it may fill what is free, and no more.
 #[test]
 fn what_remains_is_not_overwritten() {
-    explore("remains", Bound::Preemptions(2), || {
-        let (mut producer, mut poller, _ring) = exclusive(2);
+    explore("takeover", Bound::Preemptions(2), || {
+        let (mut producer, mut poller, _ring) = single(2);
         for value in 1..=2 {
             producer.publish(|event| event.set(value)).expect("an open ring with room");
         }
-        let overseer = poller.overseer();
+        let supervisor = poller.supervisor();
         let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
         let writer = thread::spawn(move || {
-            // A slow machine must not make this wait for ever: a deposed consumer never makes room.
+            // A slow machine must not make this wait for ever: a consumer that was taken over never makes room.
             (3..=4).take_while(|&value| producer.try_publish(|event| event.set(value)).is_ok()).count()
         });
-        let read = match overseer.stop() {
+        let read = match supervisor.stop() {
             Stopped::BetweenCalls => Vec::new(),
-            Stopped::InCall(remains) => {
+            Stopped::InCall(takeover) => {
                 let mut read = Vec::new();
-                remains.for_each(Duration::ZERO, |sequence, event| {
+                takeover.for_each(Duration::ZERO, |sequence, event| {
                     assert_eq!(event.get(), sequence + 1, "a slot was overwritten");
                     read.push(sequence);
                 });
@@ -132,13 +132,13 @@ fn what_remains_is_not_overwritten() {
 #[test]
 fn only_the_first_of_two_stops_owns_the_position() {
     explore("two stops", Bound::Preemptions(3), || {
-        let (mut producer, mut poller, _ring) = exclusive(1);
+        let (mut producer, mut poller, _ring) = single(1);
         producer.publish(|event| event.set(1)).expect("an open ring with room");
-        let overseer: Overseer<Pair> = poller.overseer();
+        let supervisor: Supervisor<Pair> = poller.supervisor();
         let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
         let owns = |stopped: Stopped<Pair>| matches!(stopped, Stopped::InCall(_));
-        let first = owns(overseer.stop());
-        let second = owns(overseer.stop());
+        let first = owns(supervisor.stop());
+        let second = owns(supervisor.stop());
         assert!(!second, "the consumer was promised to the first");
         let (fates, _poller) = consumer.join().expect("the consumer panicked");
         (fates, first)

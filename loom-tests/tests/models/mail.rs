@@ -1,6 +1,6 @@
 //! Edge `POST_MAIL`: the flag that tells a consumer of its mail.
 
-use super::{exclusive, parking};
+use super::{parking, single};
 use ringmain_loom_tests::sync::{Mutex, UnsafeCell, thread};
 use ringmain_loom_tests::{Bound, explore};
 use std::sync::Arc;
@@ -14,20 +14,20 @@ unsafe impl Sync for Letter {}
 #[test]
 fn the_flag_hands_over_what_was_written_before() {
     explore("mail flag", Bound::Exhaustive, || {
-        let (_producer, poller, _ring) = exclusive(1);
-        let overseer = poller.overseer();
+        let (_producer, poller, _ring) = single(1);
+        let supervisor = poller.supervisor();
         let letter = Arc::new(Letter(UnsafeCell::new(0)));
         let poster = {
             let letter = letter.clone();
             thread::spawn(move || {
                 // SAFETY: nobody reads before the flag is up.
                 letter.0.with_mut(|text| unsafe { *text = 7 });
-                overseer.announce_mail();
+                supervisor.announce_mail();
             })
         };
         let was_early = poller.lease().take_mail();
         if !was_early {
-            while !poller.is_summoned() {
+            while !poller.has_commands() {
                 thread::yield_now();
             }
             assert!(poller.lease().take_mail());
@@ -48,13 +48,13 @@ fn no_letter_stays_behind() {
     explore("mailbox", Bound::Preemptions(2), || {
         let mut graph = parking(1);
         let (_, poller) = graph.poller(&[]).expect("no dependency");
-        let (_producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (_producer, _ring) = graph.build_single_producer().expect("no threads to start");
         let letters = Arc::new(Mutex::new(Vec::new()));
         let posters = [1, 2].map(|letter| {
-            let (overseer, letters) = (poller.overseer(), letters.clone());
+            let (supervisor, letters) = (poller.supervisor(), letters.clone());
             thread::spawn(move || {
                 letters.lock().push(letter);
-                overseer.announce_mail();
+                supervisor.announce_mail();
             })
         });
         let (mut read, mut fetches) = (Vec::new(), 0);

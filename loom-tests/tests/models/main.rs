@@ -16,7 +16,7 @@ mod publish;
 mod routing;
 mod stages;
 
-use ringmain::ring::{ExclusiveProducer, Graph, MultiProducer, Polled, Poller, Ring, RingBuilder};
+use ringmain::ring::{Graph, MultiProducer, Polled, Poller, Ring, RingBuilder, SingleProducer};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
 
@@ -53,17 +53,17 @@ fn graph(capacity: usize, wait: WaitStrategy) -> Graph<Pair> {
     RingBuilder::new(capacity, Pair::default).expect("a power of two").wait(wait).graph()
 }
 
-fn exclusive(capacity: usize) -> (ExclusiveProducer<Pair>, Poller<Pair>, Ring<Pair>) {
+fn single(capacity: usize) -> (SingleProducer<Pair>, Poller<Pair>, Ring<Pair>) {
     let mut graph = spinning(capacity);
     let (_, poller) = graph.poller(&[]).expect("no dependency");
-    let (producer, ring) = graph.exclusive().expect("no threads to start");
+    let (producer, ring) = graph.build_single_producer().expect("no threads to start");
     (producer, poller, ring)
 }
 
 fn multi(capacity: usize) -> (MultiProducer<Pair>, Poller<Pair>, Ring<Pair>) {
     let mut graph = spinning(capacity);
     let (_, poller) = graph.poller(&[]).expect("no dependency");
-    let (producer, ring) = graph.multi().expect("no threads to start");
+    let (producer, ring) = graph.build_multi_producer().expect("no threads to start");
     (producer, poller, ring)
 }
 

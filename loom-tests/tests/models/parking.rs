@@ -14,7 +14,7 @@ fn a_sleeping_consumer_is_woken_by_a_publication() {
     explore("sleeping consumer", Bound::Preemptions(3), || {
         let mut graph = parking(2);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || {
             producer.publish(|event| event.set(1)).expect("an open ring with room");
         });
@@ -34,7 +34,7 @@ fn two_sleeping_consumers_are_both_woken() {
         let mut graph = parking(2);
         let (_, mut one) = graph.poller(&[]).expect("no dependency");
         let (_, mut other) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.multi().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");
         let writer = thread::spawn(move || {
             producer.publish(|event| event.set(1)).expect("an open ring with room");
         });
@@ -59,7 +59,7 @@ fn a_sleeping_producer_is_woken_by_a_release() {
     explore("sleeping producer", Bound::Preemptions(3), || {
         let mut graph = parking(1);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         // The reader comes first: the one that stores is what the other one waits for.
         let reader = thread::spawn(move || {
@@ -83,7 +83,7 @@ fn a_sleeping_producer_is_woken_by_a_consumer_that_leaves() {
     explore("consumer leaves a sleeping producer", Bound::Preemptions(3), || {
         let mut graph = parking(1);
         let (_, poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let leaver = thread::spawn(move || drop(poller));
         let had_room = producer.try_publish(|event| event.set(2)).is_ok();
@@ -103,7 +103,7 @@ fn a_sleeping_later_stage_is_woken_by_the_earlier_one() {
         let mut graph = parking(2);
         let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let reader = thread::spawn(move || assert_eq!(take(&mut earlier, 1), [1]));
         let was_ready = later.is_ready();
@@ -121,7 +121,7 @@ fn closing_wakes_a_sleeping_consumer_and_a_sleeping_producer() {
     explore("close wakes", Bound::Preemptions(2), || {
         let mut graph = parking(1);
         let (_, mut full) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         assert_eq!(take(&mut full, 1), [1]);
         let closer = thread::spawn(move || ring.close());
@@ -150,7 +150,7 @@ fn closing_wakes_a_producer_that_sleeps_over_a_full_ring() {
     explore("close wakes a producer", Bound::Preemptions(3), || {
         let mut graph = parking(1);
         let (_, _poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, ring) = graph.multi().expect("no threads to start");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let closer = thread::spawn(move || ring.close());
         let first = producer.try_publish(|event| event.set(2)).expect_err("the ring is full or closed");
@@ -167,7 +167,7 @@ fn an_adaptive_consumer_is_woken_by_a_publication() {
     explore("adaptive consumer", Bound::Preemptions(3), || {
         let mut graph = graph(2, WaitStrategy::Adaptive);
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         let writer = thread::spawn(move || {
             producer.publish(|event| event.set(1)).expect("an open ring with room");
         });

@@ -1,13 +1,13 @@
 //! Edge `PUBLISH_SLOT`, and claims.
 
-use super::{exclusive, multi, take};
+use super::{multi, single, take};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
 
 #[test]
-fn an_exclusive_producers_event_is_seen_whole() {
-    explore("exclusive publication", Bound::Exhaustive, || {
-        let (mut producer, mut poller, _ring) = exclusive(2);
+fn a_single_producers_event_is_seen_whole() {
+    explore("publication by one producer", Bound::Exhaustive, || {
+        let (mut producer, mut poller, _ring) = single(2);
         let writer = thread::spawn(move || {
             for value in 1..=2 {
                 producer.publish(|event| event.set(value)).expect("an open ring with room");
@@ -47,7 +47,7 @@ fn one_of_many_producers_events_is_seen_whole() {
 #[test]
 fn a_batch_is_seen_in_order_and_from_its_start() {
     explore("batch", Bound::Exhaustive, || {
-        let (mut producer, mut poller, _ring) = exclusive(2);
+        let (mut producer, mut poller, _ring) = single(2);
         let writer = thread::spawn(move || {
             // Longer than the ring: the second half waits for room.
             producer.publish_batch(3, |place, event| event.set(place as u64 + 1)).expect("an open ring");

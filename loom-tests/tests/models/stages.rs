@@ -1,6 +1,6 @@
 //! Edge `FINISH_STAGE`, and consumers side by side.
 
-use super::{exclusive, spinning, take};
+use super::{single, spinning, take};
 use ringmain::ring::{Graph, Polled, Poller, RingBuilder};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ fn a_producer_waits_for_both_of_two_consumers() {
         let mut graph = spinning(1);
         let (_, one) = graph.poller(&[]).expect("no dependency");
         let (_, other) = graph.poller(&[]).expect("no dependency");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         // An overwritten event would be a race that the model sees.
         let readers = [one, other].map(|mut poller| {
@@ -76,7 +76,7 @@ fn a_later_stage_sees_what_an_earlier_one_did() {
         let mut graph = marked(2);
         let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.fill(value)).expect("an open ring with room");
         }
@@ -112,7 +112,7 @@ fn a_producer_waits_for_the_last_stage() {
         let mut graph = marked(1);
         let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.fill(1)).expect("an open ring with room");
         let marker = thread::spawn(move || mark(&mut earlier, 1));
         let reader = thread::spawn(move || {
@@ -132,16 +132,16 @@ fn a_producer_waits_for_the_last_stage() {
 
 /// Its writes are seen whole by the stage behind it and by the producer that uses the slot again.
 #[test]
-fn what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after() {
-    explore("sole consumer", Bound::Exhaustive, || {
+fn what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after() {
+    explore("mutating consumer", Bound::Exhaustive, || {
         let mut graph = spinning(1);
-        let (first, mut sole) = graph.sole_poller(&[]).expect("alone");
+        let (first, mut mutating) = graph.mut_poller(&[]).expect("alone");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let changer = thread::spawn(move || {
-            sole.poll(1, |event, _, _| event.set(event.get() + 10));
-            sole
+            mutating.poll(1, |event, _, _| event.set(event.get() + 10));
+            mutating
         });
         let reader = thread::spawn(move || {
             let mut seen = None;
@@ -151,7 +151,7 @@ fn what_a_sole_consumer_makes_of_an_event_is_seen_by_all_who_come_after() {
         let mut found = None;
         // A full ring is one of the outcomes.
         let _ = producer.try_publish(|event| found = Some(event.get()));
-        let _sole = changer.join().expect("the sole consumer panicked");
+        let _mutating = changer.join().expect("the mutating consumer panicked");
         let (seen, _later) = reader.join().expect("the later stage panicked");
         (seen, found)
     })
@@ -166,7 +166,7 @@ fn a_stage_that_leaves_opens_no_way_past_the_one_before_it() {
         let (first, mut earliest) = graph.poller(&[]).expect("no dependency");
         let (second, middle) = graph.poller(&[first]).expect("its own ring");
         let (_, mut last) = graph.poller(&[second]).expect("its own ring");
-        let (mut producer, _ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.fill(value)).expect("an open ring with room");
         }
@@ -191,7 +191,7 @@ fn nothing_passes_a_halted_stage() {
         let mut graph = marked(2);
         let (first, mut earlier) = graph.poller(&[]).expect("no dependency");
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
-        let (mut producer, ring) = graph.exclusive().expect("no threads to start");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         for value in 1..=2 {
             producer.publish(|event| event.fill(value)).expect("an open ring with room");
         }
@@ -217,7 +217,7 @@ fn nothing_passes_a_halted_stage() {
 #[test]
 fn a_consumer_that_has_done_everything_finds_the_end() {
     explore("end of one", Bound::Exhaustive, || {
-        let (mut producer, mut poller, ring) = exclusive(2);
+        let (mut producer, mut poller, ring) = single(2);
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let closer = thread::spawn(move || ring.close());
         let early = poller.poll(1, |event, _, _| assert_eq!(event.get(), 1));

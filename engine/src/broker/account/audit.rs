@@ -12,10 +12,10 @@ impl<P> Core<P> {
             .dispatchers
             .iter()
             .flat_map(|dispatcher| &dispatcher.consumers)
-            .map(|consumer| consumer.mailbox.overseer())
+            .map(|consumer| consumer.mailbox.supervisor())
             // A call in doubt has been counted as such, and is not in flight any more.
-            .filter(|overseer| !overseer.is_taken_over())
-            .filter_map(|overseer| overseer.current_call().map(|(_, subscription)| subscription))
+            .filter(|supervisor| !supervisor.is_taken_over())
+            .filter_map(|supervisor| supervisor.current_call().map(|(_, subscription)| subscription))
             .collect();
         let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
         let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);

@@ -3,7 +3,7 @@
 use crate::broker::error::{DropReason, ErrorKind};
 use crate::observe::Counter;
 
-/// What has come of the messages routed to one subscription. Written by its consumer, or by who has deposed it.
+/// What has come of the messages routed to one subscription. Written by its consumer, or by who has taken it over.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) delivered: Counter,

@@ -48,7 +48,7 @@ impl<P: Clone> Consumer<P> {
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, batches, .. } = self;
         let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
-        if poller.is_summoned() {
+        if poller.has_commands() {
             handlers.read_mail(poller.lease());
         }
         let mut unreleased = 0;
@@ -132,7 +132,7 @@ impl<P: Clone> Consumer<P> {
                         || {
                             // A stop stays set, and what it waits for may be long in the hands of a publisher.
                             let has_mail = || {
-                                poller.is_summoned() && !(poller.lease().is_stopped() && mailbox.is_empty())
+                                poller.has_commands() && !(poller.lease().is_stopped() && mailbox.is_empty())
                             };
                             (poller.is_ready() || has_mail()).then_some(())
                         },

@@ -66,7 +66,7 @@ impl<P: Clone> HandlerTable<P> {
     pub(crate) fn handle(&mut self, envelope: &Envelope<P>, sequence: Sequence, lease: &Lease) {
         // A subscription's handler was posted before a message could be routed there, and whoever sees the message sees
         // that there is mail. So when a route is met for the first time, the handlers that it leads to are here.
-        if lease.is_summoned() && !edge::left_out("mail-before-message") {
+        if lease.has_commands() && !edge::left_out("mail-before-message") {
             self.read_mail(lease);
         }
         if !self.route_cache.is_cached(envelope.route) {

@@ -3,7 +3,7 @@
 use crate::broker::subscribe::handler::BoxedHandler;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::Envelope;
-use crate::ring::Overseer;
+use crate::ring::Supervisor;
 use crate::routing::RouteId;
 use crate::sync::{Condvar, Mutex};
 use crate::wait::Deadline;
@@ -40,14 +40,14 @@ struct Inner<P> {
 /// The mailbox of one consumer. Anybody may post; only its consumer fetches.
 pub(crate) struct Mailbox<P> {
     inner: Mutex<Inner<P>>,
-    overseer: Overseer<Envelope<P>>,
+    supervisor: Supervisor<Envelope<P>>,
 }
 
 impl<P> Mailbox<P> {
-    pub(crate) fn new(overseer: Overseer<Envelope<P>>) -> Self {
+    pub(crate) fn new(supervisor: Supervisor<Envelope<P>>) -> Self {
         Self {
             inner: Mutex::new(Inner { commands: VecDeque::new(), closed: false, has_left: false }),
-            overseer,
+            supervisor,
         }
     }
 
@@ -60,7 +60,7 @@ impl<P> Mailbox<P> {
             }
             inner.commands.push_back(command);
         }
-        self.overseer.announce_mail();
+        self.supervisor.announce_mail();
         Ok(())
     }
 
@@ -90,8 +90,8 @@ impl<P> Mailbox<P> {
         self.inner.lock().has_left
     }
 
-    pub(crate) fn overseer(&self) -> &Overseer<Envelope<P>> {
-        &self.overseer
+    pub(crate) fn supervisor(&self) -> &Supervisor<Envelope<P>> {
+        &self.supervisor
     }
 }
 

@@ -53,12 +53,12 @@ where
                 if is_spared(number, index) {
                     continue;
                 }
-                if let Stopped::InCall(remains) = consumer.mailbox.overseer().stop() {
+                if let Stopped::InCall(takeover) = consumer.mailbox.supervisor().stop() {
                     abandoned.push(abandon(
                         core,
                         (number as u16, index as u16),
                         &consumer.thread,
-                        &remains,
+                        &takeover,
                         reserve / 2,
                     ));
                     core.threads.abandon_one();
@@ -71,7 +71,9 @@ where
             for (number, dispatcher) in core.dispatchers.iter().enumerate() {
                 for (index, consumer) in dispatcher.consumers.iter().enumerate() {
                     let mailbox = &consumer.mailbox;
-                    if !is_spared(number, index) && !mailbox.has_left() && !mailbox.overseer().is_taken_over()
+                    if !is_spared(number, index)
+                        && !mailbox.has_left()
+                        && !mailbox.supervisor().is_taken_over()
                     {
                         abandoned.push(Abandoned::outside_of_a_handler(&consumer.thread));
                     }

@@ -3,7 +3,7 @@
 use super::threads::{Undelivered, owned_copy};
 use crate::broker::core::Core;
 use crate::message::{Envelope, Message, MessageId};
-use crate::ring::Remains;
+use crate::ring::Takeover;
 use crate::topic::Topic;
 use std::time::Duration;
 
@@ -33,13 +33,13 @@ pub(super) fn abandon<P>(
     core: &Core<P>,
     (dispatcher, consumer): (u16, u16),
     thread: &str,
-    remains: &Remains<Envelope<P>>,
+    takeover: &Takeover<Envelope<P>>,
     limit: Duration,
 ) -> Abandoned
 where
     P: Clone + Default + Send + Sync + 'static,
 {
-    let in_doubt = core.registry.find(remains.delivery());
+    let in_doubt = core.registry.find(takeover.delivery());
     if let Some(state) = &in_doubt {
         state.tally.in_doubt.bump();
     }
@@ -50,10 +50,10 @@ where
         topic: None,
     };
     let mut handed_back = Vec::new();
-    remains.for_each(limit, |sequence, envelope| {
+    takeover.for_each(limit, |sequence, envelope| {
         let Some(route) = core.routes.get(envelope.route) else { return };
         let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
-        let is_in_doubt = sequence == remains.sequence();
+        let is_in_doubt = sequence == takeover.sequence();
         if is_in_doubt {
             stuck.message = Some(message.id());
             stuck.topic = Some(route.topic.clone());
@@ -62,7 +62,7 @@ where
         for to in &route.destinations {
             let is_theirs = to.dispatcher == dispatcher && to.consumer == consumer;
             // Of the event in doubt, deliveries were made in ascending order of subscription.
-            let is_open = !is_in_doubt || to.subscription > remains.delivery();
+            let is_open = !is_in_doubt || to.subscription > takeover.delivery();
             if is_theirs
                 && is_open
                 && let Some(state) = core.registry.find(to.subscription)

@@ -101,7 +101,7 @@ impl<P> Drop for ExitGuard<'_, P> {
     fn drop(&mut self) {
         let was_taken_over = self.mailbox.as_ref().is_some_and(|mailbox| {
             mailbox.leave();
-            mailbox.overseer().is_taken_over()
+            mailbox.supervisor().is_taken_over()
         });
         {
             let mut inner = self.threads.inner.lock();

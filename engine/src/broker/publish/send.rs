@@ -245,7 +245,7 @@ where
             let producer = self.producers.take_up(target.dispatcher);
             let run = reserve(&self.core, producer, target.dispatcher, wanted, WaitMode::Policy)
                 .map_err(|failure| BatchError { published, failure })?;
-            let mut claimed = producer.claimed(run);
+            let mut claimed = producer.claimed_run(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);
             // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
             let is_whole = context::fill(|| {

@@ -10,7 +10,7 @@ use crate::ring::control::{Control, Core};
 use crate::ring::overflow::PublishError;
 use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
 pub use multi::Multi;
-pub use single::Exclusive;
+pub use single::Single;
 
 /// Sequences that belong to one producer until it stamps or abandons them. Cannot be copied: two who held the same run
 /// would write the same slots.
@@ -27,7 +27,7 @@ pub enum Unclaimed {
     /// No slot is free: a consumer is a whole ring behind.
     Full,
     /// There is no consumer, and the next slot is still in another producer's hand. Nobody rings when it no longer is.
-    InHand,
+    Unpublished,
     /// The ring takes no more events.
     Closed,
     /// There are no more sequences.
@@ -38,7 +38,7 @@ impl Unclaimed {
     /// What a publish answers that does not wait.
     pub(in crate::ring) fn refusal(self) -> PublishError {
         match self {
-            Self::Full | Self::InHand => PublishError::Full,
+            Self::Full | Self::Unpublished => PublishError::Full,
             Self::Closed => PublishError::Closed,
             Self::Exhausted => PublishError::Exhausted,
         }
@@ -68,7 +68,7 @@ pub(in crate::ring) mod sealed {
     }
 }
 
-/// One of the two ways to claim: [`Exclusive`] or [`Multi`].
+/// One of the two ways to claim: [`Single`] or [`Multi`].
 pub trait Sequencer: sealed::Claims {}
 
 /// A producer's copy of the gate, refreshed only when it is used up.
@@ -107,7 +107,7 @@ impl CachedGate {
     ) -> Result<u64, Unclaimed> {
         let (minimum, full) = match core.control.gating.lowest() {
             Some(lowest) => (lowest, Unclaimed::Full),
-            None => (bound(core, self.end.saturating_sub(core.control.capacity)), Unclaimed::InHand),
+            None => (bound(core, self.end.saturating_sub(core.control.capacity)), Unclaimed::Unpublished),
         };
         // From no further than the cursor was before the list was loaded (see `gating`), and to no further than there are
         // sequences, which is thus no business of the hot path.

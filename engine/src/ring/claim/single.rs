@@ -12,11 +12,11 @@ use crate::sync::atomic::Ordering;
 
 /// Claims for the only producer of a ring.
 #[derive(Debug)]
-pub struct Exclusive {
+pub struct Single {
     gate: CachedGate,
 }
 
-impl Exclusive {
+impl Single {
     pub(in crate::ring) fn new() -> Self {
         Self { gate: CachedGate::default() }
     }
@@ -37,9 +37,9 @@ impl Exclusive {
     }
 }
 
-impl Sequencer for Exclusive {}
+impl Sequencer for Single {}
 
-impl Claims for Exclusive {
+impl Claims for Single {
     const ARE_MANY: bool = false;
 
     #[inline(always)]
@@ -76,7 +76,7 @@ impl Claims for Exclusive {
     fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
         control.claim.store(from, Ordering::Relaxed);
         // A consumer may have gone to sleep over a claim that nothing follows.
-        control.signals.readers.wake_all();
+        control.signals.consumers.wake_all();
         false
     }
 }

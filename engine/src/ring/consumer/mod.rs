@@ -4,6 +4,6 @@ mod mut_poller;
 mod poller;
 mod visit;
 
-pub use mut_poller::SolePoller;
+pub use mut_poller::MutPoller;
 pub use poller::{Polled, Poller};
-pub(super) use visit::{Each, Sole, Visit, each};
+pub(super) use visit::{Each, EachMut, Visit, each};

@@ -1,7 +1,7 @@
 //! A consumer that is alone at its stage, and may change the events.
 
 use super::poller::{Polled, Poller};
-use super::visit::Sole;
+use super::visit::EachMut;
 use crate::ring::sequence::Sequence;
 use crate::wait::WaitStrategy;
 use std::fmt;
@@ -14,9 +14,9 @@ use std::time::Duration;
 /// use ringmain::ring::{Polled, RingBuilder};
 ///
 /// let mut graph = RingBuilder::new(8, || (0_u64, 0_u64))?.graph();
-/// let (squares, mut first) = graph.sole_poller(&[])?;
+/// let (squares, mut first) = graph.mut_poller(&[])?;
 /// let (_, mut second) = graph.poller(&[squares])?;
-/// let (mut producer, _ring) = graph.exclusive()?;
+/// let (mut producer, _ring) = graph.build_single_producer()?;
 ///
 /// producer.publish(|event| event.0 = 7)?;
 /// first.poll(1, |event, _sequence, _end_of_batch| event.1 = event.0 * event.0);
@@ -24,9 +24,9 @@ use std::time::Duration;
 /// assert_eq!(polled, Polled::Events(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct SolePoller<E>(Poller<E>);
+pub struct MutPoller<E>(Poller<E>);
 
-impl<E> SolePoller<E> {
+impl<E> MutPoller<E> {
     /// The builder has seen to it that no other consumer shares the stage.
     pub(in crate::ring) fn new(poller: Poller<E>) -> Self {
         Self(poller)
@@ -39,7 +39,7 @@ impl<E> SolePoller<E> {
     /// As [`Poller::poll`], with events to be changed.
     #[inline]
     pub fn poll(&mut self, max: u64, handler: impl FnMut(&mut E, Sequence, bool)) -> Polled {
-        self.0.poll_visiting(max, &mut Sole(handler))
+        self.0.poll_visiting(max, &mut EachMut(handler))
     }
 
     /// As [`Poller::wait`].
@@ -61,8 +61,8 @@ impl<E> SolePoller<E> {
     }
 }
 
-impl<E> fmt::Debug for SolePoller<E> {
+impl<E> fmt::Debug for MutPoller<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SolePoller").field(&self.0).finish()
+        f.debug_tuple("MutPoller").field(&self.0).finish()
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Managed threads, the broker's consumers and a user's own loop all drive this one type.
 
-use super::visit::{Each, Leased, Slices, Visit};
+use super::visit::{Each, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
 use crate::ring::control::{Control, Core};
 use crate::ring::gate::Stage;
-use crate::ring::lease::{Lease, Overseer};
+use crate::ring::lease::{Lease, Supervisor};
 use crate::ring::overflow::{Missed, Overflow};
 use crate::ring::position::Position;
 use crate::ring::reentrancy;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The most events between two releases.
-const LONGEST_RUN: u64 = 512;
+const MAX_RUN: u64 = 512;
 
 /// What a poll found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Poller<E> {
     /// The owner's copy of its own sequence, ahead of it within a run.
     next: Sequence,
     /// The most sequences after which a run ends and is released.
-    longest_run: u64,
+    max_run: u64,
     /// Whether the ring drops its oldest events, so that each run has to be taken hold of.
     can_miss: bool,
     tombstones: u64,
@@ -61,9 +61,9 @@ impl<E> Poller<E> {
         let can_miss = core.control.overflow == Overflow::DropOldest;
         // What is held may be a quarter of the ring at most.
         let part = core.control.capacity / if can_miss { 4 } else { 8 };
-        let longest_run = part.clamp(1, LONGEST_RUN);
+        let max_run = part.clamp(1, MAX_RUN);
         let lease = Lease::new(position.clone(), barrier.writers().to_vec());
-        Self { core, barrier, position, next, longest_run, can_miss, tombstones: 0, lease }
+        Self { core, barrier, position, next, max_run, can_miss, tombstones: 0, lease }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -79,11 +79,11 @@ impl<E> Poller<E> {
     }
 
     /// As [`poll`](Self::poll), for handlers that make their calls of user code under the [`Lease`] they are given, so
-    /// that an [`Overseer`] can take its position over when such a call does not return. Once that has happened, this
+    /// that a [`Supervisor`] can take its position over when such a call does not return. Once that has happened, this
     /// poller finds the ring `Finished` and touches it no more.
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
-        self.poll_visiting(max, &mut Leased(handler))
+        self.poll_visiting(max, &mut EachLeased(handler))
     }
 
     /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side, which in a
@@ -97,7 +97,7 @@ impl<E> Poller<E> {
     ///
     /// let mut graph = RingBuilder::new(8, || 0_u32)?.layout(Layout::Dense).graph();
     /// let (_id, mut poller) = graph.poller(&[])?;
-    /// let (mut producer, _ring) = graph.exclusive()?;
+    /// let (mut producer, _ring) = graph.build_single_producer()?;
     /// producer.publish_batch(5, |place, event| *event = place as u32)?;
     ///
     /// let mut sum = 0;
@@ -122,7 +122,7 @@ impl<E> Poller<E> {
                 return Polled::Missed(self.take_missed());
             }
             let first = self.next;
-            let end = self.available(self.longest_run.min(left));
+            let end = self.available(self.max_run.min(left));
             if end == first {
                 // What the look found in the slot may be a later event, whose producer has just moved this consumer on.
                 if self.can_miss && self.position.own() != first {
@@ -211,7 +211,7 @@ impl<E> Poller<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.signals.readers, Deadline::after(limit), || {
+        wait_until(strategy, &self.core.control.signals.consumers, Deadline::after(limit), || {
             self.is_ready().then_some(())
         })
         .is_some()
@@ -233,8 +233,8 @@ impl<E> Poller<E> {
     }
 
     /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.
-    pub fn is_summoned(&self) -> bool {
-        self.lease.is_summoned()
+    pub fn has_commands(&self) -> bool {
+        self.lease.has_commands()
     }
 
     /// The lease under which [`poll_leased`](Self::poll_leased) works.
@@ -242,9 +242,9 @@ impl<E> Poller<E> {
         &self.lease
     }
 
-    /// A handle to watch this consumer, summon it, and take its position over.
-    pub fn overseer(&self) -> Overseer<E> {
-        self.lease.overseer(&self.core)
+    /// A handle to watch this consumer, send it commands, and take its position over.
+    pub fn supervisor(&self) -> Supervisor<E> {
+        self.lease.supervisor(&self.core)
     }
 
     pub(in crate::ring) fn control(&self) -> &Control {
@@ -258,7 +258,7 @@ impl<E> Poller<E> {
 
     /// Where this consumer sleeps.
     pub(crate) fn readers(&self) -> Arc<Parking> {
-        self.core.control.signals.readers.clone()
+        self.core.control.signals.consumers.clone()
     }
 
     /// The number of slots of the ring.

@@ -44,7 +44,7 @@ pub(in crate::ring) unsafe fn each<E>(
 ) {
     let first = *next;
     let mut hand_over = |event: &E, sequence| {
-        slots.bring_ahead(sequence, until);
+        slots.prefetch(sequence, until);
         *next = sequence + 1;
         f(event, sequence);
     };
@@ -83,9 +83,9 @@ impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
 }
 
 /// Event by event, with the lease.
-pub(in crate::ring) struct Leased<F>(pub(in crate::ring) F);
+pub(in crate::ring) struct EachLeased<F>(pub(in crate::ring) F);
 
-impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for Leased<F> {
+impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
     #[inline(always)]
     unsafe fn visit(
         &mut self,
@@ -98,7 +98,7 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for Leased<F> {
         while *next < until && !lease.is_lost() {
             let sequence = *next;
             *next += 1;
-            slots.bring_ahead(sequence, until);
+            slots.prefetch(sequence, until);
             // SAFETY: as the caller promises.
             unsafe { slots.read(sequence, |event| (self.0)(event, sequence, sequence + 1 == end, lease)) };
         }
@@ -129,9 +129,9 @@ impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
 }
 
 /// Event by event, to be changed.
-pub(in crate::ring) struct Sole<F>(pub(in crate::ring) F);
+pub(in crate::ring) struct EachMut<F>(pub(in crate::ring) F);
 
-impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for Sole<F> {
+impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for EachMut<F> {
     #[inline(always)]
     unsafe fn visit(
         &mut self,
@@ -144,7 +144,7 @@ impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for Sole<F> {
         while *next < until {
             let sequence = *next;
             *next += 1;
-            // SAFETY: as the caller promises, and only `SolePoller` visits so, which is alone at its stage.
+            // SAFETY: as the caller promises, and only `MutPoller` visits so, which is alone at its stage.
             unsafe { slots.write(sequence, |event| (self.0)(event, sequence, sequence + 1 == end)) };
         }
     }

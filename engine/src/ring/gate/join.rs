@@ -40,7 +40,7 @@ pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Po
         // A producer may be asleep that found nothing but this place in its way, and who publishes rings for consumers only. No
         // consumer waits for it: nobody depends on who has not joined.
         if !edge::left_out("wake-after-giving-up") {
-            control.signals.writers.wake_all();
+            control.signals.producers.wake_all();
         }
         return None;
     };
@@ -49,7 +49,7 @@ pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Po
     Some((position, start))
 }
 
-/// Waits until all from `from` up to `to` has been published, or taken back, which an exclusive producer does whose fill
+/// Waits until all from `from` up to `to` has been published, or taken back, which a single producer does whose fill
 /// closure panics or who meets a closing ring. Returns the end of what is.
 fn wait_until_published<E>(
     core: &Core<E>,

@@ -121,24 +121,24 @@ impl Lanes {
 
     /// Leases a lane, unless somebody else has. Edge `LEASE_LANE`, acquire side.
     #[inline(always)]
-    pub(in crate::ring) fn lease<'l>(&'l self, lane: usize, signals: &'l Signals) -> Option<Leased<'l>> {
+    pub(in crate::ring) fn lease<'l>(&'l self, lane: usize, signals: &'l Signals) -> Option<LaneLease<'l>> {
         let lane = &self.lanes[lane];
         let taken =
             lane.is_leased.compare_exchange(false, true, LEASE_LANE.acquire(), Ordering::Relaxed).is_ok();
         // Nobody else moves it now.
-        taken.then(|| Leased { lane, signals, next: lane.position.own() })
+        taken.then(|| LaneLease { lane, signals, next: lane.position.own() })
     }
 }
 
 /// A leased lane. Dropping it moves the lane to where it was told to, and gives it back.
-pub(in crate::ring) struct Leased<'l> {
+pub(in crate::ring) struct LaneLease<'l> {
     lane: &'l Lane,
     signals: &'l Signals,
     /// All events of the lane below it have been handled.
     next: Sequence,
 }
 
-impl Leased<'_> {
+impl LaneLease<'_> {
     /// Where the lane stands.
     pub(in crate::ring) fn next(&self) -> Sequence {
         self.next
@@ -150,7 +150,7 @@ impl Leased<'_> {
     }
 }
 
-impl Drop for Leased<'_> {
+impl Drop for LaneLease<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.lane.position.release(self.next);

@@ -81,18 +81,18 @@ struct Members {
     workers: u64,
     /// How many workers there have ever been.
     ever: usize,
-    left_behind: Vec<InHand>,
+    left_behind: Vec<WorkerRun>,
 }
 
 /// What a worker has claimed, with the word that guards it.
 #[derive(Debug)]
-pub(in crate::ring) struct InHand {
+pub(in crate::ring) struct WorkerRun {
     word: Position,
     /// Claimed and not handled.
     pub(in crate::ring) run: Range<Sequence>,
 }
 
-impl InHand {
+impl WorkerRun {
     /// Lets producers, and later stages, have all that lies before the run, and all if the run is empty.
     pub(in crate::ring) fn release(&self) {
         self.word.release(if self.run.is_empty() { IDLE } else { self.run.start });
@@ -144,7 +144,7 @@ impl Group {
     }
 
     /// A new worker, which has nothing in hand yet, and its number; `None` where all have left.
-    pub(in crate::ring) fn join(&self) -> Option<(InHand, usize)> {
+    pub(in crate::ring) fn join(&self) -> Option<(WorkerRun, usize)> {
         let mut members = self.members.lock();
         if self.has_left() {
             return None;
@@ -155,12 +155,12 @@ impl Group {
         members.workers += 1;
         self.size.store(members.workers, Ordering::Relaxed);
         members.ever += 1;
-        Some((InHand { word, run: 0..0 }, members.ever - 1))
+        Some((WorkerRun { word, run: 0..0 }, members.ever - 1))
     }
 
     /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the gate. A group whose
     /// ring was halted keeps its place all the same, since later stages must not pass it.
-    pub(in crate::ring) fn leave(&self, in_hand: &mut InHand, is_halted: bool) -> bool {
+    pub(in crate::ring) fn leave(&self, in_hand: &mut WorkerRun, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
         self.size.store(members.workers, Ordering::Relaxed);
@@ -168,7 +168,7 @@ impl Group {
             self.forget(&mut members, &in_hand.word);
         } else {
             let run = std::mem::take(&mut in_hand.run);
-            members.left_behind.push(InHand { word: in_hand.word.clone(), run });
+            members.left_behind.push(WorkerRun { word: in_hand.word.clone(), run });
             self.has_left_behind.store(true, Ordering::Relaxed);
         }
         if members.workers > 0 || is_halted {
@@ -197,7 +197,7 @@ impl Group {
 
     /// An idle worker adopts what another has left behind, if anything. Whether it did.
     #[cold]
-    pub(in crate::ring) fn adopt(&self, in_hand: &mut InHand) -> bool {
+    pub(in crate::ring) fn adopt(&self, in_hand: &mut WorkerRun) -> bool {
         let mut members = self.members.lock();
         let Some(left_behind) = members.left_behind.pop() else { return false };
         self.has_left_behind.store(!members.left_behind.is_empty(), Ordering::Relaxed);
@@ -216,7 +216,7 @@ impl Group {
     #[inline(always)]
     pub(in crate::ring) fn claim(
         &self,
-        in_hand: &mut InHand,
+        in_hand: &mut WorkerRun,
         signals: &Signals,
         mut available: impl FnMut(Sequence) -> Sequence,
     ) -> bool {
@@ -257,7 +257,7 @@ impl Group {
 
     /// A worker that has announced a place which was not where it claimed tells those who may be asleep over it.
     #[cold]
-    fn outdated(&self, in_hand: &InHand, has_claimed: bool, signals: &Signals) {
+    fn outdated(&self, in_hand: &WorkerRun, has_claimed: bool, signals: &Signals) {
         if !has_claimed && !edge::left_out("retract-announcement") {
             in_hand.word.release(IDLE);
         }

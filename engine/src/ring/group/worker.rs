@@ -1,13 +1,13 @@
 //! A worker: one of several that share the events of a stage, raced (`raced`) or by key (`keyed`).
 
 use super::keyed::Lanes;
-use super::raced::{Group, InHand};
+use super::raced::{Group, WorkerRun};
 use crate::ring::barrier::Barrier;
 use crate::ring::consumer::Polled;
 use crate::ring::consumer::{Each, Visit};
 use crate::ring::control::{Control, Core};
 use crate::ring::gate::Stage;
-use crate::ring::lease::{Lease, Overseer};
+use crate::ring::lease::{Lease, Supervisor};
 use crate::ring::options::Key;
 use crate::ring::position::Position;
 use crate::ring::reentrancy;
@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The most events that a worker of a raced group claims at once, unless told otherwise.
-const LONGEST_CLAIM: u64 = 64;
+const MAX_CLAIM: u64 = 64;
 
 /// The most events between taking a lane and giving it back: the bits of the word that tells which are in the lane.
-const LONGEST_RUN: u64 = 64;
+const MAX_RUN: u64 = 64;
 
 /// One of several workers that share the events of a ring between them: each event goes to exactly one. Driven by whoever
 /// calls [`poll`](Self::poll). Made by [`Graph::worker_pollers`](crate::ring::Graph::worker_pollers) and
@@ -39,7 +39,7 @@ const LONGEST_RUN: u64 = 64;
 ///
 /// let mut graph = RingBuilder::new(8, || 0_u64)?.graph();
 /// let (_group, mut workers) = graph.worker_pollers(&[], 2)?;
-/// let (mut producer, _ring) = graph.exclusive()?;
+/// let (mut producer, _ring) = graph.build_single_producer()?;
 /// for value in 1..=4 {
 ///     producer.publish(|event| *event = value)?;
 /// }
@@ -57,13 +57,13 @@ pub struct Worker<E> {
     /// By which a managed worker is asked to leave.
     lease: Lease,
     number: usize,
-    longest_claim: u64,
+    max_claim: u64,
 }
 
 /// How a worker comes by its events.
 enum Share<E> {
     /// It claims the next.
-    Raced(Arc<Group>, InHand),
+    Raced(Arc<Group>, WorkerRun),
     /// It leases a lane. `next_lane` is the one it looks at next.
     Keyed { lanes: Arc<Lanes>, key: Key<E>, next_lane: usize },
 }
@@ -90,10 +90,10 @@ impl<E> Worker<E> {
                 (Share::Keyed { lanes: lanes.clone(), key, next_lane }, number)
             }
         };
-        // Nobody oversees a worker's calls, so that the position that the lease would hand over is never looked at.
+        // Nobody supervises a worker's calls, so that the position that the lease would hand over is never looked at.
         let lease = Lease::new(Position::new(0), Vec::new());
         let core = core.clone();
-        Some(Self { core, barrier, share, lease, number, longest_claim: LONGEST_CLAIM })
+        Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM })
     }
 
     /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced group these are the next;
@@ -146,7 +146,7 @@ impl<E> Worker<E> {
         if group.has_left_behind() && group.adopt(in_hand) {
             return true;
         }
-        let most = max.min(self.longest_claim);
+        let most = max.min(self.max_claim);
         group.claim(in_hand, &core.control.signals, |at| {
             if edge::left_out("claim-only-published") {
                 return at + 1;
@@ -160,7 +160,7 @@ impl<E> Worker<E> {
     /// Handles what was claimed, `max` events at most, and releases it, panic or not. Returns how many there were.
     #[inline(always)]
     fn handle_claimed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
-        struct Releasing<'w>(&'w mut InHand, &'w Control);
+        struct Releasing<'w>(&'w mut WorkerRun, &'w Control);
         impl Drop for Releasing<'_> {
             #[inline(always)]
             fn drop(&mut self) {
@@ -200,7 +200,7 @@ impl<E> Worker<E> {
         loop {
             let mut has_moved = false;
             for _ in 0..self.lanes() {
-                if handled >= max || self.core.control.is_halted() || self.lease.is_summoned() {
+                if handled >= max || self.core.control.is_halted() || self.lease.has_commands() {
                     return handled;
                 }
                 let (found, moved) = self.go_through_lane(max - handled, visitor);
@@ -235,7 +235,7 @@ impl<E> Worker<E> {
         }
         let Some(mut leased) = lanes.lease(lane, &core.control.signals) else { return (0, false) };
         let first = leased.next();
-        let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, LONGEST_RUN), || false);
+        let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, MAX_RUN), || false);
         let mut found = 0;
         reentrancy::inside(core, || {
             // First all keys: which event is the last of the batch is to be known before it.
@@ -298,7 +298,7 @@ impl<E> Worker<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.signals.readers, Deadline::after(limit), || {
+        wait_until(strategy, &self.core.control.signals.consumers, Deadline::after(limit), || {
             self.is_ready().then_some(())
         })
         .is_some()
@@ -337,28 +337,28 @@ impl<E> Worker<E> {
     }
 
     /// Where a raced group gives a worker so many events at once, for which there is work enough.
-    pub(in crate::ring) fn set_longest_claim(&mut self, events: u64) {
+    pub(in crate::ring) fn set_max_claim(&mut self, events: u64) {
         // No option means the default.
         if events < u64::MAX {
-            self.longest_claim = events.clamp(1, self.core.control.capacity);
+            self.max_claim = events.clamp(1, self.core.control.capacity);
         }
     }
 
     /// Whether it is to leave, and has nothing left to do first.
     pub(in crate::ring) fn may_leave(&self) -> bool {
-        self.is_summoned() && !self.has_claimed()
+        self.has_commands() && !self.has_claimed()
     }
 
     /// Whether it is to leave.
-    pub(in crate::ring) fn is_summoned(&self) -> bool {
-        self.lease.is_summoned()
+    pub(in crate::ring) fn has_commands(&self) -> bool {
+        self.lease.has_commands()
     }
 
     /// The most events that one poll of a managed worker asks for.
-    pub(in crate::ring) fn longest_turn(&self) -> u64 {
+    pub(in crate::ring) fn max_turn(&self) -> u64 {
         match self.share {
-            Share::Raced(..) => self.longest_claim,
-            Share::Keyed { .. } => self.longest_claim.max(LONGEST_RUN),
+            Share::Raced(..) => self.max_claim,
+            Share::Keyed { .. } => self.max_claim.max(MAX_RUN),
         }
     }
 
@@ -366,8 +366,8 @@ impl<E> Worker<E> {
         &self.core
     }
 
-    pub(in crate::ring) fn overseer(&self) -> Overseer<E> {
-        self.lease.overseer(&self.core)
+    pub(in crate::ring) fn supervisor(&self) -> Supervisor<E> {
+        self.lease.supervisor(&self.core)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sync::panics::discard_panic;
 use crate::wait::{Deadline, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The life of a managed consumer's thread: until the ring is finished, or the consumer is summoned to leave.
+/// The life of a managed consumer's thread: until the ring is finished, or the consumer is told to leave.
 pub(in crate::ring) fn consume<E>(
     mut poller: Poller<E>,
     mut visitor: impl Managed<E>,
@@ -19,7 +19,7 @@ pub(in crate::ring) fn consume<E>(
     let mut waiter = Waiter::new();
     let readers = poller.readers();
     let mut linger = Linger::new(poller.control().linger);
-    while !poller.is_summoned() {
+    while !poller.has_commands() {
         let turn = || match poller.poll_visiting(most, &mut visitor) {
             Polled::Missed(missed) => {
                 visitor.missed(missed);
@@ -35,7 +35,7 @@ pub(in crate::ring) fn consume<E>(
                     || poller.wait_strategy(),
                     &readers,
                     Deadline::NEVER,
-                    || (poller.is_ready() || poller.is_summoned()).then_some(()),
+                    || (poller.is_ready() || poller.has_commands()).then_some(()),
                 );
             }
             Ok(Polled::Finished) => return,
@@ -48,10 +48,10 @@ pub(in crate::ring) fn consume<E>(
     }
 }
 
-/// The life of a managed worker's thread: until the ring is finished, or the worker is summoned to leave.
+/// The life of a managed worker's thread: until the ring is finished, or the worker is told to leave.
 pub(in crate::ring) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panics: &AtomicU64) {
     let core = worker.core().clone();
-    let most = worker.longest_turn();
+    let most = worker.max_turn();
     let mut waiter = Waiter::new();
     let mut linger = Linger::new(core.control.linger);
     while !worker.may_leave() {
@@ -62,9 +62,9 @@ pub(in crate::ring) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<
             Ok(Polled::Empty) => {
                 waiter.wait_until(
                     || core.control.wait.get(),
-                    &core.control.signals.readers,
+                    &core.control.signals.consumers,
                     Deadline::NEVER,
-                    || (worker.is_ready() || worker.is_summoned()).then_some(()),
+                    || (worker.is_ready() || worker.has_commands()).then_some(()),
                 );
             }
             Ok(Polled::Finished) => return,

@@ -1,6 +1,6 @@
 //! What a managed consumer runs: a handler of events.
 
-use crate::ring::consumer::{Sole, Visit, each};
+use crate::ring::consumer::{EachMut, Visit, each};
 use crate::ring::control::Control;
 use crate::ring::lease::Lease;
 use crate::ring::overflow::Missed;
@@ -127,6 +127,6 @@ impl<E, H: EventHandler<E>> Managed<E> for Hooked<H> {
     }
 }
 
-impl<E, F: FnMut(&mut E, Sequence, bool)> Managed<E> for Sole<F> {
+impl<E, F: FnMut(&mut E, Sequence, bool)> Managed<E> for EachMut<F> {
     fn missed(&mut self, _missed: Missed) {}
 }

@@ -5,4 +5,4 @@ mod handler;
 mod thread;
 
 pub use handler::{Batch, EventHandler};
-pub(in crate::ring) use thread::Planned;
+pub(in crate::ring) use thread::PlannedThread;

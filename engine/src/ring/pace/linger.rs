@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 /// How long a consumer lingers at a time, unless told otherwise.
 pub(crate) const LINGER: Duration = Duration::from_micros(2);
 
-/// The longest that it can be told to: meanwhile it sees neither a halt nor a summons.
-pub(crate) const LONGEST_LINGER: Duration = Duration::from_millis(1);
+/// The longest that it can be told to: meanwhile it sees neither a halt nor a command.
+pub(crate) const MAX_LINGER: Duration = Duration::from_millis(1);
 
 /// Looks that are judged together.
 const WINDOW: u32 = 64;
@@ -34,7 +34,7 @@ const PAYS: f64 = 0.85;
 
 /// The first pause between two tries, and the longest: each try that does not pay doubles it.
 const PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// One consumer's lingering.
 pub(crate) struct Linger {
@@ -111,7 +111,7 @@ impl State {
             Self::Off { .. } => self,
             Self::Trying { without, .. } if nanos < without * PAYS => Self::On { windows: BETWEEN_CHECKS },
             Self::Trying { pause, .. } => {
-                Self::Off { next_try: now + pause, pause: LONGEST_PAUSE.min(pause * 2) }
+                Self::Off { next_try: now + pause, pause: MAX_PAUSE.min(pause * 2) }
             }
             Self::On { windows: 0 } => Self::Checking { with: nanos },
             Self::On { .. } if nanos >= SLOW => Self::Off { next_try: now, pause: PAUSE },

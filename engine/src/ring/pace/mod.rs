@@ -4,4 +4,4 @@ mod hysteresis;
 mod linger;
 
 pub(super) use hysteresis::Hysteresis;
-pub(crate) use linger::{LINGER, LONGEST_LINGER, Linger};
+pub(crate) use linger::{LINGER, Linger, MAX_LINGER};

@@ -20,14 +20,14 @@ pub(super) struct Claimant<E, S> {
 /// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
 ///
 /// A stamped event is published when it is filled, a dense run when all of it is: one store of the cursor.
-pub(crate) struct Claimed<'p, E, S: Sequencer> {
+pub(crate) struct ClaimedRun<'p, E, S: Sequencer> {
     claimant: &'p mut Claimant<E, S>,
     first: Sequence,
     next: Sequence,
     end: Sequence,
 }
 
-impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
+impl<'p, E, S: Sequencer> ClaimedRun<'p, E, S> {
     #[inline(always)]
     pub(super) fn new(claimant: &'p mut Claimant<E, S>, run: Run) -> Self {
         Self { claimant, first: run.first, next: run.first, end: run.first + run.count }
@@ -59,7 +59,7 @@ impl<'p, E, S: Sequencer> Claimed<'p, E, S> {
     }
 }
 
-impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
+impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.is_open() {
@@ -69,11 +69,11 @@ impl<E, S: Sequencer> Drop for Claimed<'_, E, S> {
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.claimant.core.control.signals.readers.wake_all();
+        self.claimant.core.control.signals.consumers.wake_all();
     }
 }
 
-/// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
+/// Fills and publishes a run of one: what [`ClaimedRun`] does, and all of it in registers.
 #[inline(always)]
 pub(super) fn fill_one<E, S: Sequencer>(
     claimant: &mut Claimant<E, S>,
@@ -91,7 +91,7 @@ pub(super) fn fill_one<E, S: Sequencer>(
         write()
     }
     core.slots.publish(sequence, false);
-    core.control.signals.readers.wake_all();
+    core.control.signals.consumers.wake_all();
     std::mem::forget(unfilled);
     sequence
 }
@@ -128,6 +128,6 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
                 core.slots.publish(sequence, true);
             }
         }
-        core.control.signals.readers.wake_all();
+        core.control.signals.consumers.wake_all();
     }
 }

@@ -4,7 +4,7 @@ mod claimed;
 mod next_slot;
 
 use self::claimed::{Claimant, fill_one};
-use crate::ring::claim::{Exclusive, Multi, Run, Sequencer, Unclaimed};
+use crate::ring::claim::{Multi, Run, Sequencer, Single, Unclaimed};
 use crate::ring::control::Core;
 use crate::ring::gate::make_room;
 use crate::ring::overflow::{Overflow, PublishError};
@@ -13,14 +13,14 @@ use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
 use crate::sync::atomic::Ordering;
 use crate::wait::{Deadline, Waiter};
-pub(crate) use claimed::Claimed;
-pub use next_slot::Claim;
+pub(crate) use claimed::ClaimedRun;
+pub use next_slot::NextSlot;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The only producer of its ring: publishing costs no read-modify-write.
-pub type ExclusiveProducer<E> = Producer<E, Exclusive>;
+pub type SingleProducer<E> = Producer<E, Single>;
 
 /// One of many producers of its ring; clone it for each thread. Publishing costs one read-modify-write.
 pub type MultiProducer<E> = Producer<E, Multi>;
@@ -102,7 +102,7 @@ impl<E, S: Sequencer> Producer<E, S> {
             let run = self
                 .reserve_by_policy((count - published) as u64)
                 .map_err(|reason| BatchError { published, reason })?;
-            let mut claimed = self.claimed(run);
+            let mut claimed = self.claimed_run(run);
             while claimed.is_open() {
                 claimed.publish_next(|event| fill(published, event));
                 published += 1;
@@ -111,13 +111,13 @@ impl<E, S: Sequencer> Producer<E, S> {
         Ok(())
     }
 
-    /// Fills and publishes a run of one: what [`Claimed`] does, and all of it in registers.
+    /// Fills and publishes a run of one: what [`ClaimedRun`] does, and all of it in registers.
     #[inline(always)]
     pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
         fill_one(&mut self.claimant, run, fill)
     }
 
-    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`Claimed`], so that what is waited for
+    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`ClaimedRun`], so that what is waited for
     /// out of line comes back in registers.
     #[inline(always)]
     fn reserve_by_policy(&mut self, count: u64) -> Result<Run, PublishError> {
@@ -149,7 +149,7 @@ impl<E, S: Sequencer> Producer<E, S> {
                 Ok(run) => return Ok(run),
                 // Another producer was quicker.
                 Err(Unclaimed::Full) => {}
-                Err(Unclaimed::InHand) => return Err(self.drop_newest(count)),
+                Err(Unclaimed::Unpublished) => return Err(self.drop_newest(count)),
                 Err(why) => return Err(why.refusal()),
             }
         }
@@ -160,7 +160,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         PublishError::Dropped
     }
 
-    /// Reserves up to `count` sequences that are free at this moment, to be turned into a [`Claimed`] at once. Two steps,
+    /// Reserves up to `count` sequences that are free at this moment, to be turned into a [`ClaimedRun`] at once. Two steps,
     /// so that whoever fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
@@ -169,15 +169,15 @@ impl<E, S: Sequencer> Producer<E, S> {
 
     /// What was reserved just now.
     #[inline(always)]
-    pub(crate) fn claimed(&mut self, run: Run) -> Claimed<'_, E, S> {
-        Claimed::new(&mut self.claimant, run)
+    pub(crate) fn claimed_run(&mut self, run: Run) -> ClaimedRun<'_, E, S> {
+        ClaimedRun::new(&mut self.claimant, run)
     }
 
     /// Reserves up to `count` sequences, waiting for the first of them until the deadline.
     pub(crate) fn reserve_until(&mut self, count: u64, deadline: Deadline) -> Result<Run, PublishError> {
         match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
             Ok(run) => return Ok(run),
-            Err(Unclaimed::Full | Unclaimed::InHand) => {}
+            Err(Unclaimed::Full | Unclaimed::Unpublished) => {}
             Err(why) => return Err(why.refusal()),
         }
         if reentrancy::is_inside(&raw const *self.claimant.core) {
@@ -186,7 +186,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         let control = &self.claimant.core.control;
         let strategy = || control.wait_for_room();
         let patience = Hysteresis::new(control.capacity);
-        let mut outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
+        let mut outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
             let room = self.claimant.sequencer.room(&self.claimant.core);
             // At the deadline any room will do.
             if !patience.is_over(room) && (room.is_err() || !deadline.has_passed()) {
@@ -197,12 +197,12 @@ impl<E, S: Sequencer> Producer<E, S> {
                 other => Some(other),
             }
         });
-        if let Some(Err(Unclaimed::InHand)) = outcome {
+        if let Some(Err(Unclaimed::Unpublished)) = outcome {
             // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
             let strategy = || control.wait.get().without_parking();
-            outcome = self.waiter.wait_until(strategy, &control.signals.writers, deadline, || {
+            outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
                 match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
-                    Err(Unclaimed::Full | Unclaimed::InHand) => None,
+                    Err(Unclaimed::Full | Unclaimed::Unpublished) => None,
                     other => Some(other),
                 }
             });

@@ -1,12 +1,12 @@
 //! The next event of a single producer, filled over several statements and claimed last.
 
-use super::ExclusiveProducer;
+use super::SingleProducer;
 use crate::ring::overflow::PublishError;
 use crate::ring::sequence::Sequence;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-impl<E> ExclusiveProducer<E> {
+impl<E> SingleProducer<E> {
     /// The next event, to be filled over several statements. Dropped or forgotten, it was never claimed. On a full
     /// ring fails at once.
     ///
@@ -15,27 +15,27 @@ impl<E> ExclusiveProducer<E> {
     ///
     /// ```
     /// # use ringmain::ring::RingBuilder;
-    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().exclusive()?;
-    /// let mut claim = producer.claim()?;
+    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().build_single_producer()?;
+    /// let mut claim = producer.next_slot()?;
     /// claim[0] = 7;
     /// claim.publish()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn claim(&mut self) -> Result<Claim<'_, E>, PublishError> {
+    pub fn next_slot(&mut self) -> Result<NextSlot<'_, E>, PublishError> {
         match self.claimant.sequencer.has_room(&self.claimant.core) {
-            Ok(sequence) => Ok(Claim { producer: self, sequence }),
+            Ok(sequence) => Ok(NextSlot { producer: self, sequence }),
             Err(why) => Err(why.refusal()),
         }
     }
 }
 
-/// The next event of an exclusive producer, not yet claimed. See [`ExclusiveProducer::claim`].
-pub struct Claim<'p, E> {
-    producer: &'p mut ExclusiveProducer<E>,
+/// The next event of a single producer, not yet claimed. See [`SingleProducer::next_slot`].
+pub struct NextSlot<'p, E> {
+    producer: &'p mut SingleProducer<E>,
     sequence: Sequence,
 }
 
-impl<E> Claim<'_, E> {
+impl<E> NextSlot<'_, E> {
     /// Publishes the event.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl<E> Claim<'_, E> {
     }
 }
 
-impl<E> Deref for Claim<'_, E> {
+impl<E> Deref for NextSlot<'_, E> {
     type Target = E;
 
     fn deref(&self) -> &E {
@@ -60,15 +60,15 @@ impl<E> Deref for Claim<'_, E> {
     }
 }
 
-impl<E> DerefMut for Claim<'_, E> {
+impl<E> DerefMut for NextSlot<'_, E> {
     fn deref_mut(&mut self) -> &mut E {
         // SAFETY: as for `deref`, and the claim is borrowed mutably.
         unsafe { &mut *self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }
 
-impl<E: fmt::Debug> fmt::Debug for Claim<'_, E> {
+impl<E: fmt::Debug> fmt::Debug for NextSlot<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("NextSlot").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use crate::affinity::Pinning;
 use crate::ring::control::{Control, Core};
 use crate::ring::error::{BuildError, check_capacity};
 use crate::ring::overflow::Overflow;
-use crate::ring::pace::{LINGER, LONGEST_LINGER};
+use crate::ring::pace::{LINGER, MAX_LINGER};
 use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
 use crate::ring::slots::{Layout, Slots};
 use crate::wait::{Parking, SharedStrategy, WaitStrategy};
@@ -79,7 +79,7 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
     /// does.
     #[must_use]
     pub fn linger(mut self, breath: Duration) -> Self {
-        self.linger = breath.min(LONGEST_LINGER);
+        self.linger = breath.min(MAX_LINGER);
         self
     }
 
@@ -93,9 +93,9 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
     /// Allocates the ring. Its consumers come next.
     pub fn graph(self) -> Graph<E> {
         let wait = SharedStrategy::new(self.wait);
-        let readers = Arc::new(Parking::new(wait.may_park()));
+        let consumers = Arc::new(Parking::new(wait.may_park()));
         let capacity = self.capacity as u64;
-        let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, readers);
+        let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, consumers);
         let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory);
         let core = Arc::new(Core { control, slots, factory: self.factory });
         Graph::new(self.first, core, self.pinning)

@@ -4,17 +4,17 @@
 
 use super::plan::Plan;
 use crate::affinity::Pinning;
-use crate::ring::claim::{Exclusive, Multi, Sequencer};
-use crate::ring::consumer::{Poller, SolePoller};
+use crate::ring::claim::{Multi, Sequencer, Single};
+use crate::ring::consumer::{MutPoller, Poller};
 use crate::ring::control::Core;
 use crate::ring::error::BuildError;
 use crate::ring::gate::Stage;
 use crate::ring::group::{Group, Lanes, Worker};
-use crate::ring::managed::{EventHandler, Planned};
+use crate::ring::managed::{EventHandler, PlannedThread};
 use crate::ring::options::{ConsumerId, ConsumerOptions, Key, Keys, MAX_LANES};
 use crate::ring::overflow::Overflow;
 use crate::ring::position::Position;
-use crate::ring::producer::{ExclusiveProducer, MultiProducer, Producer};
+use crate::ring::producer::{MultiProducer, Producer, SingleProducer};
 use crate::ring::ring::Ring;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::Layout;
@@ -28,7 +28,7 @@ pub struct Graph<E> {
     pinning: Pinning,
     plan: Plan,
     keys: Keys<E>,
-    planned: Vec<Planned>,
+    planned: Vec<PlannedThread>,
 }
 
 /// Lanes a worker, where nobody says how many: enough for the quick ones to find something to do beside a slow one.
@@ -51,9 +51,9 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// As [`poller`](Self::poller).
-    pub fn sole_poller(&mut self, after: &[ConsumerId]) -> Result<(ConsumerId, SolePoller<E>), BuildError> {
-        let (id, poller) = self.add("sole poller", after, true)?;
-        Ok((id, SolePoller::new(poller)))
+    pub fn mut_poller(&mut self, after: &[ConsumerId]) -> Result<(ConsumerId, MutPoller<E>), BuildError> {
+        let (id, poller) = self.add("mut poller", after, true)?;
+        Ok((id, MutPoller::new(poller)))
     }
 
     /// Adds a consumer with a thread of its own, which starts when the ring is built and ends when the ring is closed
@@ -85,8 +85,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
     /// let journal = || Journal { lines: Rc::default() };
-    /// graph.consumer_with(ConsumerOptions::new("journal").longest_batch(16), journal)?;
-    /// let (mut producer, mut ring) = graph.exclusive()?;
+    /// graph.consumer_with(ConsumerOptions::new("journal").max_batch(16), journal)?;
+    /// let (mut producer, mut ring) = graph.build_single_producer()?;
     /// producer.publish(|event| *event = 1)?;
     /// ring.shutdown(Duration::from_secs(5))?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -100,7 +100,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Result<ConsumerId, BuildError> {
         let (id, poller) = self.add(options.name, options.after, false)?;
-        self.planned.push(Planned::hooked(id, options, poller, make));
+        self.planned.push(PlannedThread::hooked(id, options, poller, make));
         Ok(id)
     }
 
@@ -109,7 +109,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// As [`poller`](Self::poller).
-    pub fn sole_consumer(
+    pub fn mut_consumer(
         &mut self,
         name: &str,
         after: &[ConsumerId],
@@ -117,7 +117,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ) -> Result<ConsumerId, BuildError> {
         let (id, poller) = self.add(name, after, true)?;
         let options = ConsumerOptions::new(name).after(after);
-        self.planned.push(Planned::sole(id, options, SolePoller::new(poller), handler));
+        self.planned.push(PlannedThread::mutating(id, options, MutPoller::new(poller), handler));
         Ok(id)
     }
 
@@ -125,9 +125,9 @@ impl<E: Send + Sync + 'static> Graph<E> {
         &mut self,
         name: &str,
         after: &[ConsumerId],
-        is_sole: bool,
+        is_mut: bool,
     ) -> Result<(ConsumerId, Poller<E>), BuildError> {
-        let place = self.plan.place(name, after, is_sole, self.core.control.overflow)?;
+        let place = self.plan.place(name, after, is_mut, self.core.control.overflow)?;
         let position = Position::new(self.first);
         let stage = Stage::Consumer(position.clone());
         self.core.control.gating.add(stage.clone());
@@ -154,7 +154,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// and which is pinned as consumers are. `make` is called on each of these threads with the number of the worker.
     ///
     /// A worker takes 16 events at once at most, and fewer when there are few, so that others get some; the option
-    /// [`longest_batch`](ConsumerOptions::longest_batch) is that limit here.
+    /// [`max_batch`](ConsumerOptions::max_batch) is that limit here.
     ///
     /// ```
     /// use ringmain::ring::{ConsumerOptions, RingBuilder};
@@ -169,7 +169,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///     move |event: &u64, _, _| drop(sum.fetch_add(*event, Ordering::Relaxed))
     /// };
     /// graph.workers(ConsumerOptions::new("summing"), 3, make)?;
-    /// let (mut producer, mut ring) = graph.exclusive()?;
+    /// let (mut producer, mut ring) = graph.build_single_producer()?;
     /// for value in 1..=100 {
     ///     producer.publish(|event| *event = value)?;
     /// }
@@ -212,7 +212,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     }
 
     /// As [`keyed_worker_pollers`](Self::keyed_worker_pollers), with a thread for each worker as [`workers`](Self::workers)
-    /// have it. [`longest_batch`](ConsumerOptions::longest_batch) limits how many events of a lane are handled in one go.
+    /// have it. [`max_batch`](ConsumerOptions::max_batch) limits how many events of a lane are handled in one go.
     ///
     /// # Errors
     /// As [`keyed_worker_pollers`](Self::keyed_worker_pollers).
@@ -271,8 +271,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ) {
         for mut worker in workers {
             let (make, number) = (make.clone(), worker.number());
-            worker.set_longest_claim(options.longest_batch);
-            self.planned.push(Planned::worker(id, options.name, worker, move || make(number)));
+            worker.set_max_claim(options.max_batch);
+            self.planned.push(PlannedThread::worker(id, options.name, worker, move || make(number)));
         }
     }
 
@@ -280,9 +280,9 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// A thread that cannot be started or pinned; nothing is left running then.
-    pub fn exclusive(self) -> Result<(ExclusiveProducer<E>, Ring<E>), BuildError> {
+    pub fn build_single_producer(self) -> Result<(SingleProducer<E>, Ring<E>), BuildError> {
         self.core.control.have_stamps_come_in_order();
-        let sequencer = Exclusive::new();
+        let sequencer = Single::new();
         self.build(sequencer)
     }
 
@@ -290,7 +290,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// A thread that cannot be started or pinned; nothing is left running then. [`BuildError::DenseForMany`].
-    pub fn multi(self) -> Result<(MultiProducer<E>, Ring<E>), BuildError> {
+    pub fn build_multi_producer(self) -> Result<(MultiProducer<E>, Ring<E>), BuildError> {
         if self.core.slots.layout() == Layout::Dense {
             return Err(BuildError::DenseForMany);
         }

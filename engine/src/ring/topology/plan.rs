@@ -14,7 +14,7 @@ pub(in crate::ring) struct Node {
     id: ConsumerId,
     pub(in crate::ring) name: String,
     pub(in crate::ring) stage: Stage,
-    is_sole: bool,
+    is_mut: bool,
     /// All consumers before it.
     ancestors: Vec<ConsumerId>,
 }
@@ -27,7 +27,7 @@ pub(in crate::ring) struct Plan {
 /// Where a new consumer may stand.
 pub(in crate::ring) struct Place {
     name: String,
-    is_sole: bool,
+    is_mut: bool,
     /// All stages before it, and whether each may change events.
     ancestors: Vec<(ConsumerId, Stage, bool)>,
 }
@@ -36,7 +36,7 @@ impl Place {
     /// What a consumer there waits for.
     pub(in crate::ring) fn barrier(&self) -> Barrier {
         let all = self.ancestors.iter().map(|(_, stage, _)| stage.clone()).collect();
-        let writers = self.ancestors.iter().filter(|(_, _, is_sole)| *is_sole);
+        let writers = self.ancestors.iter().filter(|(_, _, is_mut)| *is_mut);
         Barrier::new(all, writers.map(|(_, stage, _)| stage.clone()).collect())
     }
 }
@@ -56,7 +56,7 @@ impl Plan {
         &self,
         name: &str,
         after: &[ConsumerId],
-        is_sole: bool,
+        is_mut: bool,
         overflow: Overflow,
     ) -> Result<Place, BuildError> {
         if overflow == Overflow::DropOldest && !after.is_empty() {
@@ -72,12 +72,12 @@ impl Plan {
         }
         let (ancestors, beside): (Vec<_>, Vec<_>) =
             self.nodes.iter().partition(|node| before.contains(&node.id));
-        if let Some(other) = beside.iter().find(|node| is_sole || node.is_sole) {
+        if let Some(other) = beside.iter().find(|node| is_mut || node.is_mut) {
             return Err(BuildError::NotAlone { name: name.to_owned(), other: other.name.clone() });
         }
         let ancestors =
-            ancestors.into_iter().map(|node| (node.id, node.stage.clone(), node.is_sole)).collect();
-        Ok(Place { name: name.to_owned(), is_sole, ancestors })
+            ancestors.into_iter().map(|node| (node.id, node.stage.clone(), node.is_mut)).collect();
+        Ok(Place { name: name.to_owned(), is_mut, ancestors })
     }
 
     /// What those who join the workers of a stage need to know: its name, the stage, and what they wait for. `None` where
@@ -85,17 +85,17 @@ impl Plan {
     pub(in crate::ring) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
         let node = self.nodes.iter().find(|node| node.id == id)?;
         let ancestors = self.nodes.iter().filter(|other| node.ancestors.contains(&other.id));
-        let ancestors = ancestors.map(|node| (node.id, node.stage.clone(), node.is_sole)).collect();
-        let place = Place { name: node.name.clone(), is_sole: node.is_sole, ancestors };
+        let ancestors = ancestors.map(|node| (node.id, node.stage.clone(), node.is_mut)).collect();
+        let place = Place { name: node.name.clone(), is_mut: node.is_mut, ancestors };
         Some((node.name.clone(), node.stage.clone(), place.barrier()))
     }
 
     /// Adds a consumer.
     pub(in crate::ring) fn add(&mut self, place: Place, stage: Stage) -> ConsumerId {
-        let Place { name, is_sole, ancestors } = place;
+        let Place { name, is_mut, ancestors } = place;
         let id = ConsumerId::unique();
         let ancestors = ancestors.into_iter().map(|(id, _, _)| id).collect();
-        self.nodes.push(Node { id, name, stage, is_sole, ancestors });
+        self.nodes.push(Node { id, name, stage, is_mut, ancestors });
         id
     }
 
