@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use ringmain::broker::Term;
 use serde::Serialize;
 
 use crate::baseline;
@@ -178,16 +179,16 @@ impl Ledger {
             published: engine.published,
             unrouted: engine.unrouted,
             routed: total.routed,
-            delivered: total.delivered,
-            filtered: total.filtered,
-            expired: total.expired,
-            dropped: total.dropped.iter().sum(),
-            dead_lettered: total.dead_lettered,
-            undelivered: total.undelivered,
-            retrying: total.retrying,
-            backlogged: total.backlogged,
-            in_flight: total.in_flight,
-            in_doubt: total.in_doubt,
+            delivered: total.delivered(),
+            filtered: total.count(Term::Filtered),
+            expired: total.count(Term::Expired),
+            dropped: total.dropped(),
+            dead_lettered: total.count(Term::DeadLettered),
+            undelivered: total.count(Term::Undelivered),
+            retrying: total.count(Term::Retrying),
+            backlogged: total.count(Term::Backlogged),
+            in_flight: total.count(Term::InFlight),
+            in_doubt: total.count(Term::InDoubt),
         }
     }
 

@@ -6,7 +6,7 @@ mod broker_support;
 
 use broker_support::{LIMIT, drain, eventually, next, shut_down, within};
 use ringmain::broker::{
-    Broker, BrokerBuildError, Dispatcher, DropReason, PublishFailure, PublishOptions, SubscribeError,
+    Broker, BrokerBuildError, Dispatcher, DropReason, PublishFailure, PublishOptions, SubscribeError, Term,
 };
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::message::{CorrelationId, MessageId, Payload};
@@ -113,7 +113,7 @@ fn a_subscription_whose_patterns_overlap_gets_a_message_once() {
     assert_eq!(broker.match_count("a.b"), Ok(0));
     publisher.publish("never").expect("nobody wants it");
     let ledger = shut_down(&broker);
-    assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered), (2, 1, 1));
+    assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered()), (2, 1, 1));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn messages_of_one_publisher_arrive_in_order_among_those_of_others() {
     for thread in threads {
         thread.join().expect("a publisher");
     }
-    assert_eq!(shut_down(&broker).total().delivered, PUBLISHERS * MESSAGES);
+    assert_eq!(shut_down(&broker).total().delivered(), PUBLISHERS * MESSAGES);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_full_ring_that_rejects_hands_the_payload_back() {
     assert_eq!((error.published, error.failure), (0, PublishFailure::Full));
     gate.open();
     let ledger = shut_down(&broker);
-    assert_eq!((ledger.published, ledger.refused, ledger.total().delivered), (2, 0, 2));
+    assert_eq!((ledger.published, ledger.refused, ledger.total().delivered()), (2, 0, 2));
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn what_has_expired_when_its_turn_comes_is_counted_and_not_delivered() {
     let ledger = shut_down(&broker);
     let account =
         ledger.subscriptions.iter().find(|account| account.id == subscription.id()).expect("it exists");
-    assert_eq!((account.expired, account.delivered, account.routed), (2, 1, 3));
+    assert_eq!((account.count(Term::Expired), account.delivered(), account.routed), (2, 1, 3));
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn run_time_topics_are_delivered_whatever_the_size_of_the_cache() {
             _ => assert_eq!((hits, evictions), (40, 0)),
         }
         let ledger = shut_down(&broker);
-        assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered), (61, 1, 60));
+        assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered()), (61, 1, 60));
     }
 }
 
@@ -484,7 +484,7 @@ fn ever_new_topics_leave_no_more_routes_than_the_cache_holds() {
         drop(publisher);
         eventually("the reclaimer frees the rest", || left_are(0.0));
     }
-    assert_eq!(shut_down(&broker).total().delivered, 4_000);
+    assert_eq!(shut_down(&broker).total().delivered(), 4_000);
 }
 
 #[test]
@@ -628,9 +628,9 @@ fn a_stage_sees_a_message_only_when_the_stage_before_has_finished_with_it() {
     }
     let ledger = shut_down(&broker);
     assert_eq!(early.load(Ordering::Relaxed), 0);
-    assert_eq!(ledger.total().delivered, 4 * MESSAGES);
+    assert_eq!(ledger.total().delivered(), 4 * MESSAGES);
     assert!(
-        ledger.subscriptions.iter().all(|account| account.delivered == MESSAGES),
+        ledger.subscriptions.iter().all(|account| account.delivered() == MESSAGES),
         "spread over all consumers"
     );
 }
@@ -779,7 +779,7 @@ fn a_topic_nobody_could_have_subscribed_to_yet_is_resolved_anew_when_somebody_do
     assert_eq!(bound.publish("x").expect("nobody wants it").accepted, 0);
     assert_eq!(any.publish("a.b", "x").expect("nobody wants it").accepted, 0);
     let ledger = shut_down(&broker);
-    assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered), (6, 4, 2));
+    assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered()), (6, 4, 2));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod broker_support;
 
 use broker_support::{LIMIT, next, shut_down};
-use ringmain::broker::{Broker, BrokerBuildError, Dispatcher, DropReason, ErrorKind, PublishFailure};
+use ringmain::broker::{Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, PublishFailure, Term};
 use ringmain::message::Payload;
 use ringmain::ring::Overflow;
 use std::cell::Cell;
@@ -80,9 +80,11 @@ fn a_batch_that_outgrows_its_check_stops_there_and_leaves_no_hole() {
 
 #[test]
 fn labels_of_what_went_wrong_are_distinct_and_made_for_metrics() {
-    let kinds = ErrorKind::ALL.map(|kind| (kind.as_str(), kind.to_string()));
-    let reasons = DropReason::ALL.map(|reason| (reason.as_str(), reason.to_string()));
-    for labels in [&kinds[..], &reasons[..]] {
+    let kinds: Vec<_> = FailureKind::ALL.iter().map(|kind| (kind.as_str(), kind.to_string())).collect();
+    let reasons: Vec<_> =
+        DropReason::ALL.iter().map(|reason| (reason.as_str(), reason.to_string())).collect();
+    let terms: Vec<_> = Term::ALL.iter().map(|term| (term.as_str(), term.to_string())).collect();
+    for labels in [&kinds[..], &reasons[..], &terms[..]] {
         let distinct: BTreeSet<_> = labels.iter().map(|(label, _)| label).collect();
         assert_eq!(distinct.len(), labels.len(), "{labels:?}");
         for (label, shown) in labels {

@@ -613,7 +613,7 @@ mod priorities {
 
     #[test]
     fn every_priority_has_one_name() {
-        for priority in Priority::ALL {
+        for &priority in Priority::ALL {
             assert_eq!(priority.to_string().parse(), Ok(priority));
             assert_eq!(Priority::ALL[priority.index()], priority);
         }

@@ -399,7 +399,7 @@ fn ids_and_priorities_are_strings_in_any_form() {
     assert_eq!(serde_json::to_value(id).expect("a string"), id.to_string());
     assert_eq!(serde_json::from_value::<MessageId>(id.to_string().into()).expect("an id"), id);
     assert!(serde_json::from_str::<MessageId>("\"1\"").is_err());
-    for priority in Priority::ALL {
+    for &priority in Priority::ALL {
         assert_eq!(serde_json::to_value(priority).expect("a string"), priority.as_str());
         assert_eq!(serde_json::from_value::<Priority>(priority.as_str().into()).expect("a name"), priority);
     }
@@ -428,7 +428,7 @@ prop_compose! {
         pairs in prop::collection::vec(("[!-~]{1,64}", bytes(60)), 0..10),
         (correlation, parent) in (prop::option::of("[!-~]{1,63}"), prop::option::of(ids())),
 
-        priority in prop::sample::select(&Priority::ALL[..]),
+        priority in prop::sample::select(Priority::ALL),
         attempt in any::<u16>(),
     ) -> JsonMessage {
         let pairs: Vec<_> = pairs.iter().map(|(key, value): &(String, Vec<u8>)| (key.as_str(), value.as_slice())).collect();

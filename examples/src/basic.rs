@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{} published, {} of them wanted by nobody, {} delivered",
         report.ledger.published,
         report.ledger.unrouted,
-        report.ledger.total().delivered
+        report.ledger.total().delivered()
     );
     assert_eq!((report.ledger.published, report.ledger.unrouted), (3, 1));
     Ok(())

@@ -1,5 +1,4 @@
-//! What can go wrong, as closed sets: the kinds of failed deliveries, the reasons for dropping one, and the errors of
-//! publishing, subscribing and unsubscribing.
+//! The errors of building a broker, of publishing, of subscribing and of unsubscribing.
 
 use crate::message::PayloadTooLarge;
 use crate::ring;
@@ -12,92 +11,6 @@ use std::time::Duration;
 pub(super) const MAX_CONSUMERS: usize = 256;
 /// The most dispatchers of one broker.
 pub(super) const MAX_DISPATCHERS: usize = 1_024;
-
-/// The kind of a failed delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// The handler returned an error.
-    Handler,
-    /// The handler panicked.
-    Panic,
-    /// The handler took longer than its time limit.
-    TimedOut,
-    /// A circuit breaker or a limit refused the delivery.
-    Refused,
-    /// The message had expired.
-    Expired,
-    /// A backlog was full.
-    Overflow,
-    /// The payload could not be encoded or decoded.
-    Codec,
-    /// The delivery was cancelled.
-    Cancelled,
-}
-
-impl ErrorKind {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
-        Self::Handler,
-        Self::Panic,
-        Self::TimedOut,
-        Self::Refused,
-        Self::Expired,
-        Self::Overflow,
-        Self::Codec,
-        Self::Cancelled,
-    ];
-
-    /// The kind as a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Handler => "handler",
-            Self::Panic => "panic",
-            Self::TimedOut => "timed_out",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-            Self::Overflow => "overflow",
-            Self::Codec => "codec",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Why a message that was routed to a subscription was dropped, counted under that reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DropReason {
-    /// The subscription was gone when its turn came.
-    Unsubscribed,
-    /// The handler failed, with no attempt left and no dead-letter store.
-    Failed,
-    /// A ring or backlog was full and its policy drops.
-    Overflow,
-}
-
-impl DropReason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Unsubscribed, Self::Failed, Self::Overflow];
-
-    /// The reason as a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unsubscribed => "unsubscribed",
-            Self::Failed => "failed",
-            Self::Overflow => "overflow",
-        }
-    }
-}
-
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// Why a message was not published.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

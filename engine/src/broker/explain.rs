@@ -1,5 +1,6 @@
 //! Where a message to a topic would go, and why; for people.
 
+use super::account::term::Term;
 use super::core::Core;
 use super::handle::Broker;
 use super::id::SubscriptionId;
@@ -82,7 +83,7 @@ impl SubscriptionInfo {
             dispatcher: dispatcher.name.clone(),
             stage: stage.unwrap_or_else(|| unreachable!("every consumer has a stage")),
             consumer: dispatcher.consumers[consumer].thread.clone(),
-            delivered: state.tally.delivered.get(),
+            delivered: state.tally.get(Term::Delivered),
         }
     }
 }

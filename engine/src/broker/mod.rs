@@ -67,11 +67,11 @@ mod subscribe;
 pub mod unstarted;
 
 pub use account::ledger::{Ledger, RingLedger, SubscriptionLedger};
+pub use account::term::{DropReason, FailureKind, Term};
 pub use builder::BrokerBuilder;
 pub use dispatcher::Dispatcher;
 pub use error::{
-    BatchError, BrokerBuildError, DropReason, ErrorKind, PublishError, PublishFailure, SubscribeError,
-    UnsubscribeTimeout,
+    BatchError, BrokerBuildError, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout,
 };
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::Broker;

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 /// Which of a dispatcher's rings a message travels through: the consumer reads the higher first, and lets no lower one
 /// starve.
 ///
+/// Reserved: a dispatcher has one ring, and each message is [`Normal`](Self::Normal), except in the JSON form.
+///
 /// As JSON (feature `serde`) and as text it is `high`, `normal` or `low`. It has no order of its own, because "less"
 /// could mean either less urgent or earlier in line; [`Priority::index`] is the place in line.
 ///
@@ -14,11 +16,12 @@ use std::{fmt, str::FromStr};
 /// assert_eq!(Priority::default(), Priority::Normal);
 /// assert_eq!("high".parse(), Ok(Priority::High));
 /// assert_eq!(Priority::Low.to_string(), "low");
-/// assert_eq!(Priority::ALL.map(Priority::index), [0, 1, 2]);
+/// assert!(Priority::ALL.iter().map(|priority| priority.index()).eq([0, 1, 2]));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Priority {
     /// Read before everything else.
     High = 0,
@@ -31,7 +34,7 @@ pub enum Priority {
 
 impl Priority {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+    pub const ALL: &'static [Self] = &[Self::High, Self::Normal, Self::Low];
 
     /// The place in [`Priority::ALL`]: 0 is the most urgent.
     #[inline]
@@ -60,7 +63,7 @@ impl FromStr for Priority {
 
     /// Reads a name exactly as [`Priority::as_str`] writes it.
     fn from_str(text: &str) -> Result<Self, ParsePriorityError> {
-        Self::ALL.into_iter().find(|priority| priority.as_str() == text).ok_or(ParsePriorityError)
+        Self::ALL.iter().copied().find(|priority| priority.as_str() == text).ok_or(ParsePriorityError)
     }
 }
 

@@ -102,12 +102,12 @@ impl<'a, P> Message<'a, P> {
         self.envelope.extras().and_then(|extras| extras.expires_at)
     }
 
-    /// Which attempt at delivering it this is, from 1.
+    /// Returns which attempt at delivering it this is, from 1. Reserved: there is no second attempt yet.
     pub fn attempt(&self) -> u16 {
         self.envelope.attempt
     }
 
-    /// Its rank.
+    /// Returns its priority. Reserved: it is [`Priority::Normal`] for each message yet.
     pub fn priority(&self) -> Priority {
         self.envelope.priority
     }
@@ -167,7 +167,7 @@ pub struct OwnedMessage<P> {
     pub parent: Option<MessageId>,
     /// From when on it is of no use.
     pub expires_at: Option<Timestamp>,
-    /// Which attempt at delivering it it was.
+    /// Which attempt at delivering it it was. Reserved: the first, always.
     pub attempt: u16,
     /// Its rank.
     pub priority: Priority,

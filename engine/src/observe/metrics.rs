@@ -14,7 +14,7 @@ use std::fmt;
 /// | `messaging.broker.messages.published` | messages | accepted since the start, matched or not |
 /// | `messaging.broker.messages.consumed` | deliveries | that a handler returned from without an error |
 /// | `messaging.broker.errors` | deliveries | whose handler failed or panicked |
-/// | `messaging.broker.dlq.size` | messages | in the dead-letter store |
+/// | `messaging.broker.dlq.size` | messages | in the dead-letter store; reserved, there is none yet and it is 0 |
 /// | `messaging.queue.depth.max`, `.avg` | messages | in the fullest ring; in the mean ring |
 /// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
 /// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |

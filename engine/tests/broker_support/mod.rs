@@ -3,7 +3,7 @@
 // Each test binary uses some of it.
 #![allow(dead_code, unreachable_pub)]
 
-use ringmain::broker::{Broker, Ledger};
+use ringmain::broker::{Broker, Ledger, Term};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -58,7 +58,7 @@ pub fn shut_down<P: Clone + Default + Send + Sync + 'static>(broker: &Broker<P>)
     assert!(report.abandoned.is_empty(), "abandoned: {:?}", report.abandoned);
     assert!(report.undelivered.is_empty(), "undelivered: {:?}", report.undelivered);
     assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
-    assert_eq!(report.ledger.total().in_flight, 0);
+    assert_eq!(report.ledger.total().count(Term::InFlight), 0);
     report.ledger
 }
 

@@ -1,8 +1,9 @@
 //! The ledger: where every accepted message has gone.
 
 use super::tally::Tally;
-use crate::broker::error::{DropReason, ErrorKind};
+use super::term::{DropReason, FailureKind, Term};
 use crate::broker::id::SubscriptionId;
+use std::fmt;
 
 /// The account of one ring: `claimed = consumed + skipped + tombstones + depth`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub struct RingLedger {
     pub claimed: u64,
     /// Events that the slowest consumer has gone through and released.
     pub consumed: u64,
-    /// Events that were overwritten before they were read.
+    /// Events that were overwritten before they were read. Reserved: no dispatcher's ring drops yet.
     pub skipped: u64,
     /// Slots whose publisher panicked.
     pub tombstones: u64,
@@ -29,11 +30,12 @@ impl RingLedger {
     }
 }
 
-/// The account of one subscription. Every term is counted where it happens, and once nothing waits in the ring any more:
+/// The account of one subscription. Every term is counted where it happens, and once nothing waits in the ring any more
+/// their sum is what was routed:
 ///
-/// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + retrying + backlogged + in_flight
-/// + in_doubt`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + in_doubt + retrying + backlogged
+/// + in_flight`
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionLedger {
     /// Its number.
@@ -44,94 +46,90 @@ pub struct SubscriptionLedger {
     pub patterns: Vec<String>,
     /// Messages that its ring accepted, on all routes that led to it. Counted by publishers.
     pub routed: u64,
-    /// Calls that returned without an error.
-    pub delivered: u64,
-    /// Messages that a filter refused.
-    pub filtered: u64,
-    /// Messages that had expired.
-    pub expired: u64,
-    /// Messages that were dropped, by reason, in the order of [`DropReason::ALL`].
-    pub dropped: [u64; DropReason::ALL.len()],
-    /// Messages that went to the dead-letter store.
-    pub dead_lettered: u64,
-    /// Messages that the shutdown handed back.
-    pub undelivered: u64,
-    /// Messages that wait for another attempt.
-    pub retrying: u64,
-    /// Messages that wait in the subscription's backlog.
-    pub backlogged: u64,
-    /// Calls that are running. Measured, not a remainder.
-    pub in_flight: u64,
-    /// Calls that had not returned when the broker stopped waiting for them.
-    pub in_doubt: u64,
-    /// Failed deliveries by kind, in the order of [`ErrorKind::ALL`]. Beside the sum: each also stands in it under
-    /// what became of the message.
-    pub errors: [u64; ErrorKind::ALL.len()],
+    terms: [u64; Term::ALL.len()],
+    /// Beside the sum: each failed delivery also stands in it under what became of the message.
+    failures: [u64; FailureKind::ALL.len()],
 }
 
 impl SubscriptionLedger {
-    /// What a subscription's consumer has counted, and nothing else.
+    /// Reads what a subscription's consumer has counted, and nothing else.
     pub(crate) fn settled(tally: &Tally) -> Self {
-        Self {
-            delivered: tally.delivered.get(),
-            filtered: tally.filtered.get(),
-            expired: tally.expired.get(),
-            dropped: std::array::from_fn(|reason| tally.dropped[reason].get()),
-            dead_lettered: tally.dead_lettered.get(),
-            undelivered: tally.undelivered.get(),
-            in_doubt: tally.in_doubt.get(),
-            errors: std::array::from_fn(|kind| tally.errors[kind].get()),
-            ..Self::default()
-        }
+        let (terms, failures) = tally.read();
+        Self { terms, failures, ..Self::default() }
     }
 
     /// Adds another account's numbers to this one.
     pub(crate) fn add(&mut self, other: &Self) {
         self.routed += other.routed;
-        self.delivered += other.delivered;
-        self.filtered += other.filtered;
-        self.expired += other.expired;
-        for (sum, term) in self.dropped.iter_mut().zip(other.dropped) {
-            *sum += term;
-        }
-        self.dead_lettered += other.dead_lettered;
-        self.undelivered += other.undelivered;
-        self.retrying += other.retrying;
-        self.backlogged += other.backlogged;
-        self.in_flight += other.in_flight;
-        self.in_doubt += other.in_doubt;
-        for (sum, term) in self.errors.iter_mut().zip(other.errors) {
-            *sum += term;
+        let sums = self.terms.iter_mut().chain(&mut self.failures);
+        for (sum, number) in sums.zip(other.terms.iter().chain(&other.failures)) {
+            *sum += number;
         }
     }
 
-    /// Messages dropped for that reason.
+    /// States a size, which is read where it is and not counted.
+    pub(crate) fn set(&mut self, term: Term, size: u64) {
+        self.terms[term as usize] = size;
+    }
+
+    /// Returns how many messages stand under a term.
+    pub fn count(&self, term: Term) -> u64 {
+        self.terms[term as usize]
+    }
+
+    /// Returns each term with its number of messages.
+    pub fn terms(&self) -> impl Iterator<Item = (Term, u64)> {
+        Term::ALL.iter().map(|&term| (term, self.count(term)))
+    }
+
+    /// Returns how many calls returned without an error.
+    pub fn delivered(&self) -> u64 {
+        self.count(Term::Delivered)
+    }
+
+    /// Returns how many messages were dropped, for whatever reason.
+    pub fn dropped(&self) -> u64 {
+        DropReason::ALL.iter().map(|&reason| self.dropped_for(reason)).sum()
+    }
+
+    /// Returns how many messages were dropped for that reason.
     pub fn dropped_for(&self, reason: DropReason) -> u64 {
-        self.dropped[reason as usize]
+        self.count(reason.term())
     }
 
-    /// Failed deliveries of that kind.
-    pub fn errors_of(&self, kind: ErrorKind) -> u64 {
-        self.errors[kind as usize]
+    /// Returns how many deliveries failed, beside the sum: each also stands in it under what became of the message.
+    pub fn failures(&self) -> u64 {
+        self.failures.iter().sum()
     }
 
-    /// What has been accounted for.
+    /// Returns how many deliveries failed in that way.
+    pub fn failures_of(&self, kind: FailureKind) -> u64 {
+        self.failures[kind as usize]
+    }
+
+    /// Returns how many messages are accounted for: the sum of all terms.
     pub fn accounted(&self) -> u64 {
-        self.delivered
-            + self.filtered
-            + self.expired
-            + self.dropped.iter().sum::<u64>()
-            + self.dead_lettered
-            + self.undelivered
-            + self.retrying
-            + self.backlogged
-            + self.in_flight
-            + self.in_doubt
+        self.terms.iter().sum()
     }
 
-    /// Whether every message that was routed here is accounted for.
+    /// Returns whether every message that was routed here is accounted for.
     pub fn is_balanced(&self) -> bool {
         self.routed == self.accounted()
+    }
+}
+
+impl fmt::Debug for SubscriptionLedger {
+    /// Shows the numbers that are not 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("SubscriptionLedger");
+        shown.field("id", &self.id).field("name", &self.name).field("patterns", &self.patterns);
+        shown.field("routed", &self.routed);
+        for (term, count) in self.terms().filter(|(_, count)| *count > 0) {
+            shown.field(term.as_str(), &count);
+        }
+        let failures = FailureKind::ALL.iter().map(|&kind| (kind.as_str(), self.failures_of(kind)));
+        let failures: Vec<_> = failures.filter(|(_, count)| *count > 0).collect();
+        shown.field("failures", &failures).finish()
     }
 }
 

@@ -4,3 +4,4 @@ pub(super) mod audit;
 pub(super) mod ledger;
 pub(super) mod publishers;
 pub(super) mod tally;
+pub(super) mod term;

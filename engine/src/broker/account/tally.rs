@@ -1,17 +1,38 @@
-//! What has come of the messages routed to one subscription.
+//! What has come of the messages routed to one subscription, as it is counted.
 
-use crate::broker::error::{DropReason, ErrorKind};
+use super::term::{FailureKind, Term};
 use crate::observe::Counter;
 
-/// What has come of the messages routed to one subscription. Written by its consumer, or by who has taken it over.
+/// The counts of one subscription. Written by its consumer, or by who has taken the consumer over.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) delivered: Counter,
-    pub(crate) filtered: Counter,
-    pub(crate) expired: Counter,
-    pub(crate) dropped: [Counter; DropReason::ALL.len()],
-    pub(crate) dead_lettered: Counter,
-    pub(crate) undelivered: Counter,
-    pub(crate) in_doubt: Counter,
-    pub(crate) errors: [Counter; ErrorKind::ALL.len()],
+    /// By [`Term`]. Sizes, which are read and not counted, have a place that stays 0.
+    terms: [Counter; Term::ALL.len()],
+    failures: [Counter; FailureKind::ALL.len()],
+}
+
+impl Tally {
+    /// Counts a message under a term.
+    #[inline(always)]
+    pub(crate) fn count(&self, term: Term) {
+        self.terms[term as usize].bump();
+    }
+
+    /// Counts a failed delivery, and returns how many of that kind there have been. What becomes of the message is
+    /// counted beside it.
+    pub(crate) fn count_failure(&self, kind: FailureKind) -> u64 {
+        let failures = &self.failures[kind as usize];
+        failures.bump();
+        failures.get()
+    }
+
+    /// Returns how many messages have been counted under a term.
+    pub(crate) fn get(&self, term: Term) -> u64 {
+        self.terms[term as usize].get()
+    }
+
+    /// Returns all counts, in the order of [`Term::ALL`] and [`FailureKind::ALL`].
+    pub(super) fn read(&self) -> ([u64; Term::ALL.len()], [u64; FailureKind::ALL.len()]) {
+        (self.terms.each_ref().map(Counter::get), self.failures.each_ref().map(Counter::get))
+    }
 }

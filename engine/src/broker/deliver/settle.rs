@@ -2,7 +2,7 @@
 
 use super::outcome::{About, Outcome};
 use crate::broker::account::tally::Tally;
-use crate::broker::error::{DropReason, ErrorKind};
+use crate::broker::account::term::{FailureKind, Term};
 use crate::broker::subscribe::handler::HandlerError;
 use crate::sync::panics::discard_panic;
 
@@ -10,7 +10,7 @@ use crate::sync::panics::discard_panic;
 #[inline(always)]
 pub(crate) fn settle<'a>(tally: &Tally, outcome: Outcome, about: impl FnOnce() -> About<'a>) {
     match outcome {
-        Outcome::Delivered => tally.delivered.bump(),
+        Outcome::Delivered => tally.count(Term::Delivered),
         other => settle_otherwise(tally, other, &about()),
     }
 }
@@ -18,30 +18,29 @@ pub(crate) fn settle<'a>(tally: &Tally, outcome: Outcome, about: impl FnOnce() -
 #[cold]
 fn settle_otherwise(tally: &Tally, outcome: Outcome, about: &About<'_>) {
     match outcome {
-        Outcome::Delivered => tally.delivered.bump(),
+        Outcome::Delivered => tally.count(Term::Delivered),
         Outcome::Failed(error) => {
-            fail(tally, ErrorKind::Handler, about, Some(&error));
+            fail(tally, FailureKind::Handler, about, Some(&error));
             // Dropping an error is user code.
             discard_panic(Box::new(error));
         }
         Outcome::Panicked(payload) => {
-            fail(tally, ErrorKind::Panic, about, None);
+            fail(tally, FailureKind::Panic, about, None);
             discard_panic(payload);
         }
-        Outcome::Expired => tally.expired.bump(),
-        Outcome::Unsubscribed => tally.dropped[DropReason::Unsubscribed as usize].bump(),
-        Outcome::Undelivered => tally.undelivered.bump(),
+        Outcome::Expired => tally.count(Term::Expired),
+        Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
+        Outcome::Undelivered => tally.count(Term::Undelivered),
     }
 }
 
 /// A delivery that failed, with no attempt left and nowhere to put the message.
-fn fail(tally: &Tally, kind: ErrorKind, about: &About<'_>, _error: Option<&HandlerError>) {
-    let errors = &tally.errors[kind as usize];
-    errors.bump();
-    tally.dropped[DropReason::Failed as usize].bump();
+fn fail(tally: &Tally, kind: FailureKind, about: &About<'_>, _error: Option<&HandlerError>) {
+    let failures = tally.count_failure(kind);
+    tally.count(Term::Failed);
     // The first, the second, the fourth, the eighth: a handler that always fails does not fill the log. The error's own
     // text is not logged, since it may quote the payload.
-    if errors.get().is_power_of_two() {
+    if failures.is_power_of_two() {
         tracing::warn!(
             target: "ringmain::settle",
             subscription = about.subscription,
@@ -49,7 +48,7 @@ fn fail(tally: &Tally, kind: ErrorKind, about: &About<'_>, _error: Option<&Handl
             message_id = %about.message,
             attempt = about.attempt,
             error_kind = kind.as_str(),
-            failures = errors.get(),
+            failures,
             "a delivery failed"
         );
     }

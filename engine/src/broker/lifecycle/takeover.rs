@@ -1,6 +1,7 @@
 //! The take-over: what a consumer that is stuck in a handler has left.
 
 use super::threads::{Undelivered, owned_copy};
+use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::message::{Envelope, Message, MessageId};
 use crate::ring::Takeover;
@@ -41,7 +42,7 @@ where
 {
     let in_doubt = core.registry.find(takeover.delivery());
     if let Some(state) = &in_doubt {
-        state.tally.in_doubt.bump();
+        state.tally.count(Term::InDoubt);
     }
     let mut stuck = Abandoned {
         thread: thread.to_owned(),
@@ -67,7 +68,7 @@ where
                 && is_open
                 && let Some(state) = core.registry.find(to.subscription)
             {
-                state.tally.undelivered.bump();
+                state.tally.count(Term::Undelivered);
                 subscriptions.push(state.name.clone());
             }
         }

@@ -17,6 +17,7 @@
 
 use crate::broker::account::ledger::SubscriptionLedger;
 use crate::broker::account::tally::Tally;
+use crate::broker::account::term::Term;
 use crate::broker::error::SubscribeError;
 use crate::broker::id::SubscriptionId;
 use crate::routing::{Destination, Route, Routes};
@@ -100,10 +101,9 @@ impl Snapshot {
         if let Some(Entry { state, routes: 0, routed_before }) = self.entries.get(&id)
             && state.has_ended()
         {
-            self.past.add(&SubscriptionLedger {
-                routed: *routed_before,
-                ..SubscriptionLedger::settled(&state.tally)
-            });
+            let mut account = SubscriptionLedger::settled(&state.tally);
+            account.routed = *routed_before;
+            self.past.add(&account);
             self.entries.remove(&id);
         }
     }
@@ -242,13 +242,14 @@ impl Registry {
                 *routed.entry(to.subscription).or_default() += route.accepted(to.dispatcher);
             }
         }
-        let account = |Entry { state, routed_before, .. }: &Entry| SubscriptionLedger {
-            id: SubscriptionId(state.id),
-            name: state.name.to_string(),
-            patterns: state.patterns.iter().map(ToString::to_string).collect(),
-            routed: routed_before + routed.get(&state.id).copied().unwrap_or(0),
-            in_flight: in_flight(state.id),
-            ..SubscriptionLedger::settled(&state.tally)
+        let account = |Entry { state, routed_before, .. }: &Entry| {
+            let mut account = SubscriptionLedger::settled(&state.tally);
+            account.id = SubscriptionId(state.id);
+            account.name = state.name.to_string();
+            account.patterns = state.patterns.iter().map(ToString::to_string).collect();
+            account.routed = routed_before + routed.get(&state.id).copied().unwrap_or(0);
+            account.set(Term::InFlight, in_flight(state.id));
+            account
         };
         (entries.values().map(account).collect(), past)
     }

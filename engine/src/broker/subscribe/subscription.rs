@@ -1,6 +1,7 @@
 //! Subscriptions: their options, and the handle that ends them.
 
 use super::registry::SubscriptionState;
+use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::deliver::mailbox::Latch;
@@ -73,7 +74,7 @@ where
 
     /// Calls of its handler that have returned without an error so far.
     pub fn delivered(&self) -> u64 {
-        self.state.tally.delivered.get()
+        self.state.tally.get(Term::Delivered)
     }
 
     /// Unsubscribes, and returns when no further call of the handler can begin and the handler has been dropped, by its

@@ -1,0 +1,135 @@
+//! The closed sets that accounts are kept by: the terms of a ledger, the reasons for dropping a message, and the kinds of
+//! failed deliveries.
+//!
+//! Each member is spelled once, here: counters, sums and labels go through [`Term::ALL`] and its like.
+
+use std::fmt;
+
+/// Defines a set of members, each with its label; `ALL` lists them in the order of their numbers.
+macro_rules! closed_set {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $member:ident = $label:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$doc])* $member,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$member,)+];
+
+            /// Returns the label by which metrics know it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$member => $label,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// A term of a subscription's account: what has come of a message that was routed to it.
+    ///
+    /// The terms' sum is what was routed. Those said to be reserved stay 0: nothing fills them yet.
+    Term {
+        /// The handler returned without an error.
+        Delivered = "delivered",
+        /// A filter refused the message. Reserved.
+        Filtered = "filtered",
+        /// The message had expired.
+        Expired = "expired",
+        /// Dropped: the subscription was gone when the message's turn came.
+        Unsubscribed = "dropped_unsubscribed",
+        /// Dropped: the handler failed, with no attempt left and no dead-letter store.
+        Failed = "dropped_failed",
+        /// Dropped: a ring or backlog was full and its policy drops. Reserved.
+        Overflow = "dropped_overflow",
+        /// The message went to the dead-letter store. Reserved.
+        DeadLettered = "dead_lettered",
+        /// The shutdown handed the message back.
+        Undelivered = "undelivered",
+        /// The call had not returned when the broker stopped waiting for it.
+        InDoubt = "in_doubt",
+        /// The message waits for another attempt. A size, not a count. Reserved.
+        Retrying = "retrying",
+        /// The message waits in the subscription's backlog. A size, not a count. Reserved.
+        Backlogged = "backlogged",
+        /// The call is running. A size that is read, neither a count nor a remainder.
+        InFlight = "in_flight",
+    }
+}
+
+closed_set! {
+    /// Why a message that was routed to a subscription was dropped. Each reason is a [`Term`] of the account.
+    DropReason {
+        /// The subscription was gone when its turn came.
+        Unsubscribed = "unsubscribed",
+        /// The handler failed, with no attempt left and no dead-letter store.
+        Failed = "failed",
+        /// A ring or backlog was full and its policy drops. Reserved: no dispatcher's ring drops yet.
+        Overflow = "overflow",
+    }
+}
+
+closed_set! {
+    /// The kind of a failed delivery. Those said to be reserved stay at 0: nothing fails in that way yet.
+    FailureKind {
+        /// The handler returned an error.
+        Handler = "handler",
+        /// The handler panicked.
+        Panic = "panic",
+        /// The handler took longer than its time limit. Reserved.
+        TimedOut = "timed_out",
+        /// A circuit breaker or a limit refused the delivery. Reserved.
+        Refused = "refused",
+        /// The message had expired. Reserved: what expires is no failure yet, but a term of the account.
+        Expired = "expired",
+        /// A backlog was full. Reserved.
+        Overflow = "overflow",
+        /// The payload could not be encoded or decoded. Reserved.
+        Codec = "codec",
+        /// The delivery was cancelled. Reserved.
+        Cancelled = "cancelled",
+    }
+}
+
+impl DropReason {
+    /// Returns the term under which messages dropped for this reason are counted.
+    pub const fn term(self) -> Term {
+        match self {
+            Self::Unsubscribed => Term::Unsubscribed,
+            Self::Failed => Term::Failed,
+            Self::Overflow => Term::Overflow,
+        }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn members_are_numbered_as_they_are_listed() {
+        assert!(Term::ALL.iter().enumerate().all(|(number, &term)| term as usize == number));
+        assert!(DropReason::ALL.iter().enumerate().all(|(number, &reason)| reason as usize == number));
+        assert!(FailureKind::ALL.iter().enumerate().all(|(number, &kind)| kind as usize == number));
+    }
+
+    #[test]
+    fn each_reason_for_dropping_is_a_term_of_its_own() {
+        let terms: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.term().as_str()).collect();
+        let dropped =
+            Term::ALL.iter().map(|term| term.as_str()).filter(|label| label.starts_with("dropped_"));
+        assert_eq!(terms, dropped.collect());
+        assert!(DropReason::ALL.iter().all(|reason| reason.term().as_str().ends_with(reason.as_str())));
+    }
+}
