@@ -14,7 +14,7 @@ use super::publish::wait_graph::WaitForGraph;
 use super::subscribe::registry::Registry;
 use crate::affinity::pin_current_thread;
 use crate::clock::Clock;
-use crate::message::{Envelope, Origin, Payload};
+use crate::message::{Envelope, MessagePayload, Origin, Payload};
 use crate::ring::{self, ConsumerId, Overflow, RingBuilder, check_capacity};
 use crate::routing::{Routes, RoutingTable};
 use crate::sync::atomic::{AtomicBool, AtomicU32};
@@ -41,10 +41,7 @@ pub struct BrokerBuilder<P> {
     _payload: PhantomData<fn() -> P>,
 }
 
-impl<P> BrokerBuilder<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> BrokerBuilder<P> {
     pub(super) fn new() -> Self {
         Self { dispatchers: Vec::new(), clock: None, _payload: PhantomData }
     }
@@ -194,10 +191,7 @@ impl Broker<Payload> {
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// A broker to be configured.
     pub fn builder() -> BrokerBuilder<P> {
         BrokerBuilder::new()
@@ -205,10 +199,7 @@ where
 }
 
 /// Starts a consumer's thread and waits until it runs where it should.
-fn start<P>(core: &Core<P>, planned: Planned<P>) -> Result<(), BrokerBuildError>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+fn start<P: MessagePayload>(core: &Core<P>, planned: Planned<P>) -> Result<(), BrokerBuildError> {
     let Planned { dispatcher, thread: name, cpu, consumer } = planned;
     let failed = |reason| Err(BrokerBuildError::Ring { dispatcher, reason });
     let (pinned, is_pinned) = mpsc::channel();

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::handle::Broker;
 use super::id::SubscriptionId;
 use super::subscribe::registry::SubscriptionState;
+use crate::message::MessagePayload;
 use crate::topic::{Pattern, Segment, Topic, TopicError};
 use std::collections::HashSet;
 use std::fmt;
@@ -88,10 +89,7 @@ impl SubscriptionInfo {
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// How many subscriptions a message to this topic would reach at this moment.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! What a broker can do stands beside the feature: each has an `impl Broker` block of its own.
 
 use super::core::Core;
-use crate::message::Payload;
+use crate::message::{MessagePayload, Payload};
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,10 +24,7 @@ pub struct Broker<P = Payload> {
     handle: Arc<Handle<P>>,
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     pub(crate) fn from_core(core: Arc<Core<P>>) -> Self {
         Self { handle: Arc::new(Handle(core)) }
     }

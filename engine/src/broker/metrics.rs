@@ -1,13 +1,10 @@
 //! The broker's metrics.
 
 use super::handle::Broker;
-use crate::message::Envelope;
+use crate::message::{Envelope, MessagePayload};
 use crate::observe::{Metrics, merge};
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// The numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer.
     pub fn metrics(&self) -> Metrics {
         let core = self.core();

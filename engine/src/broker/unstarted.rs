@@ -5,14 +5,12 @@ use super::builder::BrokerBuilder;
 use super::deliver::consumer::Consumer;
 use super::error::BrokerBuildError;
 use super::handle::Broker;
+use crate::message::MessagePayload;
 
 /// What the threads of a broker would do.
 pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);
 
-impl<P> BrokerBuilder<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> BrokerBuilder<P> {
     /// Builds a broker and starts no thread.
     ///
     /// # Errors
@@ -32,10 +30,7 @@ impl<P: Clone> UnstartedConsumers<P> {
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// Runs a round of the reclaimer.
     pub fn reclaim(&self) {
         self.core().reclaim();

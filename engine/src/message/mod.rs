@@ -3,6 +3,7 @@
 //! * [`MessageId`]: which publisher of which broker published it, and as its how-manieth message
 //! * [`Headers`]: a short ordered list of names and values, within limits
 //! * [`Payload`]: bytes, inline when few, else in a buffer that a slot uses again and again
+//! * [`MessagePayload`]: what a broker's payload type has to be able to do
 //! * [`IntoPayload`]: what can be published as a payload, checked first and then written in place
 //! * [`Priority`]: which of a dispatcher's rings it travels through
 //! * [`CorrelationId`]: what ties the messages of one conversation together
@@ -30,6 +31,6 @@ pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
 pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
 #[cfg(feature = "serde")]
 pub use json::{JsonError, JsonMessage};
-pub use payload::{IntoPayload, Payload, PayloadTooLarge};
+pub use payload::{IntoPayload, MessagePayload, Payload, PayloadTooLarge};
 pub use priority::{ParsePriorityError, Priority};
 pub use view::{Message, OwnedMessage};

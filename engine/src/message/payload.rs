@@ -276,6 +276,34 @@ pub struct PayloadTooLarge {
     pub limit: usize,
 }
 
+/// The payload type of a broker: whatever is `Clone`, `Default`, `Send` and `Sync` and borrows
+/// nothing. It is a name for these bounds, and cannot be implemented by hand.
+///
+/// `Default` fills the ring's slots before anything is published, and `Clone` makes the copies
+/// where a message goes into several rings. Either may run on any thread.
+///
+/// ```
+/// use ringmain::broker::Broker;
+/// use ringmain::message::MessagePayload;
+///
+/// fn idle<P: MessagePayload>(broker: &Broker<P>) -> bool {
+///     broker.subscriptions().is_empty()
+/// }
+///
+/// #[derive(Clone, Default)]
+/// struct Quote { price: f64 }
+///
+/// assert!(idle(&Broker::<Quote>::builder().build()?));
+/// # Ok::<(), ringmain::broker::BrokerBuildError>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the payload of a broker",
+    note = "a payload is `Clone`, `Default`, `Send`, `Sync` and `'static`"
+)]
+pub trait MessagePayload: Clone + Default + Send + Sync + 'static {}
+
+impl<P: Clone + Default + Send + Sync + 'static> MessagePayload for P {}
+
 /// What can be published as a `P`: checked before anything is claimed, then written into the slot in place.
 ///
 /// A broker of `P` takes a `P` (moved into the slot), and a broker of [`Payload`] takes besides `&[u8]`, `&[u8; N]`,

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use ringmain::broker::{Broker, Ledger, Term};
+use ringmain::message::MessagePayload;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -47,13 +48,13 @@ pub fn next<T>(receiver: &Receiver<T>) -> T {
 
 /// Waits until all that was published has been consumed.
 #[track_caller]
-pub fn drain<P: Clone + Default + Send + Sync + 'static>(broker: &Broker<P>) {
+pub fn drain<P: MessagePayload>(broker: &Broker<P>) {
     eventually("the rings drain", || broker.audit().rings.iter().all(|ring| ring.depth == 0));
 }
 
 /// Shuts down, and checks that nobody was abandoned and that the ledger holds, which it returns.
 #[track_caller]
-pub fn shut_down<P: Clone + Default + Send + Sync + 'static>(broker: &Broker<P>) -> Ledger {
+pub fn shut_down<P: MessagePayload>(broker: &Broker<P>) -> Ledger {
     let report = broker.shutdown(LIMIT);
     assert!(report.abandoned.is_empty(), "abandoned: {:?}", report.abandoned);
     assert!(report.undelivered.is_empty(), "undelivered: {:?}", report.undelivered);

@@ -4,6 +4,7 @@ use super::ledger::{Ledger, RingLedger};
 use crate::broker::core::Core;
 use crate::broker::dispatcher::DispatcherState;
 use crate::broker::handle::Broker;
+use crate::message::MessagePayload;
 
 impl<P> Core<P> {
     /// Where everything has gone. See [`Ledger`].
@@ -50,10 +51,7 @@ impl<P> DispatcherState<P> {
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// Where every message has gone so far. What still waits in a ring stands in the ring's account and in no
     /// subscription's: [`drain`](Self::drain) first where the sums are to hold. Allocates and locks briefly; disturbs no
     /// publisher and no consumer.

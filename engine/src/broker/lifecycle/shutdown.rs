@@ -6,6 +6,7 @@ use crate::broker::account::ledger::Ledger;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::handle::Broker;
+use crate::message::MessagePayload;
 use crate::ring::Stopped;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::time::Duration;
@@ -31,10 +32,7 @@ pub struct ShutdownReport<P> {
 }
 
 /// Shuts a broker down. See [`Broker::shutdown`](super::Broker::shutdown).
-pub(crate) fn shut_down<P>(core: &Core<P>, limit: Duration) -> ShutdownReport<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+pub(crate) fn shut_down<P: MessagePayload>(core: &Core<P>, limit: Duration) -> ShutdownReport<P> {
     let reserve = (limit / RESERVE_DIVISOR).clamp(MIN_RESERVE, MAX_RESERVE);
     let deadline = Deadline::after(limit.max(reserve));
     let drained_by = Deadline::after(limit.saturating_sub(reserve));
@@ -106,10 +104,7 @@ fn spared<P>(core: &Core<P>) -> Option<(usize, Vec<usize>)> {
     Some((dispatcher, std::iter::once(consumer).chain(later).collect()))
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// Waits until everything published before this call has been delivered or otherwise settled, at most for `limit`,
     /// and returns whether it has. Publishers may go on meanwhile; where they rest, an [`audit`](Self::audit) after it is
     /// exact. Spins, yields and sleeps. On a consumer thread, which would wait for itself, it returns `false` at once.

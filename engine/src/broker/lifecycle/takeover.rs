@@ -3,7 +3,7 @@
 use super::threads::{Undelivered, owned_copy};
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
-use crate::message::{Envelope, Message, MessageId};
+use crate::message::{Envelope, Message, MessageId, MessagePayload};
 use crate::ring::Takeover;
 use crate::topic::Topic;
 use std::time::Duration;
@@ -30,16 +30,13 @@ impl Abandoned {
 }
 
 /// Takes over what a stuck consumer has left: the call in doubt, and all that came behind it.
-pub(super) fn abandon<P>(
+pub(super) fn abandon<P: MessagePayload>(
     core: &Core<P>,
     (dispatcher, consumer): (u16, u16),
     thread: &str,
     takeover: &Takeover<Envelope<P>>,
     limit: Duration,
-) -> Abandoned
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+) -> Abandoned {
     let in_doubt = core.registry.find(takeover.delivery());
     if let Some(state) = &in_doubt {
         state.tally.count(Term::InDoubt);

@@ -8,7 +8,7 @@ use super::send::PublisherCore;
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError};
 use crate::broker::handle::Broker;
-use crate::message::{IntoPayload, Payload, PublisherId};
+use crate::message::{IntoPayload, MessagePayload, Payload, PublisherId};
 use crate::topic::{Topic, TopicError};
 use crate::wait::Deadline;
 use std::fmt;
@@ -20,18 +20,12 @@ use std::time::Duration;
 /// While the routing table stands still, a publish costs one look at its generation word, one clock read, one
 /// read-modify-write and the writing of the slot. Messages of one publisher reach a subscription in the order in which they
 /// were published.
-pub struct Publisher<P = Payload>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+pub struct Publisher<P: MessagePayload = Payload> {
     inner: PublisherCore<P>,
     resolved: ResolvedTopic,
 }
 
-impl<P> Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Publisher<P> {
     pub(super) fn new(core: Arc<Core<P>>, topic: Topic) -> Self {
         let mut inner = PublisherCore::new(core);
         let mut resolved = ResolvedTopic::later(topic);
@@ -142,29 +136,20 @@ where
     }
 }
 
-impl<P> Clone for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Clone for Publisher<P> {
     /// Another publisher to the same topic, with a number and a count of its own.
     fn clone(&self) -> Self {
         Self::new(self.inner.core().clone(), self.resolved.topic.clone())
     }
 }
 
-impl<P> Drop for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Drop for Publisher<P> {
     fn drop(&mut self) {
         self.inner.release(&mut self.resolved);
     }
 }
 
-impl<P> fmt::Debug for Publisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> fmt::Debug for Publisher<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher")
             .field("topic", &self.resolved.topic)
@@ -173,10 +158,7 @@ where
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// A publisher bound to one topic: the fastest way. One for each thread; it can be cloned.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
-use crate::message::{Extras, IntoPayload, MessageId, Priority, PublisherId, Stamp};
+use crate::message::{Extras, IntoPayload, MessageId, MessagePayload, Priority, PublisherId, Stamp};
 use crate::routing::{Destination, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
@@ -32,10 +32,7 @@ pub(crate) struct PublisherCore<P> {
     found: Vec<Destination>,
 }
 
-impl<P> PublisherCore<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> PublisherCore<P> {
     pub(crate) fn new(core: Arc<Core<P>>) -> Self {
         let (id, tally) = core.publishers.enter();
         let producers = Producers::new(&core.dispatchers);

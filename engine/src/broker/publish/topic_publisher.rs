@@ -8,7 +8,7 @@ use super::send::PublisherCore;
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
 use crate::broker::handle::Broker;
-use crate::message::{IntoPayload, Payload, PublisherId};
+use crate::message::{IntoPayload, MessagePayload, Payload, PublisherId};
 use crate::routing::TopicCache;
 use crate::topic::Topic;
 use crate::wait::Deadline;
@@ -22,18 +22,12 @@ const DEFAULT_TOPIC_CACHE: usize = 4_096;
 /// A publisher to topics that come at run time. It remembers what its last topics resolved to, so that a topic it has in
 /// its cache costs one hash and one comparison more than a bound publisher. Ever-new topics cost their resolution,
 /// thrash this publisher's cache alone, and do not grow it.
-pub struct AnyTopicPublisher<P = Payload>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+pub struct AnyTopicPublisher<P: MessagePayload = Payload> {
     inner: PublisherCore<P>,
     cache: TopicCache<ResolvedTopic>,
 }
 
-impl<P> AnyTopicPublisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> AnyTopicPublisher<P> {
     pub(super) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
         Self { inner: PublisherCore::new(core), cache: TopicCache::new(topics) }
     }
@@ -199,18 +193,12 @@ where
 }
 
 /// A topic that is not in the cache yet, and is let go should a publish closure panic.
-struct ReleasedOnDrop<'a, P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+struct ReleasedOnDrop<'a, P: MessagePayload> {
     inner: &'a mut PublisherCore<P>,
     resolved: Option<ResolvedTopic>,
 }
 
-impl<P> ReleasedOnDrop<'_, P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> ReleasedOnDrop<'_, P> {
     fn publish<R>(&mut self, f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic) -> R) -> R {
         let Some(resolved) = &self.resolved else {
             unreachable!("it is taken when it has been published to")
@@ -219,10 +207,7 @@ where
     }
 }
 
-impl<P> Drop for ReleasedOnDrop<'_, P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Drop for ReleasedOnDrop<'_, P> {
     fn drop(&mut self) {
         if let Some(mut resolved) = self.resolved.take() {
             self.inner.release(&mut resolved);
@@ -230,10 +215,7 @@ where
     }
 }
 
-impl<P> Drop for AnyTopicPublisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Drop for AnyTopicPublisher<P> {
     fn drop(&mut self) {
         for mut resolved in self.cache.drain() {
             self.inner.release(&mut resolved);
@@ -241,19 +223,13 @@ where
     }
 }
 
-impl<P> fmt::Debug for AnyTopicPublisher<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> fmt::Debug for AnyTopicPublisher<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnyTopicPublisher").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// A publisher to topics that are only known at run time. It remembers what the last 4,096 topics resolved to.
     pub fn any_topic_publisher(&self) -> AnyTopicPublisher<P> {
         self.any_topic_publisher_with_cache(DEFAULT_TOPIC_CACHE)

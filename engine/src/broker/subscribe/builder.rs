@@ -7,7 +7,7 @@ use crate::broker::core::Core;
 use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
-use crate::message::Message;
+use crate::message::{Message, MessagePayload};
 use crate::sync::atomic::Ordering;
 use crate::topic::Pattern;
 use std::fmt;
@@ -40,10 +40,7 @@ pub struct SubscriptionBuilder<P> {
     stage: Option<usize>,
 }
 
-impl<P> SubscriptionBuilder<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> SubscriptionBuilder<P> {
     pub(super) fn new(core: Arc<Core<P>>) -> Self {
         Self { core, name: None, patterns: Vec::new(), dispatcher: None, stage: None }
     }
@@ -159,13 +156,10 @@ impl<P> fmt::Debug for Prepared<P> {
 }
 
 /// Starts subscriptions in one swap of the table; all of them, or none.
-pub(super) fn start_all<P>(
+pub(super) fn start_all<P: MessagePayload>(
     core: &Arc<Core<P>>,
     prepared: impl Iterator<Item = Prepared<P>>,
-) -> Result<Vec<Subscription<P>>, SubscribeError>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+) -> Result<Vec<Subscription<P>>, SubscribeError> {
     if core.is_closed() {
         return Err(SubscribeError::Closed);
     }
@@ -215,10 +209,7 @@ impl<P> Drop for Beginning<'_, P> {
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// Has `subscribe` called for every message published from now on to a topic that `pattern` matches, on the thread of
     /// the first dispatcher's consumer with the fewest subscriptions. For more options see
     /// [`subscription`](Self::subscription).

@@ -8,7 +8,7 @@ use crate::broker::deliver::mailbox::Latch;
 use crate::broker::error::UnsubscribeTimeout;
 use crate::broker::handle::Broker;
 use crate::broker::id::SubscriptionId;
-use crate::message::Payload;
+use crate::message::{MessagePayload, Payload};
 use crate::sync::edge;
 use crate::topic::Pattern;
 use crate::wait::Deadline;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Ends subscriptions in one swap of the table, and returns when the last handler has been dropped.
-pub(super) fn unsubscribe_all<P>(core: &Arc<Core<P>>, subscriptions: impl Iterator<Item = Subscription<P>>)
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+pub(super) fn unsubscribe_all<P: MessagePayload>(
+    core: &Arc<Core<P>>,
+    subscriptions: impl Iterator<Item = Subscription<P>>,
+) {
     let (mut ours, others): (Vec<_>, Vec<_>) =
         subscriptions.partition(|subscription| Arc::ptr_eq(core, &subscription.core));
     for subscription in &mut ours {
@@ -40,19 +40,13 @@ fn is_over(done: &Latch, deadline: Deadline) -> bool {
 
 /// A subscription. Dropping it unsubscribes without waiting; [`detach`](Self::detach) leaves it for the life of the broker.
 #[must_use = "dropping it unsubscribes; use `detach` to leave it for the life of the broker"]
-pub struct Subscription<P = Payload>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+pub struct Subscription<P: MessagePayload = Payload> {
     core: Arc<Core<P>>,
     state: Arc<SubscriptionState>,
     is_ended: bool,
 }
 
-impl<P> Subscription<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Subscription<P> {
     pub(super) fn new(core: Arc<Core<P>>, state: Arc<SubscriptionState>) -> Self {
         Self { core, state, is_ended: false }
     }
@@ -111,10 +105,7 @@ where
     }
 }
 
-impl<P> Drop for Subscription<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Drop for Subscription<P> {
     fn drop(&mut self) {
         if !self.is_ended {
             self.core.end_subscriptions([&*self.state]);
@@ -122,19 +113,13 @@ where
     }
 }
 
-impl<P> fmt::Debug for Subscription<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> fmt::Debug for Subscription<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("name", &self.state.name).finish_non_exhaustive()
     }
 }
 
-impl<P> Broker<P>
-where
-    P: Clone + Default + Send + Sync + 'static,
-{
+impl<P: MessagePayload> Broker<P> {
     /// Ends many subscriptions in one swap of the table, and returns as [`Subscription::unsubscribe`] does, when no further
     /// call of any of the handlers can begin. Those of another broker are ended one by one.
     pub fn unsubscribe_all(&self, subscriptions: impl IntoIterator<Item = Subscription<P>>) {
