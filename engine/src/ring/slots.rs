@@ -75,7 +75,7 @@ pub(super) struct Slots<E> {
 
 // SAFETY: the slots own their events, so sending them sends events. Sharing them lets several consumers hold `&E`
 // at once (hence `E: Sync`) and lets one thread drop or overwrite an event that another made (hence `E: Send`).
-// Who may touch which event is the ring's protocol, stated in the module documentation of `ring`.
+// Who may touch which event is the ring's protocol, stated in `ring::protocol`.
 unsafe impl<E: Send> Send for Slots<E> {}
 // SAFETY: see above.
 unsafe impl<E: Send + Sync> Sync for Slots<E> {}

@@ -1,6 +1,6 @@
 //! One producer: the claim word is its own to move, and a claim is a comparison and a plain store.
 //!
-//! The store announces the claim to whoever closes the ring; see "Closing" in the documentation of `ring`. The producer keeps no
+//! The store announces the claim to whoever closes the ring; see "Closing" in `ring::protocol`. The producer keeps no
 //! number of its own beside it: a producer in front of a small ring waits for lines that the consumer has had, with its stores in a
 //! buffer of some tens, so that each store that an event needs less lets it wait for that many more lines at once.
 
