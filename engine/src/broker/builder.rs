@@ -12,16 +12,15 @@ use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
 use super::subscribe::registry::Registry;
-use crate::affinity::pin_current_thread;
 use crate::clock::Clock;
 use crate::message::{Envelope, MessagePayload, Origin, Payload};
-use crate::ring::{self, ConsumerId, Overflow, RingBuilder, check_capacity};
+use crate::ring::{self, ConsumerId, Overflow, RingBuilder, check_capacity, spawn_pinned};
 use crate::routing::{Routes, RoutingTable};
 use crate::sync::atomic::{AtomicBool, AtomicU32};
-use crate::sync::{CachePadded, Mutex, thread};
+use crate::sync::{CachePadded, Mutex};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 
 /// The name of the dispatcher that a broker has when none is declared.
 const DEFAULT_NAME: &str = "default";
@@ -201,31 +200,12 @@ impl<P: MessagePayload> Broker<P> {
 /// Starts a consumer's thread and waits until it runs where it should.
 fn start<P: MessagePayload>(core: &Core<P>, planned: Planned<P>) -> Result<(), BrokerBuildError> {
     let Planned { dispatcher, thread: name, cpu, consumer } = planned;
-    let failed = |reason| Err(BrokerBuildError::Ring { dispatcher, reason });
-    let (pinned, is_pinned) = mpsc::channel();
     core.threads.enter();
-    let body = move || {
-        let outcome = cpu.map_or(Ok(()), pin_current_thread);
-        let may_run = outcome.is_ok();
-        let _ = pinned.send(outcome);
-        drop(pinned);
-        if may_run {
-            consumer.run();
-        } else {
-            drop(consumer.threads.exit_guard(None));
-        }
-    };
-    match thread::Builder::new().name(name.clone()).spawn(body) {
-        // A thread that ends without an answer has panicked; it holds nobody up.
-        Ok(_detached) => match is_pinned.recv() {
-            Ok(Err(reason)) => failed(ring::BuildError::Affinity { name, reason }),
-            _ => Ok(()),
-        },
-        Err(error) => {
-            drop(core.threads.exit_guard(None));
-            failed(ring::BuildError::Thread { name, kind: error.kind() })
-        }
-    }
+    // Detached: a shutdown waits for the registry of threads and not for them.
+    spawn_pinned(&name, cpu, move || consumer.run()).map(drop).map_err(|reason| {
+        drop(core.threads.exit_guard(None));
+        BrokerBuildError::Ring { dispatcher, reason }
+    })
 }
 
 /// Checks everything that can be checked before anything is made.

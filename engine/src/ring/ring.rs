@@ -6,12 +6,12 @@ use super::error::BuildError;
 use super::gate::Stage;
 use super::gate::join;
 use super::group::Worker;
-use super::managed::{EventHandler, PlannedThread};
+use super::managed::{EventHandler, PlannedThread, spawn_pinned};
 use super::options::{ConsumerId, ConsumerOptions, Keys};
 use super::reentrancy;
 use super::sequence::Sequence;
 use super::topology::{Node, Plan};
-use crate::affinity::{Pinning, pin_current_thread};
+use crate::affinity::Pinning;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::panics::discard_panic;
 use crate::sync::{Condvar, Mutex, thread, unique_number};
@@ -111,23 +111,14 @@ impl<E: Send + Sync + 'static> Ring<E> {
         let PlannedThread { id, name, ask_to_leave, life } = planned;
         let panics = Arc::new(AtomicU64::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
-        let (pinned, is_pinned) = std::sync::mpsc::channel();
         self.progress.running.lock().push(name.clone());
         let body = {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
             let (has_ended, ring) = (has_ended.clone(), self.core.clone());
             move || {
-                let outcome = core.map_or(Ok(()), pin_current_thread);
-                let may_run = outcome.is_ok();
-                let _ = pinned.send(outcome);
-                // What a handler owns is dropped on the way, and may panic too.
-                let whole = AssertUnwindSafe(|| {
-                    if may_run {
-                        // Making a handler and dropping it are parts of the ring as well.
-                        reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
-                    }
-                });
-                if let Err(payload) = catch_unwind(whole) {
+                // Making a handler and dropping it are parts of the ring as well, and may panic too.
+                let whole = || reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(whole)) {
                     panics.fetch_add(1, Ordering::Relaxed);
                     discard_panic(payload);
                 }
@@ -136,16 +127,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
                 progress.forget(&name);
             }
         };
-        let thread = thread::Builder::new().name(name.clone()).spawn(body).map_err(|error| {
-            self.progress.forget(&name);
-            BuildError::Thread { name: name.clone(), kind: error.kind() }
-        })?;
-        if core.is_some()
-            && let Ok(Err(reason)) = is_pinned.recv()
-        {
-            let _ = thread.join();
-            return Err(BuildError::Affinity { name, reason });
-        }
+        let thread = spawn_pinned(&name, core, body).inspect_err(|_| self.progress.forget(&name))?;
         let number = unique_number();
         let thread = Some(thread);
         self.managed.push(Running { id, number, name, panics, has_ended, ask_to_leave, thread });
@@ -222,7 +204,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     }
 
     /// Adds a worker with a thread of its own to a group, keyed or not, of the running ring. Its thread gets the group's
-    /// name and the next number, and is pinned nowhere. Of the options of its group it knows none: it takes 16 events
+    /// name and the next number, and is pinned nowhere. Of the options of its group it knows none: it takes 64 events
     /// at once at most.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 
 use super::visit::{Each, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
-use crate::ring::control::{Control, Core};
+use crate::ring::control::Core;
 use crate::ring::gate::Stage;
 use crate::ring::lease::{Lease, Supervisor};
 use crate::ring::overflow::{Missed, Overflow};
@@ -247,8 +247,9 @@ impl<E> Poller<E> {
         self.lease.supervisor(&self.core)
     }
 
-    pub(in crate::ring) fn control(&self) -> &Control {
-        &self.core.control
+    /// The ring, for [`drive`](crate::ring::managed::drive::drive).
+    pub(crate) fn core(&self) -> &Arc<Core<E>> {
+        &self.core
     }
 
     /// How the ring's consumers wait at this moment.

@@ -346,12 +346,7 @@ impl<E> Worker<E> {
 
     /// Whether it is to leave, and has nothing left to do first.
     pub(in crate::ring) fn may_leave(&self) -> bool {
-        self.has_commands() && !self.has_claimed()
-    }
-
-    /// Whether it is to leave.
-    pub(in crate::ring) fn has_commands(&self) -> bool {
-        self.lease.has_commands()
+        self.lease.has_commands() && !self.has_claimed()
     }
 
     /// The most events that one poll of a managed worker asks for.

@@ -1,76 +1,53 @@
-//! The loops of managed threads: poll, linger, wait, catch.
+//! The loop of a consumer's thread: take a turn, linger, wait, and go on after a panic.
 
-use super::handler::Managed;
-use crate::ring::consumer::{Polled, Poller};
-use crate::ring::group::Worker;
+use crate::ring::consumer::Polled;
+use crate::ring::control::Core;
 use crate::ring::pace::Linger;
-use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::panics::discard_panic;
 use crate::wait::{Deadline, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The life of a managed consumer's thread: until the ring is finished, or the consumer is told to leave.
-pub(in crate::ring) fn consume<E>(
-    mut poller: Poller<E>,
-    mut visitor: impl Managed<E>,
-    most: u64,
-    panics: &AtomicU64,
-) {
-    let mut waiter = Waiter::new();
-    let readers = poller.readers();
-    let mut linger = Linger::new(poller.control().linger);
-    while !poller.has_commands() {
-        let turn = || match poller.poll_visiting(most, &mut visitor) {
-            Polled::Missed(missed) => {
-                visitor.missed(missed);
-                Polled::Missed(missed)
-            }
-            polled => polled,
-        };
-        match catch_unwind(AssertUnwindSafe(turn)) {
-            Ok(Polled::Events(handled)) => linger.after(handled, most),
-            Ok(Polled::Missed(_)) => {}
-            Ok(Polled::Empty) => {
-                waiter.wait_until(
-                    || poller.wait_strategy(),
-                    &readers,
-                    Deadline::NEVER,
-                    || (poller.is_ready() || poller.has_commands()).then_some(()),
-                );
-            }
-            Ok(Polled::Finished) => return,
-            Err(payload) => {
-                // One writer: this thread.
-                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                discard_panic(payload);
-            }
-        }
+/// Work that a thread does in turns, and what it waits for between them. [`drive`] runs it.
+pub(crate) trait Turn {
+    /// Does the work of at most `max` events, and whatever else is due. Returns what it found.
+    ///
+    /// User code in it may panic: [`panicked`](Self::panicked) is called, and the next turn comes.
+    fn turn(&mut self, max: u64) -> Polled;
+
+    /// Returns whether a turn would find something at this moment.
+    fn is_ready(&self) -> bool;
+
+    /// Returns whether the thread is to end instead of taking another turn.
+    fn is_stopping(&self) -> bool;
+
+    /// Returns the moment of the next turn in case nothing becomes ready before. That turn must do
+    /// what is due, or the thread spins.
+    fn next_due(&self) -> Deadline {
+        Deadline::NEVER
     }
+
+    /// Takes note of a panic that has left a turn. Must not panic.
+    fn panicked(&mut self);
 }
 
-/// The life of a managed worker's thread: until the ring is finished, or the worker is told to leave.
-pub(in crate::ring) fn work<E>(mut worker: Worker<E>, mut visitor: impl Managed<E>, panics: &AtomicU64) {
-    let core = worker.core().clone();
-    let most = worker.max_turn();
+/// Takes turns of at most `max` events until a turn finds the ring finished, or the work is to stop.
+/// Waits as consumers of this ring do.
+pub(crate) fn drive<E>(work: &mut impl Turn, max: u64, ring: &Core<E>) {
+    let control = &ring.control;
     let mut waiter = Waiter::new();
-    let mut linger = Linger::new(core.control.linger);
-    while !worker.may_leave() {
-        match catch_unwind(AssertUnwindSafe(|| worker.poll_visiting(most, &mut visitor))) {
-            Ok(Polled::Events(handled)) => linger.after(handled, most),
-            // Rings of workers do not drop.
+    let mut linger = Linger::new(control.linger);
+    while !work.is_stopping() {
+        match catch_unwind(AssertUnwindSafe(|| work.turn(max))) {
+            Ok(Polled::Events(handled)) => linger.after(handled, max),
             Ok(Polled::Missed(_)) => {}
             Ok(Polled::Empty) => {
-                waiter.wait_until(
-                    || core.control.wait.get(),
-                    &core.control.signals.consumers,
-                    Deadline::NEVER,
-                    || (worker.is_ready() || worker.has_commands()).then_some(()),
-                );
+                let ready = || (work.is_ready() || work.is_stopping()).then_some(());
+                let strategy = || control.wait.get();
+                waiter.wait_until(strategy, &control.signals.consumers, work.next_due(), ready);
             }
             Ok(Polled::Finished) => return,
             Err(payload) => {
-                // One writer: this thread.
-                panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                work.panicked();
                 discard_panic(payload);
             }
         }

@@ -1,12 +1,12 @@
 //! A managed consumer on the way to its thread.
 
-use super::drive::{consume, work};
+use super::drive::{Turn, drive};
 use super::handler::{EventHandler, Hooked, Managed};
-use crate::ring::consumer::{EachMut, MutPoller, Poller};
+use crate::ring::consumer::{EachMut, MutPoller, Polled, Poller};
 use crate::ring::group::Worker;
 use crate::ring::options::{ConsumerId, ConsumerOptions};
 use crate::ring::sequence::Sequence;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A managed consumer whose thread has not started.
 pub(in crate::ring) struct PlannedThread {
@@ -51,7 +51,10 @@ impl PlannedThread {
             id: group,
             name: format!("{name}-{}", worker.number()),
             ask_to_leave: Box::new(move || supervisor.announce_mail()),
-            life: Box::new(move |panics| work(worker, Hooked::new(make()), panics)),
+            life: Box::new(move |panics| {
+                let (max, ring) = (worker.max_turn(), worker.core().clone());
+                drive(&mut Working { visitor: Hooked::new(make()), worker, panics }, max, &ring);
+            }),
         }
     }
 
@@ -62,12 +65,77 @@ impl PlannedThread {
         make: impl FnOnce() -> V + Send + 'static,
     ) -> Self {
         let supervisor = poller.supervisor();
-        let most = options.max_batch.min(poller.capacity());
+        let max = options.max_batch.min(poller.capacity());
         Self {
             id,
             name: options.name.to_owned(),
             ask_to_leave: Box::new(move || supervisor.announce_mail()),
-            life: Box::new(move |panics| consume(poller, make(), most, panics)),
+            life: Box::new(move |panics| {
+                let ring = poller.core().clone();
+                drive(&mut Consuming { visitor: make(), poller, panics }, max, &ring);
+            }),
         }
     }
+}
+
+/// A consumer's work on its thread. The handler is dropped before the poller leaves the ring.
+struct Consuming<'r, E, V> {
+    visitor: V,
+    poller: Poller<E>,
+    panics: &'r AtomicU64,
+}
+
+impl<E, V: Managed<E>> Turn for Consuming<'_, E, V> {
+    #[inline]
+    fn turn(&mut self, max: u64) -> Polled {
+        let polled = self.poller.poll_visiting(max, &mut self.visitor);
+        if let Polled::Missed(missed) = polled {
+            self.visitor.missed(missed);
+        }
+        polled
+    }
+
+    fn is_ready(&self) -> bool {
+        self.poller.is_ready()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.poller.has_commands()
+    }
+
+    fn panicked(&mut self) {
+        count_one(self.panics);
+    }
+}
+
+/// A worker's work on its thread. The handler is dropped before the worker leaves its group.
+struct Working<'r, E, V> {
+    visitor: V,
+    worker: Worker<E>,
+    panics: &'r AtomicU64,
+}
+
+// Rings of workers do not drop their oldest events, so a worker misses none.
+impl<E, V: Managed<E>> Turn for Working<'_, E, V> {
+    #[inline]
+    fn turn(&mut self, max: u64) -> Polled {
+        self.worker.poll_visiting(max, &mut self.visitor)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.worker.is_ready()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.worker.may_leave()
+    }
+
+    fn panicked(&mut self) {
+        count_one(self.panics);
+    }
+}
+
+/// Counts a panic. Only the consumer's own thread writes.
+fn count_one(panics: &AtomicU64) {
+    panics.store(panics.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }

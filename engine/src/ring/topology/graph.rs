@@ -153,7 +153,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// As [`worker_pollers`](Self::worker_pollers), with a thread for each worker, whose names end in `-0`, `-1` and so on,
     /// and which is pinned as consumers are. `make` is called on each of these threads with the number of the worker.
     ///
-    /// A worker takes 16 events at once at most, and fewer when there are few, so that others get some; the option
+    /// A worker takes 64 events at once at most, and fewer when there are few, so that others get some; the option
     /// [`max_batch`](ConsumerOptions::max_batch) is that limit here.
     ///
     /// ```

@@ -1,0 +1,39 @@
+//! Starting a thread where it is to run.
+
+use crate::affinity::pin_current_thread;
+use crate::ring::error::BuildError;
+use crate::sync::thread;
+use std::sync::mpsc::channel;
+
+/// Starts a thread of that name. With a `core`, pins it there and returns once it is pinned.
+///
+/// # Errors
+/// [`BuildError::Thread`] and [`BuildError::Affinity`]: `body` was dropped and not called, and no
+/// thread is left running.
+pub(crate) fn spawn_pinned(
+    name: &str,
+    core: Option<usize>,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, BuildError> {
+    let (pinned, is_pinned) = channel();
+    let pin_and_run = move || {
+        let outcome = core.map_or(Ok(()), pin_current_thread);
+        let may_run = outcome.is_ok();
+        let _ = pinned.send(outcome);
+        if may_run {
+            body();
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(pin_and_run)
+        .map_err(|error| BuildError::Thread { name: name.to_owned(), kind: error.kind() })?;
+    // A model's threads, which are pinned nowhere, must not wait for what loom does not know.
+    if core.is_some()
+        && let Ok(Err(reason)) = is_pinned.recv()
+    {
+        let _ = thread.join();
+        return Err(BuildError::Affinity { name: name.to_owned(), reason });
+    }
+    Ok(thread)
+}
