@@ -244,7 +244,8 @@ struct CompareArgs {
     /// Every handler with every event size, not just with 64 bytes
     #[arg(long)]
     full: bool,
-    /// A bound that is missed is a failed check: exit code 1, or 3 where the machine was too noisy to tell
+    /// Hold the figures to their bounds, and show them: a missed one is a failed check, exit code 1, or 3 where the
+    /// machine was too noisy to tell
     #[arg(long)]
     check: bool,
 }
@@ -258,7 +259,8 @@ struct RoutingArgs {
     /// Fewer patterns, fewer and shorter rounds: done within 15 seconds instead of some minutes
     #[arg(long)]
     quick: bool,
-    /// A bound that is missed is a failed check: exit code 1, or 3 where the machine was too noisy to tell
+    /// Hold the figures to their bounds, and show them: a missed one is a failed check, exit code 1, or 3 where the
+    /// machine was too noisy to tell
     #[arg(long)]
     check: bool,
     #[command(flatten)]

@@ -1,13 +1,16 @@
 //! Rows of a CSV file as messages: a topic from a template, a JSON object from the cells.
 //!
 //! The file is UTF-8 with a header line; lines end with LF or CRLF; cells may be quoted (RFC 4180). Blank lines are
-//! passed over. All else that is not a table is refused, with the line and the column: a replay that silently left
-//! rows out would be worse than none.
+//! passed over. A carriage return without a line feed ends nothing: within quotes it is data, and outside of them the
+//! file is refused, since it may be one whose lines all end that way. All else that is not a table is refused too, with
+//! the line and the column: a replay that silently left rows out would be worse than none.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use csv::{ByteRecord, Position, Reader, ReaderBuilder};
+use csv::{ByteRecord, Position, Reader, ReaderBuilder, Terminator};
 use ringmain::topic::Topic;
 
 use crate::error::Error;
@@ -47,11 +50,19 @@ pub(crate) struct CsvInput {
     finished: bool,
 }
 
-/// Counts line ends up to a byte of the file. The parser's own count lags behind where lines end with CRLF.
+/// Counts line feeds up to a byte of the file.
 #[derive(Clone, Copy, Debug, Default)]
 struct LineCounter {
     byte: usize,
     ends: u64,
+}
+
+/// Where a record stands in the file.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The line of its first byte, from 1.
+    line: u64,
+    bytes: Range<usize>,
 }
 
 impl CsvInput {
@@ -62,14 +73,19 @@ impl CsvInput {
             return Err(Error::file(path, "the file is empty; a header line was expected"));
         }
         bytes.extend_from_slice(SENTINEL);
-        let mut reader =
-            ReaderBuilder::new().has_headers(false).flexible(true).from_reader(std::io::Cursor::new(bytes));
+        // What ends with CRLF ends with LF: its CR is taken off the last cell, where it can be told from data.
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .terminator(Terminator::Any(b'\n'))
+            .from_reader(std::io::Cursor::new(bytes));
         let mut lines = LineCounter::default();
         let mut header = ByteRecord::new();
         let line = read_record(path, &mut reader, &mut header, &mut lines)?;
         let columns = columns(path, line, &header)?;
         let template = template.bind(&columns).map_err(|name| {
-            let reason = format!("the template asks for it; the columns are {}", columns.join(", "));
+            let names = columns.iter().map(|column| quoted(column)).collect::<Vec<_>>();
+            let reason = format!("the template asks for it; the columns are {}", names.join(", "));
             Error::line(path, line, Some(format!("no column '{name}'")), reason)
         })?;
         let first_row = (reader.position().clone(), lines);
@@ -146,12 +162,10 @@ impl Iterator for CsvInput {
 }
 
 impl LineCounter {
-    /// The line of the first byte at or after `byte` that is not a line end.
-    fn line_of_record_at(&mut self, bytes: &[u8], byte: usize) -> u64 {
-        let blank = bytes[byte..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let start = byte + blank;
-        self.ends += bytes[self.byte..start].iter().filter(|&&byte| byte == b'\n').count() as u64;
-        self.byte = start;
+    /// The line of a byte, which is at or after the one that was asked for last.
+    fn line_of(&mut self, bytes: &[u8], byte: usize) -> u64 {
+        self.ends += bytes[self.byte..byte].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.byte = byte;
         self.ends + 1
     }
 }
@@ -160,22 +174,98 @@ fn sentinel() -> &'static [u8] {
     &SENTINEL[1..]
 }
 
-/// Reads one record, and says on which line it starts. An open quote is an error.
+/// Reads one record that is not a blank line, and says on which line it starts. An open quote is an error, and so is a
+/// carriage return that no line feed follows, unless it is quoted.
 fn read_record(
     path: &Path,
     reader: &mut Reader<std::io::Cursor<Vec<u8>>>,
     record: &mut ByteRecord,
     lines: &mut LineCounter,
 ) -> Result<u64, Error> {
-    let start = reader.position().byte() as usize;
-    reader.read_byte_record(record).map_err(|error| Error::file(path, error.to_string()))?;
-    let line = lines.line_of_record_at(reader.get_ref().get_ref(), start);
+    let Place { line, bytes } = loop {
+        let place = read_place(path, reader, record, lines)?;
+        // The parser passes over lines without a byte, but not over those of a carriage return alone.
+        if reader.get_ref().get_ref()[place.bytes.clone()] != *b"\r\n" {
+            break place;
+        }
+    };
+    let all = reader.get_ref().get_ref();
+    let text = &all[bytes.clone()];
+    // The line feed of the sentinel is not the file's.
+    let has_crlf = text.ends_with(b"\r\n") && bytes.end + sentinel().len() < all.len();
+    if let Some((cell, line_feeds)) = bare_return(&text[..text.len() - 2 * usize::from(has_crlf)]) {
+        let place = Some(format!("cell {cell}"));
+        let reason = "a carriage return that no line feed follows; lines end with LF or CRLF, and a carriage \
+                      return that is data has to be quoted";
+        return Err(Error::line(path, line + line_feeds, place, reason));
+    }
+    if has_crlf {
+        strip_return(record);
+    }
     match record.iter().next_back() {
         Some(last) if last.ends_with(sentinel()) && (record.len() > 1 || last != sentinel()) => {
             let place = Some(format!("cell {}", record.len()));
             Err(Error::line(path, line, place, "the quote that opens here is never closed"))
         }
         _ => Ok(line),
+    }
+}
+
+/// Reads one record as the parser has it, and says where it stands.
+fn read_place(
+    path: &Path,
+    reader: &mut Reader<std::io::Cursor<Vec<u8>>>,
+    record: &mut ByteRecord,
+    lines: &mut LineCounter,
+) -> Result<Place, Error> {
+    let before = reader.position().byte() as usize;
+    reader.read_byte_record(record).map_err(|error| Error::file(path, error.to_string()))?;
+    let end = reader.position().byte() as usize;
+    let all = reader.get_ref().get_ref();
+    let empty_lines = all[before..end].iter().take_while(|&&byte| byte == b'\n').count();
+    let start = before + empty_lines;
+    Ok(Place { line: lines.line_of(all, start), bytes: start..end })
+}
+
+/// Takes the carriage return of a CRLF off the last cell.
+fn strip_return(record: &mut ByteRecord) {
+    let mut last = record.iter().next_back().unwrap_or_default().to_vec();
+    last.pop();
+    record.truncate(record.len().saturating_sub(1));
+    record.push_field(&last);
+}
+
+/// Looks for a carriage return outside of quotes in a record without its end: the cell that it is in, from 1, and how
+/// many line feeds are before it. Cells open and close as the parser has it.
+fn bare_return(record: &[u8]) -> Option<(usize, u64)> {
+    // Most files have none, or one at each end of a line.
+    if !record.contains(&b'\r') {
+        return None;
+    }
+    let (mut cell, mut line_feeds) = (1, 0);
+    let (mut is_quoted, mut is_start) = (false, true);
+    let mut bytes = record.iter().peekable();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b'"' if is_start => is_quoted = true,
+            b'"' if is_quoted && bytes.next_if_eq(&&b'"').is_none() => is_quoted = false,
+            b'\r' if !is_quoted => return Some((cell, line_feeds)),
+            b',' if !is_quoted => cell += 1,
+            b'\n' => line_feeds += 1,
+            _ => {}
+        }
+        is_start = byte == b',' && !is_quoted;
+    }
+    None
+}
+
+/// A column's name in a list of names: in quotes where it has blanks, commas, or nothing at all.
+fn quoted(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-./".contains(c);
+    if !name.is_empty() && name.chars().all(is_plain) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(format!("'{name}'"))
     }
 }
 
@@ -298,6 +388,46 @@ mod tests {
     }
 
     #[test]
+    fn a_carriage_return_alone_ends_nothing() {
+        let found = rows("return", b"a,b\r\n1,\"x\ry\"\r\n2,\"z\r\"\r\n3,\"w\r\"\n4,\"\r\n\"\r\n", "{a}");
+        assert_eq!(
+            found,
+            [
+                row(2, "1", r#"{"a":"1","b":"x\ry"}"#),
+                row(3, "2", r#"{"a":"2","b":"z\r"}"#),
+                row(4, "3", r#"{"a":"3","b":"w\r"}"#),
+                row(5, "4", r#"{"a":"4","b":"\r\n"}"#),
+            ]
+        );
+        let reason = "a carriage return that no line feed follows; lines end with LF or CRLF, and a carriage \
+                      return that is data has to be quoted";
+        let cases: [(&[u8], &str); 8] = [
+            // A file whose lines all end that way would be a header without rows.
+            (b"a,b\r1,2\r3,4\r", "line 1, cell 2"),
+            (b"a,b\r\n1,x\ry\r\n", "line 2, cell 2"),
+            (b"a,b\r\n\r\n1\r,2\r\n", "line 3, cell 1"),
+            (b"a,b\n1,2\r\r\n", "line 2, cell 2"),
+            (b"a,b\n1,2\r", "line 2, cell 2"),
+            (b"a,b\n\r1,2\n", "line 2, cell 1"),
+            (b"a,b\n\"1\n,\n\",x\ry\n", "line 4, cell 2"),
+            (b"a,b\n1,\"2\"\"3\"\r4\n", "line 2, cell 2"),
+        ];
+        for (bytes, place) in cases {
+            let text = String::from_utf8_lossy(bytes);
+            assert_eq!(refusal("bare", bytes, "{a}"), format!("{place}: {reason}"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_carriage_return_is_blank_and_an_empty_quoted_cell_is_not() {
+        let found = rows("blank-quoted", b"a\r\n\"\"\r\n\r\n\"\"\n\n\"1\"", "x{a}");
+        assert_eq!(
+            found,
+            [row(2, "x", r#"{"a":""}"#), row(4, "x", r#"{"a":""}"#), row(6, "x1", r#"{"a":"1"}"#)]
+        );
+    }
+
+    #[test]
     fn a_header_alone_is_a_table_without_rows() {
         assert!(rows("header", b"a,b\n", "{a}").is_empty());
     }
@@ -333,6 +463,8 @@ mod tests {
             error,
             "line 1, no column 'orgin': the template asks for it; the columns are origin, dest"
         );
+        let error = refusal("blanks", "flight no,,über,\"a,b\",x-1\nJFK,,,,\n".as_bytes(), "f.{no}");
+        assert!(error.ends_with("the columns are 'flight no', '', über, 'a,b', x-1"), "{error}");
     }
 
     #[test]

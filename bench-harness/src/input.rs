@@ -90,8 +90,6 @@ impl<'p, R: BufRead> Lines<'p, R> {
             line = ended.strip_suffix(b"\r").unwrap_or(ended);
         } else if count as u64 > LONGEST_LINE {
             return Err(Error::line(path, number, None, format!("longer than {LONGEST_LINE} bytes")));
-        } else {
-            line = line.strip_suffix(b"\r").unwrap_or(line);
         }
         if number == 1 {
             line = line.strip_prefix(MARK).unwrap_or(line);
@@ -126,6 +124,11 @@ mod tests {
         for bytes in ["a\nb", "a\nb\n", "a\r\nb\r\n", "a\r\nb"] {
             assert_eq!(split(bytes.as_bytes()), expected, "{bytes:?}");
         }
+        assert_eq!(
+            split(b"a\rb\n\rc\r"),
+            numbered(&["a\rb", "\rc\r"]),
+            "a carriage return alone ends nothing"
+        );
         assert_eq!(split(b""), numbered(&[]));
     }
 

@@ -70,6 +70,9 @@ pub(crate) struct Report {
     pub(crate) figures: Vec<Figure>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) bounds: Vec<Bound>,
+    /// Whether the text shows them too: somebody asked for a verdict.
+    #[serde(skip)]
+    pub(crate) shows_bounds: bool,
     /// The machine in each round of a comparison.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) rounds: Vec<RoundReport>,
@@ -331,6 +334,7 @@ impl Report {
             results: Vec::new(),
             figures: Vec::new(),
             bounds: Vec::new(),
+            shows_bounds: false,
             rounds: Vec::new(),
             matches: None,
             findings: None,
@@ -354,22 +358,20 @@ impl Report {
         self.config = serde_json::to_value(config).expect("options are numbers and text");
     }
 
-    /// What follows from bounds that were missed: a failed check where they are to be checked, unless the machine was so
-    /// busy with other things that nothing follows; else a note.
+    /// Judges the bounds where they are to be checked: one that was missed is a failed check, unless the machine was so
+    /// busy with other things that nothing follows.
     pub(crate) fn judge_bounds(&mut self, check: bool) {
+        self.shows_bounds = check;
         let missed: Vec<_> = self
             .bounds
             .iter()
             .filter(|bound| !bound.met)
             .map(|bound| format!("{}: {:.2} {}, {}", bound.name, bound.value, bound.unit, bound.limit()))
             .collect();
-        if missed.is_empty() {
+        if missed.is_empty() || !check {
             return;
         }
-        if !check {
-            let (missed, all) = (missed.len(), self.bounds.len());
-            self.notes.push(format!("{missed} of {all} bounds missed; --check makes that a failure"));
-        } else if self.noise_ns.is_some_and(|noise| baseline::is_noisy(&noise)) {
+        if self.noise_ns.is_some_and(|noise| baseline::is_noisy(&noise)) {
             self.too_noisy = Some(format!(
                 "this machine was busy with other things, so that nothing follows from the bounds that were missed: {}",
                 missed.join("; ")
@@ -452,12 +454,12 @@ mod tests {
             });
             report.noise_ns = stalls.as_ref().and_then(LatencyNs::of);
             report.judge_bounds(check);
-            (report.exit(), report.notes.len())
+            report.exit()
         };
-        assert_eq!(with(1.5, true, None), (Exit::Done, 0));
-        assert_eq!(with(1.4, false, None), (Exit::Done, 1));
-        assert_eq!(with(1.4, true, Some(1_000)), (Exit::CheckFailed, 0));
-        assert_eq!(with(1.4, true, Some(1_000_000)), (Exit::TooNoisy, 0));
+        assert_eq!(with(1.5, true, None), Exit::Done);
+        assert_eq!(with(1.4, false, None), Exit::Done);
+        assert_eq!(with(1.4, true, Some(1_000)), Exit::CheckFailed);
+        assert_eq!(with(1.4, true, Some(1_000_000)), Exit::TooNoisy);
         let limit = |bound| Bound::new(String::new(), Side::AtMost, bound, 0.0, "ns").limit();
         assert_eq!([5.0, 0.95, 10.25].map(limit), ["at most 5 ns", "at most 0.95 ns", "at most 10.25 ns"]);
     }

@@ -222,14 +222,15 @@ fn contests(results: &[Comparison], out: &mut String) {
 
 /// Figures with their spread, and their bounds where they have some.
 fn spreads(report: &Report, out: &mut String) {
-    let mut table = Table::with_header(["case", "figure", "from", "to", "allowed", "met"]);
+    let [allowed, met] = if report.shows_bounds { ["allowed", "met"] } else { [""; 2] };
+    let mut table = Table::with_header(["case", "figure", "from", "to", allowed, met]);
     for figure in &report.figures {
         let value = |value: f64| match figure.unit {
             "ns" => time(value),
             "" => grouped(value.round() as u64),
             unit => format!("{value:.2} {unit}"),
         };
-        let bound = report.bounds.iter().find(|bound| bound.name == figure.case);
+        let bound = shown_bounds(report).iter().find(|bound| bound.name == figure.case);
         let [allowed, met] = bound.map_or_else(Default::default, allowance);
         let Spread { min, max, .. } = figure.spread;
         table.row([figure.case.clone(), value(figure.value), value(min), value(max), allowed, met]);
@@ -241,11 +242,16 @@ fn spreads(report: &Report, out: &mut String) {
 fn bounds(report: &Report, out: &mut String) {
     let mut table = Table::with_header(["bound", "figure", "allowed", "met"]);
     let stands_above = |bound: &&Bound| report.figures.iter().any(|figure| figure.case == bound.name);
-    for bound in report.bounds.iter().filter(|bound| !stands_above(bound)) {
+    for bound in shown_bounds(report).iter().filter(|bound| !stands_above(bound)) {
         let [allowed, met] = allowance(bound);
         table.row([bound.name.clone(), format!("{:.2} {}", bound.value, bound.unit), allowed, met]);
     }
     table.write(out);
+}
+
+/// The bounds that are shown: all where a verdict was asked for, else none.
+fn shown_bounds(report: &Report) -> &[Bound] {
+    if report.shows_bounds { &report.bounds } else { &[] }
 }
 
 /// What a bound allows, and whether it is met.

@@ -50,6 +50,16 @@ fn words(text: &str) -> String {
 }
 
 #[test]
+fn help_names_the_way_to_wait_that_is_the_default() {
+    let help = words(&run(&["latency", "--help"]).stdout);
+    let (_, of_wait) = help.split_once("--wait <STRATEGY>").expect("the flag");
+    let crowded = ["latency", "--publishers", "200", "--rate", "1000", "--duration", "0.01", "--json", "-"];
+    let json: Value = serde_json::from_str(&run(&crowded).stdout).expect("JSON");
+    let default = json["config"]["wait"].as_str().expect("a way to wait");
+    assert!(of_wait.contains(&format!("a core of its own, else {default}]")), "{default}: {of_wait}");
+}
+
+#[test]
 fn help_states_the_range_that_a_refusal_names() {
     let flags = [
         ("floor", "--duration"),
@@ -231,6 +241,10 @@ fn a_replay_refuses_bad_input_with_file_line_and_column() {
     replay(&empty, "f", "#").refused(2, &["empty.csv", "the file is empty"]);
     let ragged = scratch.file("ragged.csv", "a,b\n1,2\n3\n");
     replay(&ragged, "f.{a}", "#").refused(2, &["ragged.csv", "line 3", "column 'b'"]);
+    let bare = scratch.file("bare.csv", "a,b\r1,2\r");
+    replay(&bare, "f.{a}", "#").refused(2, &["bare.csv", "line 1", "cell 2", "carriage return"]);
+    let blanks = scratch.file("blanks.csv", "flight no,dest\n1,2\n");
+    replay(&blanks, "f.{no}", "#").refused(2, &["line 1", "the columns are 'flight no', dest"]);
     let bytes = scratch.file("bytes.csv", b"a,b\n1,\xFF\n");
     replay(&bytes, "f.{a}", "#").refused(2, &["bytes.csv", "line 2", "column 'b', byte 0", "not UTF-8"]);
 }

@@ -103,6 +103,13 @@ fn bounds_are_judged_and_a_missed_one_fails_only_where_it_is_checked() {
         assert_eq!((&bound["side"], &bound["unit"]), (&Value::from("at-most"), &Value::from("ns")));
         assert_eq!(bound["met"], value <= most, "{bound}");
     }
+    let unasked = run(&full_ring).stdout;
+    assert!(
+        !unasked.contains("allowed") && !unasked.contains("bound"),
+        "nobody asked for a verdict: {unasked}"
+    );
+    let asked = run(&[&full_ring[..], &["--check"]].concat()).stdout;
+    assert!(asked.contains("allowed") && asked.contains("handler alone"), "{asked}");
     let checked = run(&[&full_ring[..], &["--check", "--json", "-"]].concat());
     let json: Value = serde_json::from_str(&checked.stdout).expect("JSON and nothing else");
     let missed = json["bounds"].as_array().expect("bounds").iter().any(|bound| bound["met"] == false);

@@ -49,7 +49,8 @@ pub(crate) struct WaitingOptions {
     /// Fewer and shorter rounds: done within 15 seconds instead of 60
     #[arg(long)]
     quick: bool,
-    /// A bound that is missed is a failed check: exit code 1, or 3 where the machine was too noisy to tell
+    /// Hold the figures to their bounds, and show them: a missed one is a failed check, exit code 1, or 3 where the
+    /// machine was too noisy to tell
     #[arg(long)]
     check: bool,
 }
