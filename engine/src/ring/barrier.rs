@@ -1,13 +1,15 @@
-//! The sequence barrier: what a consumer may handle, which is what is published and what the consumers it depends on
-//! have finished.
+//! The sequence barrier: what a consumer may handle, which is what is published and what the
+//! consumers it depends on have finished.
 //!
-//! How publication is looked up depends on who publishes. Many producers stamp in any order, so each stamp is looked at.
-//! One producer stamps in order, so a *far* stamp proves all before it: the barrier looks as far ahead as it was lucky
-//! with last time, and halves that when it was not. A consumer that trails then reads one stamp a run and never touches the
-//! line that is being written. A dense ring has a cursor, which is read again only when all it told has been handled.
+//! How publication is looked up depends on who publishes. Many producers stamp in any order, so
+//! each stamp is looked at. One producer stamps in order, so a *far* stamp proves all before it:
+//! the barrier looks as far ahead as it was lucky with last time, and halves that when it was not.
+//! A consumer that trails then reads one stamp a run and never touches the line that is being
+//! written. A dense ring has a cursor, which is read again only when all it told has been handled.
 //!
-//! Only many producers leave tombstones, and there each stamp is looked at anyway: the barrier remembers where the last one was,
-//! so that a run without any, which is nearly every run, is handled without a second look at its stamps.
+//! Only many producers leave tombstones, and there each stamp is looked at anyway: the barrier
+//! remembers where the last one was, so that a run without any, which is nearly every run, is
+//! handled without a second look at its stamps.
 
 use super::control::Core;
 use super::gate::Stage;
@@ -15,16 +17,17 @@ use super::sequence::Sequence;
 use super::slots::{Layout, Slots, Stamp};
 use crate::sync::edge;
 
-/// The most stamps that are looked at one by one: enough to spread the cost of a release, and few enough to keep what was
-/// looked at in the first-level cache until it is handled.
+/// The most stamps that are looked at one by one: enough to spread the cost of a release, and few
+/// enough to keep what was looked at in the first-level cache until it is handled.
 const MAX_LOOK: u64 = 64;
 
 /// The barrier of one consumer.
 pub(super) struct Barrier {
-    /// All stages before this one in the graph, not only the nearest: one that leaves must not open the way for
-    /// its dependents past those that stay.
+    /// All stages before this one in the graph, not only the nearest: one that leaves must not open
+    /// the way for its dependents past those that stay.
     dependencies: Vec<Stage>,
-    /// Those among them that may change events: nobody may read one before they have finished with it.
+    /// Those among them that may change events: nobody may read one before they have finished with
+    /// it.
     writers: Vec<Stage>,
     /// All below it has been seen published.
     seen: Sequence,
@@ -41,8 +44,8 @@ impl Barrier {
         Self { dependencies, writers, seen: 0, tombstones_end: 0, reach: u64::MAX, has_caught_up: true }
     }
 
-    /// Whether the last look came to the end of what was published: another one right after it would fight the producer
-    /// for the line that is being written.
+    /// Whether the last look came to the end of what was published: another one right after it
+    /// would fight the producer for the line that is being written.
     #[inline(always)]
     pub(super) fn has_caught_up(&self) -> bool {
         self.has_caught_up
@@ -59,9 +62,9 @@ impl Barrier {
         &self.writers
     }
 
-    /// The end of what is available from `from` on, at most `max` sequences. Who has been stopped makes no further call of
-    /// user code: it waits only for those who may change events, since of the others one may have been taken over and never
-    /// move on.
+    /// The end of what is available from `from` on, at most `max` sequences. Who has been stopped
+    /// makes no further call of user code: it waits only for those who may change events, since of
+    /// the others one may have been taken over and never move on.
     #[inline(always)]
     pub(super) fn available<E>(
         &mut self,

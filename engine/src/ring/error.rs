@@ -43,7 +43,8 @@ pub enum BuildError {
         /// The consumer that was to be added.
         name: String,
     },
-    /// A ring that drops its oldest events has no workers: what they have in hand cannot be taken from them.
+    /// A ring that drops its oldest events has no workers: what they have in hand cannot be taken
+    /// from them.
     #[error("workers {name:?} share events, which a ring with DropOldest does not allow")]
     WorkersThatDrop {
         /// The group of workers that was to be added.

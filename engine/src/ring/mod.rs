@@ -1,8 +1,8 @@
 //! A disruptor: a pre-allocated ring of events between producers and consumers that never lock.
 //!
-//! A producer claims the next *sequence*, writes the event into the slot of that sequence, and *stamps* the slot.
-//! Consumers read stamps, handle events in place, and advance their own sequences. No producer laps the slowest
-//! consumer. The ring can be used alone:
+//! A producer claims the next *sequence*, writes the event into the slot of that sequence, and
+//! *stamps* the slot. Consumers read stamps, handle events in place, and advance their own
+//! sequences. No producer laps the slowest consumer. The ring can be used alone:
 //!
 //! ```
 //! use ringmain::ring::{Polled, RingBuilder};
@@ -26,8 +26,9 @@
 //! | close, halt, join, leave, and read statistics | [`Ring`] |
 //! | take a consumer over that does not return | [`Lease`], [`Supervisor`], [`Takeover`] |
 //!
-//! The ring does not grow, and one slow consumer stops all producers. Choose a capacity for the longest stall that you
-//! want to ride out, or another [`Overflow`]. How it works, and why it is right: [`protocol`].
+//! The ring does not grow, and one slow consumer stops all producers. Choose a capacity for the
+//! longest stall that you want to ride out, or another [`Overflow`]. How it works, and why it is
+//! right: [`protocol`].
 
 mod barrier;
 mod claim;

@@ -1,5 +1,5 @@
-//! What a consumer is told when it is added: its name, whom it comes after, how much it takes at once, and the keys of
-//! its events.
+//! What a consumer is told when it is added: its name, whom it comes after, how much it takes at
+//! once, and the keys of its events.
 
 use crate::sync::unique_number;
 use std::sync::Arc;
@@ -42,7 +42,8 @@ impl<'a> ConsumerOptions<'a> {
         self
     }
 
-    /// It handles so many events in one batch at most, and at least one. An eighth of the ring, and 512, are further limits.
+    /// It handles so many events in one batch at most, and at least one. An eighth of the ring, and
+    /// 512, are further limits.
     #[must_use]
     pub fn max_batch(mut self, events: u64) -> Self {
         self.max_batch = events.max(1);

@@ -14,14 +14,16 @@ pub enum Overflow {
     },
     /// Fail at once with [`PublishError::Full`].
     Reject,
-    /// Drop the event that was to be published, count it, and say so with [`PublishError::Dropped`].
+    /// Drop the event that was to be published, count it, and say so with
+    /// [`PublishError::Dropped`].
     DropNewest,
-    /// Take the oldest event away from every consumer that has not read it, and publish in its place. A consumer learns
-    /// what it [`Missed`], and each consumer's are counted.
+    /// Take the oldest event away from every consumer that has not read it, and publish in its
+    /// place. A consumer learns what it [`Missed`], and each consumer's are counted.
     ///
-    /// A consumer holds the events of the batch it is at: a quarter of the ring at most, and one event at least. Where the oldest event is held,
-    /// or another producer has not finished writing it, the new event is dropped instead, as under `DropNewest`. For rings
-    /// of one stage: consumers that depend on none.
+    /// A consumer holds the events of the batch it is at: a quarter of the ring at most, and one
+    /// event at least. Where the oldest event is held, or another producer has not finished writing
+    /// it, the new event is dropped instead, as under `DropNewest`. For rings of one stage:
+    /// consumers that depend on none.
     DropOldest,
 }
 
@@ -63,8 +65,8 @@ pub enum PublishError {
     /// The ring was full, and its policy is to drop what is new. The event was counted.
     #[error("the ring was full and the event was dropped, as its overflow policy says")]
     Dropped,
-    /// The ring is full, and this thread is what it waits for: it runs a handler of that ring, or fills another of its
-    /// events.
+    /// The ring is full, and this thread is what it waits for: it runs a handler of that ring, or
+    /// fills another of its events.
     #[error(
         "the ring is full, and this thread is inside one of its handlers or fill closures: waiting here would never \
          end; publish from another thread, to another ring, or with try_publish"

@@ -1,9 +1,11 @@
-//! Where a consumer stands: one word on a line of its own, written by the consumer and read by gates and later stages.
+//! Where a consumer stands: one word on a line of its own, written by the consumer and read by
+//! gates and later stages.
 //!
-//! The word is the consumer's sequence, all below which is done with, and a bit that says whether the consumer *holds*
-//! what follows. Only rings that drop their oldest events use the bit. There a producer that finds the ring full takes
-//! the oldest event away from a consumer that is not holding it, by moving the consumer's word on; the consumer takes hold
-//! of a run by the same compare-and-swap before it reads a single event of it. Both swap the whole word, so exactly one
+//! The word is the consumer's sequence, all below which is done with, and a bit that says whether
+//! the consumer *holds* what follows. Only rings that drop their oldest events use the bit. There a
+//! producer that finds the ring full takes the oldest event away from a consumer that is not
+//! holding it, by moving the consumer's word on; the consumer takes hold of a run by the same
+//! compare-and-swap before it reads a single event of it. Both swap the whole word, so exactly one
 //! of them gets each event. A consumer that finds its word moved has missed what lies between.
 
 use super::sequence::Sequence;
@@ -24,7 +26,8 @@ pub(super) struct Position(Arc<CachePadded<Word>>);
 #[derive(Debug)]
 struct Word {
     at: AtomicU64,
-    /// Sequences that producers have taken away from this consumer, as far as it has noticed. Written by the consumer.
+    /// Sequences that producers have taken away from this consumer, as far as it has noticed.
+    /// Written by the consumer.
     missed: AtomicU64,
 }
 
@@ -54,7 +57,8 @@ impl Position {
         self.0.at.load(FINISH_STAGE.acquire()) >> 1
     }
 
-    /// Lets go of all below `to`, and of what was held. Edges `RELEASE_SLOT` and `FINISH_STAGE`, release side.
+    /// Lets go of all below `to`, and of what was held. Edges `RELEASE_SLOT` and `FINISH_STAGE`,
+    /// release side.
     #[inline(always)]
     pub(super) fn release(&self, to: Sequence) {
         self.0.at.store(to << 1, RELEASE_SLOT.release());
@@ -76,24 +80,27 @@ impl Position {
         self.0.at.load(Ordering::Relaxed) >> 1
     }
 
-    /// The same, to go on from there. Edge `SKIP_OLDEST`, acquire side: what this consumer releases from then on tells
-    /// producers that all below is written, and of what it was moved past only the producer that moved it has seen so.
+    /// The same, to go on from there. Edge `SKIP_OLDEST`, acquire side: what this consumer releases
+    /// from then on tells producers that all below is written, and of what it was moved past only
+    /// the producer that moved it has seen so.
     pub(super) fn moved_to(&self) -> Sequence {
         self.0.at.load(SKIP_OLDEST.acquire()) >> 1
     }
 
-    /// Takes hold of what follows `from`, unless a producer has moved this consumer on. The consumer's own call.
+    /// Takes hold of what follows `from`, unless a producer has moved this consumer on. The
+    /// consumer's own call.
     #[inline(always)]
     pub(super) fn try_hold(&self, from: Sequence) -> bool {
         if edge::left_out("hold") {
             return true;
         }
-        // Relaxed: that the events may be read was learnt from their stamps, and what this decides is one word.
+        // Relaxed: that the events may be read was learnt from their stamps, and what this decides
+        // is one word.
         self.0.at.compare_exchange(from << 1, from << 1 | HELD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Keeps the consumer where it is for ever: no producer moves it on any more, and it moves no further itself. Returns
-    /// where that is. For who has taken its position over.
+    /// Keeps the consumer where it is for ever: no producer moves it on any more, and it moves no
+    /// further itself. Returns where that is. For who has taken its position over.
     pub(super) fn hold_for_good(&self) -> Sequence {
         if edge::left_out("hold-what-remains") {
             return self.released();
@@ -117,7 +124,8 @@ impl Position {
         }
     }
 
-    /// Moves the consumer on to `target`, unless it holds what lies before or that is not published.
+    /// Moves the consumer on to `target`, unless it holds what lies before or that is not
+    /// published.
     pub(super) fn skip_to(
         &self,
         target: Sequence,
@@ -135,9 +143,10 @@ impl Position {
             if !(from..target).all(&mut is_published) {
                 return Err(Unskippable::Unpublished);
             }
-            // Edge `SKIP_OLDEST`, release side: who finds the word moved goes on to write the slots that were skipped, and
-            // their last producer's writes, which this one has seen, must come before. Who finds it so is the gate, with
-            // `RELEASE_SLOT`, or the consumer itself, whose next release is what the gate finds then.
+            // Edge `SKIP_OLDEST`, release side: who finds the word moved goes on to write the slots
+            // that were skipped, and their last producer's writes, which this one has seen, must
+            // come before. Who finds it so is the gate, with `RELEASE_SLOT`, or the consumer
+            // itself, whose next release is what the gate finds then.
             let swapped = self.0.at.compare_exchange(
                 word,
                 target << 1,
@@ -151,7 +160,8 @@ impl Position {
         }
     }
 
-    /// Starts at `at`, or further on where producers have moved this consumer meanwhile. Returns where.
+    /// Starts at `at`, or further on where producers have moved this consumer meanwhile. Returns
+    /// where.
     pub(super) fn start_at(&self, at: Sequence) -> Sequence {
         // A swap, and not the maximum in one operation, which ThreadSanitizer does not see.
         let mut word = self.0.at.load(Ordering::Relaxed);

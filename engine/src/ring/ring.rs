@@ -1,4 +1,5 @@
-//! A running ring: its managed consumer threads, its statistics, those who join and leave, and its end.
+//! A running ring: its managed consumer threads, its statistics, those who join and leave, and its
+//! end.
 
 use super::consumer::Poller;
 use super::control::Core;
@@ -51,7 +52,8 @@ struct Running {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// The handle of a running ring. Dropping it closes the ring; its threads drain what is there and end by themselves.
+/// The handle of a running ring. Dropping it closes the ring; its threads drain what is there and
+/// end by themselves.
 pub struct Ring<E> {
     core: Arc<Core<E>>,
     has_many_producers: bool,
@@ -116,7 +118,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
             let (has_ended, ring) = (has_ended.clone(), self.core.clone());
             move || {
-                // Making a handler and dropping it are parts of the ring as well, and may panic too.
+                // Making a handler and dropping it are parts of the ring as well, and may panic
+                // too.
                 let whole = || reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(whole)) {
                     panics.fetch_add(1, Ordering::Relaxed);
@@ -136,9 +139,9 @@ impl<E: Send + Sync + 'static> Ring<E> {
 }
 
 impl<E: Send + Sync + 'static> Ring<E> {
-    /// Adds a consumer that you poll to the running ring. It sees every event that is published after this call has
-    /// returned, and perhaps some from during the call, in order and none twice; of earlier ones, none. Producers are not
-    /// stopped.
+    /// Adds a consumer that you poll to the running ring. It sees every event that is published
+    /// after this call has returned, and perhaps some from during the call, in order and none
+    /// twice; of earlier ones, none. Producers are not stopped.
     ///
     /// Waits for producers that are filling an event at this moment, at most for `limit`.
     ///
@@ -156,7 +159,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
     /// ```
     ///
     /// # Errors
-    /// As [`Graph::poller`](super::Graph::poller); [`BuildError::Closed`], [`BuildError::TimedOut`].
+    /// As [`Graph::poller`](super::Graph::poller); [`BuildError::Closed`],
+    /// [`BuildError::TimedOut`].
     pub fn join_poller(
         &self,
         after: &[ConsumerId],
@@ -165,8 +169,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
         self.join("poller", after, limit)
     }
 
-    /// Adds a consumer with a thread of its own to the running ring, as [`join_poller`](Self::join_poller) does. Its thread
-    /// is pinned nowhere.
+    /// Adds a consumer with a thread of its own to the running ring, as
+    /// [`join_poller`](Self::join_poller) does. Its thread is pinned nowhere.
     ///
     /// # Errors
     /// As [`join_poller`](Self::join_poller); [`BuildError::Thread`].
@@ -181,8 +185,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
         Ok(id)
     }
 
-    /// Adds a worker that you poll to a group, keyed or not, of the running ring. It takes part at once, and nobody is
-    /// stopped: what it may take is what nobody has taken.
+    /// Adds a worker that you poll to a group, keyed or not, of the running ring. It takes part at
+    /// once, and nobody is stopped: what it may take is what nobody has taken.
     ///
     /// ```
     /// use ringmain::ring::{Polled, RingBuilder};
@@ -203,9 +207,9 @@ impl<E: Send + Sync + 'static> Ring<E> {
         self.join_group(group).map(|(_, worker)| worker)
     }
 
-    /// Adds a worker with a thread of its own to a group, keyed or not, of the running ring. Its thread gets the group's
-    /// name and the next number, and is pinned nowhere. Of the options of its group it knows none: it takes 64 events
-    /// at once at most.
+    /// Adds a worker with a thread of its own to a group, keyed or not, of the running ring. Its
+    /// thread gets the group's name and the next number, and is pinned nowhere. Of the options of
+    /// its group it knows none: it takes 64 events at once at most.
     ///
     /// # Errors
     /// As [`join_worker_poller`](Self::join_worker_poller); [`BuildError::Thread`].
@@ -254,21 +258,23 @@ impl<E: Send + Sync + 'static> Ring<E> {
 }
 
 impl<E> Ring<E> {
-    /// Has a managed consumer, or all managed workers of a group, leave: each finishes the batch that it is at, lets
-    /// producers and later stages pass, and its thread ends; its report goes with it. Waits for that, at most for `limit`.
-    /// From the consumer's own handler it is asked to leave and not waited for. A poller leaves when it is dropped.
+    /// Has a managed consumer, or all managed workers of a group, leave: each finishes the batch
+    /// that it is at, lets producers and later stages pass, and its thread ends; its report goes
+    /// with it. Waits for that, at most for `limit`. From the consumer's own handler it is asked to
+    /// leave and not waited for. A poller leaves when it is dropped.
     ///
     /// # Errors
-    /// It did not leave in time; it will when its handler returns, and may be waited for by another call. One that is not
-    /// there any more has left.
+    /// It did not leave in time; it will when its handler returns, and may be waited for by another
+    /// call. One that is not there any more has left.
     pub fn leave(&mut self, consumer: ConsumerId, limit: Duration) -> Result<(), ShutdownError> {
         let leavers = self.managed.iter().filter(|managed| managed.id == consumer);
         let leavers = leavers.map(|managed| managed.number).collect();
         self.dismiss(leavers, limit)
     }
 
-    /// Has one managed worker of a group leave, the last that came, as [`leave`](Self::leave) does. What it has claimed it
-    /// handles first. When the last worker of a group leaves, the group is at its end; see [`Worker`].
+    /// Has one managed worker of a group leave, the last that came, as [`leave`](Self::leave) does.
+    /// What it has claimed it handles first. When the last worker of a group leaves, the group is
+    /// at its end; see [`Worker`].
     ///
     /// # Errors
     /// As [`leave`](Self::leave).
@@ -311,7 +317,8 @@ impl<E> Ring<E> {
                 return true;
             }
             if let Some(thread) = managed.thread.take() {
-                // The thread has nothing left to do but return, and its panics were caught and counted.
+                // The thread has nothing left to do but return, and its panics were caught and
+                // counted.
                 let _ = thread.join();
             }
             false
@@ -319,8 +326,9 @@ impl<E> Ring<E> {
         Ok(())
     }
 
-    /// Has managed consumers, and producers on a full ring, wait differently from now on. Those that wait at this moment
-    /// notice it at once. Takes a lock and makes a system call where somebody sleeps.
+    /// Has managed consumers, and producers on a full ring, wait differently from now on. Those
+    /// that wait at this moment notice it at once. Takes a lock and makes a system call where
+    /// somebody sleeps.
     ///
     /// # Errors
     /// The strategy parks, and the ring was built with one that does not.
@@ -338,8 +346,9 @@ impl<E> Ring<E> {
         self.core.control.halt(self.has_many_producers);
     }
 
-    /// Closes the ring, waits until the managed consumers have drained it, and joins their threads. May be called
-    /// again, and from one of those threads, which is then left out. Consumers that you poll are yours to drain.
+    /// Closes the ring, waits until the managed consumers have drained it, and joins their threads.
+    /// May be called again, and from one of those threads, which is then left out. Consumers that
+    /// you poll are yours to drain.
     ///
     /// # Errors
     /// The limit has passed; the error names who is still at work.
@@ -369,7 +378,8 @@ impl<E> Ring<E> {
             if !is_me(managed)
                 && let Some(thread) = managed.thread.take()
             {
-                // The thread has nothing left to do but return, and its panics were caught and counted.
+                // The thread has nothing left to do but return, and its panics were caught and
+                // counted.
                 let _ = thread.join();
             }
         }
@@ -397,15 +407,16 @@ impl<E> Ring<E> {
         self.core.control.claimed()
     }
 
-    /// All sequences below this one have been released by every consumer; equal to [`claimed`](Self::claimed) where
-    /// there is no consumer. Old by the time it is read.
+    /// All sequences below this one have been released by every consumer; equal to
+    /// [`claimed`](Self::claimed) where there is no consumer. Old by the time it is read.
     pub fn released(&self) -> Sequence {
         // The gate first, then the claim word: the difference is never negative.
         let lowest = self.core.control.gating.lowest();
         lowest.unwrap_or_else(|| self.claimed()).min(self.claimed())
     }
 
-    /// How many events are claimed and not yet released by every consumer. Old by the time it is read.
+    /// How many events are claimed and not yet released by every consumer. Old by the time it is
+    /// read.
     pub fn depth(&self) -> u64 {
         let released = self.released();
         // What a group of workers has released can fall again for a moment.
@@ -417,8 +428,8 @@ impl<E> Ring<E> {
         self.capacity().saturating_sub(self.depth())
     }
 
-    /// How far each consumer is behind the producers, by name, in the order in which they were added. A consumer that
-    /// has left is not behind.
+    /// How far each consumer is behind the producers, by name, in the order in which they were
+    /// added. A consumer that has left is not behind.
     pub fn lags(&self) -> Vec<(String, u64)> {
         let plan = self.plan.lock();
         let lag = |node: &Node| {
@@ -428,15 +439,16 @@ impl<E> Ring<E> {
         plan.nodes().iter().map(lag).collect()
     }
 
-    /// How many sequences each consumer has missed, as far as it has noticed, by name, in the order in which they were
-    /// added; only under [`Overflow::DropOldest`](super::Overflow::DropOldest).
+    /// How many sequences each consumer has missed, as far as it has noticed, by name, in the order
+    /// in which they were added; only under [`Overflow::DropOldest`](super::Overflow::DropOldest).
     pub fn missed(&self) -> Vec<(String, u64)> {
         let plan = self.plan.lock();
         plan.nodes().iter().map(|node| (node.name.clone(), node.stage.missed())).collect()
     }
 
-    /// How many events were dropped because the ring was full when they were to be published: all that answered
-    /// [`PublishError::Dropped`](super::PublishError::Dropped), and the rest of their batches.
+    /// How many events were dropped because the ring was full when they were to be published: all
+    /// that answered [`PublishError::Dropped`](super::PublishError::Dropped), and the rest of their
+    /// batches.
     pub fn dropped(&self) -> u64 {
         self.core.control.refused.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! Where those sleep who wait for each other on one ring: consumers in one place, producers that found it full in the
-//! other.
+//! Where those sleep who wait for each other on one ring: consumers in one place, producers that
+//! found it full in the other.
 
 use crate::wait::Parking;
 use std::sync::Arc;

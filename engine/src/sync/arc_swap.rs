@@ -1,7 +1,8 @@
-//! A shared value that readers borrow without waiting and a writer replaces whole, by the `arc-swap` crate.
+//! A shared value that readers borrow without waiting and a writer replaces whole, by the
+//! `arc-swap` crate.
 //!
-//! `arc-swap` is trusted: a model sees in its place an atomic number with an acquiring load and a swap, which is the
-//! least that it promises, and what was replaced is kept until the end.
+//! `arc-swap` is trusted: a model sees in its place an atomic number with an acquiring load and a
+//! swap, which is the least that it promises, and what was replaced is kept until the end.
 
 #[cfg(not(ringmain_loom))]
 pub(crate) use arc_swap::{ArcSwap, Guard};

@@ -1,8 +1,9 @@
 //! Every synchronising pair of the engine, by name.
 //!
-//! An edge is a store (or fence) on one side and the load (or fence) that meets it on the other. The code never
-//! writes `Release` or `Acquire` by itself: it names the edge, so that both ends can be found by searching for one
-//! word, and so that a model build can weaken either end of any edge at run time and see a model fail.
+//! An edge is a store (or fence) on one side and the load (or fence) that meets it on the other.
+//! The code never writes `Release` or `Acquire` by itself: it names the edge, so that both ends can
+//! be found by searching for one word, and so that a model build can weaken either end of any edge
+//! at run time and see a model fail.
 //!
 //! | edge | the release side | the acquire side | what crosses |
 //! |---|---|---|---|
@@ -25,7 +26,8 @@
 //! | [`SWAP_TABLE`] | the generation after the table is swapped | a publisher reads the generation | the new table, and what the change concerns |
 //! | [`CHANGE_LOG`] | what a change concerns, in the place of an earlier one | a publisher reads it | that the generation has come so far |
 //!
-//! The last column of proof, which model covers which edge and which mutant it kills, is in the `loom-tests` crate.
+//! The last column of proof, which model covers which edge and which mutant it kills, is in the
+//! `loom-tests` crate.
 
 use super::atomic::Ordering;
 
@@ -55,7 +57,8 @@ pub const PARK: Edge = Edge { label: "park" };
 pub const CLOSE: Edge = Edge { label: "close" };
 /// Either the consumer sees that it is stopped or who stops it sees what it is handling.
 pub const LEASE: Edge = Edge { label: "lease" };
-/// Either the consumer sees that it was stopped during the call or who stopped it sees that it has returned.
+/// Either the consumer sees that it was stopped during the call or who stopped it sees that it has
+/// returned.
 pub const LEASE_RETURN: Edge = Edge { label: "lease-return" };
 /// Who reads that a call has begun reads which one.
 pub const LEASE_CALL: Edge = Edge { label: "lease-call" };
@@ -63,7 +66,8 @@ pub const LEASE_CALL: Edge = Edge { label: "lease-call" };
 pub const POST_MAIL: Edge = Edge { label: "post-mail" };
 /// Who reads a list that was swapped in sees it whole, and what was done before it was swapped.
 pub const SWAP_LIST: Edge = Edge { label: "swap-list" };
-/// Either a producer's list has the consumer that joins, or the consumer starts where that producer already was.
+/// Either a producer's list has the consumer that joins, or the consumer starts where that producer
+/// already was.
 pub const JOIN: Edge = Edge { label: "join" };
 /// Who reuses a skipped slot comes after its last producer.
 pub const SKIP_OLDEST: Edge = Edge { label: "skip-oldest" };
@@ -73,7 +77,8 @@ pub const CLAIM_IN_GROUP: Edge = Edge { label: "claim-in-group" };
 pub const LEASE_LANE: Edge = Edge { label: "lease-lane" };
 /// The table is swapped before the generation says so.
 pub const SWAP_TABLE: Edge = Edge { label: "swap-table" };
-/// Who reads what was written over the note of an earlier change sees that the generation has come so far.
+/// Who reads what was written over the note of an earlier change sees that the generation has come
+/// so far.
 pub const CHANGE_LOG: Edge = Edge { label: "change-log" };
 
 impl Edge {
@@ -113,7 +118,8 @@ impl Edge {
         false
     }
 
-    /// Whether the mutant named by `RINGMAIN_MUTANT` (`label.side`) is this end of this edge, or takes it away as well.
+    /// Whether the mutant named by `RINGMAIN_MUTANT` (`label.side`) is this end of this edge, or
+    /// takes it away as well.
     #[cfg(ringmain_loom)]
     fn weakened(&self, side: &str) -> bool {
         // A light fence is a full one in a model only, and would stand in for what is taken away.
@@ -129,7 +135,8 @@ impl Edge {
     }
 }
 
-/// The mutant under test in a model build: `label.side` from the environment variable `RINGMAIN_MUTANT`.
+/// The mutant under test in a model build: `label.side` from the environment variable
+/// `RINGMAIN_MUTANT`.
 #[cfg(ringmain_loom)]
 pub fn mutant() -> Option<&'static str> {
     static MUTANT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();

@@ -1,7 +1,7 @@
 //! Mutex and condition variable for slow paths.
 //!
-//! A poisoned lock is taken all the same: every critical section of the engine leaves its data consistent at each
-//! step, and a panic elsewhere must not take the control plane down.
+//! A poisoned lock is taken all the same: every critical section of the engine leaves its data
+//! consistent at each step, and a panic elsewhere must not take the control plane down.
 
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,9 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    /// Waits for a notification, at most until the deadline. Wakes spuriously, as all of its kind. In a model time
-    /// does not pass: a wake-up that only the deadline would save is a deadlock, and reported as one.
+    /// Waits for a notification, at most until the deadline. Wakes spuriously, as all of its kind.
+    /// In a model time does not pass: a wake-up that only the deadline would save is a deadlock,
+    /// and reported as one.
     pub fn wait_until<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -63,8 +64,9 @@ impl Condvar {
         self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits for a notification, at most for so long, and says whether that time has passed. Wakes spuriously, as all
-    /// of its kind. In a model time does not pass, and may have: the lock is given up once, and the answer is yes.
+    /// Waits for a notification, at most for so long, and says whether that time has passed. Wakes
+    /// spuriously, as all of its kind. In a model time does not pass, and may have: the lock is
+    /// given up once, and the answer is yes.
     pub fn wait_at_most<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,

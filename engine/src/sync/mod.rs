@@ -1,14 +1,16 @@
 //! The one façade over atomics, cells, locks and threads.
 //!
-//! Nothing else in the engine names the standard library's or loom's primitives, so that the code which ships is
-//! the code which the models check: built with `--cfg ringmain_loom`, every name below is loom's. What differs
-//! between the two builds is types, constants and what a spin hint does; never the logic.
+//! Nothing else in the engine names the standard library's or loom's primitives, so that the code
+//! which ships is the code which the models check: built with `--cfg ringmain_loom`, every name
+//! below is loom's. What differs between the two builds is types, constants and what a spin hint
+//! does; never the logic.
 //!
 //! * [`atomic`], [`cell`], [`thread`], [`hint`]: the primitives themselves
-//! * [`Mutex`], [`Condvar`]: for slow paths; a poisoned lock is taken all the same, because nothing that can panic
-//!   runs under one
+//! * [`Mutex`], [`Condvar`]: for slow paths; a poisoned lock is taken all the same, because nothing
+//!   that can panic runs under one
 //! * [`edge`]: every synchronising pair of the engine by name
-//! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to sleep
+//! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to
+//!   sleep
 //! * [`Watched`]: a word that is looked at behind a light fence all the time
 //! * [`swapped`]: a value that is replaced whole and reclaimed when nobody reads it any more
 //! * [`panics`]: what a panic leaves behind
@@ -52,8 +54,8 @@ pub mod thread {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Usage {
         pub(crate) thread: std::thread::ThreadId,
-        /// How often it gave its core to another thread without going to sleep: by the scheduler's will,
-        /// or by a yield.
+        /// How often it gave its core to another thread without going to sleep: by the scheduler's
+        /// will, or by a yield.
         pub(crate) involuntary: u64,
         /// How often it went to sleep.
         pub(crate) voluntary: u64,
@@ -95,7 +97,8 @@ pub mod thread {
     }
 }
 
-/// Declares a value of each thread's own whose first value is a constant, so that reaching it costs no check.
+/// Declares a value of each thread's own whose first value is a constant, so that reaching it costs
+/// no check.
 macro_rules! constant_per_thread {
     (static $name:ident: $type:ty = $value:expr;) => {
         #[cfg(ringmain_loom)]
@@ -117,12 +120,13 @@ pub mod hint {
         std::hint::spin_loop();
     }
 
-    /// Asks for the line at an address, which need not be one, to be brought near for reading. Does nothing where there is no such
-    /// hint.
+    /// Asks for the line at an address, which need not be one, to be brought near for reading. Does
+    /// nothing where there is no such hint.
     #[inline(always)]
     pub(crate) fn prefetch<T>(address: *const T) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a prefetch does not fault, whatever the address, and has no effect that a program could see.
+        // SAFETY: a prefetch does not fault, whatever the address, and has no effect that a program
+        // could see.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
         }
@@ -138,7 +142,8 @@ pub mod hint {
     }
 }
 
-/// A number that no other call in this process returns. It synchronises nothing, and is no step of a model.
+/// A number that no other call in this process returns. It synchronises nothing, and is no step of
+/// a model.
 pub(crate) fn unique_number() -> u64 {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);

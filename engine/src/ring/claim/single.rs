@@ -1,8 +1,9 @@
 //! One producer: the claim word is its own to move, and a claim is a comparison and a plain store.
 //!
-//! The store announces the claim to whoever closes the ring; see "Closing" in `ring::protocol`. The producer keeps no
-//! number of its own beside it: a producer in front of a small ring waits for lines that the consumer has had, with its stores in a
-//! buffer of some tens, so that each store that an event needs less lets it wait for that many more lines at once.
+//! The store announces the claim to whoever closes the ring; see "Closing" in `ring::protocol`. The
+//! producer keeps no number of its own beside it: a producer in front of a small ring waits for
+//! lines that the consumer has had, with its stores in a buffer of some tens, so that each store
+//! that an event needs less lets it wait for that many more lines at once.
 
 use super::sealed::Claims;
 use super::{CachedGate, Run, Sequencer, Unclaimed};
@@ -30,7 +31,8 @@ impl Single {
         self.free(core, next).map(|_| next)
     }
 
-    /// How many sequences are free. Without consumers all that was claimed is: this producer is done with it.
+    /// How many sequences are free. Without consumers all that was claimed is: this producer is
+    /// done with it.
     #[inline(always)]
     fn free<E>(&mut self, core: &Core<E>, next: Sequence) -> Result<u64, Unclaimed> {
         self.gate.free(core, next, |_, _| next)
@@ -47,7 +49,8 @@ impl Claims for Single {
         let control = &core.control;
         let first = next(control);
         let count = match self.free(core, first) {
-            // For one, which is most of what is claimed, known to the compiler: what is free is at least that.
+            // For one, which is most of what is claimed, known to the compiler: what is free is at
+            // least that.
             Ok(_) if wanted == 1 => 1,
             Ok(free) => wanted.min(free),
             Err(full) => return Err(if control.is_open() { full } else { Unclaimed::Closed }),

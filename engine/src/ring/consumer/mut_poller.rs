@@ -7,8 +7,8 @@ use crate::wait::WaitStrategy;
 use std::fmt;
 use std::time::Duration;
 
-/// A [`Poller`] whose handlers get `&mut E`: every other consumer of its ring comes before it or after it. What it writes,
-/// later stages read; the producer that reuses the slot finds it too.
+/// A [`Poller`] whose handlers get `&mut E`: every other consumer of its ring comes before it or
+/// after it. What it writes, later stages read; the producer that reuses the slot finds it too.
 ///
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};

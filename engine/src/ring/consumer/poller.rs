@@ -36,7 +36,8 @@ pub enum Polled {
 
 /// A consumer of a ring, driven by whoever calls [`poll`](Self::poll).
 ///
-/// It holds producers up from the moment it is made: one that is not polled fills the ring. Dropping it lets go.
+/// It holds producers up from the moment it is made: one that is not polled fills the ring.
+/// Dropping it lets go.
 pub struct Poller<E> {
     core: Arc<Core<E>>,
     barrier: Barrier,
@@ -68,27 +69,31 @@ impl<E> Poller<E> {
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
     ///
-    /// The handler gets the event, its sequence, and whether it is the last of what was found in one look, after
-    /// which the events so far are released to producers. It must not keep the reference. Does not allocate, lock or
-    /// make a system call, unless a sleeping producer is to be woken.
+    /// The handler gets the event, its sequence, and whether it is the last of what was found in
+    /// one look, after which the events so far are released to producers. It must not keep the
+    /// reference. Does not allocate, lock or make a system call, unless a sleeping producer is to
+    /// be woken.
     ///
-    /// A handler that panics is past its event: the panic goes on to the caller, and the next poll starts behind it.
+    /// A handler that panics is past its event: the panic goes on to the caller, and the next poll
+    /// starts behind it.
     #[inline]
     pub fn poll(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) -> Polled {
         self.poll_visiting(max, &mut Each(handler))
     }
 
-    /// As [`poll`](Self::poll), for handlers that make their calls of user code under the [`Lease`] they are given, so
-    /// that a [`Supervisor`] can take its position over when such a call does not return. Once that has happened, this
-    /// poller finds the ring `Finished` and touches it no more.
+    /// As [`poll`](Self::poll), for handlers that make their calls of user code under the [`Lease`]
+    /// they are given, so that a [`Supervisor`] can take its position over when such a call does
+    /// not return. Once that has happened, this poller finds the ring `Finished` and touches it no
+    /// more.
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         self.poll_visiting(max, &mut EachLeased(handler))
     }
 
-    /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side, which in a
-    /// [`Dense`](crate::ring::Layout::Dense) ring is all that a look has found, but for the seam of the ring. In a `Stamped` ring
-    /// each slice holds one event. The handler gets the slice and the sequence of its first event.
+    /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side,
+    /// which in a [`Dense`](crate::ring::Layout::Dense) ring is all that a look has found, but for
+    /// the seam of the ring. In a `Stamped` ring each slice holds one event. The handler gets the
+    /// slice and the sequence of its first event.
     ///
     /// A handler that panics is past its slice.
     ///
@@ -124,7 +129,8 @@ impl<E> Poller<E> {
             let first = self.next;
             let end = self.available(self.max_run.min(left));
             if end == first {
-                // What the look found in the slot may be a later event, whose producer has just moved this consumer on.
+                // What the look found in the slot may be a later event, whose producer has just
+                // moved this consumer on.
                 if self.can_miss && self.position.own() != first {
                     continue;
                 }
@@ -182,8 +188,8 @@ impl<E> Poller<E> {
                 (until, last) = (*next, core.slots.without_tombstones(*next, end));
             }
             loop {
-                // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop of `running` releases
-                // it; up to `until` there is no tombstone.
+                // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop
+                // of `running` releases it; up to `until` there is no tombstone.
                 unsafe { visitor.visit(&core.slots, next, until, last, lease) };
                 if *next == end || lease.is_lost() {
                     break;
@@ -205,8 +211,8 @@ impl<E> Poller<E> {
         }
     }
 
-    /// Waits until a poll would find something, with the given strategy and at most for `limit`. Returns whether it
-    /// would.
+    /// Waits until a poll would find something, with the given strategy and at most for `limit`.
+    /// Returns whether it would.
     ///
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
@@ -232,7 +238,8 @@ impl<E> Poller<E> {
         self.barrier.is_available(&self.core, self.next, || self.lease.is_stopped())
     }
 
-    /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits for.
+    /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits
+    /// for.
     pub fn has_commands(&self) -> bool {
         self.lease.has_commands()
     }
@@ -277,8 +284,8 @@ impl<E> Poller<E> {
         self.tombstones
     }
 
-    /// How many sequences the ring has dropped before this consumer came to them: all that polls have told of as
-    /// [`Polled::Missed`].
+    /// How many sequences the ring has dropped before this consumer came to them: all that polls
+    /// have told of as [`Polled::Missed`].
     pub fn missed(&self) -> u64 {
         self.position.missed()
     }
@@ -291,8 +298,8 @@ impl<E> Poller<E> {
 
 impl<E> Drop for Poller<E> {
     fn drop(&mut self) {
-        // A consumer of a halted ring leaves events behind that it has not finished: its place must go on keeping them
-        // from later stages, and producers need none any more.
+        // A consumer of a halted ring leaves events behind that it has not finished: its place must
+        // go on keeping them from later stages, and producers need none any more.
         if self.lease.is_lost()
             || (self.core.control.is_halted() && !edge::left_out("halted-keeps-its-place"))
         {

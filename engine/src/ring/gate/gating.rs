@@ -1,9 +1,10 @@
 //! The gate: the slowest stage's sequence, which producers may not lap.
 //!
-//! The list of stages is swapped whole when one comes or goes, and is read only by a producer whose cached minimum is
-//! used up. What that producer computes is bounded by the cursor *as it stood before the list was loaded* (edge `JOIN`): a
-//! consumer that joins registers, fences, and then reads the cursor from which it starts. Either the producer's list has
-//! the joiner, or the joiner starts at or after that bound, and the producer's minimum is right for it as well.
+//! The list of stages is swapped whole when one comes or goes, and is read only by a producer whose
+//! cached minimum is used up. What that producer computes is bounded by the cursor *as it stood
+//! before the list was loaded* (edge `JOIN`): a consumer that joins registers, fences, and then
+//! reads the cursor from which it starts. Either the producer's list has the joiner, or the joiner
+//! starts at or after that bound, and the producer's minimum is right for it as well.
 
 use crate::ring::group::Group;
 use crate::ring::group::Lanes;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 pub(in crate::ring) enum Stage {
     /// One consumer.
     Consumer(Position),
-    /// Workers that claim events from each other. Its sequence can fall again for a moment: see `group`.
+    /// Workers that claim events from each other. Its sequence can fall again for a moment: see
+    /// `group`.
     Group(Arc<Group>),
     /// Workers that share keyed lanes.
     Lanes(Arc<Lanes>),
@@ -86,8 +88,8 @@ impl Gating {
         Self { stages: Swapped::new(Vec::new()), latest: Mutex::new(Vec::new()) }
     }
 
-    /// The lowest sequence of all stages that are there, `None` where there is none. What it is used for must be bounded
-    /// by a cursor that was read before the call.
+    /// The lowest sequence of all stages that are there, `None` where there is none. What it is
+    /// used for must be bounded by a cursor that was read before the call.
     pub(in crate::ring) fn lowest(&self) -> Option<Sequence> {
         fence::light(&JOIN);
         self.stages.read(|stages| {
@@ -105,7 +107,8 @@ impl Gating {
         self.stages.read(|stages| stages.iter().try_for_each(look))
     }
 
-    /// Lets a stage hold producers up from now on. To be followed by a fence where producers are at work.
+    /// Lets a stage hold producers up from now on. To be followed by a fence where producers are at
+    /// work.
     pub(in crate::ring) fn add(&self, stage: Stage) {
         let mut latest = self.latest.lock();
         latest.push(stage);

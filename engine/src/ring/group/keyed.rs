@@ -1,24 +1,29 @@
-//! Keyed lanes: workers share a stage, and events of one key are handled one after the other, in order.
+//! Keyed lanes: workers share a stage, and events of one key are handled one after the other, in
+//! order.
 //!
-//! Each event falls, by its key, into one of a fixed number of lanes. A lane is a position of its own in the ring: all
-//! events of the lane below it are done with. A worker *leases* a lane, goes through a run of the ring from the lane's
-//! position on, handles the events that fall into the lane and steps over the others, moves the position, and gives the
-//! lease back. So any worker can take any lane, a slow event holds up only its own lane, and who comes or goes changes
-//! nothing of the order. The gate is the minimum over all lanes.
+//! Each event falls, by its key, into one of a fixed number of lanes. A lane is a position of its
+//! own in the ring: all events of the lane below it are done with. A worker *leases* a lane, goes
+//! through a run of the ring from the lane's position on, handles the events that fall into the
+//! lane and steps over the others, moves the position, and gives the lease back. So any worker can
+//! take any lane, a slow event holds up only its own lane, and who comes or goes changes nothing of
+//! the order. The gate is the minimum over all lanes.
 //!
-//! **Lease** (edge `LEASE_LANE`). The flag is taken by a swap with acquire and given back by a store with release, only
-//! between events. Who has it is the only one to move the position, and sees where its predecessor has moved it, and all
-//! that its predecessor did while it had the lease: what handlers keep for a key can be handed on without a lock.
+//! **Lease** (edge `LEASE_LANE`). The flag is taken by a swap with acquire and given back by a
+//! store with release, only between events. Who has it is the only one to move the position, and
+//! sees where its predecessor has moved it, and all that its predecessor did while it had the
+//! lease: what handlers keep for a key can be handed on without a lock.
 //!
-//! **Gate** (edges `RELEASE_SLOT`, `FINISH_STAGE`). The position is stored with release, after the last read of what lies
-//! below by this worker, and by its predecessors because of the lease. As with a single consumer, then; and what a worker
-//! has seen published is so for whoever gets the lease next.
+//! **Gate** (edges `RELEASE_SLOT`, `FINISH_STAGE`). The position is stored with release, after the
+//! last read of what lies below by this worker, and by its predecessors because of the lease. As
+//! with a single consumer, then; and what a worker has seen published is so for whoever gets the
+//! lease next.
 //!
-//! **Leaving.** Lanes belong to nobody between runs, so that a worker simply goes. The last one takes all lanes off the
-//! gate; what they have not come to is nobody's, as with a consumer that leaves.
+//! **Leaving.** Lanes belong to nobody between runs, so that a worker simply goes. The last one
+//! takes all lanes off the gate; what they have not come to is nobody's, as with a consumer that
+//! leaves.
 //!
-//! The price: each event's key is looked at once for each lane, so that its line is read by several workers, and the gate
-//! reads a line a lane. More lanes balance better and cost more.
+//! The price: each event's key is looked at once for each lane, so that its line is read by several
+//! workers, and the gate reads a line a lane. More lanes balance better and cost more.
 
 use super::raced::has_any;
 use crate::ring::position::{LEFT, Position};
@@ -49,7 +54,8 @@ struct Members {
 }
 
 impl Lanes {
-    /// So many lanes that start at `first`, without workers; the first is to come before the lanes are at a gate.
+    /// So many lanes that start at `first`, without workers; the first is to come before the lanes
+    /// are at a gate.
     pub(in crate::ring) fn new(count: usize, first: Sequence) -> Self {
         let lane = |_| {
             let is_leased = CachePadded::new(AtomicBool::new(false));
@@ -62,8 +68,8 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// The lane of a key: the upper bits of a product with a mixed key, which spreads keys that count up or lie apart
-    /// by a power of two (the finaliser of D. Stafford's Mix13, 2011).
+    /// The lane of a key: the upper bits of a product with a mixed key, which spreads keys that
+    /// count up or lie apart by a power of two (the finaliser of D. Stafford's Mix13, 2011).
     #[inline(always)]
     pub(in crate::ring) fn lane_of(&self, key: u64) -> usize {
         let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -98,8 +104,9 @@ impl Lanes {
         Some(members.ever - 1)
     }
 
-    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the gate. The lanes of a
-    /// ring that was halted keep their places, since later stages must not pass them.
+    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the
+    /// gate. The lanes of a ring that was halted keep their places, since later stages must not
+    /// pass them.
     pub(in crate::ring) fn leave(&self, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
@@ -144,7 +151,8 @@ impl LaneLease<'_> {
         self.next
     }
 
-    /// All events of the lane below `next` have been handled, or are about to be: a panic is past its event.
+    /// All events of the lane below `next` have been handled, or are about to be: a panic is past
+    /// its event.
     pub(in crate::ring) fn move_to(&mut self, next: Sequence) {
         self.next = next;
     }

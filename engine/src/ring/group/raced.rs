@@ -1,9 +1,11 @@
-//! A group of workers that share one stage: each event goes to exactly one of them. The words that they share.
+//! A group of workers that share one stage: each event goes to exactly one of them. The words that
+//! they share.
 //!
-//! The idea is that of the LMAX disruptor's `WorkerPool`: one word counts what the group has claimed, and each worker has
-//! a word of its own for the gate to look at. The protocol differs where theirs loses a message: a worker there takes
-//! the next sequence before it is published and waits with it in hand, and a pool that is halted forgets it. Here only
-//! what is published is claimed, so that nobody waits with a claim, and a claim is always handled, or handed back.
+//! The idea is that of the LMAX disruptor's `WorkerPool`: one word counts what the group has
+//! claimed, and each worker has a word of its own for the gate to look at. The protocol differs
+//! where theirs loses a message: a worker there takes the next sequence before it is published and
+//! waits with it in hand, and a pool that is halted forgets it. Here only what is published is
+//! claimed, so that nobody waits with a claim, and a claim is always handled, or handed back.
 //!
 //! # The protocol
 //!
@@ -17,36 +19,44 @@
 //!   its word = idle                 (edge RELEASE_SLOT)
 //! ```
 //!
-//! A worker's word is a lower bound of what it has in hand; idle is higher than every sequence. What the gate computes is
-//! right if no sequence below it is in a worker's hands, or in nobody's and not handled. Take a sequence `s` below the
-//! bound, so below what the gate read of the claim word. The worker that claimed `s` announced a bound not above `s`
-//! before its swap, and its swap is what the gate read, or came before that in an unbroken row of swaps; so (edge
-//! `CLAIM_IN_GROUP`) the gate then reads of that worker's word the announcement or something later. It did not read the
-//! announcement, because that would have bounded it. What comes later is not stored before `s` is handled, and is stored
-//! with release (an announcement too: it may be what tells of the release before it). So `s` is handled, and the gate
-//! knows. Were the words read before the claim word, a worker could be read as idle that has claimed when the claim word
-//! is read.
+//! A worker's word is a lower bound of what it has in hand; idle is higher than every sequence.
+//! What the gate computes is right if no sequence below it is in a worker's hands, or in nobody's
+//! and not handled. Take a sequence `s` below the bound, so below what the gate read of the claim
+//! word. The worker that claimed `s` announced a bound not above `s` before its swap, and its swap
+//! is what the gate read, or came before that in an unbroken row of swaps; so (edge
+//! `CLAIM_IN_GROUP`) the gate then reads of that worker's word the announcement or something later.
+//! It did not read the announcement, because that would have bounded it. What comes later is not
+//! stored before `s` is handled, and is stored with release (an announcement too: it may be what
+//! tells of the release before it). So `s` is handled, and the gate knows. Were the words read
+//! before the claim word, a worker could be read as idle that has claimed when the claim word is
+//! read.
 //!
-//! **Stale announcements.** The claim word may have moved since it was read. Then the swap fails, and what was announced
-//! is a bound lower than need be, which holds producers up for no reason: the worker announces its next look's place, or
-//! takes the announcement back when that look finds nothing. Whoever read it meanwhile may have gone to sleep over it and
-//! is woken. The bound that the gate computes can thus fall; nobody takes it for more than it is.
+//! **Stale announcements.** The claim word may have moved since it was read. Then the swap fails,
+//! and what was announced is a bound lower than need be, which holds producers up for no reason:
+//! the worker announces its next look's place, or takes the announcement back when that look finds
+//! nothing. Whoever read it meanwhile may have gone to sleep over it and is woken. The bound that
+//! the gate computes can thus fall; nobody takes it for more than it is.
 //!
-//! **What crosses with the claim word.** All below it is published, and each worker has seen that, and that the stages
-//! before have finished, before its swap. That is what producers rely on who reuse a slot, and why the swap releases.
-//! Workers read the word without acquire: what they go on to read they have looked up themselves.
+//! **What crosses with the claim word.** All below it is published, and each worker has seen that,
+//! and that the stages before have finished, before its swap. That is what producers rely on who
+//! reuse a slot, and why the swap releases. Workers read the word without acquire: what they go on
+//! to read they have looked up themselves.
 //!
-//! **Who is there.** The list of words is swapped whole when a worker comes or goes. A worker is in the list before its
-//! first swap, so a gate that has read that swap finds it there. One that leaves does so idle; what it had claimed and not
-//! handled, which is so only after a panic, it leaves behind with its word, and the next worker to look adopts both. When
-//! the last worker leaves, the claim word says so, and the stage is off the gate, like a consumer that has left: events
-//! that nobody has claimed, or that were left behind, are nobody's. A group that is empty stays so.
+//! **Who is there.** The list of words is swapped whole when a worker comes or goes. A worker is in
+//! the list before its first swap, so a gate that has read that swap finds it there. One that
+//! leaves does so idle; what it had claimed and not handled, which is so only after a panic, it
+//! leaves behind with its word, and the next worker to look adopts both. When the last worker
+//! leaves, the claim word says so, and the stage is off the gate, like a consumer that has left:
+//! events that nobody has claimed, or that were left behind, are nobody's. A group that is empty
+//! stays so.
 //!
-//! **The end.** Workers have finished when the ring is sealed and the *bound* has come to its claim word: not before all
-//! of them have handled all that they claimed, and what one leaves behind another finds.
+//! **The end.** Workers have finished when the ring is sealed and the *bound* has come to its claim
+//! word: not before all of them have handled all that they claimed, and what one leaves behind
+//! another finds.
 //!
-//! How much is claimed at once is a matter of balance: a share of what is there, so that no worker sits on events that
-//! others have the time for, and several while there are many, so that the claim word is not fought over.
+//! How much is claimed at once is a matter of balance: a share of what is there, so that no worker
+//! sits on events that others have the time for, and several while there are many, so that the
+//! claim word is not fought over.
 
 use crate::ring::position::{LEFT, Position};
 use crate::ring::sequence::Sequence;
@@ -93,14 +103,16 @@ pub(in crate::ring) struct WorkerRun {
 }
 
 impl WorkerRun {
-    /// Lets producers, and later stages, have all that lies before the run, and all if the run is empty.
+    /// Lets producers, and later stages, have all that lies before the run, and all if the run is
+    /// empty.
     pub(in crate::ring) fn release(&self) {
         self.word.release(if self.run.is_empty() { IDLE } else { self.run.start });
     }
 }
 
 impl Group {
-    /// A group without workers that starts at `first`; the first worker is to come before the group is at a gate.
+    /// A group without workers that starts at `first`; the first worker is to come before the group
+    /// is at a gate.
     pub(in crate::ring) fn new(first: Sequence) -> Self {
         Self {
             claim: CachePadded::new(AtomicU64::new(first)),
@@ -111,12 +123,14 @@ impl Group {
         }
     }
 
-    /// All below this no worker reads any more. Edges `CLAIM_IN_GROUP` and `RELEASE_SLOT`, acquire sides.
+    /// All below this no worker reads any more. Edges `CLAIM_IN_GROUP` and `RELEASE_SLOT`, acquire
+    /// sides.
     pub(in crate::ring) fn released(&self) -> Sequence {
         self.bound(Position::released)
     }
 
-    /// All below this the workers have finished. Edges `CLAIM_IN_GROUP` and `FINISH_STAGE`, acquire sides.
+    /// All below this the workers have finished. Edges `CLAIM_IN_GROUP` and `FINISH_STAGE`, acquire
+    /// sides.
     pub(in crate::ring) fn finished(&self) -> Sequence {
         self.bound(Position::finished)
     }
@@ -158,8 +172,9 @@ impl Group {
         Some((WorkerRun { word, run: 0..0 }, members.ever - 1))
     }
 
-    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the gate. A group whose
-    /// ring was halted keeps its place all the same, since later stages must not pass it.
+    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the
+    /// gate. A group whose ring was halted keeps its place all the same, since later stages must
+    /// not pass it.
     pub(in crate::ring) fn leave(&self, in_hand: &mut WorkerRun, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
@@ -182,7 +197,8 @@ impl Group {
         true
     }
 
-    /// Takes an idle worker's word off the list. Edge `SWAP_LIST`: who reads the new list comes after what it did.
+    /// Takes an idle worker's word off the list. Edge `SWAP_LIST`: who reads the new list comes
+    /// after what it did.
     fn forget(&self, members: &mut Members, word: &Position) {
         word.leave();
         members.words.retain(|other| !other.is(word));
@@ -206,13 +222,14 @@ impl Group {
         true
     }
 
-    /// Whether there is something to claim, or to adopt. `is_available` is asked for a place where a claim could begin.
+    /// Whether there is something to claim, or to adopt. `is_available` is asked for a place where
+    /// a claim could begin.
     pub(in crate::ring) fn is_ready(&self, is_available: impl Fn(Sequence) -> bool) -> bool {
         self.has_left_behind() || has_any(|| self.claim.load(Ordering::Relaxed), is_available)
     }
 
-    /// An idle worker claims what `available` finds from a place on: published, finished by the stages before, and as
-    /// much as is its fair share. Whether there was any.
+    /// An idle worker claims what `available` finds from a place on: published, finished by the
+    /// stages before, and as much as is its fair share. Whether there was any.
     #[inline(always)]
     pub(in crate::ring) fn claim(
         &self,
@@ -255,7 +272,8 @@ impl Group {
         has_claimed
     }
 
-    /// A worker that has announced a place which was not where it claimed tells those who may be asleep over it.
+    /// A worker that has announced a place which was not where it claimed tells those who may be
+    /// asleep over it.
     #[cold]
     fn outdated(&self, in_hand: &WorkerRun, has_claimed: bool, signals: &Signals) {
         if !has_claimed && !edge::left_out("retract-announcement") {
@@ -267,8 +285,9 @@ impl Group {
     }
 }
 
-/// Whether there is anything at a place that others move on at the same time. A place that was read too early can look
-/// empty because its slot has been used again; then who used it has seen the place move, and so does the next look.
+/// Whether there is anything at a place that others move on at the same time. A place that was read
+/// too early can look empty because its slot has been used again; then who used it has seen the
+/// place move, and so does the next look.
 pub(in crate::ring) fn has_any(
     place: impl Fn() -> Sequence,
     is_available: impl Fn(Sequence) -> bool,

@@ -23,16 +23,19 @@ use std::time::Duration;
 /// The most events that a worker of a raced group claims at once, unless told otherwise.
 const MAX_CLAIM: u64 = 64;
 
-/// The most events between taking a lane and giving it back: the bits of the word that tells which are in the lane.
+/// The most events between taking a lane and giving it back: the bits of the word that tells which
+/// are in the lane.
 const MAX_RUN: u64 = 64;
 
-/// One of several workers that share the events of a ring between them: each event goes to exactly one. Driven by whoever
-/// calls [`poll`](Self::poll). Made by [`Graph::worker_pollers`](crate::ring::Graph::worker_pollers) and
+/// One of several workers that share the events of a ring between them: each event goes to exactly
+/// one. Driven by whoever calls [`poll`](Self::poll). Made by
+/// [`Graph::worker_pollers`](crate::ring::Graph::worker_pollers) and
 /// [`Graph::keyed_worker_pollers`](crate::ring::Graph::keyed_worker_pollers).
 ///
-/// A worker that is not polled takes no events, and holds nobody up while another is. Dropping it has it leave, at any
-/// time; what it has claimed goes to the others. When the last one leaves, the group is at its end: it holds producers and
-/// later stages up no more, what no worker has handled is handled by nobody, and nobody can join it again.
+/// A worker that is not polled takes no events, and holds nobody up while another is. Dropping it
+/// has it leave, at any time; what it has claimed goes to the others. When the last one leaves, the
+/// group is at its end: it holds producers and later stages up no more, what no worker has handled
+/// is handled by nobody, and nobody can join it again.
 ///
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};
@@ -85,31 +88,37 @@ impl<E> Worker<E> {
             Stage::Lanes(lanes) => {
                 let key = key?.clone();
                 let number = lanes.join()?;
-                // Workers start far apart; any stride that has no factor in common with 64 would do.
+                // Workers start far apart; any stride that has no factor in common with 64 would
+                // do.
                 let next_lane = number.wrapping_mul(27) % lanes.count();
                 (Share::Keyed { lanes: lanes.clone(), key, next_lane }, number)
             }
         };
-        // Nobody supervises a worker's calls, so that the position that the lease would hand over is never looked at.
+        // Nobody supervises a worker's calls, so that the position that the lease would hand over
+        // is never looked at.
         let lease = Lease::new(Position::new(0), Vec::new());
         let core = core.clone();
         Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM })
     }
 
-    /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced group these are the next;
-    /// in a keyed one, the next of whichever lanes are free, those of one key in order.
+    /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced
+    /// group these are the next; in a keyed one, the next of whichever lanes are free, those of one
+    /// key in order.
     ///
-    /// The handler gets the event, its sequence, and whether it is the last of its batch. It must not keep the
-    /// reference. Does not allocate, lock or make a system call, unless somebody who sleeps is to be woken, or another
-    /// worker has left something behind. [`Polled::Events`] counts, of a raced group, tombstones as well.
+    /// The handler gets the event, its sequence, and whether it is the last of its batch. It must
+    /// not keep the reference. Does not allocate, lock or make a system call, unless somebody who
+    /// sleeps is to be woken, or another worker has left something behind. [`Polled::Events`]
+    /// counts, of a raced group, tombstones as well.
     ///
-    /// A handler that panics is past its event: the panic goes on to the caller, and the event counts as handled. What
-    /// else was claimed with it the next poll handles first, also of a halted ring, and if there is no next poll but the
-    /// worker is dropped, another worker does. A key function that panics is past its event as well, once in each
-    /// lane, and no worker handles that event.
+    /// A handler that panics is past its event: the panic goes on to the caller, and the event
+    /// counts as handled. What else was claimed with it the next poll handles first, also of a
+    /// halted ring, and if there is no next poll but the worker is dropped, another worker does. A
+    /// key function that panics is past its event as well, once in each lane, and no worker handles
+    /// that event.
     ///
-    /// Finds the ring `Finished` when all workers together have handled everything, or, with nothing in hand, when the
-    /// ring is halted. A handler that does not return thus keeps the others from finishing, and not from working.
+    /// Finds the ring `Finished` when all workers together have handled everything, or, with
+    /// nothing in hand, when the ring is halted. A handler that does not return thus keeps the
+    /// others from finishing, and not from working.
     #[inline]
     pub fn poll(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) -> Polled {
         self.poll_visiting(max, &mut Each(handler))
@@ -139,7 +148,8 @@ impl<E> Worker<E> {
         handled
     }
 
-    /// Takes `max` events in hand at most, or what another worker has left behind. Whether there were any.
+    /// Takes `max` events in hand at most, or what another worker has left behind. Whether there
+    /// were any.
     #[inline(always)]
     fn claim(&mut self, max: u64) -> bool {
         let Self { core, barrier, share: Share::Raced(group, in_hand), .. } = self else { return false };
@@ -151,13 +161,15 @@ impl<E> Worker<E> {
             if edge::left_out("claim-only-published") {
                 return at + 1;
             }
-            // Half of a fair share of what is there: no look at the producers' claim word, which is theirs to fight over.
+            // Half of a fair share of what is there: no look at the producers' claim word, which is
+            // theirs to fight over.
             let there = barrier.available(core, at, most, || false) - at;
             at + there.div_ceil(2 * group.size().max(1))
         })
     }
 
-    /// Handles what was claimed, `max` events at most, and releases it, panic or not. Returns how many there were.
+    /// Handles what was claimed, `max` events at most, and releases it, panic or not. Returns how
+    /// many there were.
     #[inline(always)]
     fn handle_claimed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
         struct Releasing<'w>(&'w mut WorkerRun, &'w Control);
@@ -183,10 +195,11 @@ impl<E> Worker<E> {
                     continue;
                 }
                 let until = *next + 1;
-                // SAFETY: all up to `end` was published, and finished by the stages before, when it was claimed, by this
-                // worker or by one whose claim it has adopted under the group's lock. Nobody but the drop of `running`
-                // releases it: until then this worker's word, which the group's list has, is not above it. What is
-                // visited is no tombstone, and in a dense ring there are none.
+                // SAFETY: all up to `end` was published, and finished by the stages before, when it
+                // was claimed, by this worker or by one whose claim it has adopted under the
+                // group's lock. Nobody but the drop of `running` releases it: until then this
+                // worker's word, which the group's list has, is not above it. What is visited is no
+                // tombstone, and in a dense ring there are none.
                 unsafe { visitor.visit(&core.slots, next, until, last, lease) };
             }
             visitor.run_ends();
@@ -220,8 +233,8 @@ impl<E> Worker<E> {
         }
     }
 
-    /// Handles a run of the next lane, unless another worker has it. Returns how many events of the lane there were, `max`
-    /// at most, and whether there was anything to go through.
+    /// Handles a run of the next lane, unless another worker has it. Returns how many events of the
+    /// lane there were, `max` at most, and whether there was anything to go through.
     #[inline(always)]
     fn go_through_lane(&mut self, max: u64, visitor: &mut impl Visit<E>) -> (u64, bool) {
         let Self { core, barrier, share: Share::Keyed { lanes, key, next_lane }, lease, .. } = self else {
@@ -247,8 +260,9 @@ impl<E> Worker<E> {
                 if core.slots.is_tombstone(sequence) {
                     continue;
                 }
-                // SAFETY: the barrier has seen all up to `end` published and finished by the stages before, and nobody
-                // but the drop of `leased` moves the lane, which is at the gate, past it.
+                // SAFETY: the barrier has seen all up to `end` published and finished by the stages
+                // before, and nobody but the drop of `leased` moves the lane, which is at the gate,
+                // past it.
                 let key = catch_unwind(AssertUnwindSafe(|| unsafe {
                     core.slots.read(sequence, |event| key(event))
                 }));
@@ -259,7 +273,8 @@ impl<E> Worker<E> {
                         resume_unwind(payload);
                     }
                     Err(payload) => {
-                        // What comes before is handled first. The next look begins here, and panics for good.
+                        // What comes before is handled first. The next look begins here, and panics
+                        // for good.
                         discard_panic(payload);
                         until = sequence;
                         break;
@@ -292,8 +307,8 @@ impl<E> Worker<E> {
         (found, end > first)
     }
 
-    /// Waits until a poll would find something, with the given strategy and at most for `limit`. Returns whether it
-    /// would, unless another worker is faster.
+    /// Waits until a poll would find something, with the given strategy and at most for `limit`.
+    /// Returns whether it would, unless another worker is faster.
     ///
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.

@@ -30,8 +30,8 @@ pub(crate) trait Turn {
     fn panicked(&mut self);
 }
 
-/// Takes turns of at most `max` events until a turn finds the ring finished, or the work is to stop.
-/// Waits as consumers of this ring do.
+/// Takes turns of at most `max` events until a turn finds the ring finished, or the work is to
+/// stop. Waits as consumers of this ring do.
 pub(crate) fn drive<E>(work: &mut impl Turn, max: u64, ring: &Core<E>) {
     let control = &ring.control;
     let mut waiter = Waiter::new();

@@ -7,11 +7,11 @@ use crate::ring::overflow::Missed;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::Slots;
 
-/// Handles the events of a managed consumer, on that consumer's own thread from first to last: it need not be `Send`
-/// where it is made there.
+/// Handles the events of a managed consumer, on that consumer's own thread from first to last: it
+/// need not be `Send` where it is made there.
 ///
-/// Every closure `FnMut(&E, Sequence, bool)` is one, without hooks. Each call may panic: what it was called for counts as
-/// done, and the next call comes.
+/// Every closure `FnMut(&E, Sequence, bool)` is one, without hooks. Each call may panic: what it
+/// was called for counts as done, and the next call comes.
 pub trait EventHandler<E> {
     /// An event, its sequence, and whether it is the last of its batch.
     fn on_event(&mut self, event: &E, sequence: Sequence, end_of_batch: bool);
@@ -19,8 +19,8 @@ pub trait EventHandler<E> {
     /// Before the first event of a batch. Where it panics, the batch goes on without it.
     fn on_batch_start(&mut self, _batch: Batch<'_>) {}
 
-    /// After the last event of a batch, before producers may have its slots: the place to flush. Not called after a
-    /// batch that a panic has cut short.
+    /// After the last event of a batch, before producers may have its slots: the place to flush.
+    /// Not called after a batch that a panic has cut short.
     fn on_batch_end(&mut self) {}
 
     /// Events that the ring has dropped for newer ones before this consumer came to them; see
@@ -64,8 +64,8 @@ impl Batch<'_> {
         self.end - self.first
     }
 
-    /// How many events are claimed from its first on: those of this batch, and those that wait behind it. Reads a line that
-    /// producers write, at some tens of nanoseconds.
+    /// How many events are claimed from its first on: those of this batch, and those that wait
+    /// behind it. Reads a line that producers write, at some tens of nanoseconds.
     pub fn depth(&self) -> u64 {
         self.cursor.0.claimed().saturating_sub(self.first)
     }
@@ -92,7 +92,8 @@ impl<H> Hooked<H> {
 impl<E, H: EventHandler<E>> Visit<E> for Hooked<H> {
     #[inline(always)]
     fn run_starts(&mut self, control: &Control, first: Sequence, end: Sequence) {
-        // A batch whose start hook has panicked goes on without it: called again, it might panic for ever.
+        // A batch whose start hook has panicked goes on without it: called again, it might panic
+        // for ever.
         if !std::mem::replace(&mut self.is_starting, true) {
             self.handler.on_batch_start(Batch { cursor: Cursor(control), first, end });
         }

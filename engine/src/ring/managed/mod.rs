@@ -1,4 +1,5 @@
-//! Consumers with threads of their own: their handlers, the loop of their threads, and how these start.
+//! Consumers with threads of their own: their handlers, the loop of their threads, and how these
+//! start.
 
 pub(crate) mod drive;
 mod handler;

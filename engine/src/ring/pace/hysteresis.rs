@@ -1,9 +1,9 @@
 //! A producer that found the ring full does not resume for a single free slot.
 //!
-//! Resuming at once keeps it on the slowest consumer's heels: each publish fetches the line that the consumer has just
-//! read and the sequence that it has just moved. Once a good part of the ring is free, or a short time has passed, it
-//! gets on with many events at once. The time is short, because a handler may be slow, and then a single free slot is all
-//! that there will be for long.
+//! Resuming at once keeps it on the slowest consumer's heels: each publish fetches the line that
+//! the consumer has just read and the sequence that it has just moved. Once a good part of the ring
+//! is free, or a short time has passed, it gets on with many events at once. The time is short,
+//! because a handler may be slow, and then a single free slot is all that there will be for long.
 
 use crate::ring::claim::Unclaimed;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ impl Hysteresis {
         Self { enough: (capacity / PART).max(1), since: Instant::now() }
     }
 
-    /// Whether to go on, given what there is room for. Reads the clock where there is some room and not enough.
+    /// Whether to go on, given what there is room for. Reads the clock where there is some room and
+    /// not enough.
     pub(in crate::ring) fn is_over(&self, room: Result<u64, Unclaimed>) -> bool {
         match room {
             Ok(free) => free >= self.enough || self.since.elapsed() >= PATIENCE,

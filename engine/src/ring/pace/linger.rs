@@ -1,12 +1,14 @@
 //! Lingering: a consumer that has caught up under load takes a breath before it looks again.
 //!
-//! A consumer on the producer's heels fights it for every line: each event costs a transfer of its line, and often one more
-//! to take the line away from the consumer that was already looking at it. A consumer that trails finds whole batches,
-//! and the producer writes undisturbed. Which of the two a pair falls into is decided by an instruction more or less. So
-//! the consumer tries: when events come faster than a line travels and yet one by one, it lingers for some looks and
-//! measures whether that makes them come faster. Where it does, the producer was held up by the fight, and the consumer goes
-//! on lingering, and checks now and then that it still pays; where it does not, the producer is slower of its own accord,
-//! lingering would only add latency, and the next try is a good while off.
+//! A consumer on the producer's heels fights it for every line: each event costs a transfer of its
+//! line, and often one more to take the line away from the consumer that was already looking at it.
+//! A consumer that trails finds whole batches, and the producer writes undisturbed. Which of the
+//! two a pair falls into is decided by an instruction more or less. So the consumer tries: when
+//! events come faster than a line travels and yet one by one, it lingers for some looks and
+//! measures whether that makes them come faster. Where it does, the producer was held up by the
+//! fight, and the consumer goes on lingering, and checks now and then that it still pays; where it
+//! does not, the producer is slower of its own accord, lingering would only add latency, and the
+//! next try is a good while off.
 
 use crate::sync::hint;
 use std::time::{Duration, Instant};
@@ -58,7 +60,8 @@ enum State {
 }
 
 impl Linger {
-    /// A consumer that lingers so long at a time; with a zero `breath` never, and then it costs a comparison a look.
+    /// A consumer that lingers so long at a time; with a zero `breath` never, and then it costs a
+    /// comparison a look.
     pub(crate) fn new(breath: Duration) -> Self {
         let now = Instant::now();
         // Models know no time.
@@ -66,8 +69,8 @@ impl Linger {
         Self { breath, state: State::Off { next_try: now, pause: PAUSE }, looks: 0, events: 0, since: now }
     }
 
-    /// To be called after a look that has found, and handled, so many events of at most `most`. Reads the clock every 64 looks,
-    /// and while it lingers.
+    /// To be called after a look that has found, and handled, so many events of at most `most`.
+    /// Reads the clock every 64 looks, and while it lingers.
     #[inline]
     pub(crate) fn after(&mut self, found: u64, most: u64) {
         if self.breath.is_zero() {
@@ -102,7 +105,8 @@ impl Linger {
 }
 
 impl State {
-    /// What follows a window in which an event took so many nanoseconds, and a look found so many events.
+    /// What follows a window in which an event took so many nanoseconds, and a look found so many
+    /// events.
     fn after_window(self, nanos: f64, found: u64, now: Instant) -> Self {
         match self {
             Self::Off { next_try, pause } if found < TRAILS && nanos < SLOW && now >= next_try => {

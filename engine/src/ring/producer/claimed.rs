@@ -16,10 +16,12 @@ pub(super) struct Claimant<E, S> {
     pub(super) sequencer: S,
 }
 
-/// A run of claimed sequences, published one after the other. What is left when it is dropped, by a panic of a fill
-/// closure, is abandoned: tombstones where others may have claimed behind it, nothing where nobody can have.
+/// A run of claimed sequences, published one after the other. What is left when it is dropped, by a
+/// panic of a fill closure, is abandoned: tombstones where others may have claimed behind it,
+/// nothing where nobody can have.
 ///
-/// A stamped event is published when it is filled, a dense run when all of it is: one store of the cursor.
+/// A stamped event is published when it is filled, a dense run when all of it is: one store of the
+/// cursor.
 pub(crate) struct ClaimedRun<'p, E, S: Sequencer> {
     claimant: &'p mut Claimant<E, S>,
     first: Sequence,
@@ -111,8 +113,9 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
         // The factory, and the drop of an event, are user code too.
         reentrancy::inside(core, || {
             for sequence in self.from..self.end {
-                // The half-written event is still a value of its type. Should making a new one, or dropping the old one,
-                // panic as well, then it stays, which is safe, and one panic is reported, which is enough.
+                // The half-written event is still a value of its type. Should making a new one, or
+                // dropping the old one, panic as well, then it stays, which is safe, and one panic
+                // is reported, which is enough.
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
                     let fresh = (core.factory)();
                     // SAFETY: `sequence` lies in the claimed run and is not yet published.

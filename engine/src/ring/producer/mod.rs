@@ -22,13 +22,15 @@ use std::time::Duration;
 /// The only producer of its ring: publishing costs no read-modify-write.
 pub type SingleProducer<E> = Producer<E, Single>;
 
-/// One of many producers of its ring; clone it for each thread. Publishing costs one read-modify-write.
+/// One of many producers of its ring; clone it for each thread. Publishing costs one
+/// read-modify-write.
 pub type MultiProducer<E> = Producer<E, Multi>;
 
 /// A handle to publish into a ring.
 ///
-/// Filling happens in place: the event still holds what it held a capacity ago, so that its buffers can be reused. A
-/// closure that panics publishes nothing; the event is made anew by the ring's factory, and the panic goes on.
+/// Filling happens in place: the event still holds what it held a capacity ago, so that its buffers
+/// can be reused. A closure that panics publishes nothing; the event is made anew by the ring's
+/// factory, and the panic goes on.
 ///
 /// No method allocates or locks, except to wake threads that sleep under
 /// [`WaitStrategy::Blocking`](crate::wait::WaitStrategy::Blocking).
@@ -55,9 +57,11 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// Publishes one event; on a full ring does what the ring's [`Overflow`] policy says.
     ///
     /// # Errors
-    /// On a full ring `Full` under `Reject`, `TimedOut` under a limited `Block`, `Dropped` under the dropping policies,
-    /// `WouldDeadlock` where waiting would never end. `Closed` and `Exhausted` otherwise. `fill` was not called.
-    // Always: called out of line, it would save registers on the stack, stores in front of the event's own (PERFORMANCE.md, 17).
+    /// On a full ring `Full` under `Reject`, `TimedOut` under a limited `Block`, `Dropped` under
+    /// the dropping policies, `WouldDeadlock` where waiting would never end. `Closed` and
+    /// `Exhausted` otherwise. `fill` was not called.
+    // Always: called out of line, it would save registers on the stack, stores in front of the
+    // event's own (PERFORMANCE.md, 17).
     #[inline(always)]
     pub fn publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
         let run = self.reserve_by_policy(1)?;
@@ -87,8 +91,9 @@ impl<E, S: Sequencer> Producer<E, S> {
         Ok(self.fill_one(run, fill))
     }
 
-    /// Publishes `count` events, each filled by `fill` with its place in the batch. Claims as many at once as are
-    /// free, so other producers' events may come between; on a full ring does what the policy says.
+    /// Publishes `count` events, each filled by `fill` with its place in the batch. Claims as many
+    /// at once as are free, so other producers' events may come between; on a full ring does what
+    /// the policy says.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), with the number of events that were published before.
@@ -117,8 +122,8 @@ impl<E, S: Sequencer> Producer<E, S> {
         fill_one(&mut self.claimant, run, fill)
     }
 
-    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`ClaimedRun`], so that what is waited for
-    /// out of line comes back in registers.
+    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`ClaimedRun`],
+    /// so that what is waited for out of line comes back in registers.
     #[inline(always)]
     fn reserve_by_policy(&mut self, count: u64) -> Result<Run, PublishError> {
         match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
@@ -160,8 +165,8 @@ impl<E, S: Sequencer> Producer<E, S> {
         PublishError::Dropped
     }
 
-    /// Reserves up to `count` sequences that are free at this moment, to be turned into a [`ClaimedRun`] at once. Two steps,
-    /// so that whoever fails here still has the producer.
+    /// Reserves up to `count` sequences that are free at this moment, to be turned into a
+    /// [`ClaimedRun`] at once. Two steps, so that whoever fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
         self.claimant.sequencer.try_claim(&self.claimant.core, count).map_err(Unclaimed::refusal)
@@ -198,7 +203,8 @@ impl<E, S: Sequencer> Producer<E, S> {
             }
         });
         if let Some(Err(Unclaimed::Unpublished)) = outcome {
-            // Who publishes rings for consumers only; where there is none, it is over as soon as a fill closure returns.
+            // Who publishes rings for consumers only; where there is none, it is over as soon as a
+            // fill closure returns.
             let strategy = || control.wait.get().without_parking();
             outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
                 match self.claimant.sequencer.try_claim(&self.claimant.core, count) {

@@ -7,8 +7,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 impl<E> SingleProducer<E> {
-    /// The next event, to be filled over several statements. Dropped or forgotten, it was never claimed. On a full
-    /// ring fails at once.
+    /// The next event, to be filled over several statements. Dropped or forgotten, it was never
+    /// claimed. On a full ring fails at once.
     ///
     /// # Errors
     /// `Full` or `Closed`.
@@ -54,8 +54,8 @@ impl<E> Deref for NextSlot<'_, E> {
     type Target = E;
 
     fn deref(&self) -> &E {
-        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all consumers and it
-        // is not stamped anew, so nobody writes while the claim is borrowed.
+        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all
+        // consumers and it is not stamped anew, so nobody writes while the claim is borrowed.
         unsafe { &*self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }

@@ -13,7 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The options of a ring. The memory it takes is the capacity times the size of a slot; see [`Layout`].
+/// The options of a ring. The memory it takes is the capacity times the size of a slot; see
+/// [`Layout`].
 pub struct RingBuilder<E> {
     capacity: usize,
     factory: Box<dyn Fn() -> E + Send + Sync>,
@@ -26,7 +27,8 @@ pub struct RingBuilder<E> {
 }
 
 impl<E: Send + Sync + 'static> RingBuilder<E> {
-    /// A ring of `capacity` slots (a power of two from 1 to 2^30), each with an event made by `factory`.
+    /// A ring of `capacity` slots (a power of two from 1 to 2^30), each with an event made by
+    /// `factory`.
     ///
     /// # Errors
     /// [`BuildError::Capacity`].
@@ -51,8 +53,8 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         self
     }
 
-    /// The sequence of the first event; 0 unless told otherwise. For a ring that goes on where a journal ends. Sequences end
-    /// at 2^62; one beyond that publishes nothing.
+    /// The sequence of the first event; 0 unless told otherwise. For a ring that goes on where a
+    /// journal ends. Sequences end at 2^62; one beyond that publishes nothing.
     #[must_use]
     pub fn first_sequence(mut self, first: Sequence) -> Self {
         self.first = first.min(END_OF_SEQUENCES);
@@ -66,17 +68,18 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         self
     }
 
-    /// How managed consumers, and producers on a full ring, wait. Fixes whether the ring can ever park.
+    /// How managed consumers, and producers on a full ring, wait. Fixes whether the ring can ever
+    /// park.
     #[must_use]
     pub fn wait(mut self, wait: WaitStrategy) -> Self {
         self.wait = wait;
         self
     }
 
-    /// How long a managed consumer that has caught up under load waits before it looks again, where it finds that this
-    /// makes events come faster; zero for never, 1 ms at most, 2 µs unless told otherwise. A consumer that lingers adds up to that much
-    /// latency; it does so only while the producer runs at full speed, and tries for some 0.1 ms now and then whether it
-    /// does.
+    /// How long a managed consumer that has caught up under load waits before it looks again, where
+    /// it finds that this makes events come faster; zero for never, 1 ms at most, 2 µs unless told
+    /// otherwise. A consumer that lingers adds up to that much latency; it does so only while the
+    /// producer runs at full speed, and tries for some 0.1 ms now and then whether it does.
     #[must_use]
     pub fn linger(mut self, breath: Duration) -> Self {
         self.linger = breath.min(MAX_LINGER);

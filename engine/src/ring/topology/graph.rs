@@ -1,6 +1,7 @@
 //! The consumers of a ring, added one by one, and then the kind of its producer.
 //!
-//! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
+//! A consumer can only depend on consumers that were added before it, so every graph is acyclic by
+//! construction.
 
 use super::plan::Plan;
 use crate::affinity::Pinning;
@@ -31,7 +32,8 @@ pub struct Graph<E> {
     planned: Vec<PlannedThread>,
 }
 
-/// Lanes a worker, where nobody says how many: enough for the quick ones to find something to do beside a slow one.
+/// Lanes a worker, where nobody says how many: enough for the quick ones to find something to do
+/// beside a slow one.
 const LANES_PER_WORKER: usize = 4;
 
 impl<E: Send + Sync + 'static> Graph<E> {
@@ -39,7 +41,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
         Self { first, core, pinning, plan: Plan::new(), keys: Vec::new(), planned: Vec::new() }
     }
 
-    /// Adds a consumer that you poll. It sees an event when all consumers in `after` have finished with it.
+    /// Adds a consumer that you poll. It sees an event when all consumers in `after` have finished
+    /// with it.
     ///
     /// # Errors
     /// [`BuildError::ForeignConsumer`], [`BuildError::NotAlone`], [`BuildError::StagesThatDrop`].
@@ -47,7 +50,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
         self.add("poller", after, false)
     }
 
-    /// Adds a consumer that you poll and that may change events, because every other one comes before it or after it.
+    /// Adds a consumer that you poll and that may change events, because every other one comes
+    /// before it or after it.
     ///
     /// # Errors
     /// As [`poller`](Self::poller).
@@ -56,9 +60,10 @@ impl<E: Send + Sync + 'static> Graph<E> {
         Ok((id, MutPoller::new(poller)))
     }
 
-    /// Adds a consumer with a thread of its own, which starts when the ring is built and ends when the ring is closed
-    /// and drained. The handler gets the event, its sequence, and whether it is the last of those found in one look.
-    /// When it panics, the event is skipped and counted, and the next one is handled.
+    /// Adds a consumer with a thread of its own, which starts when the ring is built and ends when
+    /// the ring is closed and drained. The handler gets the event, its sequence, and whether it is
+    /// the last of those found in one look. When it panics, the event is skipped and counted, and
+    /// the next one is handled.
     ///
     /// # Errors
     /// As [`poller`](Self::poller).
@@ -71,7 +76,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
         self.consumer_with(ConsumerOptions::new(name).after(after), || handler)
     }
 
-    /// Adds a consumer with a thread of its own and a handler that is made there, and so may hold what is not `Send`.
+    /// Adds a consumer with a thread of its own and a handler that is made there, and so may hold
+    /// what is not `Send`.
     ///
     /// ```
     /// use ringmain::ring::{Batch, ConsumerOptions, EventHandler, RingBuilder, Sequence};
@@ -104,8 +110,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
         Ok(id)
     }
 
-    /// Adds a consumer with a thread of its own that may change events, because every other one comes before it or after
-    /// it.
+    /// Adds a consumer with a thread of its own that may change events, because every other one
+    /// comes before it or after it.
     ///
     /// # Errors
     /// As [`poller`](Self::poller).
@@ -136,9 +142,10 @@ impl<E: Send + Sync + 'static> Graph<E> {
         Ok((id, Poller::new(self.core.clone(), barrier, position, self.first)))
     }
 
-    /// Adds a group of `workers` workers that you poll, and that share the events between them: each event goes to the first
-    /// that is free. The group sees an event when all consumers in `after` have finished with it, and has finished with it
-    /// when one worker has. Workers handle events at the same time and in no order among each other.
+    /// Adds a group of `workers` workers that you poll, and that share the events between them:
+    /// each event goes to the first that is free. The group sees an event when all consumers in
+    /// `after` have finished with it, and has finished with it when one worker has. Workers handle
+    /// events at the same time and in no order among each other.
     ///
     /// # Errors
     /// As [`poller`](Self::poller); [`BuildError::WorkersThatDrop`], [`BuildError::NoWorkers`].
@@ -150,11 +157,12 @@ impl<E: Send + Sync + 'static> Graph<E> {
         self.add_workers("workers", after, workers, None)
     }
 
-    /// As [`worker_pollers`](Self::worker_pollers), with a thread for each worker, whose names end in `-0`, `-1` and so on,
-    /// and which is pinned as consumers are. `make` is called on each of these threads with the number of the worker.
+    /// As [`worker_pollers`](Self::worker_pollers), with a thread for each worker, whose names end
+    /// in `-0`, `-1` and so on, and which is pinned as consumers are. `make` is called on each of
+    /// these threads with the number of the worker.
     ///
-    /// A worker takes 64 events at once at most, and fewer when there are few, so that others get some; the option
-    /// [`max_batch`](ConsumerOptions::max_batch) is that limit here.
+    /// A worker takes 64 events at once at most, and fewer when there are few, so that others get
+    /// some; the option [`max_batch`](ConsumerOptions::max_batch) is that limit here.
     ///
     /// ```
     /// use ringmain::ring::{ConsumerOptions, RingBuilder};
@@ -191,13 +199,15 @@ impl<E: Send + Sync + 'static> Graph<E> {
         Ok(id)
     }
 
-    /// As [`worker_pollers`](Self::worker_pollers), for events that have keys: those of one key are handled one after the
-    /// other, in the order of their sequences, whichever workers do it; and what a handler did for one it can find done at
-    /// the next. Keys fall into `lanes` lanes, 1 to 64, by a hash; `None` is four a worker, 64 at most. A lane is
-    /// worked at by one worker at a time.
+    /// As [`worker_pollers`](Self::worker_pollers), for events that have keys: those of one key are
+    /// handled one after the other, in the order of their sequences, whichever workers do it; and
+    /// what a handler did for one it can find done at the next. Keys fall into `lanes` lanes, 1 to
+    /// 64, by a hash; `None` is four a worker, 64 at most. A lane is worked at by one worker at a
+    /// time.
     ///
-    /// Each worker looks at the events of each lane that it takes up, so `key` is called about once an event and lane: it
-    /// should be quick, and must always tell the same key of an event. More lanes balance better and cost more.
+    /// Each worker looks at the events of each lane that it takes up, so `key` is called about once
+    /// an event and lane: it should be quick, and must always tell the same key of an event. More
+    /// lanes balance better and cost more.
     ///
     /// # Errors
     /// As [`worker_pollers`](Self::worker_pollers); [`BuildError::Lanes`].
@@ -211,8 +221,9 @@ impl<E: Send + Sync + 'static> Graph<E> {
         self.add_workers("keyed workers", after, workers, Some((lanes, Arc::new(key))))
     }
 
-    /// As [`keyed_worker_pollers`](Self::keyed_worker_pollers), with a thread for each worker as [`workers`](Self::workers)
-    /// have it. [`max_batch`](ConsumerOptions::max_batch) limits how many events of a lane are handled in one go.
+    /// As [`keyed_worker_pollers`](Self::keyed_worker_pollers), with a thread for each worker as
+    /// [`workers`](Self::workers) have it. [`max_batch`](ConsumerOptions::max_batch) limits how
+    /// many events of a lane are handled in one go.
     ///
     /// # Errors
     /// As [`keyed_worker_pollers`](Self::keyed_worker_pollers).
@@ -289,7 +300,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// Starts the managed consumers and returns a producer that can be cloned.
     ///
     /// # Errors
-    /// A thread that cannot be started or pinned; nothing is left running then. [`BuildError::DenseForMany`].
+    /// A thread that cannot be started or pinned; nothing is left running then.
+    /// [`BuildError::DenseForMany`].
     pub fn build_multi_producer(self) -> Result<(MultiProducer<E>, Ring<E>), BuildError> {
         if self.core.slots.layout() == Layout::Dense {
             return Err(BuildError::DenseForMany);

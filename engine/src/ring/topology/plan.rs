@@ -1,6 +1,7 @@
 //! The graph of a ring's consumers: who depends on whom, and who may stand beside whom.
 //!
-//! A consumer can only depend on consumers that were added before it, so every graph is acyclic by construction.
+//! A consumer can only depend on consumers that were added before it, so every graph is acyclic by
+//! construction.
 
 use crate::ring::barrier::Barrier;
 use crate::ring::error::BuildError;
@@ -80,8 +81,8 @@ impl Plan {
         Ok(Place { name: name.to_owned(), is_mut, ancestors })
     }
 
-    /// What those who join the workers of a stage need to know: its name, the stage, and what they wait for. `None` where
-    /// it is not of this ring, or has left it.
+    /// What those who join the workers of a stage need to know: its name, the stage, and what they
+    /// wait for. `None` where it is not of this ring, or has left it.
     pub(in crate::ring) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
         let node = self.nodes.iter().find(|node| node.id == id)?;
         let ancestors = self.nodes.iter().filter(|other| node.ancestors.contains(&other.id));
@@ -99,7 +100,8 @@ impl Plan {
         id
     }
 
-    /// Forgets those that have left, lest the graph of a ring with much coming and going grow for ever.
+    /// Forgets those that have left, lest the graph of a ring with much coming and going grow for
+    /// ever.
     pub(in crate::ring) fn sweep(&mut self) {
         self.nodes.retain(|node| !node.stage.has_left());
     }
