@@ -1,15 +1,18 @@
-//! The sequence barrier: what a consumer may handle, which is what is published and what the
-//! consumers it depends on have finished.
+//! The sequence barrier: what a consumer may handle.
 //!
-//! How publication is looked up depends on who publishes. Many producers stamp in any order, so
-//! each stamp is looked at. One producer stamps in order, so a *far* stamp proves all before it:
-//! the barrier looks as far ahead as it was lucky with last time, and halves that when it was not.
-//! A consumer that trails then reads one stamp a run and never touches the line that is being
-//! written. A dense ring has a cursor, which is read again only when all it told has been handled.
+//! That is what is published and what the consumers before it have finished. Who publishes decides
+//! how publication is looked up:
 //!
-//! Only many producers leave tombstones, and there each stamp is looked at anyway: the barrier
-//! remembers where the last one was, so that a run without any, which is nearly every run, is
-//! handled without a second look at its stamps.
+//! * Many producers stamp in any order, so the barrier looks at each stamp.
+//! * A single producer stamps in order, so a *far* stamp proves all stamps before it. The barrier
+//!   looks twice as far ahead after each success and half as far after each failure. A consumer
+//!   that trails then reads one stamp a run and never touches the line that is being written.
+//! * A dense ring has a cursor. The barrier reads it again only when all that it told has been
+//!   handled.
+//!
+//! Only many producers leave tombstones, and there the barrier looks at each stamp anyway. It
+//! remembers the last tombstone, so that a run without any (nearly every run) needs no second look
+//! at its stamps.
 
 use super::control::Core;
 use super::gate::Stage;
@@ -17,17 +20,17 @@ use super::sequence::Sequence;
 use super::slots::{Layout, Slots, Stamp};
 use crate::sync::edge;
 
-/// The most stamps that are looked at one by one: enough to spread the cost of a release, and few
-/// enough to keep what was looked at in the first-level cache until it is handled.
+/// Limit of stamps looked at one by one. Enough to spread the cost of a release, and few enough
+/// that what was looked at stays in the first-level cache until it is handled.
 const MAX_LOOK: u64 = 64;
 
 /// The barrier of one consumer.
 pub(super) struct Barrier {
-    /// All stages before this one in the graph, not only the nearest: one that leaves must not open
-    /// the way for its dependents past those that stay.
+    /// All stages before this one in the graph, not only the nearest: a stage that leaves must not
+    /// open the way for its dependents past the stages that stay.
     dependencies: Vec<Stage>,
-    /// Those among them that may change events: nobody may read one before they have finished with
-    /// it.
+    /// The dependencies that may change events: nobody may read an event before they have finished
+    /// with it.
     writers: Vec<Stage>,
     /// All below it has been seen published.
     seen: Sequence,
@@ -44,27 +47,27 @@ impl Barrier {
         Self { dependencies, writers, seen: 0, tombstones_end: 0, reach: u64::MAX, has_caught_up: true }
     }
 
-    /// Whether the last look came to the end of what was published: another one right after it
-    /// would fight the producer for the line that is being written.
+    /// Returns whether the last look came to the end of what was published. Another look right
+    /// after it would fight the producer for the line that is being written.
     #[inline(always)]
     pub(super) fn has_caught_up(&self) -> bool {
         self.has_caught_up
     }
 
-    /// Whether there may be tombstones from `from` on among what was available.
+    /// Returns whether there may be tombstones from `from` on among what was available.
     #[inline(always)]
     pub(super) fn has_tombstones(&self, from: Sequence) -> bool {
         from < self.tombstones_end
     }
 
-    /// Those before this consumer that may change events.
+    /// Returns the stages before this consumer that may change events.
     pub(super) fn writers(&self) -> &[Stage] {
         &self.writers
     }
 
-    /// The end of what is available from `from` on, at most `max` sequences. Who has been stopped
-    /// makes no further call of user code: it waits only for those who may change events, since of
-    /// the others one may have been taken over and never move on.
+    /// Returns the end of what is available from `from` on, at most `max` sequences. A consumer
+    /// that has been stopped makes no further call of user code. It waits only for stages that may
+    /// change events, because one of the others may have been taken over and never move on.
     #[inline(always)]
     pub(super) fn available<E>(
         &mut self,
@@ -89,7 +92,7 @@ impl Barrier {
         self.seen.min(limit)
     }
 
-    /// Whether anything is available at `from`.
+    /// Returns whether anything is available at `from`.
     #[inline(always)]
     pub(super) fn is_available<E>(
         &self,
@@ -100,7 +103,7 @@ impl Barrier {
         finished(self.awaited(is_stopped), from + 1) > from && self.is_published(core, from)
     }
 
-    /// The stages that have to be waited for.
+    /// Returns the stages that have to be waited for.
     #[inline(always)]
     fn awaited(&self, is_stopped: impl FnOnce() -> bool) -> &[Stage] {
         if is_stopped() { &self.writers } else { &self.dependencies }
@@ -119,7 +122,8 @@ impl Barrier {
         }
         let end = match slots.layout() {
             Layout::Stamped => self.look_far(slots, from, limit),
-            // No less, where this thread has from another one that all below `from` is published.
+            // The cursor may be older than what another thread has told this one: all below `from`
+            // is published.
             Layout::Dense => slots.cursor().max(from),
         };
         self.has_caught_up = end < limit;
@@ -161,8 +165,8 @@ impl Barrier {
     }
 }
 
-/// What all of these stages have finished, `limit` at most.
-// Never: most consumers depend on nobody, and would carry its registers.
+/// Returns what all of these stages have finished, `limit` at most.
+// Out of line: inlined, it would cost registers in consumers that depend on nobody, which are most.
 #[inline(never)]
 pub(super) fn finished(stages: &[Stage], limit: Sequence) -> Sequence {
     stages.iter().map(Stage::finished).fold(limit, Sequence::min)

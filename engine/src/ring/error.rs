@@ -6,7 +6,7 @@ use crate::affinity::AffinityError;
 /// The most slots a ring may have.
 const MAX_SLOTS: usize = 1 << 30;
 
-/// Why a ring could not be built.
+/// Reason why a ring could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -43,7 +43,7 @@ pub enum BuildError {
         /// The consumer that was to be added.
         name: String,
     },
-    /// A ring that drops its oldest events has no workers: what they have in hand cannot be taken
+    /// A ring that drops its oldest events has no workers: what they have claimed cannot be taken
     /// from them.
     #[error("workers {name:?} share events, which a ring with DropOldest does not allow")]
     WorkersThatDrop {
@@ -79,13 +79,13 @@ pub enum BuildError {
         /// The consumer that was to join.
         name: String,
     },
-    /// A producer has had an event in hand for the whole time limit.
+    /// A producer did not finish filling its event within the time limit.
     #[error("consumer {name:?} cannot join: a producer did not finish filling its event in time")]
     TimedOut {
         /// The consumer that was to join.
         name: String,
     },
-    /// A thread cannot run where it was told to.
+    /// A thread cannot be pinned as asked.
     #[error("consumer {name:?}: {reason}")]
     Affinity {
         /// The consumer whose thread it is.
@@ -103,7 +103,7 @@ pub enum BuildError {
     },
 }
 
-/// Checks a capacity.
+/// Checks that a capacity is a power of two within bounds.
 pub(crate) fn check_capacity(capacity: usize) -> Result<(), BuildError> {
     if capacity.is_power_of_two() && capacity <= MAX_SLOTS {
         return Ok(());

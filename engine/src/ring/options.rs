@@ -1,5 +1,4 @@
-//! What a consumer is told when it is added: its name, whom it comes after, how much it takes at
-//! once, and the keys of its events.
+//! Options of a consumer: its name, its dependencies, its batches, and the keys of its events.
 
 use crate::sync::unique_number;
 use std::sync::Arc;
@@ -7,7 +6,7 @@ use std::sync::Arc;
 /// The most lanes of a keyed group.
 pub(super) const MAX_LANES: usize = 64;
 
-/// One consumer of a ring, or one group of workers, for others to depend on.
+/// Identity of a consumer, or of a group of workers, for others to depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConsumerId {
     /// Unique in this process.
@@ -15,13 +14,13 @@ pub struct ConsumerId {
 }
 
 impl ConsumerId {
-    /// An id that no other consumer of this process has.
+    /// Returns an id that no other consumer of this process has.
     pub(super) fn unique() -> Self {
         Self { number: unique_number() }
     }
 }
 
-/// The options of a managed consumer.
+/// Options of a managed consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumerOptions<'a> {
     pub(super) name: &'a str,
@@ -30,20 +29,20 @@ pub struct ConsumerOptions<'a> {
 }
 
 impl<'a> ConsumerOptions<'a> {
-    /// A consumer of that name, which its thread gets as well. It depends on no other.
+    /// Names a consumer, and its thread. It depends on no other.
     pub fn new(name: &'a str) -> Self {
         Self { name, after: &[], max_batch: u64::MAX }
     }
 
-    /// It sees an event when all of these have finished with it.
+    /// Lets it see an event when all of these have finished with it.
     #[must_use]
     pub fn after(mut self, consumers: &'a [ConsumerId]) -> Self {
         self.after = consumers;
         self
     }
 
-    /// It handles so many events in one batch at most, and at least one. An eighth of the ring, and
-    /// 512, are further limits.
+    /// Limits its batches to so many events, at least one. An eighth of the ring and 512 are
+    /// further limits.
     #[must_use]
     pub fn max_batch(mut self, events: u64) -> Self {
         self.max_batch = events.max(1);
@@ -51,8 +50,8 @@ impl<'a> ConsumerOptions<'a> {
     }
 }
 
-/// What tells the key of an event.
+/// Function that returns the key of an event.
 pub(super) type Key<E> = Arc<dyn Fn(&E) -> u64 + Send + Sync>;
 
-/// What tells the key of an event, of each keyed group.
+/// Key functions of all keyed groups.
 pub(super) type Keys<E> = Vec<(ConsumerId, Key<E>)>;

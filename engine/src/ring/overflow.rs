@@ -3,7 +3,7 @@
 use super::sequence::Sequence;
 use std::time::Duration;
 
-/// What happens to a publish that finds the ring full.
+/// Policy of a ring for publishes that find it full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
@@ -18,17 +18,17 @@ pub enum Overflow {
     /// [`PublishError::Dropped`].
     DropNewest,
     /// Take the oldest event away from every consumer that has not read it, and publish in its
-    /// place. A consumer learns what it [`Missed`], and each consumer's are counted.
+    /// place. A consumer learns what it [`Missed`], and misses are counted for each consumer.
     ///
     /// A consumer holds the events of the batch it is at: a quarter of the ring at most, and one
-    /// event at least. Where the oldest event is held, or another producer has not finished writing
-    /// it, the new event is dropped instead, as under `DropNewest`. For rings of one stage:
-    /// consumers that depend on none.
+    /// event at least. While the oldest event is held, or another producer is still writing it, the
+    /// new event is dropped instead, as under `DropNewest`. Only for rings of one stage, whose
+    /// consumers depend on none.
     DropOldest,
 }
 
 impl Overflow {
-    /// Whether a publish can wait for room.
+    /// Returns whether a publish can wait for room.
     pub(super) const fn can_wait(self) -> bool {
         matches!(self, Self::Block { .. })
     }
@@ -50,7 +50,7 @@ impl Default for Overflow {
     }
 }
 
-/// Why an event was not published. Nothing of it is in the ring.
+/// Reason why an event was not published. Nothing of it is in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -65,7 +65,7 @@ pub enum PublishError {
     /// The ring was full, and its policy is to drop what is new. The event was counted.
     #[error("the ring was full and the event was dropped, as its overflow policy says")]
     Dropped,
-    /// The ring is full, and this thread is what it waits for: it runs a handler of that ring, or
+    /// The ring is full, and it waits for this very thread, which runs a handler of that ring or
     /// fills another of its events.
     #[error(
         "the ring is full, and this thread is inside one of its handlers or fill closures: waiting here would never \

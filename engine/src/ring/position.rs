@@ -1,12 +1,12 @@
-//! Where a consumer stands: one word on a line of its own, written by the consumer and read by
-//! gates and later stages.
+//! Where a consumer stands: one word on a line of its own, which the consumer writes and gates and
+//! later stages read.
 //!
 //! The word is the consumer's sequence, all below which is done with, and a bit that says whether
-//! the consumer *holds* what follows. Only rings that drop their oldest events use the bit. There a
-//! producer that finds the ring full takes the oldest event away from a consumer that is not
-//! holding it, by moving the consumer's word on; the consumer takes hold of a run by the same
-//! compare-and-swap before it reads a single event of it. Both swap the whole word, so exactly one
-//! of them gets each event. A consumer that finds its word moved has missed what lies between.
+//! the consumer *holds* what follows. Only rings that drop their oldest events use the bit. In such
+//! a ring, a producer that finds the ring full takes the oldest event away from a consumer that
+//! does not hold it: it advances the consumer's word. The consumer takes hold of a run, by the same
+//! compare-and-swap, before it reads any event of the run. Both swap the whole word, so exactly one
+//! of them gets each event. A consumer that finds its word advanced has missed what lies between.
 
 use super::sequence::Sequence;
 use crate::sync::CachePadded;
@@ -31,7 +31,7 @@ struct Word {
     missed: AtomicU64,
 }
 
-/// Why a producer could not take the oldest events away.
+/// Reason why a producer could not take the oldest events away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unskippable {
     /// The consumer has them in hand.
@@ -45,13 +45,13 @@ impl Position {
         Self(Arc::new(CachePadded::new(Word { at: AtomicU64::new(at << 1), missed: AtomicU64::new(0) })))
     }
 
-    /// All below this is done with. Edge `RELEASE_SLOT`, acquire side.
+    /// Returns the sequence below which all is done with. Edge `RELEASE_SLOT`, acquire side.
     #[inline(always)]
     pub(super) fn released(&self) -> Sequence {
         self.0.at.load(RELEASE_SLOT.acquire()) >> 1
     }
 
-    /// The same for a later stage. Edge `FINISH_STAGE`, acquire side.
+    /// Returns the same sequence for a later stage. Edge `FINISH_STAGE`, acquire side.
     #[inline(always)]
     pub(super) fn finished(&self) -> Sequence {
         self.0.at.load(FINISH_STAGE.acquire()) >> 1
@@ -69,38 +69,37 @@ impl Position {
         self.release(LEFT);
     }
 
-    /// Whether the consumer has left.
+    /// Returns whether the consumer has left.
     pub(super) fn has_left(&self) -> bool {
         self.0.at.load(Ordering::Relaxed) >> 1 == LEFT
     }
 
-    /// The consumer's own look at where producers have moved it.
+    /// Returns where producers have moved this consumer, as a hint for itself.
     #[inline(always)]
     pub(super) fn own(&self) -> Sequence {
         self.0.at.load(Ordering::Relaxed) >> 1
     }
 
-    /// The same, to go on from there. Edge `SKIP_OLDEST`, acquire side: what this consumer releases
-    /// from then on tells producers that all below is written, and of what it was moved past only
-    /// the producer that moved it has seen so.
+    /// Returns where producers have moved this consumer, for the consumer to go on from there. Edge
+    /// `SKIP_OLDEST`, acquire side: the consumer's later releases tell producers that all below is
+    /// written, and only the producer that moved it has seen that of what was skipped.
     pub(super) fn moved_to(&self) -> Sequence {
         self.0.at.load(SKIP_OLDEST.acquire()) >> 1
     }
 
-    /// Takes hold of what follows `from`, unless a producer has moved this consumer on. The
-    /// consumer's own call.
+    /// Takes hold of what follows `from`, unless a producer has moved this consumer on. Only the
+    /// consumer calls it.
     #[inline(always)]
     pub(super) fn try_hold(&self, from: Sequence) -> bool {
         if edge::left_out("hold") {
             return true;
         }
-        // Relaxed: that the events may be read was learnt from their stamps, and what this decides
-        // is one word.
+        // Relaxed: the stamps have told that the events may be read, and this decides one word.
         self.0.at.compare_exchange(from << 1, from << 1 | HELD, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Keeps the consumer where it is for ever: no producer moves it on any more, and it moves no
-    /// further itself. Returns where that is. For who has taken its position over.
+    /// Keeps the consumer where it is for ever, for whoever has taken its position over: no
+    /// producer moves it on any more, and it does not move itself. Returns where that is.
     pub(super) fn hold_for_good(&self) -> Sequence {
         if edge::left_out("hold-what-remains") {
             return self.released();
@@ -109,7 +108,8 @@ impl Position {
         self.0.at.fetch_or(HELD, SKIP_OLDEST.acquire()) >> 1
     }
 
-    /// Whether a producer could take away what lies before `target`, as it looks at this moment.
+    /// Checks whether a producer could take away what lies before `target`, as it looks at this
+    /// moment.
     pub(super) fn can_skip_to(
         &self,
         target: Sequence,
@@ -143,10 +143,10 @@ impl Position {
             if !(from..target).all(&mut is_published) {
                 return Err(Unskippable::Unpublished);
             }
-            // Edge `SKIP_OLDEST`, release side: who finds the word moved goes on to write the slots
-            // that were skipped, and their last producer's writes, which this one has seen, must
-            // come before. Who finds it so is the gate, with `RELEASE_SLOT`, or the consumer
-            // itself, whose next release is what the gate finds then.
+            // Edge `SKIP_OLDEST`, release side. Whoever finds the word moved goes on to write the
+            // skipped slots. Their last producer's writes, which this thread has seen, must come
+            // before. It is the gate that finds the word moved (`RELEASE_SLOT`), or the consumer,
+            // whose next release the gate then finds.
             let swapped = self.0.at.compare_exchange(
                 word,
                 target << 1,
@@ -163,7 +163,7 @@ impl Position {
     /// Starts at `at`, or further on where producers have moved this consumer meanwhile. Returns
     /// where.
     pub(super) fn start_at(&self, at: Sequence) -> Sequence {
-        // A swap, and not the maximum in one operation, which ThreadSanitizer does not see.
+        // A loop of swaps: ThreadSanitizer does not understand an atomic maximum.
         let mut word = self.0.at.load(Ordering::Relaxed);
         while word < at << 1 {
             // Release: what was looked up before comes before, as with any release.
@@ -177,18 +177,18 @@ impl Position {
         self.moved_to()
     }
 
-    /// Notes that so many sequences were missed. The consumer's own call.
+    /// Counts missed sequences. Only the consumer calls it.
     pub(super) fn note_missed(&self, sequences: u64) {
         let so_far = self.0.missed.load(Ordering::Relaxed);
         self.0.missed.store(so_far + sequences, Ordering::Relaxed);
     }
 
-    /// How many sequences this consumer has missed, as far as it has noticed.
+    /// Returns how many sequences this consumer has missed, as far as it has noticed.
     pub(super) fn missed(&self) -> u64 {
         self.0.missed.load(Ordering::Relaxed)
     }
 
-    /// Whether this is the same consumer's word.
+    /// Returns whether both are the same consumer's word.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -1,5 +1,4 @@
-//! A running ring: its managed consumer threads, its statistics, those who join and leave, and its
-//! end.
+//! A running ring: its managed threads, its statistics, who joins and leaves, and its end.
 
 use super::consumer::Poller;
 use super::control::Core;
@@ -22,14 +21,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What the threads of a ring tell those who wait for them.
+/// Progress of a ring's threads, for those who wait for them.
 struct Progress {
     running: Mutex<Vec<String>>,
     ended: Condvar,
 }
 
 impl Progress {
-    /// One thread of that name does not run any more.
+    /// Removes one thread of that name, which has ended.
     fn forget(&self, name: &str) {
         let mut running = self.running.lock();
         if let Some(index) = running.iter().position(|other| other == name) {
@@ -58,19 +57,19 @@ pub struct Ring<E> {
     core: Arc<Core<E>>,
     has_many_producers: bool,
     plan: Mutex<Plan>,
-    /// Held by who joins: one at a time.
+    /// Held by whoever joins: one at a time.
     joining: Mutex<()>,
     keys: Keys<E>,
     managed: Vec<Running>,
     progress: Arc<Progress>,
 }
 
-/// What one managed consumer has come to.
+/// Report on one managed consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerReport {
     /// The name it was given.
     pub name: String,
-    /// Handlers that panicked. Each cost the event it was called with, and nothing else.
+    /// How many calls of its handler panicked. Each cost its event, and nothing else.
     pub panics: u64,
 }
 
@@ -118,8 +117,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
             let (has_ended, ring) = (has_ended.clone(), self.core.clone());
             move || {
-                // Making a handler and dropping it are parts of the ring as well, and may panic
-                // too.
+                // Making and dropping a handler count as inside the ring, and may panic too.
                 let whole = || reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(whole)) {
                     panics.fetch_add(1, Ordering::Relaxed);
@@ -208,8 +206,8 @@ impl<E: Send + Sync + 'static> Ring<E> {
     }
 
     /// Adds a worker with a thread of its own to a group, keyed or not, of the running ring. Its
-    /// thread gets the group's name and the next number, and is pinned nowhere. Of the options of
-    /// its group it knows none: it takes 64 events at once at most.
+    /// thread gets the group's name and the next number, and is pinned nowhere. It does not inherit
+    /// the options of its group: it takes at most 64 events at once.
     ///
     /// # Errors
     /// As [`join_worker_poller`](Self::join_worker_poller); [`BuildError::Thread`].
@@ -386,7 +384,7 @@ impl<E> Ring<E> {
         Ok(self.reports())
     }
 
-    /// What each managed consumer has come to so far.
+    /// Returns what each managed consumer has come to so far.
     pub fn reports(&self) -> Vec<ConsumerReport> {
         self.managed
             .iter()
@@ -397,17 +395,18 @@ impl<E> Ring<E> {
             .collect()
     }
 
-    /// The number of slots.
+    /// Returns the number of slots.
     pub fn capacity(&self) -> u64 {
         self.core.control.capacity
     }
 
-    /// All sequences below this one have been claimed by a producer. Old by the time it is read.
+    /// Returns the sequence below which all have been claimed by a producer. Old by the time it is
+    /// read.
     pub fn claimed(&self) -> Sequence {
         self.core.control.claimed()
     }
 
-    /// All sequences below this one have been released by every consumer; equal to
+    /// Returns the sequence below which all have been released by every consumer; equal to
     /// [`claimed`](Self::claimed) where there is no consumer. Old by the time it is read.
     pub fn released(&self) -> Sequence {
         // The gate first, then the claim word: the difference is never negative.
@@ -415,21 +414,21 @@ impl<E> Ring<E> {
         lowest.unwrap_or_else(|| self.claimed()).min(self.claimed())
     }
 
-    /// How many events are claimed and not yet released by every consumer. Old by the time it is
-    /// read.
+    /// Returns how many events are claimed and not yet released by every consumer. Old by the time
+    /// it is read.
     pub fn depth(&self) -> u64 {
         let released = self.released();
         // What a group of workers has released can fall again for a moment.
         self.claimed().saturating_sub(released).min(self.capacity())
     }
 
-    /// How many more events would fit at this moment.
+    /// Returns how many more events would fit at this moment.
     pub fn remaining_capacity(&self) -> u64 {
         self.capacity().saturating_sub(self.depth())
     }
 
-    /// How far each consumer is behind the producers, by name, in the order in which they were
-    /// added. A consumer that has left is not behind.
+    /// Returns how far each consumer is behind the producers, by name, in the order in which they
+    /// were added. A consumer that has left is not behind.
     pub fn lags(&self) -> Vec<(String, u64)> {
         let plan = self.plan.lock();
         let lag = |node: &Node| {
@@ -439,16 +438,17 @@ impl<E> Ring<E> {
         plan.nodes().iter().map(lag).collect()
     }
 
-    /// How many sequences each consumer has missed, as far as it has noticed, by name, in the order
-    /// in which they were added; only under [`Overflow::DropOldest`](super::Overflow::DropOldest).
+    /// Returns how many sequences each consumer has missed, as far as it has noticed, by name, in
+    /// the order in which they were added; only under
+    /// [`Overflow::DropOldest`](super::Overflow::DropOldest).
     pub fn missed(&self) -> Vec<(String, u64)> {
         let plan = self.plan.lock();
         plan.nodes().iter().map(|node| (node.name.clone(), node.stage.missed())).collect()
     }
 
-    /// How many events were dropped because the ring was full when they were to be published: all
-    /// that answered [`PublishError::Dropped`](super::PublishError::Dropped), and the rest of their
-    /// batches.
+    /// Returns how many events were dropped because the ring was full when they were to be
+    /// published: all that answered [`PublishError::Dropped`](super::PublishError::Dropped), and
+    /// the rest of their batches.
     pub fn dropped(&self) -> u64 {
         self.core.control.refused.load(Ordering::Relaxed)
     }

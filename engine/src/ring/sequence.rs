@@ -1,7 +1,7 @@
 //! The numbers of a ring's events.
 
-/// The number of a slot's use: 0 for the first event of a ring, never reused.
+/// Number of a slot's use: 0 for the first event of a ring, never reused.
 pub type Sequence = u64;
 
-/// All sequences lie below it: a claim that would not, fails.
+/// End of all sequences. A claim that would reach past it fails.
 pub(super) const END_OF_SEQUENCES: Sequence = 1 << 62;

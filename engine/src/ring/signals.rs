@@ -1,10 +1,10 @@
-//! Where those sleep who wait for each other on one ring: consumers in one place, producers that
-//! found it full in the other.
+//! Where threads sleep that wait for each other on one ring: consumers in one place, producers that
+//! found it full in another.
 
 use crate::wait::Parking;
 use std::sync::Arc;
 
-/// The two sleeping places of a ring.
+/// Sleeping places of a ring.
 pub(super) struct Signals {
     /// Where consumers sleep. Rings that one consumer reads together share it.
     pub(super) consumers: Arc<Parking>,
@@ -17,16 +17,17 @@ impl Signals {
         Self { consumers, producers }
     }
 
+    /// Wakes all who sleep.
     pub(super) fn wake_everybody(&self) {
         self.consumers.wake_all();
         self.producers.wake_all();
     }
 
-    /// Tells whoever may be waiting for it that a consumer has moved on.
+    /// Wakes whoever may be waiting for a consumer to move on.
     #[inline(always)]
     pub(super) fn consumer_moved(&self) {
         self.producers.wake_all();
-        // A later stage may be asleep over what this one has finished.
+        // A later stage may be waiting for what this one has finished.
         self.consumers.wake_all();
     }
 }

@@ -1,7 +1,7 @@
-//! Sequencers: how producers come by the next sequences.
+//! Sequencers: how producers claim the next sequences.
 //!
-//! A sequencer claims only what is free at that moment. Waiting for room is its caller's affair, so
-//! that nobody ever waits with a claim in hand.
+//! A sequencer claims only what is free at that moment. Its caller waits for room, so nobody waits
+//! while it holds a claim.
 
 mod multi;
 mod single;
@@ -12,8 +12,8 @@ use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
 pub use multi::Multi;
 pub use single::Single;
 
-/// Sequences that belong to one producer until it stamps or abandons them. Cannot be copied: two
-/// who held the same run would write the same slots.
+/// Sequences that belong to one producer until it stamps or abandons them. No copies: two holders
+/// of one run would write the same slots.
 #[derive(Debug)]
 #[must_use = "a run that nobody stamps or abandons stops the ring for ever"]
 pub struct Run {
@@ -21,13 +21,13 @@ pub struct Run {
     pub(in crate::ring) count: u64,
 }
 
-/// Why nothing was claimed.
+/// Reason why nothing was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclaimed {
     /// No slot is free: a consumer is a whole ring behind.
     Full,
-    /// There is no consumer, and the next slot is still in another producer's hand. Nobody rings
-    /// when it no longer is.
+    /// There is no consumer, and another producer has not published the next slot. Nobody is woken
+    /// when it has.
     Unpublished,
     /// The ring takes no more events.
     Closed,
@@ -36,7 +36,7 @@ pub enum Unclaimed {
 }
 
 impl Unclaimed {
-    /// What a publish answers that does not wait.
+    /// Returns what a publish answers that does not wait.
     pub(in crate::ring) fn refusal(self) -> PublishError {
         match self {
             Self::Full | Self::Unpublished => PublishError::Full,
@@ -49,19 +49,18 @@ impl Unclaimed {
 pub(in crate::ring) mod sealed {
     use super::*;
 
-    /// What the two sequencers have in common; not for implementing elsewhere.
+    /// Operations of a sequencer. Sealed: only this crate implements them.
     pub trait Claims: Send {
-        /// Whether several producers move the claim word, so that it is there that closing must
-        /// refuse them.
+        /// Whether several producers advance the claim word. Then closing must refuse them there.
         const ARE_MANY: bool;
 
         /// Claims up to `wanted` sequences, at least one.
         fn try_claim<E>(&mut self, core: &Core<E>, wanted: u64) -> Result<Run, Unclaimed>;
 
-        /// How many sequences are free, by a new look at the gate.
+        /// Returns how many sequences are free, by a new look at the gate.
         fn room<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed>;
 
-        /// The sequence that would be claimed next. May be a moment old.
+        /// Returns the sequence that would be claimed next. May be a moment old.
         fn cursor<E>(&self, core: &Core<E>) -> Sequence;
 
         /// Gives up the end of a run: sequences from `from` on were not published. Returns whether
@@ -70,10 +69,10 @@ pub(in crate::ring) mod sealed {
     }
 }
 
-/// One of the two ways to claim: [`Single`] or [`Multi`].
+/// Way to claim sequences: [`Single`] or [`Multi`].
 pub trait Sequencer: sealed::Claims {}
 
-/// A producer's copy of the gate, refreshed only when it is used up.
+/// Producer's copy of the gate, refreshed only when it is used up.
 #[derive(Clone, Debug, Default)]
 struct CachedGate {
     /// The first sequence that is not known to be free: a ring after the lowest that some consumer
@@ -82,9 +81,9 @@ struct CachedGate {
 }
 
 impl CachedGate {
-    /// How many sequences are free from `next` on.
+    /// Returns how many sequences are free from `next` on.
     ///
-    /// In a ring without consumers all below `bound` is done with, which is asked only then.
+    /// In a ring without consumers, all below `bound` is done with. It is called only there.
     #[inline(always)]
     fn free<E>(
         &mut self,
@@ -93,9 +92,9 @@ impl CachedGate {
         bound: impl FnOnce(&Core<E>, Sequence) -> Sequence,
     ) -> Result<u64, Unclaimed> {
         // With many producers the difference can be out of range. `next` may lie a ring and more
-        // before the end, where it was read before others claimed and their events were consumed: a
-        // claim of it fails, however long. And it may lie behind the end, where others have seen a
-        // later minimum than this producer has.
+        // before the end, if others have claimed since it was read and their events were consumed;
+        // a claim of it fails, however long. It may lie past the end, if others have seen a later
+        // minimum than this producer.
         match self.end.saturating_sub(next) {
             0 => self.refresh(core, next, bound),
             free => Ok(free),
@@ -113,8 +112,8 @@ impl CachedGate {
             Some(lowest) => (lowest, Unclaimed::Full),
             None => (bound(core, self.end.saturating_sub(core.control.capacity)), Unclaimed::Unpublished),
         };
-        // From no further than the cursor was before the list was loaded (see `gating`), and to no
-        // further than there are sequences, which is thus no business of the hot path.
+        // Starts no further than the cursor was before the list was loaded (see `gating`). Ends
+        // with the sequences, so that the hot path need not check for their end.
         self.end = (minimum.min(next) + core.control.capacity).min(END_OF_SEQUENCES);
         match self.end.saturating_sub(next) {
             0 if next >= END_OF_SEQUENCES => Err(Unclaimed::Exhausted),

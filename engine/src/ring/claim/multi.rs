@@ -1,17 +1,17 @@
-//! Many producers: the claim word is moved by compare-and-swap, one read-modify-write a claim.
+//! Many producers: each claim advances the claim word by compare-and-swap, one read-modify-write.
 //!
-//! A claim is a swap and not an addition, because it is taken only when its slots are free: an
-//! addition could not be taken back when they are not. The closed bit in the same word makes each
-//! claim fall before or after the close.
+//! A claim is a swap and not an addition, because a producer claims only free slots, and an
+//! addition could not be taken back. The closed bit in the same word puts each claim before or
+//! after the close.
 //!
-//! Who fails to claim, because another was quicker, stands back for a while, longer each time: the
-//! word is then claimed many times where it is, in the time in which it would have been fetched
-//! back once (exponential back-off: T. Anderson, "The performance of spin lock alternatives",
-//! 1990).
+//! A producer whose swap fails backs off, longer each time. Meanwhile the word is claimed many
+//! times where it is, in the time of one transfer back (exponential back-off: T. Anderson, "The
+//! performance of spin lock alternatives", 1990). Each failure is another producer's success, so
+//! the group always makes progress.
 //!
-//! A consumer handles only what is published, so what it has released no producer has in hand. A
-//! ring that all consumers have left must see to that by itself: there a slot is free once the
-//! stamp of its last use is seen.
+//! A consumer handles only what is published, so no producer is still writing what it has released.
+//! A ring that all consumers have left must check that itself: there a slot is free once the stamp
+//! of its last use is seen.
 
 use super::sealed::Claims;
 use super::{CachedGate, Run, Sequencer, Unclaimed};
@@ -21,7 +21,7 @@ use crate::sync::atomic::Ordering;
 use crate::sync::edge;
 use crossbeam_utils::Backoff;
 
-/// Claims for one of many producers of a ring.
+/// Sequencer of one of many producers of a ring.
 #[derive(Clone, Debug, Default)]
 pub struct Multi {
     gate: CachedGate,
@@ -43,8 +43,7 @@ impl Claims for Multi {
             }
             let count =
                 wanted.min(self.gate.free(core, next, |core, from| published_below(core, from, next))?);
-            // Relaxed: the word hands over a number. That its slots are free was learnt through the
-            // gate.
+            // Relaxed: the word hands over a number. The gate has told that its slots are free.
             match control.claim.compare_exchange_weak(
                 next,
                 next + count,
@@ -53,9 +52,9 @@ impl Claims for Multi {
             ) {
                 Ok(first) => return Ok(Run { first, count }),
                 Err(moved) => {
-                    // Old by the time it is tried: who is still being outrun stands back for
-                    // longer. A look at the word instead would be a fetch that nearly always wins
-                    // one claim, and no more (PERFORMANCE.md, 28).
+                    // Old by the time it is tried, so a producer that is still being outrun backs
+                    // off for longer. Reading the word instead would be a transfer that nearly
+                    // always wins one claim and no more (PERFORMANCE.md, 28).
                     next = moved;
                     stand_back(&backoff);
                 }
@@ -81,21 +80,21 @@ impl Claims for Multi {
     }
 }
 
-/// Spins for a while, up to some microseconds. Out of line, where nobody pays who claims at once.
+/// Spins for a while, up to some microseconds. Out of line: a claim that succeeds at once does not
+/// pay.
 #[cold]
 #[inline(never)]
 fn stand_back(backoff: &Backoff) {
     backoff.spin();
 }
 
-/// The first sequence from `from` on that is claimed, below `next`, and not published.
+/// Returns the first sequence from `from` on, below `next`, that is claimed and not published.
 #[cold]
 fn published_below<E>(core: &Core<E>, from: Sequence, next: Sequence) -> Sequence {
     if edge::left_out("in-hand") {
         return next;
     }
-    // Whoever claimed up to `next` has seen everything published that lies a whole ring and more
-    // below it.
+    // Whoever claimed up to `next` has seen all published that lies at least a whole ring below it.
     let mut bound = from.max(next.saturating_sub(core.control.capacity));
     while bound < next && core.slots.was_published(bound) {
         bound += 1;

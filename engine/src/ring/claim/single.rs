@@ -1,9 +1,9 @@
-//! One producer: the claim word is its own to move, and a claim is a comparison and a plain store.
+//! One producer: it alone advances the claim word, and a claim is a comparison and a plain store.
 //!
 //! The store announces the claim to whoever closes the ring; see "Closing" in `ring::protocol`. The
-//! producer keeps no number of its own beside it: a producer in front of a small ring waits for
-//! lines that the consumer has had, with its stores in a buffer of some tens, so that each store
-//! that an event needs less lets it wait for that many more lines at once.
+//! producer keeps no number of its own beside the word. In front of a small ring it waits for lines
+//! that the consumer has had, with its stores in the store buffer. Every store saved leaves room in
+//! the buffer for another outstanding line.
 
 use super::sealed::Claims;
 use super::{CachedGate, Run, Sequencer, Unclaimed};
@@ -11,7 +11,7 @@ use crate::ring::control::{Control, Core};
 use crate::ring::sequence::Sequence;
 use crate::sync::atomic::Ordering;
 
-/// Claims for the only producer of a ring.
+/// Sequencer of the only producer of a ring.
 #[derive(Debug)]
 pub struct Single {
     gate: CachedGate,
@@ -22,7 +22,7 @@ impl Single {
         Self { gate: CachedGate::default() }
     }
 
-    /// Whether there is room for one more, which stays so: nobody else claims.
+    /// Returns the next sequence if there is room for it. The room stays: nobody else claims.
     pub(in crate::ring) fn has_room<E>(&mut self, core: &Core<E>) -> Result<Sequence, Unclaimed> {
         if !core.control.is_open() {
             return Err(Unclaimed::Closed);
@@ -31,8 +31,8 @@ impl Single {
         self.free(core, next).map(|_| next)
     }
 
-    /// How many sequences are free. Without consumers all that was claimed is: this producer is
-    /// done with it.
+    /// Returns how many sequences are free. Without consumers, all that was claimed is free again:
+    /// this producer is done with it.
     #[inline(always)]
     fn free<E>(&mut self, core: &Core<E>, next: Sequence) -> Result<u64, Unclaimed> {
         self.gate.free(core, next, |_, _| next)
@@ -49,8 +49,7 @@ impl Claims for Single {
         let control = &core.control;
         let first = next(control);
         let count = match self.free(core, first) {
-            // For one, which is most of what is claimed, known to the compiler: what is free is at
-            // least that.
+            // Nearly all claims are for one. The compiler does not know that at least one is free.
             Ok(_) if wanted == 1 => 1,
             Ok(free) => wanted.min(free),
             Err(full) => return Err(if control.is_open() { full } else { Unclaimed::Closed }),
@@ -78,13 +77,13 @@ impl Claims for Single {
     #[cold]
     fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
         control.claim.store(from, Ordering::Relaxed);
-        // A consumer may have gone to sleep over a claim that nothing follows.
+        // A consumer may have gone to sleep on this claim, which no event follows.
         control.signals.consumers.wake_all();
         false
     }
 }
 
-/// The next sequence to claim. Nobody else moves the word.
+/// Returns the next sequence to claim. Nobody else advances the word.
 #[inline(always)]
 fn next(control: &Control) -> Sequence {
     control.claim.load(Ordering::Relaxed)

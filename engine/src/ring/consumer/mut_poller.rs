@@ -1,4 +1,4 @@
-//! A consumer that is alone at its stage, and may change the events.
+//! A consumer that may change events, because it is alone at its stage.
 
 use super::poller::{Polled, Poller};
 use super::visit::EachMut;
@@ -7,8 +7,8 @@ use crate::wait::WaitStrategy;
 use std::fmt;
 use std::time::Duration;
 
-/// A [`Poller`] whose handlers get `&mut E`: every other consumer of its ring comes before it or
-/// after it. What it writes, later stages read; the producer that reuses the slot finds it too.
+/// A [`Poller`] whose handlers get `&mut E`. Every other consumer of its ring comes before it or
+/// after it. Later stages read what it writes, and so does the producer that reuses the slot.
 ///
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};
@@ -27,7 +27,7 @@ use std::time::Duration;
 pub struct MutPoller<E>(Poller<E>);
 
 impl<E> MutPoller<E> {
-    /// The builder has seen to it that no other consumer shares the stage.
+    /// Wraps a poller that, as the graph has checked, shares its stage with no other consumer.
     pub(in crate::ring) fn new(poller: Poller<E>) -> Self {
         Self(poller)
     }

@@ -17,17 +17,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most events between two releases.
+/// Limit of events between two releases.
 const MAX_RUN: u64 = 512;
 
-/// What a poll found.
+/// Outcome of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
-    /// So many sequences were gone through. Tombstones count: they too were claimed.
+    /// So many sequences were passed. Tombstones count: they too were claimed.
     Events(u64),
     /// Nothing was there.
     Empty,
-    /// The ring has dropped events for newer ones before this consumer came to them: only under
+    /// The ring has dropped events for newer ones before this consumer handled them: only under
     /// [`Overflow::DropOldest`]. The next poll goes on behind them.
     Missed(Missed),
     /// Nothing will ever be there again: the ring is closed and drained, or halted.
@@ -36,7 +36,7 @@ pub enum Polled {
 
 /// A consumer of a ring, driven by whoever calls [`poll`](Self::poll).
 ///
-/// It holds producers up from the moment it is made: one that is not polled fills the ring.
+/// It holds producers up from the moment it is made: a poller that nobody polls fills the ring.
 /// Dropping it lets go.
 pub struct Poller<E> {
     core: Arc<Core<E>>,
@@ -69,8 +69,8 @@ impl<E> Poller<E> {
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
     ///
-    /// The handler gets the event, its sequence, and whether it is the last of what was found in
-    /// one look, after which the events so far are released to producers. It must not keep the
+    /// The handler gets the event, its sequence, and whether it is the last that one look found.
+    /// After that event, producers get the slots back. It must not keep the
     /// reference. Does not allocate, lock or make a system call, unless a sleeping producer is to
     /// be woken.
     ///
@@ -81,19 +81,18 @@ impl<E> Poller<E> {
         self.poll_visiting(max, &mut Each(handler))
     }
 
-    /// As [`poll`](Self::poll), for handlers that make their calls of user code under the [`Lease`]
-    /// they are given, so that a [`Supervisor`] can take its position over when such a call does
-    /// not return. Once that has happened, this poller finds the ring `Finished` and touches it no
-    /// more.
+    /// Polls as [`poll`](Self::poll) does, for handlers that call user code under the [`Lease`]
+    /// that they get. When such a call does not return, a [`Supervisor`] can take the position
+    /// over. This poller then finds the ring `Finished` and does not touch it any more.
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         self.poll_visiting(max, &mut EachLeased(handler))
     }
 
-    /// As [`poll`](Self::poll), with events by the slice: as many at once as lie side by side,
-    /// which in a [`Dense`](crate::ring::Layout::Dense) ring is all that a look has found, but for
-    /// the seam of the ring. In a `Stamped` ring each slice holds one event. The handler gets the
-    /// slice and the sequence of its first event.
+    /// Polls as [`poll`](Self::poll) does, with slices of events that lie side by side. In a
+    /// [`Dense`](crate::ring::Layout::Dense) ring a slice is all that a look has found, up to the
+    /// end of the ring's memory. In a `Stamped` ring each slice holds one event. The handler gets
+    /// the slice and the sequence of its first event.
     ///
     /// A handler that panics is past its slice.
     ///
@@ -118,7 +117,7 @@ impl<E> Poller<E> {
     #[inline(always)]
     pub(in crate::ring) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
         let mut left = max;
-        // A halt is noticed between runs: a consumer does not go on with a whole ring first.
+        // Between runs, so that a halted consumer does not handle a whole ring first.
         while left > 0 && !self.core.control.is_halted() && !self.lease.is_lost() {
             if self.can_miss && self.position.own() != self.next {
                 if left < max {
@@ -129,8 +128,8 @@ impl<E> Poller<E> {
             let first = self.next;
             let end = self.available(self.max_run.min(left));
             if end == first {
-                // What the look found in the slot may be a later event, whose producer has just
-                // moved this consumer on.
+                // The look may have found a later event, whose producer has just moved this
+                // consumer on.
                 if self.can_miss && self.position.own() != first {
                     continue;
                 }
@@ -153,7 +152,7 @@ impl<E> Poller<E> {
         }
     }
 
-    /// Goes on where producers have moved this consumer.
+    /// Catches up with where producers have moved this consumer.
     #[cold]
     fn take_missed(&mut self) -> Missed {
         let missed = Missed { from: self.next, to: self.position.moved_to() };
@@ -162,7 +161,7 @@ impl<E> Poller<E> {
         missed
     }
 
-    /// The end of what may be gone through, at most `max` sequences.
+    /// Returns the end of what may be handled, at most `max` sequences.
     #[inline(always)]
     fn available(&mut self, max: u64) -> Sequence {
         self.barrier.available(&self.core, self.next, max, || self.lease.is_stopped())
@@ -202,7 +201,7 @@ impl<E> Poller<E> {
         });
     }
 
-    /// Lets producers, and later stages, have all below `self.next`.
+    /// Releases all below `self.next` to producers and later stages.
     #[inline(always)]
     fn release(&mut self) {
         if !self.lease.is_lost() || edge::left_out("release-after-loss") {
@@ -223,13 +222,13 @@ impl<E> Poller<E> {
         .is_some()
     }
 
-    /// Whether a poll would find something: an event, the news of missed ones, or the end.
+    /// Returns whether a poll would find something: an event, the news of missed ones, or the end.
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.lease.is_lost() || self.has_more() || self.core.control.is_finished(self.next)
     }
 
-    /// Whether a poll would find events, or that some were missed.
+    /// Returns whether a poll would find events, or that some were missed.
     #[inline(always)]
     fn has_more(&self) -> bool {
         if self.can_miss && self.position.own() != self.next {
@@ -238,59 +237,60 @@ impl<E> Poller<E> {
         self.barrier.is_available(&self.core, self.next, || self.lease.is_stopped())
     }
 
-    /// Whether the lease says that there is mail or a stop; to be part of what a consumer waits
-    /// for.
+    /// Returns whether the lease says that there is mail or a stop. A consumer must wait for that
+    /// too.
     pub fn has_commands(&self) -> bool {
         self.lease.has_commands()
     }
 
-    /// The lease under which [`poll_leased`](Self::poll_leased) works.
+    /// Returns the lease under which [`poll_leased`](Self::poll_leased) works.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
 
-    /// A handle to watch this consumer, send it commands, and take its position over.
+    /// Returns a handle to watch this consumer, send it commands, and take its position over.
     pub fn supervisor(&self) -> Supervisor<E> {
         self.lease.supervisor(&self.core)
     }
 
-    /// The ring, for [`drive`](crate::ring::managed::drive::drive).
+    /// Returns the ring, for [`drive`](crate::ring::managed::drive::drive).
     pub(crate) fn core(&self) -> &Arc<Core<E>> {
         &self.core
     }
 
-    /// How the ring's consumers wait at this moment.
+    /// Returns how the ring's consumers wait at this moment.
     pub(crate) fn wait_strategy(&self) -> WaitStrategy {
         self.core.control.wait.get()
     }
 
-    /// Where this consumer sleeps.
+    /// Returns the place where this consumer sleeps.
     pub(crate) fn readers(&self) -> Arc<Parking> {
         self.core.control.signals.consumers.clone()
     }
 
-    /// The number of slots of the ring.
+    /// Returns the number of slots of the ring.
     pub fn capacity(&self) -> u64 {
         self.core.control.capacity
     }
 
-    /// Everything below this sequence has been handled.
+    /// Returns the sequence below which this consumer has handled everything.
     pub fn next_sequence(&self) -> Sequence {
         self.next
     }
 
-    /// The tombstones this consumer has skipped: sequences whose producer panicked.
+    /// Returns how many tombstones this consumer has skipped: sequences whose producer panicked.
     pub fn tombstones(&self) -> u64 {
         self.tombstones
     }
 
-    /// How many sequences the ring has dropped before this consumer came to them: all that polls
-    /// have told of as [`Polled::Missed`].
+    /// Returns how many sequences the ring has dropped before this consumer handled them: the sum
+    /// of all [`Polled::Missed`].
     pub fn missed(&self) -> u64 {
         self.position.missed()
     }
 
-    /// How many claimed sequences this consumer has yet to go through. Old by the time it is read.
+    /// Returns how many claimed sequences this consumer has not handled yet. May be outdated when
+    /// it returns.
     pub fn lag(&self) -> u64 {
         self.core.control.claimed().saturating_sub(self.next)
     }
@@ -298,8 +298,8 @@ impl<E> Poller<E> {
 
 impl<E> Drop for Poller<E> {
     fn drop(&mut self) {
-        // A consumer of a halted ring leaves events behind that it has not finished: its place must
-        // go on keeping them from later stages, and producers need none any more.
+        // A consumer of a halted ring leaves unfinished events behind. Its place must keep later
+        // stages from them, and producers need no room any more.
         if self.lease.is_lost()
             || (self.core.control.is_halted() && !edge::left_out("halted-keeps-its-place"))
         {

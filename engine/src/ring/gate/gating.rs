@@ -1,10 +1,10 @@
 //! The gate: the slowest stage's sequence, which producers may not lap.
 //!
-//! The list of stages is swapped whole when one comes or goes, and is read only by a producer whose
-//! cached minimum is used up. What that producer computes is bounded by the cursor *as it stood
-//! before the list was loaded* (edge `JOIN`): a consumer that joins registers, fences, and then
-//! reads the cursor from which it starts. Either the producer's list has the joiner, or the joiner
-//! starts at or after that bound, and the producer's minimum is right for it as well.
+//! The list of stages is replaced whole when a stage comes or goes. A producer reads it only when
+//! its cached minimum is used up. It bounds what it computes by the cursor *as it stood before the
+//! list was loaded* (edge `JOIN`). A consumer that joins registers, fences, and then reads the
+//! cursor at which it starts. Either the producer's list has the joiner, or the joiner starts at or
+//! after that bound, and the producer's minimum is right for the joiner as well.
 
 use crate::ring::group::Group;
 use crate::ring::group::Lanes;
@@ -16,20 +16,21 @@ use crate::sync::fence;
 use crate::sync::swapped::Swapped;
 use std::sync::Arc;
 
-/// What can hold producers, and later stages, up.
+/// Consumer or group of workers that holds producers and later stages up.
 #[derive(Clone, Debug)]
 pub(in crate::ring) enum Stage {
     /// One consumer.
     Consumer(Position),
-    /// Workers that claim events from each other. Its sequence can fall again for a moment: see
-    /// `group`.
+    /// Workers that race for events. The sequence can fall again for a moment: see
+    /// `group/raced.rs`.
     Group(Arc<Group>),
     /// Workers that share keyed lanes.
     Lanes(Arc<Lanes>),
 }
 
 impl Stage {
-    /// All below this no consumer of the stage reads any more. Edge `RELEASE_SLOT`, acquire side.
+    /// Returns the sequence below which no consumer of the stage reads any more. Edge
+    /// `RELEASE_SLOT`, acquire side.
     #[inline(always)]
     pub(in crate::ring) fn released(&self) -> Sequence {
         match self {
@@ -39,7 +40,7 @@ impl Stage {
         }
     }
 
-    /// All below this the stage has finished. Edge `FINISH_STAGE`, acquire side.
+    /// Returns the sequence below which the stage has finished. Edge `FINISH_STAGE`, acquire side.
     #[inline(always)]
     pub(in crate::ring) fn finished(&self) -> Sequence {
         match self {
@@ -49,7 +50,7 @@ impl Stage {
         }
     }
 
-    /// Whether all of the stage has left.
+    /// Returns whether all of the stage has left.
     pub(in crate::ring) fn has_left(&self) -> bool {
         match self {
             Self::Consumer(position) => position.has_left(),
@@ -58,7 +59,8 @@ impl Stage {
         }
     }
 
-    /// Sequences that producers have taken away from the stage, as far as it has noticed.
+    /// Returns how many sequences producers have taken away from the stage, as far as it has
+    /// noticed.
     pub(in crate::ring) fn missed(&self) -> u64 {
         match self {
             Self::Consumer(position) => position.missed(),
@@ -76,10 +78,10 @@ impl Stage {
     }
 }
 
-/// All stages.
+/// The gate: all stages.
 pub(in crate::ring) struct Gating {
     stages: Swapped<Vec<Stage>>,
-    /// The same list for those who change it, one at a time.
+    /// The same list, for whoever changes it: one at a time.
     latest: Mutex<Vec<Stage>>,
 }
 
@@ -88,8 +90,8 @@ impl Gating {
         Self { stages: Swapped::new(Vec::new()), latest: Mutex::new(Vec::new()) }
     }
 
-    /// The lowest sequence of all stages that are there, `None` where there is none. What it is
-    /// used for must be bounded by a cursor that was read before the call.
+    /// Returns the lowest sequence of all stages, or `None` when there are none. The caller must
+    /// bound it by a cursor that it read before the call.
     pub(in crate::ring) fn lowest(&self) -> Option<Sequence> {
         fence::light(&JOIN);
         self.stages.read(|stages| {
@@ -107,15 +109,15 @@ impl Gating {
         self.stages.read(|stages| stages.iter().try_for_each(look))
     }
 
-    /// Lets a stage hold producers up from now on. To be followed by a fence where producers are at
-    /// work.
+    /// Adds a stage, which holds producers up from now on. Where producers are at work, a fence
+    /// must follow.
     pub(in crate::ring) fn add(&self, stage: Stage) {
         let mut latest = self.latest.lock();
         latest.push(stage);
         self.stages.replace(latest.clone());
     }
 
-    /// Lets a stage hold nobody up any more.
+    /// Removes a stage, which holds nobody up any more.
     pub(in crate::ring) fn remove(&self, stage: &Stage) {
         let mut latest = self.latest.lock();
         latest.retain(|other| !other.is(stage));

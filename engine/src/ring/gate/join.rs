@@ -1,16 +1,15 @@
-//! Joining a running ring: a consumer comes in at the cursor, without stopping anybody.
+//! Joining a running ring: a consumer comes in at the cursor and stops nobody.
 //!
-//! Two things must hold when a joiner's sequence begins to count in the gate (see `gating`): no
-//! producer may be past it by more than a ring, and all below it must be published, because
-//! producers take what the gate leaves behind to be out of everybody's hands. So the joiner
+//! Two things must hold when a joiner's sequence begins to count in the gate (see `gating`). No
+//! producer may be ahead of it by more than a ring. And all below it must be published, because
+//! producers reuse what the gate has passed. So the joiner
 //!
-//! 1. looks for a sequence below which all is published, not far behind the cursor;
-//! 2. registers there, fences, and reads the cursor (edge `JOIN`): producers that do not have it in
-//!    their list are bounded by a cursor that is not later;
-//! 3. waits until all below that cursor is published, and starts from it.
+//! 1. finds a sequence below which all is published, not far behind the cursor;
+//! 2. registers there, fences, and reads the cursor (edge `JOIN`): producers whose list lacks the
+//!    joiner are bounded by a cursor that is not later;
+//! 3. waits until all below that cursor is published, and starts there.
 //!
-//! Producers are held up by the joiner between 2 and 3 only if they get a whole ring ahead in that
-//! time.
+//! Between 2 and 3 the joiner holds up only a producer that gets a whole ring ahead in that time.
 
 use super::gating::Stage;
 use crate::ring::control::Core;
@@ -20,8 +19,8 @@ use crate::sync::edge::{self, JOIN};
 use crate::sync::{fence, thread};
 use crate::wait::Deadline;
 
-/// Registers a new consumer. Returns it with the sequence of the first event it will see; `None`
-/// where another producer had an event in hand until the deadline.
+/// Registers a new consumer. Returns it with the sequence of the first event that it will see, or
+/// `None` when a producer did not finish filling its event before the deadline.
 pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Position, Sequence)> {
     let control = &core.control;
     let cursor = control.claimed();
@@ -39,8 +38,8 @@ pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Po
     let Some(start) = wait_until_published(core, cursor, seen, deadline) else {
         position.leave();
         control.gating.remove(&stage);
-        // A producer may be asleep that found nothing but this place in its way, and who publishes
-        // rings for consumers only. No consumer waits for it: nobody depends on who has not joined.
+        // A producer may be asleep because of this place alone, and a publish wakes only consumers.
+        // No consumer waits for it: nobody depends on a consumer that has not joined.
         if !edge::left_out("wake-after-giving-up") {
             control.signals.producers.wake_all();
         }
@@ -51,8 +50,9 @@ pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Po
     Some((position, start))
 }
 
-/// Waits until all from `from` up to `to` has been published, or taken back, which a single
-/// producer does whose fill closure panics or who meets a closing ring. Returns the end of what is.
+/// Waits until all from `from` up to `to` is published or taken back. A single producer takes back
+/// a claim when its fill closure panics or the ring is closing. Returns the end of what is
+/// published.
 fn wait_until_published<E>(
     core: &Core<E>,
     from: Sequence,

@@ -1,8 +1,8 @@
 //! `DropOldest`: how a producer makes room by taking the oldest events away from consumers.
 //!
-//! See `position` for how consumer and producer agree on who gets an event. Only what is published
-//! is taken away: a slot that another producer has claimed and not yet stamped would be written by
-//! two at once if it were reused.
+//! `position` says how consumer and producer agree on who gets an event. A producer takes away only
+//! what is published. Otherwise two producers could write one slot: the one that has claimed and
+//! not stamped it, and the one that reuses it.
 
 use super::gating::Stage;
 use crate::ring::control::Core;
@@ -10,12 +10,11 @@ use crate::ring::position::Unskippable;
 use crate::ring::sequence::Sequence;
 use crate::sync::edge;
 
-/// Moves every consumer on that is a whole ring behind `next`, so that `next` can be claimed.
+/// Advances every consumer that is a whole ring behind `next`, so that `next` can be claimed.
 pub(in crate::ring) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
     let Some(target) = (next + 1).checked_sub(core.control.capacity) else { return Ok(()) };
     let is_published = |sequence| core.slots.was_published(sequence) || edge::left_out("skip-only-published");
-    // First a look, lest one consumer lose its oldest event for nothing because another one holds
-    // it.
+    // Check first: no consumer is to lose its oldest event in vain because another one holds it.
     core.control.gating.try_for_each(|stage| match stage {
         Stage::Consumer(position) => position.can_skip_to(target, is_published),
         // Such a ring has none.

@@ -68,8 +68,8 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// The lane of a key: the upper bits of a product with a mixed key, which spreads keys that
-    /// count up or lie apart by a power of two (the finaliser of D. Stafford's Mix13, 2011).
+    /// Returns the lane of a key: the upper bits of a product with a mixed key, which spreads keys
+    /// that count up or lie apart by a power of two (the finaliser of D. Stafford's Mix13, 2011).
     #[inline(always)]
     pub(in crate::ring) fn lane_of(&self, key: u64) -> usize {
         let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -78,17 +78,19 @@ impl Lanes {
         ((u128::from(key) * self.lanes.len() as u128) >> 64) as usize
     }
 
-    /// All below this no worker reads any more. Edge `RELEASE_SLOT`, acquire side.
+    /// Returns the sequence below which no worker reads any more. Edge `RELEASE_SLOT`, acquire
+    /// side.
     pub(in crate::ring) fn released(&self) -> Sequence {
         self.lanes.iter().map(|lane| lane.position.released()).min().unwrap_or(LEFT)
     }
 
-    /// All below this the workers have finished. Edge `FINISH_STAGE`, acquire side.
+    /// Returns the sequence below which the workers have finished. Edge `FINISH_STAGE`, acquire
+    /// side.
     pub(in crate::ring) fn finished(&self) -> Sequence {
         self.lanes.iter().map(|lane| lane.position.finished()).min().unwrap_or(LEFT)
     }
 
-    /// Whether all workers have left.
+    /// Returns whether all workers have left.
     pub(in crate::ring) fn has_left(&self) -> bool {
         self.lanes.iter().all(|lane| lane.position.has_left())
     }
@@ -120,7 +122,7 @@ impl Lanes {
         true
     }
 
-    /// Whether there is something to do in a lane that nobody has leased.
+    /// Returns whether there is something to do in a lane that nobody has leased.
     pub(in crate::ring) fn is_ready(&self, lane: usize, is_available: impl Fn(Sequence) -> bool) -> bool {
         let lane = &self.lanes[lane];
         !lane.is_leased.load(Ordering::Relaxed) && has_any(|| lane.position.own(), is_available)

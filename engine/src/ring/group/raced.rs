@@ -123,14 +123,14 @@ impl Group {
         }
     }
 
-    /// All below this no worker reads any more. Edges `CLAIM_IN_GROUP` and `RELEASE_SLOT`, acquire
-    /// sides.
+    /// Returns the sequence below which no worker reads any more. Edges `CLAIM_IN_GROUP` and
+    /// `RELEASE_SLOT`, acquire sides.
     pub(in crate::ring) fn released(&self) -> Sequence {
         self.bound(Position::released)
     }
 
-    /// All below this the workers have finished. Edges `CLAIM_IN_GROUP` and `FINISH_STAGE`, acquire
-    /// sides.
+    /// Returns the sequence below which the workers have finished. Edges `CLAIM_IN_GROUP` and
+    /// `FINISH_STAGE`, acquire sides.
     pub(in crate::ring) fn finished(&self) -> Sequence {
         self.bound(Position::finished)
     }
@@ -146,12 +146,12 @@ impl Group {
         claimed.min(lowest())
     }
 
-    /// Whether all workers have left.
+    /// Returns whether all workers have left.
     pub(in crate::ring) fn has_left(&self) -> bool {
         self.claim.load(Ordering::Relaxed) == LEFT
     }
 
-    /// How many workers there are. Old when it is read.
+    /// Returns how many workers there are. Old when it is read.
     #[inline(always)]
     pub(in crate::ring) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
@@ -205,7 +205,7 @@ impl Group {
         self.words.replace(members.words.clone());
     }
 
-    /// Whether there is something that a worker has left behind.
+    /// Returns whether there is something that a worker has left behind.
     #[inline(always)]
     pub(in crate::ring) fn has_left_behind(&self) -> bool {
         self.has_left_behind.load(Ordering::Relaxed)
@@ -222,8 +222,8 @@ impl Group {
         true
     }
 
-    /// Whether there is something to claim, or to adopt. `is_available` is asked for a place where
-    /// a claim could begin.
+    /// Returns whether there is something to claim, or to adopt. `is_available` is asked for a
+    /// place where a claim could begin.
     pub(in crate::ring) fn is_ready(&self, is_available: impl Fn(Sequence) -> bool) -> bool {
         self.has_left_behind() || has_any(|| self.claim.load(Ordering::Relaxed), is_available)
     }
@@ -285,9 +285,9 @@ impl Group {
     }
 }
 
-/// Whether there is anything at a place that others move on at the same time. A place that was read
-/// too early can look empty because its slot has been used again; then who used it has seen the
-/// place move, and so does the next look.
+/// Returns whether there is anything at a place that others move on at the same time. A place that
+/// was read too early can look empty because its slot has been used again; then who used it has
+/// seen the place move, and so does the next look.
 pub(in crate::ring) fn has_any(
     place: impl Fn() -> Sequence,
     is_available: impl Fn(Sequence) -> bool,

@@ -319,7 +319,7 @@ impl<E> Worker<E> {
         .is_some()
     }
 
-    /// Whether a poll would find something at this moment: an event, or the end.
+    /// Returns whether a poll would find something at this moment: an event, or the end.
     pub fn is_ready(&self) -> bool {
         let is_available = |at| self.barrier.is_available(&self.core, at, || false);
         let has_more = match &self.share {
@@ -329,7 +329,8 @@ impl<E> Worker<E> {
         has_more || self.is_finished()
     }
 
-    /// Whether all workers together have done all there will ever be, or the ring is halted.
+    /// Returns whether all workers together have done all there will ever be, or the ring is
+    /// halted.
     fn is_finished(&self) -> bool {
         let control = &self.core.control;
         if control.is_open() {
@@ -341,7 +342,8 @@ impl<E> Worker<E> {
         })
     }
 
-    /// Whether this worker has claimed what it has not handled: after a panic, or a poll of less.
+    /// Returns whether this worker has claimed what it has not handled: after a panic, or a poll of
+    /// less.
     fn has_claimed(&self) -> bool {
         matches!(&self.share, Share::Raced(_, in_hand) if !in_hand.run.is_empty())
     }
@@ -359,12 +361,12 @@ impl<E> Worker<E> {
         }
     }
 
-    /// Whether it is to leave, and has nothing left to do first.
+    /// Returns whether it is to leave, and has nothing left to do first.
     pub(in crate::ring) fn may_leave(&self) -> bool {
         self.lease.has_commands() && !self.has_claimed()
     }
 
-    /// The most events that one poll of a managed worker asks for.
+    /// Returns the most events that one poll of a managed worker asks for.
     pub(in crate::ring) fn max_turn(&self) -> u64 {
         match self.share {
             Share::Raced(..) => self.max_claim,

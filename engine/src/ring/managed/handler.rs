@@ -7,24 +7,24 @@ use crate::ring::overflow::Missed;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::Slots;
 
-/// Handles the events of a managed consumer, on that consumer's own thread from first to last: it
-/// need not be `Send` where it is made there.
+/// Handler of the events of a managed consumer. It lives on that consumer's own thread, and need
+/// not be `Send` if it is made there.
 ///
-/// Every closure `FnMut(&E, Sequence, bool)` is one, without hooks. Each call may panic: what it
-/// was called for counts as done, and the next call comes.
+/// Every closure `FnMut(&E, Sequence, bool)` is a handler without hooks. Each call may panic: what
+/// it was called for counts as done, and the next call follows.
 pub trait EventHandler<E> {
-    /// An event, its sequence, and whether it is the last of its batch.
+    /// Handles an event. Gets its sequence, and whether it is the last of its batch.
     fn on_event(&mut self, event: &E, sequence: Sequence, end_of_batch: bool);
 
-    /// Before the first event of a batch. Where it panics, the batch goes on without it.
+    /// Called before the first event of a batch. If it panics, the batch goes on without it.
     fn on_batch_start(&mut self, _batch: Batch<'_>) {}
 
-    /// After the last event of a batch, before producers may have its slots: the place to flush.
+    /// Called after the last event of a batch, before producers get its slots: the place to flush.
     /// Not called after a batch that a panic has cut short.
     fn on_batch_end(&mut self) {}
 
-    /// Events that the ring has dropped for newer ones before this consumer came to them; see
-    /// [`Overflow::DropOldest`](crate::ring::Overflow::DropOldest).
+    /// Called when the ring has dropped events for newer ones before this consumer handled them;
+    /// see [`Overflow::DropOldest`](crate::ring::Overflow::DropOldest).
     fn on_missed(&mut self, _missed: Missed) {}
 }
 
@@ -35,7 +35,7 @@ impl<E, F: FnMut(&E, Sequence, bool)> EventHandler<E> for F {
     }
 }
 
-/// What is about to be handled in one go.
+/// Batch that is about to be handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'r> {
     cursor: Cursor<'r>,
@@ -43,7 +43,7 @@ pub struct Batch<'r> {
     end: Sequence,
 }
 
-/// The claim word, to be read only when somebody asks.
+/// The claim word, read only on demand.
 #[derive(Clone, Copy)]
 struct Cursor<'r>(&'r Control);
 
@@ -54,32 +54,33 @@ impl std::fmt::Debug for Cursor<'_> {
 }
 
 impl Batch<'_> {
-    /// The sequence of its first event.
+    /// Returns the sequence of its first event.
     pub fn first(&self) -> Sequence {
         self.first
     }
 
-    /// How many sequences it has.
+    /// Returns how many sequences it has.
     pub fn size(&self) -> u64 {
         self.end - self.first
     }
 
-    /// How many events are claimed from its first on: those of this batch, and those that wait
-    /// behind it. Reads a line that producers write, at some tens of nanoseconds.
+    /// Returns how many events are claimed from its first on: this batch and what waits behind it.
+    /// Reads a line that producers write, which takes some tens of nanoseconds.
     pub fn depth(&self) -> u64 {
         self.cursor.0.claimed().saturating_sub(self.first)
     }
 }
 
-/// What the loop of a managed consumer calls.
+/// Visitor of a managed consumer.
 pub(in crate::ring) trait Managed<E>: Visit<E> {
     fn missed(&mut self, missed: Missed);
 }
 
-/// An event handler with its hooks.
+/// Event handler with its hooks.
 pub(in crate::ring) struct Hooked<H> {
     handler: H,
-    /// Whether the start hook has begun and not returned: it panicked, and the batch comes again.
+    /// Whether the start hook has begun and not returned. Then it panicked, and the batch comes
+    /// again.
     is_starting: bool,
 }
 
@@ -92,8 +93,7 @@ impl<H> Hooked<H> {
 impl<E, H: EventHandler<E>> Visit<E> for Hooked<H> {
     #[inline(always)]
     fn run_starts(&mut self, control: &Control, first: Sequence, end: Sequence) {
-        // A batch whose start hook has panicked goes on without it: called again, it might panic
-        // for ever.
+        // A batch whose start hook has panicked goes on without it: the hook might panic for ever.
         if !std::mem::replace(&mut self.is_starting, true) {
             self.handler.on_batch_start(Batch { cursor: Cursor(control), first, end });
         }

@@ -1,22 +1,23 @@
-//! Lingering: a consumer that has caught up under load takes a breath before it looks again.
+//! Lingering: a consumer that has caught up under load pauses briefly before it looks again.
 //!
-//! A consumer on the producer's heels fights it for every line: each event costs a transfer of its
-//! line, and often one more to take the line away from the consumer that was already looking at it.
-//! A consumer that trails finds whole batches, and the producer writes undisturbed. Which of the
-//! two a pair falls into is decided by an instruction more or less. So the consumer tries: when
-//! events come faster than a line travels and yet one by one, it lingers for some looks and
-//! measures whether that makes them come faster. Where it does, the producer was held up by the
-//! fight, and the consumer goes on lingering, and checks now and then that it still pays; where it
-//! does not, the producer is slower of its own accord, lingering would only add latency, and the
-//! next try is a good while off.
+//! A consumer close behind its producer fights it for every line. Each event costs a transfer of
+//! its line, and often another one to take the line away from the consumer that was already looking
+//! at it. A consumer that trails finds whole batches, and the producer writes undisturbed. An
+//! instruction more or less decides which of the two a pair falls into.
+//!
+//! So the consumer tries. When events come faster than a line travels, and yet one by one, it
+//! lingers for some looks and measures whether events come faster. If they do, the fight had held
+//! the producer up: the consumer goes on lingering, and checks now and then that it still pays. If
+//! they do not, the producer is slower of its own accord and lingering would only add latency: the
+//! next try comes much later.
 
 use crate::sync::hint;
 use std::time::{Duration, Instant};
 
-/// How long a consumer lingers at a time, unless told otherwise.
+/// Default time for which a consumer lingers.
 pub(crate) const LINGER: Duration = Duration::from_micros(2);
 
-/// The longest that it can be told to: meanwhile it sees neither a halt nor a command.
+/// Limit of that time, since a consumer that lingers sees neither a halt nor a command.
 pub(crate) const MAX_LINGER: Duration = Duration::from_millis(1);
 
 /// Looks that are judged together.
@@ -25,16 +26,16 @@ const WINDOW: u32 = 64;
 /// Windows with lingering between two checks that it still pays.
 const BETWEEN_CHECKS: u32 = 32;
 
-/// Events a look from which on a consumer trails well enough.
+/// Events per look from which on a consumer trails far enough.
 const TRAILS: u64 = 64;
 
-/// Nanoseconds an event above which a producer has no need of a breath: a line travels in less.
+/// Nanoseconds per event above which lingering is pointless: a line travels in less.
 const SLOW: f64 = 250.0;
 
-/// The part of the time that an event takes without lingering, below which lingering pays.
+/// Lingering pays when an event takes less than this part of its time without lingering.
 const PAYS: f64 = 0.85;
 
-/// The first pause between two tries, and the longest: each try that does not pay doubles it.
+/// First pause between two tries. Each try that does not pay doubles it, up to the limit.
 const PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -60,8 +61,8 @@ enum State {
 }
 
 impl Linger {
-    /// A consumer that lingers so long at a time; with a zero `breath` never, and then it costs a
-    /// comparison a look.
+    /// Starts with a consumer that does not linger. With a zero `breath` it never will, which costs
+    /// a comparison per look.
     pub(crate) fn new(breath: Duration) -> Self {
         let now = Instant::now();
         // Models know no time.
@@ -69,8 +70,8 @@ impl Linger {
         Self { breath, state: State::Off { next_try: now, pause: PAUSE }, looks: 0, events: 0, since: now }
     }
 
-    /// To be called after a look that has found, and handled, so many events of at most `most`.
-    /// Reads the clock every 64 looks, and while it lingers.
+    /// Lingers if that pays, after a look that has found, and handled, `found` events of at most
+    /// `most`. Reads the clock every 64 looks and while it lingers.
     #[inline]
     pub(crate) fn after(&mut self, found: u64, most: u64) {
         if self.breath.is_zero() {
@@ -81,7 +82,7 @@ impl Linger {
         if self.looks == WINDOW {
             self.judge();
         }
-        // Whatever it has found: the next look would come right behind the producer.
+        // However many it has found, the next look would come right behind the producer.
         if found < most && matches!(self.state, State::Trying { .. } | State::On { .. }) {
             self.breathe();
         }
@@ -105,8 +106,8 @@ impl Linger {
 }
 
 impl State {
-    /// What follows a window in which an event took so many nanoseconds, and a look found so many
-    /// events.
+    /// Returns the state after a window in which an event took `nanos` nanoseconds and a look found
+    /// `found` events.
     fn after_window(self, nanos: f64, found: u64, now: Instant) -> Self {
         match self {
             Self::Off { next_try, pause } if found < TRAILS && nanos < SLOW && now >= next_try => {

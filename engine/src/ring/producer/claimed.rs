@@ -10,15 +10,15 @@ use crate::sync::panics::discard_panic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Who claims: a ring, and a way to claim its sequences.
+/// A ring, and a way to claim its sequences: all of a producer that a claimed run needs.
 pub(super) struct Claimant<E, S> {
     pub(super) core: Arc<Core<E>>,
     pub(super) sequencer: S,
 }
 
-/// A run of claimed sequences, published one after the other. What is left when it is dropped, by a
-/// panic of a fill closure, is abandoned: tombstones where others may have claimed behind it,
-/// nothing where nobody can have.
+/// A run of claimed sequences, published one after the other. A panic of a fill closure drops it
+/// early, and the rest is abandoned: tombstones if others may have claimed behind it, nothing
+/// otherwise.
 ///
 /// A stamped event is published when it is filled, a dense run when all of it is: one store of the
 /// cursor.
@@ -35,7 +35,7 @@ impl<'p, E, S: Sequencer> ClaimedRun<'p, E, S> {
         Self { claimant, first: run.first, next: run.first, end: run.first + run.count }
     }
 
-    /// Whether any sequence of the run is left to publish.
+    /// Returns whether any sequence of the run is left to publish.
     pub(crate) fn is_open(&self) -> bool {
         self.next < self.end
     }
@@ -75,7 +75,7 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
     }
 }
 
-/// Fills and publishes a run of one: what [`ClaimedRun`] does, and all of it in registers.
+/// Fills and publishes a run of one, as [`ClaimedRun`] does, but all in registers.
 #[inline(always)]
 pub(super) fn fill_one<E, S: Sequencer>(
     claimant: &mut Claimant<E, S>,
@@ -98,7 +98,7 @@ pub(super) fn fill_one<E, S: Sequencer>(
     sequence
 }
 
-/// The end of a run that a panic of a fill closure leaves behind. Dropping it makes that harmless.
+/// Rest of a run that a panic of a fill closure leaves behind. Dropping it abandons that rest.
 struct Unfilled<'p, E, S: Sequencer> {
     claimant: &'p mut Claimant<E, S>,
     from: Sequence,
@@ -113,9 +113,9 @@ impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
         // The factory, and the drop of an event, are user code too.
         reentrancy::inside(core, || {
             for sequence in self.from..self.end {
-                // The half-written event is still a value of its type. Should making a new one, or
-                // dropping the old one, panic as well, then it stays, which is safe, and one panic
-                // is reported, which is enough.
+                // The half-written event is still a value of its type. If making a new one, or
+                // dropping the old one, panics as well, it stays, which is safe. One reported panic
+                // is enough.
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
                     let fresh = (core.factory)();
                     // SAFETY: `sequence` lies in the claimed run and is not yet published.

@@ -60,8 +60,8 @@ impl<E, S: Sequencer> Producer<E, S> {
     /// On a full ring `Full` under `Reject`, `TimedOut` under a limited `Block`, `Dropped` under
     /// the dropping policies, `WouldDeadlock` where waiting would never end. `Closed` and
     /// `Exhausted` otherwise. `fill` was not called.
-    // Always: called out of line, it would save registers on the stack, stores in front of the
-    // event's own (PERFORMANCE.md, 17).
+    // Hot path, inline: out of line it would spill registers, stores in front of the event's own
+    // (PERFORMANCE.md, 17).
     #[inline(always)]
     pub fn publish(&mut self, fill: impl FnOnce(&mut E)) -> Result<Sequence, PublishError> {
         let run = self.reserve_by_policy(1)?;
@@ -116,14 +116,14 @@ impl<E, S: Sequencer> Producer<E, S> {
         Ok(())
     }
 
-    /// Fills and publishes a run of one: what [`ClaimedRun`] does, and all of it in registers.
+    /// Fills and publishes a run of one, as [`ClaimedRun`] does, but all in registers.
     #[inline(always)]
     pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
         fill_one(&mut self.claimant, run, fill)
     }
 
-    /// Reserves up to `count` sequences as the ring's policy says. A run and not a [`ClaimedRun`],
-    /// so that what is waited for out of line comes back in registers.
+    /// Reserves up to `count` sequences as the ring's policy says. Returns a run and not a
+    /// [`ClaimedRun`], so that the out-of-line wait returns in registers.
     #[inline(always)]
     fn reserve_by_policy(&mut self, count: u64) -> Result<Run, PublishError> {
         match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
@@ -165,14 +165,14 @@ impl<E, S: Sequencer> Producer<E, S> {
         PublishError::Dropped
     }
 
-    /// Reserves up to `count` sequences that are free at this moment, to be turned into a
-    /// [`ClaimedRun`] at once. Two steps, so that whoever fails here still has the producer.
+    /// Reserves up to `count` sequences that are free at this moment. The caller turns them into a
+    /// [`ClaimedRun`] at once. Two steps, so that a caller who fails here still has the producer.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, count: u64) -> Result<Run, PublishError> {
         self.claimant.sequencer.try_claim(&self.claimant.core, count).map_err(Unclaimed::refusal)
     }
 
-    /// What was reserved just now.
+    /// Returns the run that was reserved just now, to be filled.
     #[inline(always)]
     pub(crate) fn claimed_run(&mut self, run: Run) -> ClaimedRun<'_, E, S> {
         ClaimedRun::new(&mut self.claimant, run)
@@ -190,11 +190,11 @@ impl<E, S: Sequencer> Producer<E, S> {
         }
         let control = &self.claimant.core.control;
         let strategy = || control.wait_for_room();
-        let patience = Hysteresis::new(control.capacity);
+        let hysteresis = Hysteresis::new(control.capacity);
         let mut outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
             let room = self.claimant.sequencer.room(&self.claimant.core);
             // At the deadline any room will do.
-            if !patience.is_over(room) && (room.is_err() || !deadline.has_passed()) {
+            if !hysteresis.is_over(room) && (room.is_err() || !deadline.has_passed()) {
                 return None;
             }
             match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
@@ -203,8 +203,8 @@ impl<E, S: Sequencer> Producer<E, S> {
             }
         });
         if let Some(Err(Unclaimed::Unpublished)) = outcome {
-            // Who publishes rings for consumers only; where there is none, it is over as soon as a
-            // fill closure returns.
+            // A publish wakes only consumers, and here there is none. The wait ends as soon as the
+            // other producer's fill closure returns.
             let strategy = || control.wait.get().without_parking();
             outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
                 match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
@@ -220,7 +220,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         }
     }
 
-    /// What the ring does when it is full.
+    /// Returns what the ring does when it is full.
     pub fn overflow(&self) -> Overflow {
         self.claimant.core.control.overflow
     }

@@ -7,8 +7,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 impl<E> SingleProducer<E> {
-    /// The next event, to be filled over several statements. Dropped or forgotten, it was never
-    /// claimed. On a full ring fails at once.
+    /// Returns the next event, to be filled over several statements. If it is dropped or forgotten,
+    /// it was never claimed. Fails at once on a full ring.
     ///
     /// # Errors
     /// `Full` or `Closed`.
@@ -16,9 +16,9 @@ impl<E> SingleProducer<E> {
     /// ```
     /// # use ringmain::ring::RingBuilder;
     /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().build_single_producer()?;
-    /// let mut claim = producer.next_slot()?;
-    /// claim[0] = 7;
-    /// claim.publish()?;
+    /// let mut slot = producer.next_slot()?;
+    /// slot[0] = 7;
+    /// slot.publish()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn next_slot(&mut self) -> Result<NextSlot<'_, E>, PublishError> {
@@ -29,7 +29,7 @@ impl<E> SingleProducer<E> {
     }
 }
 
-/// The next event of a single producer, not yet claimed. See [`SingleProducer::next_slot`].
+/// Next event of a single producer, not claimed yet. See [`SingleProducer::next_slot`].
 pub struct NextSlot<'p, E> {
     producer: &'p mut SingleProducer<E>,
     sequence: Sequence,
@@ -44,7 +44,7 @@ impl<E> NextSlot<'_, E> {
         self.producer.try_publish(|_| ())
     }
 
-    /// The sequence under which the event will be published.
+    /// Returns the sequence under which the event will be published.
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
@@ -54,15 +54,15 @@ impl<E> Deref for NextSlot<'_, E> {
     type Target = E;
 
     fn deref(&self) -> &E {
-        // SAFETY: the only producer holds this claim, and the gate showed the slot released by all
-        // consumers and it is not stamped anew, so nobody writes while the claim is borrowed.
+        // SAFETY: the only producer is borrowed, and the gate showed the slot released by all
+        // consumers and it is not stamped anew, so nobody writes while this is borrowed.
         unsafe { &*self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }
 
 impl<E> DerefMut for NextSlot<'_, E> {
     fn deref_mut(&mut self) -> &mut E {
-        // SAFETY: as for `deref`, and the claim is borrowed mutably.
+        // SAFETY: as for `deref`, and this is borrowed mutably.
         unsafe { &mut *self.producer.claimant.core.slots.pointer(self.sequence) }
     }
 }

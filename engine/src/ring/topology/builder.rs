@@ -1,4 +1,4 @@
-//! The options of a ring, and its allocation.
+//! Options of a ring, and its allocation.
 
 use super::graph::Graph;
 use crate::affinity::Pinning;
@@ -13,8 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The options of a ring. The memory it takes is the capacity times the size of a slot; see
-/// [`Layout`].
+/// Options of a ring. Its memory is the capacity times the size of a slot; see [`Layout`].
 pub struct RingBuilder<E> {
     capacity: usize,
     factory: Box<dyn Fn() -> E + Send + Sync>,
@@ -27,8 +26,8 @@ pub struct RingBuilder<E> {
 }
 
 impl<E: Send + Sync + 'static> RingBuilder<E> {
-    /// A ring of `capacity` slots (a power of two from 1 to 2^30), each with an event made by
-    /// `factory`.
+    /// Describes a ring of `capacity` slots (a power of two from 1 to 2^30), each with an event
+    /// made by `factory`.
     ///
     /// # Errors
     /// [`BuildError::Capacity`].
@@ -46,47 +45,47 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         })
     }
 
-    /// How events lie in memory. [`Layout::Stamped`] unless told otherwise.
+    /// Sets how events lie in memory, [`Layout::Stamped`] by default.
     #[must_use]
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
         self
     }
 
-    /// The sequence of the first event; 0 unless told otherwise. For a ring that goes on where a
-    /// journal ends. Sequences end at 2^62; one beyond that publishes nothing.
+    /// Sets the sequence of the first event, 0 by default, for a ring that goes on where a journal
+    /// ends. Sequences end at 2^62; a ring that starts there publishes nothing.
     #[must_use]
     pub fn first_sequence(mut self, first: Sequence) -> Self {
         self.first = first.min(END_OF_SEQUENCES);
         self
     }
 
-    /// What a publish does on a full ring. Waits without limit unless told otherwise.
+    /// Sets what a publish does on a full ring: by default it waits without limit.
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// How managed consumers, and producers on a full ring, wait. Fixes whether the ring can ever
-    /// park.
+    /// Sets how managed consumers, and producers on a full ring, wait. Decides whether the ring can
+    /// ever park.
     #[must_use]
     pub fn wait(mut self, wait: WaitStrategy) -> Self {
         self.wait = wait;
         self
     }
 
-    /// How long a managed consumer that has caught up under load waits before it looks again, where
-    /// it finds that this makes events come faster; zero for never, 1 ms at most, 2 µs unless told
-    /// otherwise. A consumer that lingers adds up to that much latency; it does so only while the
-    /// producer runs at full speed, and tries for some 0.1 ms now and then whether it does.
+    /// Sets how long a managed consumer that has caught up under load lingers before it looks
+    /// again: zero for never, at most 1 ms, 2 µs by default. It lingers only while that makes
+    /// events come faster. Lingering adds up to that much latency, and only while the producer runs
+    /// at full speed; now and then the consumer tries for some 0.1 ms whether it does.
     #[must_use]
     pub fn linger(mut self, breath: Duration) -> Self {
         self.linger = breath.min(MAX_LINGER);
         self
     }
 
-    /// Where the threads of managed consumers run.
+    /// Sets where the threads of managed consumers run.
     #[must_use]
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = pinning;

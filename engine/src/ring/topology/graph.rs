@@ -1,4 +1,4 @@
-//! The consumers of a ring, added one by one, and then the kind of its producer.
+//! The graph of a ring: its consumers, added one by one, and then its kind of producer.
 //!
 //! A consumer can only depend on consumers that were added before it, so every graph is acyclic by
 //! construction.
@@ -22,7 +22,7 @@ use crate::ring::slots::Layout;
 use std::fmt;
 use std::sync::Arc;
 
-/// The consumers of a ring that has no producer yet.
+/// Consumers of a ring that has no producer yet.
 pub struct Graph<E> {
     first: Sequence,
     core: Arc<Core<E>>,
@@ -32,8 +32,7 @@ pub struct Graph<E> {
     planned: Vec<PlannedThread>,
 }
 
-/// Lanes a worker, where nobody says how many: enough for the quick ones to find something to do
-/// beside a slow one.
+/// Default number of lanes per worker: enough for quick workers to find work beside a slow one.
 const LANES_PER_WORKER: usize = 4;
 
 impl<E: Send + Sync + 'static> Graph<E> {
@@ -161,8 +160,8 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// in `-0`, `-1` and so on, and which is pinned as consumers are. `make` is called on each of
     /// these threads with the number of the worker.
     ///
-    /// A worker takes 64 events at once at most, and fewer when there are few, so that others get
-    /// some; the option [`max_batch`](ConsumerOptions::max_batch) is that limit here.
+    /// A worker takes at most 64 events at once, and fewer when there are few, so that others get
+    /// some. The option [`max_batch`](ConsumerOptions::max_batch) changes that limit.
     ///
     /// ```
     /// use ringmain::ring::{ConsumerOptions, RingBuilder};

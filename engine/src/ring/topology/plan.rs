@@ -10,7 +10,7 @@ use crate::ring::options::ConsumerId;
 use crate::ring::overflow::Overflow;
 use std::fmt;
 
-/// What the graph knows of a consumer.
+/// Node of the graph: a consumer.
 pub(in crate::ring) struct Node {
     id: ConsumerId,
     pub(in crate::ring) name: String,
@@ -20,12 +20,12 @@ pub(in crate::ring) struct Node {
     ancestors: Vec<ConsumerId>,
 }
 
-/// All consumers that are there.
+/// All consumers of a ring.
 pub(in crate::ring) struct Plan {
     nodes: Vec<Node>,
 }
 
-/// Where a new consumer may stand.
+/// Place in the graph for a new consumer.
 pub(in crate::ring) struct Place {
     name: String,
     is_mut: bool,
@@ -34,7 +34,7 @@ pub(in crate::ring) struct Place {
 }
 
 impl Place {
-    /// What a consumer there waits for.
+    /// Returns what a consumer there waits for.
     pub(in crate::ring) fn barrier(&self) -> Barrier {
         let all = self.ancestors.iter().map(|(_, stage, _)| stage.clone()).collect();
         let writers = self.ancestors.iter().filter(|(_, _, is_mut)| *is_mut);
@@ -81,8 +81,8 @@ impl Plan {
         Ok(Place { name: name.to_owned(), is_mut, ancestors })
     }
 
-    /// What those who join the workers of a stage need to know: its name, the stage, and what they
-    /// wait for. `None` where it is not of this ring, or has left it.
+    /// Returns what those who join the workers of a stage need to know: its name, the stage, and
+    /// what they wait for. `None` where it is not of this ring, or has left it.
     pub(in crate::ring) fn beside(&self, id: ConsumerId) -> Option<(String, Stage, Barrier)> {
         let node = self.nodes.iter().find(|node| node.id == id)?;
         let ancestors = self.nodes.iter().filter(|other| node.ancestors.contains(&other.id));
