@@ -3,27 +3,26 @@
 //!
 //! Each event falls, by its key, into one of a fixed number of lanes. A lane is a position of its
 //! own in the ring: all events of the lane below it are done with. A worker *leases* a lane, goes
-//! through a run of the ring from the lane's position on, handles the events that fall into the
-//! lane and steps over the others, moves the position, and gives the lease back. So any worker can
-//! take any lane, a slow event holds up only its own lane, and who comes or goes changes nothing of
-//! the order. The gate is the minimum over all lanes.
+//! through a run of the ring from the lane's position on, handles the events of the lane, steps
+//! over the others, advances the position, and gives the lease back. So any worker can take any
+//! lane, a slow event holds up only its own lane, and the order does not depend on who comes or
+//! goes. The gate is the minimum over all lanes.
 //!
-//! **Lease** (edge `LEASE_LANE`). The flag is taken by a swap with acquire and given back by a
-//! store with release, only between events. Who has it is the only one to move the position, and
-//! sees where its predecessor has moved it, and all that its predecessor did while it had the
-//! lease: what handlers keep for a key can be handed on without a lock.
+//! **Lease** (edge `LEASE_LANE`). A worker takes the flag by a swap with acquire and gives it back
+//! by a store with release, only between events. The holder alone advances the position. It sees
+//! where its predecessor has left the position, and all that its predecessor did under the lease.
+//! So handlers can hand on what they keep for a key without a lock.
 //!
 //! **Gate** (edges `RELEASE_SLOT`, `FINISH_STAGE`). The position is stored with release, after the
-//! last read of what lies below by this worker, and by its predecessors because of the lease. As
-//! with a single consumer, then; and what a worker has seen published is so for whoever gets the
-//! lease next.
+//! last read below it by this worker and, because of the lease, by its predecessors: as with a
+//! single consumer. What a worker has seen published is so for the next holder as well.
 //!
-//! **Leaving.** Lanes belong to nobody between runs, so that a worker simply goes. The last one
-//! takes all lanes off the gate; what they have not come to is nobody's, as with a consumer that
+//! **Leaving.** Lanes belong to nobody between runs, so a worker simply goes. The last one takes
+//! all lanes off the gate. Then nobody handles what they have not reached, as with a consumer that
 //! leaves.
 //!
-//! The price: each event's key is looked at once for each lane, so that its line is read by several
-//! workers, and the gate reads a line a lane. More lanes balance better and cost more.
+//! The price: each lane looks at each event's key, so several workers read its line, and the gate
+//! reads a line per lane. More lanes balance better and cost more.
 
 use super::raced::has_any;
 use crate::ring::position::{LEFT, Position};
@@ -33,7 +32,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::edge::LEASE_LANE;
 use crate::sync::{CachePadded, Mutex};
 
-/// What the workers of one keyed stage share.
+/// Shared words of the workers of one keyed stage.
 #[derive(Debug)]
 pub(in crate::ring) struct Lanes {
     lanes: Box<[Lane]>,
@@ -49,13 +48,13 @@ struct Lane {
 #[derive(Debug, Default)]
 struct Members {
     workers: usize,
-    /// How many workers there have ever been.
+    /// Number of workers that there have ever been.
     ever: usize,
 }
 
 impl Lanes {
-    /// So many lanes that start at `first`, without workers; the first is to come before the lanes
-    /// are at a gate.
+    /// Makes so many lanes that start at `first`, without workers. The first worker must join
+    /// before the lanes are at a gate.
     pub(in crate::ring) fn new(count: usize, first: Sequence) -> Self {
         let lane = |_| {
             let is_leased = CachePadded::new(AtomicBool::new(false));
@@ -84,8 +83,8 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.position.released()).min().unwrap_or(LEFT)
     }
 
-    /// Returns the sequence below which the workers have finished. Edge `FINISH_STAGE`, acquire
-    /// side.
+    /// Returns the sequence below which the workers have finished everything. Edge `FINISH_STAGE`,
+    /// acquire side.
     pub(in crate::ring) fn finished(&self) -> Sequence {
         self.lanes.iter().map(|lane| lane.position.finished()).min().unwrap_or(LEFT)
     }
@@ -95,7 +94,7 @@ impl Lanes {
         self.lanes.iter().all(|lane| lane.position.has_left())
     }
 
-    /// A new worker. Returns its number; `None` where all have left.
+    /// Adds a worker. Returns its number, or `None` when all workers have left.
     pub(in crate::ring) fn join(&self) -> Option<usize> {
         let mut members = self.members.lock();
         if self.has_left() {
@@ -106,9 +105,9 @@ impl Lanes {
         Some(members.ever - 1)
     }
 
-    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the
-    /// gate. The lanes of a ring that was halted keep their places, since later stages must not
-    /// pass them.
+    /// Removes a worker. Returns whether it was the last, so that the caller takes the stage off
+    /// the gate. The lanes of a halted ring keep their places, because later stages must not pass
+    /// them.
     pub(in crate::ring) fn leave(&self, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
@@ -116,7 +115,7 @@ impl Lanes {
             return false;
         }
         for lane in &self.lanes {
-            // The leases have all been given back, the others' before they went through the lock.
+            // All leases have been given back: the other workers' before they took the lock.
             lane.position.leave();
         }
         true
@@ -128,7 +127,7 @@ impl Lanes {
         !lane.is_leased.load(Ordering::Relaxed) && has_any(|| lane.position.own(), is_available)
     }
 
-    /// Leases a lane, unless somebody else has. Edge `LEASE_LANE`, acquire side.
+    /// Leases a lane, unless another worker has it. Edge `LEASE_LANE`, acquire side.
     #[inline(always)]
     pub(in crate::ring) fn lease<'l>(&'l self, lane: usize, signals: &'l Signals) -> Option<LaneLease<'l>> {
         let lane = &self.lanes[lane];
@@ -139,7 +138,7 @@ impl Lanes {
     }
 }
 
-/// A leased lane. Dropping it moves the lane to where it was told to, and gives it back.
+/// Lease of a lane. Dropping it advances the lane as told and gives it back.
 pub(in crate::ring) struct LaneLease<'l> {
     lane: &'l Lane,
     signals: &'l Signals,
@@ -148,13 +147,13 @@ pub(in crate::ring) struct LaneLease<'l> {
 }
 
 impl LaneLease<'_> {
-    /// Where the lane stands.
+    /// Returns where the lane stands.
     pub(in crate::ring) fn next(&self) -> Sequence {
         self.next
     }
 
-    /// All events of the lane below `next` have been handled, or are about to be: a panic is past
-    /// its event.
+    /// Notes that all events of the lane below `next` have been handled, or are about to be: a
+    /// panic is past its event.
     pub(in crate::ring) fn move_to(&mut self, next: Sequence) {
         self.next = next;
     }
@@ -166,7 +165,7 @@ impl Drop for LaneLease<'_> {
         self.lane.position.release(self.next);
         // Edge `LEASE_LANE`, release side.
         self.lane.is_leased.store(false, LEASE_LANE.release());
-        // Also where the lane has not moved: who found it leased may have gone to sleep over it.
+        // Even if the lane has not advanced: whoever found it leased may have gone to sleep.
         self.signals.consumer_moved();
     }
 }

@@ -1,62 +1,63 @@
 //! A group of workers that share one stage: each event goes to exactly one of them. The words that
 //! they share.
 //!
-//! The idea is that of the LMAX disruptor's `WorkerPool`: one word counts what the group has
-//! claimed, and each worker has a word of its own for the gate to look at. The protocol differs
-//! where theirs loses a message: a worker there takes the next sequence before it is published and
-//! waits with it in hand, and a pool that is halted forgets it. Here only what is published is
-//! claimed, so that nobody waits with a claim, and a claim is always handled, or handed back.
+//! The idea is that of the LMAX disruptor's `WorkerPool`. One word counts what the group has
+//! claimed, and each worker has a word of its own for the gate to read. The protocol differs where
+//! theirs loses a message: their worker takes the next sequence before it is published and waits
+//! with it, and a pool that is halted forgets it. Here workers claim only what is published. So no
+//! worker waits with a claim, and each claim is handled or handed back.
 //!
 //! # The protocol
 //!
 //! ```text
-//! worker                                          gate, and the barriers of later stages
-//!   at = the claim word                             bound = the claim word          (edge CLAIM_IN_GROUP)
-//!   look what is published from `at` on             for each worker's word          (edges RELEASE_SLOT, FINISH_STAGE)
-//!   its word = at                                     bound = min(bound, word)
-//!   swap the claim word, at -> end  (edge CLAIM_IN_GROUP)
+//! worker                                   gate, and barriers of later stages
+//!   at = the claim word                      bound = the claim word       CLAIM_IN_GROUP
+//!   look what is published from `at` on      for each worker's word       RELEASE_SLOT, FINISH_STAGE
+//!   its word = at                              bound = min(bound, word)
+//!   swap the claim word, at -> end  CLAIM_IN_GROUP
 //!   handle [at, end)
-//!   its word = idle                 (edge RELEASE_SLOT)
+//!   its word = idle                 RELEASE_SLOT
 //! ```
 //!
-//! A worker's word is a lower bound of what it has in hand; idle is higher than every sequence.
-//! What the gate computes is right if no sequence below it is in a worker's hands, or in nobody's
-//! and not handled. Take a sequence `s` below the bound, so below what the gate read of the claim
-//! word. The worker that claimed `s` announced a bound not above `s` before its swap, and its swap
-//! is what the gate read, or came before that in an unbroken row of swaps; so (edge
-//! `CLAIM_IN_GROUP`) the gate then reads of that worker's word the announcement or something later.
-//! It did not read the announcement, because that would have bounded it. What comes later is not
-//! stored before `s` is handled, and is stored with release (an announcement too: it may be what
-//! tells of the release before it). So `s` is handled, and the gate knows. Were the words read
-//! before the claim word, a worker could be read as idle that has claimed when the claim word is
-//! read.
+//! A worker's word is a lower bound of what it has claimed and not handled. Idle is higher than
+//! every sequence. The gate's bound is right if all sequences below it are handled. Take a sequence
+//! `s` below the bound, so below the claim word as the gate read it:
+//!
+//! 1. The worker that claimed `s` announced a bound not above `s` before its swap. The gate read
+//!    that swap, or a later one in an unbroken row of swaps. So (edge `CLAIM_IN_GROUP`) the gate
+//!    then reads that worker's announcement or something later.
+//! 2. The gate did not read the announcement, because that would have bounded it.
+//! 3. The worker stores nothing later before `s` is handled, and stores it with release. (This is
+//!    so for a later announcement too: it may be what tells of the release before it.)
+//!
+//! So `s` is handled, and the gate knows. If the gate read the words before the claim word, it
+//! could see a worker as idle that has claimed when the gate reads the claim word.
 //!
 //! **Stale announcements.** The claim word may have moved since it was read. Then the swap fails,
-//! and what was announced is a bound lower than need be, which holds producers up for no reason:
-//! the worker announces its next look's place, or takes the announcement back when that look finds
-//! nothing. Whoever read it meanwhile may have gone to sleep over it and is woken. The bound that
-//! the gate computes can thus fall; nobody takes it for more than it is.
+//! and the announced bound is too low and holds producers up for no reason. The worker announces
+//! the place of its next look, or takes the announcement back if that look finds nothing. Whoever
+//! read it meanwhile may have gone to sleep because of it, and is woken. So the gate's bound can
+//! fall. Nobody takes it for more than it is.
 //!
-//! **What crosses with the claim word.** All below it is published, and each worker has seen that,
-//! and that the stages before have finished, before its swap. That is what producers rely on who
-//! reuse a slot, and why the swap releases. Workers read the word without acquire: what they go on
-//! to read they have looked up themselves.
+//! **What crosses with the claim word.** All below it is published and finished by the stages
+//! before; each worker has seen that before its swap. Producers that reuse a slot rely on it, so
+//! the swap releases. Workers read the word without acquire: they look up for themselves what they
+//! go on to read.
 //!
-//! **Who is there.** The list of words is swapped whole when a worker comes or goes. A worker is in
-//! the list before its first swap, so a gate that has read that swap finds it there. One that
-//! leaves does so idle; what it had claimed and not handled, which is so only after a panic, it
-//! leaves behind with its word, and the next worker to look adopts both. When the last worker
-//! leaves, the claim word says so, and the stage is off the gate, like a consumer that has left:
-//! events that nobody has claimed, or that were left behind, are nobody's. A group that is empty
-//! stays so.
+//! **Who is there.** The list of words is replaced whole when a worker comes or goes. A worker is
+//! in the list before its first swap, so a gate that has read that swap finds it there. A worker
+//! leaves when it is idle. What it has claimed and not handled (only after a panic) it leaves
+//! behind with its word, and the next worker that looks adopts both. When the last worker leaves,
+//! the claim word says so, and the stage is off the gate like a consumer that has left. Then nobody
+//! handles events that are unclaimed or were left behind. An empty group stays empty.
 //!
-//! **The end.** Workers have finished when the ring is sealed and the *bound* has come to its claim
-//! word: not before all of them have handled all that they claimed, and what one leaves behind
-//! another finds.
+//! **The end.** Workers have finished when the ring is sealed and the *bound* has reached its claim
+//! word. That is not before all of them have handled all that they claimed, and another worker
+//! finds what one leaves behind.
 //!
-//! How much is claimed at once is a matter of balance: a share of what is there, so that no worker
-//! sits on events that others have the time for, and several while there are many, so that the
-//! claim word is not fought over.
+//! How much a worker claims at once is a matter of balance. It claims a share of what is there, so
+//! that it does not sit on events for which others have time, and several events while there are
+//! many, so that workers do not fight over the claim word.
 
 use crate::ring::position::{LEFT, Position};
 use crate::ring::sequence::Sequence;
@@ -67,17 +68,17 @@ use crate::sync::swapped::Swapped;
 use crate::sync::{CachePadded, Mutex};
 use std::ops::Range;
 
-/// The word of a worker that has nothing in hand.
+/// Word of a worker that has claimed nothing.
 pub(in crate::ring) const IDLE: Sequence = LEFT;
 
-/// What the workers of one group share.
+/// Shared words of the workers of one group.
 #[derive(Debug)]
 pub(in crate::ring) struct Group {
     /// All below it are claimed by a worker; `LEFT` when all workers have left.
     claim: CachePadded<AtomicU64>,
     /// One word a worker, and one for each run that was left behind.
     words: Swapped<Vec<Position>>,
-    /// How many workers there are, for balance.
+    /// Number of workers, for balance.
     size: AtomicU64,
     /// Whether something was left behind. A hint: the list is under the lock.
     has_left_behind: AtomicBool,
@@ -89,12 +90,12 @@ struct Members {
     /// The list of words, for those who change it.
     words: Vec<Position>,
     workers: u64,
-    /// How many workers there have ever been.
+    /// Number of workers that there have ever been.
     ever: usize,
     left_behind: Vec<WorkerRun>,
 }
 
-/// What a worker has claimed, with the word that guards it.
+/// Run that a worker has claimed, with the word that guards it.
 #[derive(Debug)]
 pub(in crate::ring) struct WorkerRun {
     word: Position,
@@ -103,7 +104,7 @@ pub(in crate::ring) struct WorkerRun {
 }
 
 impl WorkerRun {
-    /// Lets producers, and later stages, have all that lies before the run, and all if the run is
+    /// Releases what lies before the run to producers and later stages: everything if the run is
     /// empty.
     pub(in crate::ring) fn release(&self) {
         self.word.release(if self.run.is_empty() { IDLE } else { self.run.start });
@@ -111,8 +112,8 @@ impl WorkerRun {
 }
 
 impl Group {
-    /// A group without workers that starts at `first`; the first worker is to come before the group
-    /// is at a gate.
+    /// Makes a group without workers that starts at `first`. The first worker must join before the
+    /// group is at a gate.
     pub(in crate::ring) fn new(first: Sequence) -> Self {
         Self {
             claim: CachePadded::new(AtomicU64::new(first)),
@@ -129,8 +130,8 @@ impl Group {
         self.bound(Position::released)
     }
 
-    /// Returns the sequence below which the workers have finished. Edges `CLAIM_IN_GROUP` and
-    /// `FINISH_STAGE`, acquire sides.
+    /// Returns the sequence below which the workers have finished everything. Edges
+    /// `CLAIM_IN_GROUP` and `FINISH_STAGE`, acquire sides.
     pub(in crate::ring) fn finished(&self) -> Sequence {
         self.bound(Position::finished)
     }
@@ -151,13 +152,14 @@ impl Group {
         self.claim.load(Ordering::Relaxed) == LEFT
     }
 
-    /// Returns how many workers there are. Old when it is read.
+    /// Returns how many workers there are. May be outdated when it returns.
     #[inline(always)]
     pub(in crate::ring) fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// A new worker, which has nothing in hand yet, and its number; `None` where all have left.
+    /// Adds a worker, which has claimed nothing yet. Returns its run and its number, or `None` when
+    /// all workers have left.
     pub(in crate::ring) fn join(&self) -> Option<(WorkerRun, usize)> {
         let mut members = self.members.lock();
         if self.has_left() {
@@ -172,9 +174,9 @@ impl Group {
         Some((WorkerRun { word, run: 0..0 }, members.ever - 1))
     }
 
-    /// A worker leaves. Returns whether it was the last, so that the caller takes the stage off the
-    /// gate. A group whose ring was halted keeps its place all the same, since later stages must
-    /// not pass it.
+    /// Removes a worker. Returns whether it was the last, so that the caller takes the stage off
+    /// the gate. A group whose ring was halted keeps its place, because later stages must not pass
+    /// it.
     pub(in crate::ring) fn leave(&self, in_hand: &mut WorkerRun, is_halted: bool) -> bool {
         let mut members = self.members.lock();
         members.workers -= 1;
@@ -192,26 +194,27 @@ impl Group {
         members.left_behind.clear();
         members.words.clear();
         self.words.replace(Vec::new());
-        // Release: all that the workers did comes before, theirs by way of the lock.
+        // Release: all that the workers did comes before. The other workers' work comes before by
+        // way of the lock.
         self.claim.store(LEFT, CLAIM_IN_GROUP.release());
         true
     }
 
-    /// Takes an idle worker's word off the list. Edge `SWAP_LIST`: who reads the new list comes
-    /// after what it did.
+    /// Takes an idle worker's word off the list. Edge `SWAP_LIST`: whoever reads the new list comes
+    /// after what that worker did.
     fn forget(&self, members: &mut Members, word: &Position) {
         word.leave();
         members.words.retain(|other| !other.is(word));
         self.words.replace(members.words.clone());
     }
 
-    /// Returns whether there is something that a worker has left behind.
+    /// Returns whether a worker has left something behind.
     #[inline(always)]
     pub(in crate::ring) fn has_left_behind(&self) -> bool {
         self.has_left_behind.load(Ordering::Relaxed)
     }
 
-    /// An idle worker adopts what another has left behind, if anything. Whether it did.
+    /// Lets an idle worker adopt what another has left behind. Returns whether there was anything.
     #[cold]
     pub(in crate::ring) fn adopt(&self, in_hand: &mut WorkerRun) -> bool {
         let mut members = self.members.lock();
@@ -228,8 +231,8 @@ impl Group {
         self.has_left_behind() || has_any(|| self.claim.load(Ordering::Relaxed), is_available)
     }
 
-    /// An idle worker claims what `available` finds from a place on: published, finished by the
-    /// stages before, and as much as is its fair share. Whether there was any.
+    /// Claims for an idle worker what `available` finds from a place on: what is published,
+    /// finished by the stages before, and its fair share. Returns whether there was any.
     #[inline(always)]
     pub(in crate::ring) fn claim(
         &self,
@@ -272,8 +275,8 @@ impl Group {
         has_claimed
     }
 
-    /// A worker that has announced a place which was not where it claimed tells those who may be
-    /// asleep over it.
+    /// Wakes those who may be asleep because of an announcement that was not where the worker
+    /// claimed.
     #[cold]
     fn outdated(&self, in_hand: &WorkerRun, has_claimed: bool, signals: &Signals) {
         if !has_claimed && !edge::left_out("retract-announcement") {
@@ -285,9 +288,9 @@ impl Group {
     }
 }
 
-/// Returns whether there is anything at a place that others move on at the same time. A place that
-/// was read too early can look empty because its slot has been used again; then who used it has
-/// seen the place move, and so does the next look.
+/// Returns whether there is anything at a place that others advance at the same time. A place that
+/// was read too early can look empty because its slot has been used again. Whoever used it has seen
+/// the place advance, and so does the next look.
 pub(in crate::ring) fn has_any(
     place: impl Fn() -> Sequence,
     is_available: impl Fn(Sequence) -> bool,

@@ -1,4 +1,5 @@
-//! A worker: one of several that share the events of a stage, raced (`raced`) or by key (`keyed`).
+//! A worker: one of several that share the events of a stage, raced (`raced.rs`) or by key
+//! (`keyed.rs`).
 
 use super::keyed::Lanes;
 use super::raced::{Group, WorkerRun};
@@ -20,22 +21,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most events that a worker of a raced group claims at once, unless told otherwise.
+/// Default limit of events that a worker of a raced group claims at once.
 const MAX_CLAIM: u64 = 64;
 
-/// The most events between taking a lane and giving it back: the bits of the word that tells which
-/// are in the lane.
+/// Limit of events between taking a lane and giving it back: the bits of the word that marks which
+/// of them are in the lane.
 const MAX_RUN: u64 = 64;
 
-/// One of several workers that share the events of a ring between them: each event goes to exactly
-/// one. Driven by whoever calls [`poll`](Self::poll). Made by
+/// Worker: one of several that share the events of a ring, each of which goes to exactly one of
+/// them. Driven by whoever calls [`poll`](Self::poll). Made by
 /// [`Graph::worker_pollers`](crate::ring::Graph::worker_pollers) and
 /// [`Graph::keyed_worker_pollers`](crate::ring::Graph::keyed_worker_pollers).
 ///
-/// A worker that is not polled takes no events, and holds nobody up while another is. Dropping it
-/// has it leave, at any time; what it has claimed goes to the others. When the last one leaves, the
-/// group is at its end: it holds producers and later stages up no more, what no worker has handled
-/// is handled by nobody, and nobody can join it again.
+/// A worker that is not polled takes no events, and holds nobody up while another one is polled. It
+/// leaves when it is dropped, at any time, and what it has claimed goes to the others. The group
+/// ends when the last worker leaves: it does not hold up producers and later stages any more,
+/// nobody handles what is left, and nobody can join it again.
 ///
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};
@@ -57,13 +58,13 @@ pub struct Worker<E> {
     core: Arc<Core<E>>,
     barrier: Barrier,
     share: Share<E>,
-    /// By which a managed worker is asked to leave.
+    /// Tells a managed worker to leave.
     lease: Lease,
     number: usize,
     max_claim: u64,
 }
 
-/// How a worker comes by its events.
+/// Way in which a worker gets its events.
 enum Share<E> {
     /// It claims the next.
     Raced(Arc<Group>, WorkerRun),
@@ -94,31 +95,29 @@ impl<E> Worker<E> {
                 (Share::Keyed { lanes: lanes.clone(), key, next_lane }, number)
             }
         };
-        // Nobody supervises a worker's calls, so that the position that the lease would hand over
-        // is never looked at.
+        // Nobody takes over a worker's calls, so the position in the lease is never used.
         let lease = Lease::new(Position::new(0), Vec::new());
         let core = core.clone();
         Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM })
     }
 
     /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced
-    /// group these are the next; in a keyed one, the next of whichever lanes are free, those of one
-    /// key in order.
+    /// group these are the next ones. In a keyed group they are the next of the lanes that are
+    /// free, and those of one key come in order.
     ///
     /// The handler gets the event, its sequence, and whether it is the last of its batch. It must
-    /// not keep the reference. Does not allocate, lock or make a system call, unless somebody who
-    /// sleeps is to be woken, or another worker has left something behind. [`Polled::Events`]
-    /// counts, of a raced group, tombstones as well.
+    /// not keep the reference. Does not allocate, lock or make a system call, unless it must wake a
+    /// sleeping thread, or another worker has left something behind. In a raced group,
+    /// [`Polled::Events`] counts tombstones as well.
     ///
     /// A handler that panics is past its event: the panic goes on to the caller, and the event
-    /// counts as handled. What else was claimed with it the next poll handles first, also of a
-    /// halted ring, and if there is no next poll but the worker is dropped, another worker does. A
-    /// key function that panics is past its event as well, once in each lane, and no worker handles
-    /// that event.
+    /// counts as handled. The next poll first handles the rest of that claim, even if the ring is
+    /// halted. If the worker is dropped instead, another worker handles the rest. A key function
+    /// that panics is past its event as well, once in each lane, and no worker handles that event.
     ///
-    /// Finds the ring `Finished` when all workers together have handled everything, or, with
-    /// nothing in hand, when the ring is halted. A handler that does not return thus keeps the
-    /// others from finishing, and not from working.
+    /// Finds the ring `Finished` when all workers together have handled everything, or when the
+    /// ring is halted and this worker has claimed nothing. So a handler that does not return keeps
+    /// the others from finishing, and not from working.
     #[inline]
     pub fn poll(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) -> Polled {
         self.poll_visiting(max, &mut Each(handler))
@@ -148,7 +147,7 @@ impl<E> Worker<E> {
         handled
     }
 
-    /// Takes `max` events in hand at most, or what another worker has left behind. Whether there
+    /// Claims at most `max` events, or what another worker has left behind. Returns whether there
     /// were any.
     #[inline(always)]
     fn claim(&mut self, max: u64) -> bool {
@@ -161,8 +160,8 @@ impl<E> Worker<E> {
             if edge::left_out("claim-only-published") {
                 return at + 1;
             }
-            // Half of a fair share of what is there: no look at the producers' claim word, which is
-            // theirs to fight over.
+            // Half of a fair share of what is there. No look at the producers' claim word, over
+            // which they fight.
             let there = barrier.available(core, at, most, || false) - at;
             at + there.div_ceil(2 * group.size().max(1))
         })
@@ -207,7 +206,7 @@ impl<E> Worker<E> {
         end - first
     }
 
-    /// Goes round the lanes until there was something to handle, or nothing to step over.
+    /// Goes through the lanes until there was something to handle, or nothing to step over.
     fn poll_keyed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
         let mut handled = 0;
         loop {
@@ -251,7 +250,7 @@ impl<E> Worker<E> {
         let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, MAX_RUN), || false);
         let mut found = 0;
         reentrancy::inside(core, || {
-            // First all keys: which event is the last of the batch is to be known before it.
+            // First all keys, because a handler is told whether its event is the last of the batch.
             let mut in_lane = 0_u64;
             let mut until = first;
             while until < end && found < max {
@@ -273,8 +272,8 @@ impl<E> Worker<E> {
                         resume_unwind(payload);
                     }
                     Err(payload) => {
-                        // What comes before is handled first. The next look begins here, and panics
-                        // for good.
+                        // What comes before is handled first. The next look begins here, and its
+                        // panic goes on to the caller.
                         discard_panic(payload);
                         until = sequence;
                         break;
@@ -287,7 +286,7 @@ impl<E> Worker<E> {
             }
             if in_lane != 0 {
                 let batch_end = first + u64::from(u64::BITS - in_lane.leading_zeros());
-                // Where that panics, this worker comes back to this lane first.
+                // If that panics, this worker comes back to this lane first.
                 let after = std::mem::replace(next_lane, lane);
                 visitor.run_starts(&core.control, first, batch_end);
                 *next_lane = after;
@@ -348,25 +347,25 @@ impl<E> Worker<E> {
         matches!(&self.share, Share::Raced(_, in_hand) if !in_hand.run.is_empty())
     }
 
-    /// This worker's number among all that its group has ever had, from 0.
+    /// Returns this worker's number among all that its group has ever had, from 0.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Where a raced group gives a worker so many events at once, for which there is work enough.
+    /// Limits how many events a worker claims at once, when there are enough.
     pub(in crate::ring) fn set_max_claim(&mut self, events: u64) {
-        // No option means the default.
+        // Without the option, the default stays.
         if events < u64::MAX {
             self.max_claim = events.clamp(1, self.core.control.capacity);
         }
     }
 
-    /// Returns whether it is to leave, and has nothing left to do first.
+    /// Returns whether it was told to leave and has no claim to handle first.
     pub(in crate::ring) fn may_leave(&self) -> bool {
         self.lease.has_commands() && !self.has_claimed()
     }
 
-    /// Returns the most events that one poll of a managed worker asks for.
+    /// Returns the limit of events for one poll of a managed worker.
     pub(in crate::ring) fn max_turn(&self) -> u64 {
         match self.share {
             Share::Raced(..) => self.max_claim,
