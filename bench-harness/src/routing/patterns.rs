@@ -15,7 +15,7 @@
 //! hundredth of all where there are fewer. They come from the same lottery, and match nothing else that is published.
 //! Every pattern stands for a subscription of its own, whose number is its place.
 
-use ringmain::routing::Destination;
+use ringmain::routing::{ConsumerAddr, Destination};
 use ringmain::topic::{Pattern, Topic};
 
 use crate::error::Error;
@@ -101,7 +101,7 @@ impl Population {
 
 /// The subscription of that number.
 pub(super) fn destination(number: usize) -> Destination {
-    Destination { dispatcher: 0, consumer: 0, subscription: number as u64 }
+    Destination { consumer: ConsumerAddr::default(), subscription: number as u64 }
 }
 
 /// The words of a topic.

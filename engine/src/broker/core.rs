@@ -2,26 +2,31 @@
 
 use super::account::publishers::Publishers;
 use super::deliver::mailbox::{Command, Latch};
-use super::dispatcher::{ConsumerState, DispatcherState};
+use super::dispatcher::{ConsumerState, DispatcherState, RingState};
+use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
-use crate::message::Origin;
-use crate::routing::{Destination, RouteId, Routes, RoutingTable};
+use crate::message::{Envelope, Origin};
+use crate::ring::Ring;
+use crate::routing::{ConsumerAddr, Destination, RingId, RouteId, Routes, RoutingTable};
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 /// What all handles of a broker share.
 pub(crate) struct Core<P> {
+    pub(crate) id: BrokerId,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
     pub(crate) table: RoutingTable<Destination>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) publishers: Publishers,
+    /// By their [`RingId`].
+    pub(crate) rings: Vec<RingState<P>>,
     pub(crate) dispatchers: Vec<DispatcherState<P>>,
     pub(crate) wait_graph: WaitForGraph,
     pub(crate) threads: Arc<ThreadRegistry<P>>,
@@ -30,11 +35,6 @@ pub(crate) struct Core<P> {
 }
 
 impl<P> Core<P> {
-    /// What tells this broker from others: an address that lives as long as it and its threads.
-    pub(crate) fn key(&self) -> usize {
-        Arc::as_ptr(&self.routes).addr()
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
@@ -42,13 +42,22 @@ impl<P> Core<P> {
     /// Refuses publishes and subscriptions from now on. Consumers drain and end by themselves.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        for dispatcher in &self.dispatchers {
-            dispatcher.ring.close();
+        for state in &self.rings {
+            state.ring.close();
         }
     }
 
-    pub(crate) fn consumer(&self, of: Destination) -> &ConsumerState<P> {
-        &self.dispatchers[usize::from(of.dispatcher)].consumers[usize::from(of.consumer)]
+    pub(crate) fn ring(&self, id: RingId) -> &Ring<Envelope<P>> {
+        &self.rings[id.index()].ring
+    }
+
+    /// Returns the ring that leads to a dispatcher's consumers.
+    pub(crate) fn ring_of(&self, dispatcher: u16) -> RingId {
+        self.dispatchers[usize::from(dispatcher)].ring
+    }
+
+    pub(crate) fn consumer(&self, addr: ConsumerAddr) -> &ConsumerState<P> {
+        &self.dispatchers[usize::from(addr.dispatcher)].consumers[usize::from(addr.number)]
     }
 
     /// Takes subscriptions out in one swap of the table: no further message is routed to them, and their consumers are told
@@ -74,7 +83,7 @@ impl<P> Core<P> {
     pub(crate) fn dismiss(&self, state: &SubscriptionState) -> Arc<Latch> {
         self.registry.end(state.id);
         let done = Arc::new(Latch::new());
-        let consumer = self.consumer(state.destination);
+        let consumer = self.consumer(state.destination.consumer);
         consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
         let command = Command::Release { subscription: state.id, done: done.clone() };
         if consumer.mailbox.post(command).is_err() {
@@ -87,9 +96,8 @@ impl<P> Core<P> {
     /// Frees routes that no message can travel any more, and returns how many those were: none only if there are none, but not
     /// all at a time.
     pub(crate) fn free_routes(&self) -> usize {
-        let released: Vec<u64> =
-            self.dispatchers.iter().map(|dispatcher| dispatcher.ring.released()).collect();
-        let past = self.routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
+        let released: Vec<u64> = self.rings.iter().map(|state| state.ring.released()).collect();
+        let past = self.routes.take_past(|ring| released[ring.index()]);
         self.registry.free(&self.routes, &past);
         let mut freed: Vec<Vec<RouteId>> = vec![Vec::new(); self.dispatchers.len()];
         for route in &past {

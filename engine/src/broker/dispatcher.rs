@@ -1,10 +1,15 @@
-//! Dispatchers: their options, and what the broker knows of each that runs.
+//! Dispatchers: their options, how each is put together, and what the broker knows of it.
 
-use super::deliver::consumer::ConsumerTally;
+use super::deliver::consumer::{Consumer, ConsumerTally};
+use super::deliver::handlers::{Common, HandlerTable};
 use super::deliver::mailbox::Mailbox;
+use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use crate::affinity::Pinning;
-use crate::message::Envelope;
-use crate::ring::{MultiProducer, Overflow, Ring};
+use crate::message::{Envelope, MessagePayload};
+use crate::ring::{
+    self, ConsumerId, MultiProducer, Overflow, Poller, Ring, RingBuilder, check_capacity, spawn_pinned,
+};
+use crate::routing::{ConsumerAddr, RingId};
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicU32;
 use crate::wait::WaitStrategy;
@@ -21,11 +26,11 @@ const DEFAULT_CAPACITY: usize = 4_096;
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     pub(super) name: String,
-    pub(super) capacity: usize,
-    pub(super) wait: WaitStrategy,
-    pub(super) pinning: Pinning,
-    pub(super) overflow: Overflow,
-    pub(super) stages: Vec<usize>,
+    capacity: usize,
+    wait: WaitStrategy,
+    pinning: Pinning,
+    overflow: Overflow,
+    stages: Vec<usize>,
 }
 
 impl Dispatcher {
@@ -78,12 +83,20 @@ impl Dispatcher {
     }
 }
 
-/// A dispatcher: a ring and its consumers, stage by stage.
-pub(crate) struct DispatcherState<P> {
-    pub(crate) name: String,
+/// A ring as publishers and accounts know it.
+pub(crate) struct RingState<P> {
     pub(crate) ring: Ring<Envelope<P>>,
     /// What publishers clone.
     pub(crate) producer: Mutex<MultiProducer<Envelope<P>>>,
+    /// The dispatcher whose consumers read it.
+    pub(crate) dispatcher: u16,
+}
+
+/// A dispatcher as others know it: its consumers, stage by stage.
+pub(crate) struct DispatcherState<P> {
+    pub(crate) name: String,
+    /// The ring that its consumers read.
+    pub(crate) ring: RingId,
     /// The consumers of each stage.
     pub(crate) stages: Vec<Range<usize>>,
     pub(crate) consumers: Vec<ConsumerState<P>>,
@@ -97,4 +110,117 @@ pub(crate) struct ConsumerState<P> {
     pub(crate) tally: Arc<ConsumerTally>,
     /// Subscriptions that it owns.
     pub(crate) subscriptions: AtomicU32,
+}
+
+/// A consumer whose thread is yet to be started.
+pub(super) struct PlannedConsumer<P> {
+    dispatcher: String,
+    thread: String,
+    cpu: Option<usize>,
+    pub(super) consumer: Consumer<P>,
+}
+
+/// A dispatcher that has been put together, and nothing started.
+pub(super) struct Assembled<P> {
+    pub(super) ring: RingState<P>,
+    pub(super) state: DispatcherState<P>,
+    pub(super) consumers: Vec<PlannedConsumer<P>>,
+}
+
+impl Dispatcher {
+    /// Checks everything that can be checked before anything is made.
+    pub(super) fn check(&self) -> Result<(), BrokerBuildError> {
+        let count = self.stages.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
+        if self.stages.is_empty()
+            || self.stages.contains(&0)
+            || count.is_none_or(|count| count > MAX_CONSUMERS)
+        {
+            let (dispatcher, stages) = (self.name.clone(), self.stages.clone());
+            return Err(BrokerBuildError::Stages { dispatcher, stages });
+        }
+        check_capacity(self.capacity).map_err(|reason| self.ring_error(reason))?;
+        self.place(1).map(drop)
+    }
+
+    /// Makes the ring and the consumers. They are called by their numbers in the broker from here on.
+    pub(super) fn assemble<P: MessagePayload>(
+        &self,
+        number: u16,
+        ring: RingId,
+        common: &Common<P>,
+    ) -> Result<Assembled<P>, BrokerBuildError> {
+        if matches!(self.overflow, Overflow::DropNewest | Overflow::DropOldest) {
+            return Err(BrokerBuildError::Overflow { dispatcher: self.name.clone() });
+        }
+        let mut graph = RingBuilder::new(self.capacity, Envelope::default)
+            .map_err(|reason| self.ring_error(reason))?
+            .wait(self.wait)
+            .overflow(self.overflow)
+            .graph();
+        let mut cpus = self.place(self.stages.iter().sum())?.into_iter();
+        let mut state =
+            DispatcherState { name: self.name.clone(), ring, stages: Vec::new(), consumers: Vec::new() };
+        let mut consumers = Vec::new();
+        let mut before: Vec<ConsumerId> = Vec::new();
+        for &width in &self.stages {
+            let start = state.consumers.len();
+            let mut stage = Vec::new();
+            for index in start..start + width {
+                let (id, poller) = graph.poller(&before).map_err(|reason| self.ring_error(reason))?;
+                stage.push(id);
+                let addr = ConsumerAddr { dispatcher: number, number: index as u16 };
+                let (known, planned) = self.consumer(addr, poller, cpus.next().flatten(), common);
+                state.consumers.push(known);
+                consumers.push(planned);
+            }
+            state.stages.push(start..state.consumers.len());
+            before = stage;
+        }
+        let (producer, ring) = graph.build_multi_producer().map_err(|reason| self.ring_error(reason))?;
+        let ring = RingState { ring, producer: Mutex::new(producer), dispatcher: number };
+        Ok(Assembled { ring, state, consumers })
+    }
+
+    /// Makes a consumer: what others know of it, and what its thread is to run.
+    fn consumer<P: MessagePayload>(
+        &self,
+        addr: ConsumerAddr,
+        poller: Poller<Envelope<P>>,
+        cpu: Option<usize>,
+        common: &Common<P>,
+    ) -> (ConsumerState<P>, PlannedConsumer<P>) {
+        let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
+        let tally = Arc::new(ConsumerTally::default());
+        let thread = format!("rm-{}-{}", self.name, addr.number);
+        let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone());
+        let consumer = Consumer::new(poller, handlers, tally.clone());
+        let planned =
+            PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), cpu, consumer };
+        (ConsumerState { thread, mailbox, tally, subscriptions: AtomicU32::new(0) }, planned)
+    }
+
+    /// Says on which processor each of so many threads is to run.
+    fn place(&self, count: usize) -> Result<Vec<Option<usize>>, BrokerBuildError> {
+        self.pinning
+            .place(count)
+            .map_err(|reason| self.ring_error(ring::BuildError::Affinity { name: self.name.clone(), reason }))
+    }
+
+    fn ring_error(&self, reason: ring::BuildError) -> BrokerBuildError {
+        BrokerBuildError::Ring { dispatcher: self.name.clone(), reason }
+    }
+}
+
+impl<P: MessagePayload> PlannedConsumer<P> {
+    /// Starts the consumer's thread and waits until it runs where it should.
+    pub(super) fn start(self) -> Result<(), BrokerBuildError> {
+        let Self { dispatcher, thread, cpu, consumer } = self;
+        let threads = consumer.threads().clone();
+        threads.enter();
+        // Detached: a shutdown waits for the registry of threads and not for them.
+        spawn_pinned(&thread, cpu, move || consumer.run()).map(drop).map_err(|reason| {
+            drop(threads.exit_guard(None));
+            BrokerBuildError::Ring { dispatcher, reason }
+        })
+    }
 }

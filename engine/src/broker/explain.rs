@@ -74,8 +74,8 @@ pub struct Explanation {
 
 impl SubscriptionInfo {
     pub(super) fn of<P>(core: &Core<P>, state: &SubscriptionState) -> Self {
-        let dispatcher = &core.dispatchers[usize::from(state.destination.dispatcher)];
-        let consumer = usize::from(state.destination.consumer);
+        let dispatcher = &core.dispatchers[usize::from(state.destination.consumer.dispatcher)];
+        let consumer = usize::from(state.destination.consumer.number);
         let stage = dispatcher.stages.iter().position(|stage| stage.contains(&consumer));
         Self {
             id: SubscriptionId(state.id),

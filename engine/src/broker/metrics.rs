@@ -11,15 +11,11 @@ impl<P: MessagePayload> Broker<P> {
         let consumers = || core.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
         let published = core.publishers.total().published.get();
         let settled = core.registry.snapshot().settled();
-        let depths: Vec<u64> = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.depth()).collect();
-        let active = core
-            .dispatchers
-            .iter()
-            .flat_map(|dispatcher| dispatcher.ring.lags())
-            .filter(|(_, lag)| *lag > 0)
-            .count();
+        let depths: Vec<u64> = core.rings.iter().map(|state| state.ring.depth()).collect();
+        let lags = core.rings.iter().flat_map(|state| state.ring.lags());
+        let active = lags.filter(|(_, lag)| *lag > 0).count();
         let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
-        let memory: u64 = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.capacity() * slot).sum();
+        let memory: u64 = core.rings.iter().map(|state| state.ring.capacity() * slot).sum();
         // The reclaimer is one more.
         let threads = core.threads.running() + 1;
         let values = [

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod cache;
 mod changes;
 mod lint;
@@ -18,6 +19,8 @@ mod route;
 mod table;
 mod trie;
 
+pub use address::ConsumerAddr;
+pub(crate) use address::RingId;
 pub use cache::TopicCache;
 pub use lint::{Linter, Oddity};
 pub use route::{Destination, MAX_ROUTES, RouteId, TooManyRoutes};

@@ -26,6 +26,7 @@
 //! freed is found on lists of their own, and routes are freed, and listed for an audit, a few at a time. Whoever helps
 //! frees about as many routes as have been unlinked since the last help, which is a constant for each.
 
+use super::address::{ConsumerAddr, RingId};
 use crate::observe::Counter;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{CachePadded, Mutex, edge};
@@ -55,10 +56,8 @@ pub struct RouteId {
 /// A subscription as the routing table knows it: who it is, and which consumer owns its handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination {
-    /// The dispatcher's number.
-    pub dispatcher: u16,
-    /// The consumer's number in that dispatcher.
-    pub consumer: u16,
+    /// The consumer that owns its handler.
+    pub consumer: ConsumerAddr,
     /// The subscription's number, never used again.
     pub subscription: u64,
 }
@@ -66,6 +65,8 @@ pub struct Destination {
 /// One ring that a route's messages go into.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteTarget {
+    pub(crate) ring: RingId,
+    /// The dispatcher whose consumers read the ring.
     pub(crate) dispatcher: u16,
     /// Messages that the ring accepted. Written by the route's publisher.
     pub(crate) accepted: Arc<CachePadded<Counter>>,
@@ -78,19 +79,17 @@ pub(crate) struct Route {
     pub(crate) topic: Topic,
     /// Every matching subscription once, in order of dispatcher and consumer.
     pub(crate) destinations: SmallVec<[Destination; 4]>,
-    /// Every dispatcher of the destinations once.
+    /// Every ring that leads to destinations once, in order of dispatcher.
     pub(crate) targets: SmallVec<[RouteTarget; 1]>,
     /// The step of the registry in which what it has carried was handed on to its destinations; 0 before that.
     handed_on: AtomicU64,
 }
 
 impl Route {
-    /// How many messages the route has brought to a dispatcher.
+    /// Returns how many messages the route has brought to a dispatcher.
     pub(crate) fn accepted(&self, dispatcher: u16) -> u64 {
-        self.targets
-            .iter()
-            .find(|target| target.dispatcher == dispatcher)
-            .map_or(0, |target| target.accepted.get())
+        let targets = self.targets.iter().filter(|target| target.dispatcher == dispatcher);
+        targets.map(|target| target.accepted.get()).sum()
     }
 
     /// Says that what the route has carried is counted elsewhere from that step of the registry on. Under the registry's lock.
@@ -113,13 +112,13 @@ struct Unlinked {
 }
 
 impl Unlinked {
-    /// The ring that it waits for, by the dispatcher's number, and how far that has to be released. Strikes off those that have
+    /// The ring that it waits for, and how far that has to be released. Strikes off those that have
     /// been.
-    fn waits_for(&mut self, released: impl Fn(u16) -> u64) -> Option<(u16, u64)> {
+    fn waits_for(&mut self, released: impl Fn(RingId) -> u64) -> Option<(RingId, u64)> {
         while let Some(&mark) = self.marks.last() {
-            let dispatcher = self.route.targets[self.marks.len() - 1].dispatcher;
-            if released(dispatcher) < mark && !edge::left_out("retire-when-released") {
-                return Some((dispatcher, mark));
+            let ring = self.route.targets[self.marks.len() - 1].ring;
+            if released(ring) < mark && !edge::left_out("retire-when-released") {
+                return Some((ring, mark));
             }
             self.marks.pop();
         }
@@ -150,8 +149,8 @@ pub(crate) struct Routes {
     topics: Mutex<HashMap<Topic, usize, ahash::RandomState>>,
     /// What was unlinked since the reclaimer, or a publisher that helps, last looked.
     unlinked: Mutex<Vec<Unlinked>>,
-    /// What they found not to be free yet, by the dispatcher whose ring it waits for.
-    waiting: Mutex<BTreeMap<u16, Waiting>>,
+    /// What they found not to be free yet, by the ring that it waits for.
+    waiting: Mutex<BTreeMap<RingId, Waiting>>,
 }
 
 /// There are too many routes.
@@ -162,15 +161,18 @@ pub(crate) struct Routes {
 pub struct TooManyRoutes;
 
 impl Routes {
-    /// Makes a route for a topic and its destinations, which are sorted and distinct.
+    /// Makes a route for a topic and its destinations, which are sorted and distinct. `ring_of` tells which ring leads to
+    /// a dispatcher's consumers.
     pub(crate) fn link(
         &self,
         topic: &Topic,
         destinations: &[Destination],
+        ring_of: impl Fn(u16) -> RingId,
     ) -> Result<Arc<Route>, TooManyRoutes> {
         let targets = destinations
-            .chunk_by(|a, b| a.dispatcher == b.dispatcher)
-            .map(|same| RouteTarget { dispatcher: same[0].dispatcher, accepted: Arc::default() })
+            .chunk_by(|a, b| a.consumer.dispatcher == b.consumer.dispatcher)
+            .map(|same| same[0].consumer.dispatcher)
+            .map(|dispatcher| RouteTarget { ring: ring_of(dispatcher), dispatcher, accepted: Arc::default() })
             .collect();
         let mut linked = self.linked.lock();
         let index = match linked.free.pop() {
@@ -202,11 +204,10 @@ impl Routes {
         linked.entries.get(id.index as usize).filter(|entry| entry.version == id.version)?.route.clone()
     }
 
-    /// Lets a route go; `claimed` tells how far a dispatcher's ring is claimed. Returns how many there are now that nobody has
+    /// Lets a route go; `claimed` tells how far a ring is claimed. Returns how many there are now that nobody has
     /// looked at.
-    pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(u16) -> u64) -> usize {
-        let mark =
-            |target: &RouteTarget| if target.accepted.get() == 0 { 0 } else { claimed(target.dispatcher) };
+    pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(RingId) -> u64) -> usize {
+        let mark = |target: &RouteTarget| if target.accepted.get() == 0 { 0 } else { claimed(target.ring) };
         let marks = route.targets.iter().map(mark).collect();
         {
             let mut topics = self.topics.lock();
@@ -224,13 +225,13 @@ impl Routes {
 
     /// Unlinked routes whose rings have been released past their unlinking; each is handed out once, to be
     /// [freed](Self::free). None only if there are none, but not all at a time.
-    pub(crate) fn take_past(&self, released: impl Fn(u16) -> u64) -> Vec<Arc<Route>> {
+    pub(crate) fn take_past(&self, released: impl Fn(RingId) -> u64) -> Vec<Arc<Route>> {
         let mut looked_at = std::mem::take(&mut *self.unlinked.lock());
         loop {
             let most = looked_at.len() + MAX_TAKEN;
             let mut waiting = self.waiting.lock();
-            for (&dispatcher, routes) in waiting.iter_mut() {
-                let released = routes.extract_if(..=(released(dispatcher), u32::MAX), |_, _| true);
+            for (&ring, routes) in waiting.iter_mut() {
+                let released = routes.extract_if(..=(released(ring), u32::MAX), |_, _| true);
                 looked_at.extend(released.take(most - looked_at.len()).map(|(_, unlinked)| unlinked));
             }
             if looked_at.is_empty() {
@@ -240,9 +241,9 @@ impl Routes {
             for mut unlinked in looked_at.drain(..) {
                 match unlinked.waits_for(&released) {
                     None => past.push(unlinked.route),
-                    Some((dispatcher, mark)) => {
+                    Some((ring, mark)) => {
                         let key = (mark, unlinked.route.id.index);
-                        waiting.entry(dispatcher).or_default().insert(key, unlinked);
+                        waiting.entry(ring).or_default().insert(key, unlinked);
                     }
                 }
             }
@@ -300,9 +301,11 @@ mod tests {
 
     /// A route to a subscription on each of the dispatchers, which have been brought so many messages by it.
     fn link(routes: &Routes, targets: &[(u16, u64)]) -> Arc<Route> {
-        let to = |&(dispatcher, _): &(u16, u64)| Destination { dispatcher, consumer: 0, subscription: 0 };
+        let consumer = |dispatcher| ConsumerAddr { dispatcher, number: 0 };
+        let to =
+            |&(dispatcher, _): &(u16, u64)| Destination { consumer: consumer(dispatcher), subscription: 0 };
         let destinations: Vec<_> = targets.iter().map(to).collect();
-        let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
+        let route = routes.link(&Topic::new("a").unwrap(), &destinations, RingId::new).unwrap();
         for (target, (_, accepted)) in route.targets.iter().zip(targets) {
             target.accepted.add(*accepted);
         }
@@ -331,8 +334,7 @@ mod tests {
     fn a_ring_that_accepted_nothing_by_a_route_is_not_waited_for() {
         let routes = Routes::default();
         routes.unlink(link(&routes, &[(0, 0), (1, 1)]), |_| 8);
-        let is_free =
-            |released: [u64; 2]| !routes.take_past(|dispatcher| released[usize::from(dispatcher)]).is_empty();
+        let is_free = |released: [u64; 2]| !routes.take_past(|ring| released[ring.index()]).is_empty();
         assert!(!is_free([8, 7]));
         assert!(is_free([0, 8]));
     }
@@ -388,7 +390,7 @@ mod tests {
                             targets.iter().map(|&(to, _, ahead)| (to, released[usize::from(to)] + ahead)).collect();
                         let route = link(&routes, &accepted);
                         let index = route.id.index;
-                        routes.unlink(route, |of| marks.iter().find(|(to, _)| *to == of).unwrap().1);
+                        routes.unlink(route, |of| marks.iter().find(|(to, _)| RingId::new(*to) == of).unwrap().1);
                         let awaited = marks.into_iter().zip(accepted).filter(|(_, (_, accepted))| *accepted > 0);
                         waiting.push((index, awaited.map(|(mark, _)| mark).collect()));
                     }
@@ -398,7 +400,7 @@ mod tests {
                     marks.iter().all(|&(to, mark)| released[usize::from(to)] >= mark)
                 };
                 let expected: BTreeSet<u32> = waiting.extract_if(.., is_past).map(|(index, _)| index).collect();
-                let past = routes.take_past(|dispatcher| released[usize::from(dispatcher)]);
+                let past = routes.take_past(|ring| released[ring.index()]);
                 prop_assert_eq!(past.iter().map(|route| route.id.index).collect::<BTreeSet<_>>(), expected);
                 routes.free(&past);
                 prop_assert_eq!(routes.unlinked_count(), waiting.len());

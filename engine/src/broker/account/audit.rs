@@ -2,7 +2,7 @@
 
 use super::ledger::{Ledger, RingLedger};
 use crate::broker::core::Core;
-use crate::broker::dispatcher::DispatcherState;
+use crate::broker::dispatcher::RingState;
 use crate::broker::handle::Broker;
 use crate::message::MessagePayload;
 
@@ -25,28 +25,27 @@ impl<P> Core<P> {
             published: published.published.get(),
             unrouted: published.unrouted.get(),
             refused: published.refused.get(),
-            rings: self.dispatchers.iter().map(DispatcherState::audit).collect(),
+            rings: self.rings.iter().map(|state| self.audit_ring(state)).collect(),
             subscriptions,
             past,
         }
     }
-}
 
-impl<P> DispatcherState<P> {
-    fn audit(&self) -> RingLedger {
-        let slowest = self
+    fn audit_ring(&self, RingState { ring, dispatcher, .. }: &RingState<P>) -> RingLedger {
+        let dispatcher = &self.dispatchers[usize::from(*dispatcher)];
+        let slowest = dispatcher
             .consumers
             .iter()
             .map(|consumer| (consumer.tally.consumed.get(), consumer.tally.tombstones.get()))
             .min_by_key(|(consumed, tombstones)| consumed + tombstones)
             .unwrap_or_default();
         RingLedger {
-            dispatcher: self.name.clone(),
-            claimed: self.ring.claimed(),
+            dispatcher: dispatcher.name.clone(),
+            claimed: ring.claimed(),
             consumed: slowest.0,
             skipped: 0,
             tombstones: slowest.1,
-            depth: self.ring.depth(),
+            depth: ring.depth(),
         }
     }
 }

@@ -32,16 +32,26 @@ pub(crate) struct ConsumerTally {
 
 /// A consumer of one ring.
 pub(crate) struct Consumer<P> {
-    pub(crate) poller: Poller<Envelope<P>>,
-    pub(crate) handlers: HandlerTable<P>,
-    pub(crate) tally: Arc<ConsumerTally>,
-    pub(crate) threads: Arc<ThreadRegistry<P>>,
-    /// The address that tells this broker from others.
-    pub(crate) broker: usize,
-    pub(crate) batches: u32,
+    poller: Poller<Envelope<P>>,
+    handlers: HandlerTable<P>,
+    tally: Arc<ConsumerTally>,
+    batches: u32,
 }
 
 impl<P: Clone> Consumer<P> {
+    pub(crate) fn new(
+        poller: Poller<Envelope<P>>,
+        handlers: HandlerTable<P>,
+        tally: Arc<ConsumerTally>,
+    ) -> Self {
+        Self { poller, handlers, tally, batches: 0 }
+    }
+
+    /// The threads of the broker, where this one's is to sign off.
+    pub(crate) fn threads(&self) -> &Arc<ThreadRegistry<P>> {
+        &self.handlers.common.threads
+    }
+
     /// Reads the mail and handles up to `max` events, no more than the poller releases at once: whatever call of a
     /// handler does not return, all that has been released before it is counted.
     #[inline]
@@ -56,10 +66,9 @@ impl<P: Clone> Consumer<P> {
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
             if is_sampled {
                 is_sampled = false;
-                tally.latency.record(
-                    handlers.clock.now().since(handlers.clock.moment(envelope.published_at)).as_nanos()
-                        as u64,
-                );
+                let clock = &handlers.common.clock;
+                let latency = clock.now().since(clock.moment(envelope.published_at));
+                tally.latency.record(latency.as_nanos() as u64);
             }
             handlers.handle(envelope, sequence, lease);
             unreleased += 1;
@@ -107,13 +116,9 @@ impl<P: Clone> Consumer<P> {
 
     /// The life of a consumer's thread.
     pub(crate) fn run(mut self) {
-        let threads = self.threads.clone();
+        let threads = self.handlers.common.threads.clone();
         let _exit_guard = threads.exit_guard(Some(self.handlers.mailbox.clone()));
-        let consuming = Consuming {
-            broker: self.broker,
-            dispatcher: self.handlers.dispatcher,
-            consumer: self.handlers.consumer,
-        };
+        let consuming = Consuming { broker: self.handlers.common.id, consumer: self.handlers.consumer };
         context::enter_consumer(consuming);
         let readers = self.poller.readers();
         let mut waiter = Waiter::new();
@@ -144,7 +149,7 @@ impl<P: Clone> Consumer<P> {
         // Handlers and what they captured are dropped here, on their own thread, while it still counts as a consumer: a
         // captured publisher may publish when it is dropped.
         self.handlers.clear();
-        self.threads.hand_back(std::mem::take(&mut self.handlers.handed_back));
+        threads.hand_back(std::mem::take(&mut self.handlers.handed_back));
         context::leave_consumer();
     }
 }

@@ -3,17 +3,17 @@
 //! Publishing looks here, so that what is published in a handler names its parent, and so that no thread waits for room
 //! that only it could make.
 
+use crate::broker::id::BrokerId;
 use crate::message::{CorrelationId, MessageId};
+use crate::routing::ConsumerAddr;
 use crate::sync::constant_per_thread;
 use std::cell::Cell;
 
 /// A consumer of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Consuming {
-    /// The address of the broker's shared state.
-    pub(crate) broker: usize,
-    pub(crate) dispatcher: u16,
-    pub(crate) consumer: u16,
+    pub(crate) broker: BrokerId,
+    pub(crate) consumer: ConsumerAddr,
 }
 
 /// The message whose handler is running.
@@ -47,8 +47,11 @@ pub(crate) fn leave_consumer() {
 }
 
 /// The consumer that this thread is, if it is one of the broker's.
-pub(crate) fn consuming(broker: usize) -> Option<Consuming> {
-    CONSUMING.with(Cell::get).filter(|consuming| consuming.broker == broker)
+pub(crate) fn consuming(broker: BrokerId) -> Option<ConsumerAddr> {
+    CONSUMING
+        .with(Cell::get)
+        .filter(|consuming| consuming.broker == broker)
+        .map(|consuming| consuming.consumer)
 }
 
 /// Whether this thread is a consumer, of whatever broker.

@@ -5,28 +5,35 @@ use super::mailbox::{Command, Mailbox, OwnedSubscription};
 use super::outcome::{About, Outcome};
 use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::settle;
-use crate::broker::lifecycle::threads::{Undelivered, owned_copy};
+use crate::broker::id::BrokerId;
+use crate::broker::lifecycle::threads::{ThreadRegistry, Undelivered, owned_copy};
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::registry::Registry;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
-use crate::routing::{Destination, RouteId, Routes};
+use crate::routing::{ConsumerAddr, Destination, RouteId, Routes};
 use crate::sync::edge;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a consumer needs to handle events.
-pub(crate) struct HandlerTable<P> {
-    pub(crate) dispatcher: u16,
-    pub(crate) consumer: u16,
+/// What the consumers of a broker share of it.
+#[derive(Clone)]
+pub(crate) struct Common<P> {
+    pub(crate) id: BrokerId,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
-    pub(crate) mailbox: Arc<Mailbox<P>>,
     pub(crate) routes: Arc<Routes>,
-    /// Finds the state of a subscription that was released before this consumer met a route to it.
-    pub(crate) find_state: Box<dyn Fn(u64) -> Option<Arc<SubscriptionState>> + Send>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) threads: Arc<ThreadRegistry<P>>,
+}
+
+/// What a consumer needs to handle events.
+pub(crate) struct HandlerTable<P> {
+    pub(crate) consumer: ConsumerAddr,
+    pub(crate) common: Common<P>,
+    pub(crate) mailbox: Arc<Mailbox<P>>,
     route_cache: RouteCache,
     owned: Vec<Option<OwnedSubscription<P>>>,
     free: Vec<u32>,
@@ -37,22 +44,11 @@ pub(crate) struct HandlerTable<P> {
 }
 
 impl<P: Clone> HandlerTable<P> {
-    pub(crate) fn new(
-        (dispatcher, consumer): (u16, u16),
-        origin: Origin,
-        clock: Clock,
-        mailbox: Arc<Mailbox<P>>,
-        routes: Arc<Routes>,
-        find_state: Box<dyn Fn(u64) -> Option<Arc<SubscriptionState>> + Send>,
-    ) -> Self {
+    pub(crate) fn new(consumer: ConsumerAddr, common: Common<P>, mailbox: Arc<Mailbox<P>>) -> Self {
         Self {
-            dispatcher,
             consumer,
-            origin,
-            clock,
+            common,
             mailbox,
-            routes,
-            find_state,
             route_cache: RouteCache::default(),
             owned: Vec::new(),
             free: Vec::new(),
@@ -74,8 +70,8 @@ impl<P: Clone> HandlerTable<P> {
         }
         let Some(cached) = self.route_cache.get(envelope.route.index) else { return };
         let topic = &cached.route.topic;
-        let message = Message::new(envelope, topic, self.origin, &self.clock);
-        let has_expired = envelope.extras().is_some() && has_expired(&message, &self.clock);
+        let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
+        let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
         let mut handed_back = Vec::new();
         for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
@@ -119,12 +115,12 @@ impl<P: Clone> HandlerTable<P> {
     #[cold]
     fn cache_route(&mut self, id: RouteId) {
         self.forget(id.index);
-        let Some(route) = self.routes.get(id) else {
+        let Some(route) = self.common.routes.get(id) else {
             debug_assert!(false, "a message travels a route that is not linked");
             tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
             return;
         };
-        let mine = |to: &&Destination| to.dispatcher == self.dispatcher && to.consumer == self.consumer;
+        let mine = |to: &&Destination| to.consumer == self.consumer;
         let subscriptions: SmallVec<[u64; 8]> =
             route.destinations.iter().filter(mine).map(|to| to.subscription).collect();
         let mut deliveries = SmallVec::new();
@@ -145,7 +141,7 @@ impl<P: Clone> HandlerTable<P> {
         if let Some(&place) = self.places.get(&subscription) {
             return Some(place);
         }
-        let state = (self.find_state)(subscription)?;
+        let state = self.common.registry.find(subscription)?;
         Some(self.insert(OwnedSubscription { state, handler: None, routes: 0 }))
     }
 

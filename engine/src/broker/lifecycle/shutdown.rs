@@ -8,6 +8,7 @@ use crate::broker::deliver::context;
 use crate::broker::handle::Broker;
 use crate::message::MessagePayload;
 use crate::ring::Stopped;
+use crate::routing::ConsumerAddr;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub(crate) fn shut_down<P: MessagePayload>(core: &Core<P>, limit: Duration) -> S
                 if let Stopped::InCall(takeover) = consumer.mailbox.supervisor().stop() {
                     abandoned.push(abandon(
                         core,
-                        (number as u16, index as u16),
+                        ConsumerAddr { dispatcher: number as u16, number: index as u16 },
                         &consumer.thread,
                         &takeover,
                         reserve / 2,
@@ -95,8 +96,8 @@ pub(crate) fn shut_down<P: MessagePayload>(core: &Core<P>, limit: Duration) -> S
 /// The consumers that a shutdown from a handler cannot wait for: the handler's own, and those of later stages, which wait
 /// for it. As the dispatcher's number and the consumers' numbers.
 fn spared<P>(core: &Core<P>) -> Option<(usize, Vec<usize>)> {
-    let me = context::consuming(core.key())?;
-    let (dispatcher, consumer) = (usize::from(me.dispatcher), usize::from(me.consumer));
+    let me = context::consuming(core.id)?;
+    let (dispatcher, consumer) = (usize::from(me.dispatcher), usize::from(me.number));
     let stages = &core.dispatchers[dispatcher].stages;
     // Only while a message is being handled does the consumer hold them up.
     let is_handling = context::handling().is_some();
@@ -110,13 +111,13 @@ impl<P: MessagePayload> Broker<P> {
     /// exact. Spins, yields and sleeps. On a consumer thread, which would wait for itself, it returns `false` at once.
     pub fn drain(&self, limit: Duration) -> bool {
         let core = self.core();
-        if context::consuming(core.key()).is_some() {
+        if context::consuming(core.id).is_some() {
             return false;
         }
-        let claimed: Vec<u64> = core.dispatchers.iter().map(|dispatcher| dispatcher.ring.claimed()).collect();
+        let claimed: Vec<u64> = core.rings.iter().map(|state| state.ring.claimed()).collect();
         let is_drained = || {
-            let mut rings = core.dispatchers.iter().zip(&claimed);
-            rings.all(|(dispatcher, &claimed)| dispatcher.ring.released() >= claimed).then_some(())
+            let mut rings = core.rings.iter().zip(&claimed);
+            rings.all(|(state, &claimed)| state.ring.released() >= claimed).then_some(())
         };
         // The rings' own parking spots are for those whom a publication or a release wakes.
         wait_until(WaitStrategy::Backoff, &Parking::new(false), Deadline::after(limit), is_drained).is_some()

@@ -5,6 +5,7 @@ use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::message::{Envelope, Message, MessageId, MessagePayload};
 use crate::ring::Takeover;
+use crate::routing::ConsumerAddr;
 use crate::topic::Topic;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ impl Abandoned {
 /// Takes over what a stuck consumer has left: the call in doubt, and all that came behind it.
 pub(super) fn abandon<P: MessagePayload>(
     core: &Core<P>,
-    (dispatcher, consumer): (u16, u16),
+    consumer: ConsumerAddr,
     thread: &str,
     takeover: &Takeover<Envelope<P>>,
     limit: Duration,
@@ -58,7 +59,7 @@ pub(super) fn abandon<P: MessagePayload>(
         }
         let mut subscriptions = Vec::new();
         for to in &route.destinations {
-            let is_theirs = to.dispatcher == dispatcher && to.consumer == consumer;
+            let is_theirs = to.consumer == consumer;
             // Of the event in doubt, deliveries were made in ascending order of subscription.
             let is_open = !is_in_doubt || to.subscription > takeover.delivery();
             if is_theirs

@@ -5,6 +5,7 @@ use crate::broker::deliver::context;
 use crate::broker::error::PublishFailure;
 use crate::message::Envelope;
 use crate::ring::{self, MultiProducer, Overflow, Run};
+use crate::routing::RouteTarget;
 use crate::wait::Deadline;
 use std::time::Duration;
 
@@ -22,19 +23,19 @@ pub(crate) enum WaitMode {
     Until(Deadline),
 }
 
-/// Reserves up to `count` slots of a dispatcher's ring.
+/// Reserves up to `count` slots of a route's ring, into which `producer` leads.
 #[inline(always)]
 pub(super) fn reserve<P>(
     core: &Core<P>,
     producer: &mut MultiProducer<Envelope<P>>,
-    dispatcher: u16,
+    target: &RouteTarget,
     count: u64,
     wait: WaitMode,
 ) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
         Ok(run) => Ok(run),
         Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
-        Err(_) => wait_for_room(core, producer, dispatcher, count, wait),
+        Err(_) => wait_for_room(core, producer, target, count, wait),
     }
 }
 
@@ -42,7 +43,7 @@ pub(super) fn reserve<P>(
 fn wait_for_room<P>(
     core: &Core<P>,
     producer: &mut MultiProducer<Envelope<P>>,
-    dispatcher: u16,
+    target: &RouteTarget,
     count: u64,
     wait: WaitMode,
 ) -> Result<Run, PublishFailure> {
@@ -56,12 +57,12 @@ fn wait_for_room<P>(
     if context::is_filling() {
         return Err(PublishFailure::WouldDeadlock);
     }
-    let outcome = match context::consuming(core.key()) {
+    let outcome = match context::consuming(core.id) {
         None if !context::is_consuming() => producer.reserve_until(count, deadline),
         // Another broker's: the two may wait for each other, which neither can see.
         None => producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT)),
         Some(me) => {
-            let Some(_waiting) = core.wait_graph.begin(me, dispatcher) else {
+            let Some(_waiting) = core.wait_graph.begin(me, target.dispatcher) else {
                 return Err(PublishFailure::WouldDeadlock);
             };
             producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT))

@@ -77,7 +77,8 @@ impl ResolvedTopic {
             self.release(core);
             core.registry.attach(found);
             if !found.is_empty() {
-                self.route = match core.routes.link(&self.topic, found) {
+                self.route = match core.routes.link(&self.topic, found, |dispatcher| core.ring_of(dispatcher))
+                {
                     Ok(route) => Some(route),
                     Err(error) => {
                         core.registry.detach(found);
@@ -96,8 +97,7 @@ impl ResolvedTopic {
         self.direct = None;
         if let Some(route) = self.route.take() {
             self.generation = 0;
-            let claimed = |dispatcher: u16| core.dispatchers[usize::from(dispatcher)].ring.claimed();
-            if core.routes.unlink(route, claimed) >= MAX_UNLINKED {
+            if core.routes.unlink(route, |ring| core.ring(ring).claimed()) >= MAX_UNLINKED {
                 core.free_routes();
             }
             // After the help: what could not be freed was in our hand, where the reclaimer did not see it.

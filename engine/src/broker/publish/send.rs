@@ -35,7 +35,7 @@ pub(crate) struct PublisherCore<P> {
 impl<P: MessagePayload> PublisherCore<P> {
     pub(crate) fn new(core: Arc<Core<P>>) -> Self {
         let (id, tally) = core.publishers.enter();
-        let producers = Producers::new(&core.dispatchers);
+        let producers = Producers::new(&core.rings);
         Self {
             core,
             id: PublisherId::new(id),
@@ -116,8 +116,8 @@ impl<P: MessagePayload> PublisherCore<P> {
         };
         let stamp = self.stamp(*route);
         let extras = extras(&mut self.inherited, options);
-        let producer = self.producers.take_up(target.dispatcher);
-        let run = match reserve(&self.core, producer, target.dispatcher, 1, wait) {
+        let producer = self.producers.take_up(target.ring);
+        let run = match reserve(&self.core, producer, target, 1, wait) {
             Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
@@ -177,8 +177,8 @@ impl<P: MessagePayload> PublisherCore<P> {
         let mut unwritten = Some(fill);
         let mut last_failure = PublishFailure::Closed;
         for target in &route.targets {
-            let producer = self.producers.get(target.dispatcher);
-            match reserve(&self.core, producer, target.dispatcher, 1, wait) {
+            let producer = self.producers.get(target.ring);
+            match reserve(&self.core, producer, target, 1, wait) {
                 Ok(run) => {
                     let scratch = &mut self.scratch;
                     producer.fill_one(run, |envelope| {
@@ -239,8 +239,8 @@ impl<P: MessagePayload> PublisherCore<P> {
             let mut stamp = self.stamp(*route);
             let extras = extras(&mut self.inherited, None);
             let wanted = batch.len() as u64;
-            let producer = self.producers.take_up(target.dispatcher);
-            let run = reserve(&self.core, producer, target.dispatcher, wanted, WaitMode::Policy)
+            let producer = self.producers.take_up(target.ring);
+            let run = reserve(&self.core, producer, target, wanted, WaitMode::Policy)
                 .map_err(|failure| BatchError { published, failure })?;
             let mut claimed = producer.claimed_run(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);

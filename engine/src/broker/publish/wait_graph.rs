@@ -5,7 +5,7 @@
 //! and then looks whether the chain of those who wait leads back to it. The store and the look are sequentially
 //! consistent, so of two consumers that close a circle at once at least one sees it.
 
-use crate::broker::deliver::context::Consuming;
+use crate::routing::ConsumerAddr;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// Nobody is waited for.
@@ -25,8 +25,8 @@ impl WaitForGraph {
     }
 
     /// Says that a consumer is about to wait for a dispatcher's ring, or that it must not: it would wait for itself.
-    pub(crate) fn begin(&self, me: Consuming, dispatcher: u16) -> Option<WaitGuard<'_>> {
-        let mine = self.0.get(usize::from(me.dispatcher))?.get(usize::from(me.consumer))?;
+    pub(crate) fn begin(&self, me: ConsumerAddr, dispatcher: u16) -> Option<WaitGuard<'_>> {
+        let mine = self.0.get(usize::from(me.dispatcher))?.get(usize::from(me.number))?;
         mine.store(u32::from(dispatcher), Ordering::SeqCst);
         let waiting = WaitGuard(mine);
         let mut reached = vec![false; self.0.len()];
@@ -60,8 +60,8 @@ impl Drop for WaitGuard<'_> {
 mod tests {
     use super::*;
 
-    fn consumer(dispatcher: u16, consumer: u16) -> Consuming {
-        Consuming { broker: 0, dispatcher, consumer }
+    fn consumer(dispatcher: u16, number: u16) -> ConsumerAddr {
+        ConsumerAddr { dispatcher, number }
     }
 
     #[test]

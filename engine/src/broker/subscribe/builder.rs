@@ -8,6 +8,7 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::message::{Message, MessagePayload};
+use crate::routing::ConsumerAddr;
 use crate::sync::atomic::Ordering;
 use crate::topic::Pattern;
 use std::fmt;
@@ -103,12 +104,12 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
         }
         let state = core.registry.enter(self.name.as_deref(), patterns, self.place()?)?;
-        core.consumer(state.destination).subscriptions.fetch_add(1, Ordering::Relaxed);
+        core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
 
     /// The consumer with the fewest subscriptions in the stage that was asked for.
-    fn place(&self) -> Result<(u16, u16), SubscribeError> {
+    fn place(&self) -> Result<ConsumerAddr, SubscribeError> {
         let dispatchers = &self.core.dispatchers;
         let number = match &self.dispatcher {
             None => 0,
@@ -129,7 +130,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         })?;
         let load = |&index: &usize| dispatcher.consumers[index].subscriptions.load(Ordering::Relaxed);
         let index = consumers.clone().min_by_key(load).unwrap_or(consumers.start);
-        Ok((number as u16, index as u16))
+        Ok(ConsumerAddr { dispatcher: number as u16, number: index as u16 })
     }
 }
 
@@ -174,7 +175,7 @@ pub(super) fn start_all<P: MessagePayload>(
     // First the handlers, then the table: whoever is routed here is expected here.
     for (state, handler) in &mut beginning.entered {
         let owned = OwnedSubscription { state: state.clone(), handler: handler.take(), routes: 0 };
-        let mailbox = &core.consumer(state.destination).mailbox;
+        let mailbox = &core.consumer(state.destination.consumer).mailbox;
         if let Err(Command::Adopt(owned)) = mailbox.post(Command::Adopt(Box::new(owned))) {
             *handler = owned.handler;
             return Err(SubscribeError::Closed);

@@ -20,7 +20,7 @@ use crate::broker::account::tally::Tally;
 use crate::broker::account::term::Term;
 use crate::broker::error::SubscribeError;
 use crate::broker::id::SubscriptionId;
-use crate::routing::{Destination, Route, Routes};
+use crate::routing::{ConsumerAddr, Destination, Route, Routes};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
@@ -127,7 +127,7 @@ impl Registry {
         &self,
         name: Option<&str>,
         patterns: Vec<Pattern>,
-        (dispatcher, consumer): (u16, u16),
+        consumer: ConsumerAddr,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
@@ -154,7 +154,7 @@ impl Registry {
             id,
             name,
             patterns,
-            destination: Destination { dispatcher, consumer, subscription: id },
+            destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
             has_ended: AtomicBool::new(false),
         });
@@ -219,7 +219,7 @@ impl Registry {
             {
                 route.hand_on(inner.now.step);
                 for to in &route.destinations {
-                    inner.now.detach(to.subscription, route.accepted(to.dispatcher));
+                    inner.now.detach(to.subscription, route.accepted(to.consumer.dispatcher));
                 }
                 destinations += route.destinations.len();
                 left = others;
@@ -239,7 +239,7 @@ impl Registry {
         let mut routed: HashMap<u64, u64> = HashMap::new();
         for route in routes.iter().filter(|route| !route.was_handed_on(step)) {
             for to in &route.destinations {
-                *routed.entry(to.subscription).or_default() += route.accepted(to.dispatcher);
+                *routed.entry(to.subscription).or_default() += route.accepted(to.consumer.dispatcher);
             }
         }
         let account = |Entry { state, routed_before, .. }: &Entry| {
@@ -258,20 +258,21 @@ impl Registry {
 #[cfg(all(test, not(ringmain_loom)))]
 mod tests {
     use super::*;
+    use crate::routing::RingId;
     use crate::topic::Topic;
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
     fn enter(registry: &Registry, many: u64) -> Vec<Arc<SubscriptionState>> {
         let pattern = || vec![Pattern::new("a").unwrap()];
-        (0..many).map(|_| registry.enter(None, pattern(), (0, 0)).unwrap()).collect()
+        (0..many).map(|_| registry.enter(None, pattern(), ConsumerAddr::default()).unwrap()).collect()
     }
 
     /// A route that has carried so many messages to each of the subscriptions.
     fn link(registry: &Registry, routes: &Routes, to: &[&SubscriptionState], carried: u64) -> Arc<Route> {
         let mut destinations = to.iter().map(|state| state.destination).collect();
         registry.attach(&mut destinations);
-        let route = routes.link(&Topic::new("a").unwrap(), &destinations).unwrap();
+        let route = routes.link(&Topic::new("a").unwrap(), &destinations, RingId::new).unwrap();
         route.targets[0].accepted.add(carried);
         route
     }
@@ -330,10 +331,11 @@ mod tests {
     #[test]
     fn a_name_is_free_again_once_its_subscription_has_ended() {
         let registry = Registry::default();
-        let enter = |name| registry.enter(Some(name), Vec::new(), (0, 0)).map(|state| state.id);
+        let enter =
+            |name| registry.enter(Some(name), Vec::new(), ConsumerAddr::default()).map(|state| state.id);
         let first = enter("subscription-1").unwrap();
         assert!(matches!(enter("subscription-1"), Err(SubscribeError::NameTaken { .. })));
-        let unnamed = registry.enter(None, Vec::new(), (0, 0)).unwrap();
+        let unnamed = registry.enter(None, Vec::new(), ConsumerAddr::default()).unwrap();
         assert_eq!((&*unnamed.name, registry.live_count()), ("subscription-2", 2));
         registry.end(first);
         assert_eq!((enter("subscription-1").is_ok(), registry.live_count()), (true, 2));
