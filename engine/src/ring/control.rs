@@ -1,5 +1,5 @@
-//! What producers, consumers and closers of one ring share beside the slots: the claim word, the phase, the gate and
-//! the two parking spots.
+//! What producers, consumers and closers of one ring share beside the slots: the claim word, the
+//! phase, the gate and the sleeping places.
 
 use super::gate::Gating;
 use super::overflow::Overflow;
@@ -13,32 +13,34 @@ use crate::wait::{Parking, ParkingExcluded, SharedStrategy, WaitStrategy};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The bit of the claim word that refuses further claims of a ring with many producers.
+/// Bit of the claim word that refuses further claims of a ring with many producers.
 pub(super) const CLOSED_BIT: u64 = 1 << 63;
 
-/// The life of a ring. It only moves forward.
+/// Phase of a ring. It only advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub(super) enum Phase {
     /// Events come and go.
     Open = 0,
-    /// No new claim succeeds; one of a single producer may still be on its way.
+    /// No new claim succeeds. One of a single producer may still be under way.
     Closing = 1,
     /// The claim word has its last value, or is about to be taken back to it.
     Sealed = 2,
-    /// Consumers stop where they are. A bit of its own, which each poll looks at.
+    /// Consumers stop where they are. A bit of its own, which each poll reads.
     Halted = 4,
 }
 
-/// What is read at every publish and poll, and written only when the ring is built and when it closes.
+/// Words that every publish and poll reads, and that are written only when the ring is built and
+/// when it closes.
 struct Standing {
     /// A [`Phase`].
     phase: Watched,
-    /// Whether one producer stamps all slots, one after the other. Old where it says no, which is merely too careful.
+    /// Whether one producer stamps all slots, one after the other. An outdated 'no' is merely too
+    /// careful.
     stamps_come_in_order: AtomicBool,
 }
 
-/// The shared words of a ring.
+/// Shared words of a ring.
 pub struct Control {
     standing: CachePadded<Standing>,
     /// All sequences below it are claimed.
@@ -47,11 +49,11 @@ pub struct Control {
     pub(super) gating: Gating,
     pub(super) overflow: Overflow,
     pub(super) wait: SharedStrategy,
-    /// How long a managed consumer lingers at a time.
+    /// Time for which a managed consumer lingers.
     pub(super) linger: Duration,
     pub(super) signals: Signals,
-    /// Events that `DropNewest`, or `DropOldest` where the oldest was held, has refused. On a line of its own: several
-    /// producers write it, when the ring overflows.
+    /// Events that `DropNewest`, or `DropOldest` where the oldest was held, has refused. On a line
+    /// of its own: several producers write it, when the ring overflows.
     pub(super) refused: CachePadded<AtomicU64>,
 }
 
@@ -79,13 +81,15 @@ impl Control {
         }
     }
 
-    /// Whether the ring still takes events. A relaxed look: who needs an answer that holds uses the one below.
+    /// Returns whether the ring still takes events. A relaxed look; `is_open_to_claim` gives an
+    /// answer that holds.
     #[inline(always)]
     pub(super) fn is_open(&self) -> bool {
         self.standing.phase.get(Ordering::Relaxed) == Phase::Open as u32
     }
 
-    /// Whether whoever closes the ring from now on sees what the caller has claimed. Edge `CLOSE`.
+    /// Returns whether whoever closes the ring from now on sees what the caller has claimed. Edge
+    /// `CLOSE`.
     #[inline(always)]
     pub(super) fn is_open_to_claim(&self) -> bool {
         // `Open` is zero.
@@ -102,26 +106,27 @@ impl Control {
         self.standing.stamps_come_in_order.load(Ordering::Relaxed)
     }
 
-    /// To be called before there is a producer.
+    /// Notes that one producer stamps all slots, in order. Must be called before there is a
+    /// producer.
     pub(super) fn have_stamps_come_in_order(&self) {
         self.standing.stamps_come_in_order.store(true, Ordering::Relaxed);
     }
 
-    /// All sequences below this are claimed. May be a moment old.
+    /// Returns the sequence below which all are claimed. May be a moment old.
     #[inline(always)]
     pub(super) fn claimed(&self) -> Sequence {
         self.claim.load(Ordering::Relaxed) & !CLOSED_BIT
     }
 
-    /// Whether a consumer that has done everything below `next` has done all there will ever be. To be asked anew at
-    /// each look. Edge `CLOSE_RING`, acquire side.
+    /// Returns whether a consumer that has done everything below `next` has done all there will
+    /// ever be. Must be asked anew at each look. Edge `CLOSE_RING`, acquire side.
     pub(super) fn is_finished(&self, next: Sequence) -> bool {
         let phase = self.standing.phase.get(CLOSE_RING.acquire());
         phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() <= next)
     }
 
-    /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may call it. With one
-    /// producer the claim word is that producer's alone to write.
+    /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may
+    /// call it. It does not write the claim word of a single producer, who alone writes it.
     pub(super) fn close(&self, has_many_producers: bool) {
         self.advance(Phase::Closing, Ordering::Relaxed);
         if has_many_producers && !edge::left_out("close-without-closed-bit") {
@@ -133,7 +138,7 @@ impl Control {
         self.signals.wake_everybody();
     }
 
-    /// Has consumers stop where they are. Closes first.
+    /// Closes, and has consumers stop where they are.
     pub(super) fn halt(&self, has_many_producers: bool) {
         self.close(has_many_producers);
         self.advance(Phase::Halted, CLOSE_RING.release());
@@ -144,21 +149,22 @@ impl Control {
         self.standing.phase.raise(to as u32, ordering);
     }
 
-    /// Has all who wait wait differently from now on.
+    /// Changes how consumers and producers wait.
     pub(super) fn set_wait(&self, strategy: WaitStrategy) -> Result<(), ParkingExcluded> {
         self.wait.set(strategy)?;
         self.signals.wake_everybody();
         Ok(())
     }
 
-    /// How a producer waits for room: where the ring does not block there is no spot where it could sleep.
+    /// Returns how a producer waits for room. A ring that does not block has no place where it
+    /// could sleep.
     pub(super) fn wait_for_room(&self) -> WaitStrategy {
         let wait = self.wait.get();
         if self.signals.producers.is_in_use() { wait } else { wait.without_parking() }
     }
 }
 
-/// A whole ring: what is shared, and the slots.
+/// A whole ring: its shared words, and its slots.
 pub struct Core<E> {
     pub(super) control: Control,
     pub(super) slots: Slots<E>,

@@ -1,7 +1,8 @@
-//! Which rings this thread is inside of: running a handler of theirs, or filling one of their events.
+//! Which rings this thread is inside of: it runs a handler of theirs, or fills one of their events.
 //!
-//! A thread that waits for room in such a ring waits for itself. Each poll, and each publish of one of many producers, puts
-//! a frame on a list that lives on this thread's own stack; only a publish that is about to wait walks it.
+//! A thread that waits for room in such a ring waits for itself. Each poll, and each publish of one
+//! of many producers, puts a frame on a list that lives on this thread's own stack. Only a publish
+//! that is about to wait walks the list.
 
 use crate::sync::constant_per_thread;
 use std::cell::Cell;
@@ -35,11 +36,12 @@ pub(super) fn inside<T, R>(ring: *const T, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether this thread is inside the given ring.
+/// Returns whether this thread is inside the given ring.
 #[cold]
 pub(super) fn is_inside<T>(ring: *const T) -> bool {
     let mut at = INNERMOST.with(Cell::get);
-    // SAFETY: frames are on this thread's stack, below whoever asks, and each is taken off the list before it ends.
+    // SAFETY: frames are on this thread's stack, below whoever asks, and each is taken off the list
+    // before it ends.
     while let Some(frame) = unsafe { at.as_ref() } {
         if frame.ring == ring.cast() {
             return true;

@@ -1,8 +1,9 @@
 //! The slots: one allocation, in one of two layouts.
 //!
-//! *Stamped*: each slot a stamp followed by its event. A slot never straddles a cache line that it could avoid: up to a line
-//! its size is rounded up to a power of two, beyond that to whole lines, so that for small events one line transfer
-//! brings stamp and event, and for an event of two lines no third one is touched.
+//! *Stamped*: each slot is a stamp followed by its event. Its size is rounded up, to a power of two
+//! up to a cache line, and to whole lines beyond. So a slot never straddles a line that it could
+//! avoid: one line transfer brings stamp and event of a small event, and an event of two lines
+//! touches no third one.
 //!
 //! *Dense*: the events side by side as in an array, and one published cursor on a line of its own.
 
@@ -20,10 +21,10 @@ use std::ptr::NonNull;
 /// The size of a cache line on the processors this is tuned for.
 const LINE: usize = 64;
 
-/// So many events ahead of the one at hand the next is asked for: a line takes longer to come than a short handler takes.
+/// Prefetch distance in events: a cache-line fetch outlasts a short handler.
 const AHEAD: u64 = 8;
 
-/// How a ring's events lie in memory, and how their publication is told.
+/// Layout of a ring's events in memory, and how their publication is announced.
 ///
 /// | | `Stamped` | `Dense` |
 /// |---|---|---|
@@ -34,10 +35,12 @@ const AHEAD: u64 = 8;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Layout {
-    /// A stamp in the event's first cache line. Lowest latency, and the one layout for many producers.
+    /// A stamp in the event's first cache line. Lowest latency, and the one layout for many
+    /// producers.
     #[default]
     Stamped,
-    /// Events side by side and one published cursor. Highest throughput of small events from one producer.
+    /// Events side by side and one published cursor. Highest throughput of small events from one
+    /// producer.
     Dense,
 }
 
@@ -48,7 +51,7 @@ struct Slot<E> {
     event: UnsafeCell<E>,
 }
 
-/// What a slot's stamp says of a sequence.
+/// State of a sequence, as its slot's stamp tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stamp {
     /// It is published as an event, and its slot not used again.
@@ -59,12 +62,12 @@ pub(super) enum Stamp {
     Nothing,
 }
 
-/// A ring of slots, each with its event, from the moment it is made.
+/// Slots of a ring, each of which always holds an event.
 pub(super) struct Slots<E> {
     base: NonNull<u8>,
     mask: u64,
     stride: usize,
-    /// Where in its place an event lies.
+    /// Offset of an event in its slot.
     offset: usize,
     layout: Layout,
     /// Dense layout: all below it is published.
@@ -73,19 +76,21 @@ pub(super) struct Slots<E> {
     _events: std::marker::PhantomData<Slot<E>>,
 }
 
-// SAFETY: the slots own their events, so sending them sends events. Sharing them lets several consumers hold `&E`
-// at once (hence `E: Sync`) and lets one thread drop or overwrite an event that another made (hence `E: Send`).
-// Who may touch which event is the ring's protocol, stated in `ring::protocol`.
+// SAFETY: the slots own their events, so sending them sends events. Sharing them lets several
+// consumers hold `&E` at once (hence `E: Sync`) and lets one thread drop or overwrite an event that
+// another made (hence `E: Send`). The ring's protocol says who may touch which event, see
+// `ring::protocol`.
 unsafe impl<E: Send> Send for Slots<E> {}
 // SAFETY: see above.
 unsafe impl<E: Send + Sync> Sync for Slots<E> {}
 
-/// The stamp of a slot that holds sequence `sequence`.
+/// Returns the stamp of a slot that holds sequence `sequence`.
 const fn stamp_of(sequence: Sequence, tombstone: bool) -> u64 {
     ((sequence + 1) << 1) | tombstone as u64
 }
 
-/// The stamp of slot `index` in a ring whose first sequence is `first`: that of the last use before it, if any.
+/// Returns the stamp of slot `index` in a ring whose first sequence is `first`: that of the last
+/// use before it, if any.
 fn first_stamp(first: Sequence, capacity: u64, index: u64) -> u64 {
     let back = (first.wrapping_sub(1).wrapping_sub(index)) & (capacity - 1);
     // The greatest sequence below `first` that lies in this slot.
@@ -93,10 +98,12 @@ fn first_stamp(first: Sequence, capacity: u64, index: u64) -> u64 {
 }
 
 impl<E> Slots<E> {
-    /// Allocates the ring and builds each event. `capacity` is a power of two; sequences start at `first`.
+    /// Allocates the ring and builds each event. `capacity` is a power of two; sequences start at
+    /// `first`.
     ///
     /// # Panics
-    /// When the factory panics (what was built is dropped), or when the size overflows the address space.
+    /// When the factory panics (what was built is dropped), or when the size overflows the address
+    /// space.
     pub(super) fn new(
         layout: Layout,
         capacity: usize,
@@ -114,7 +121,7 @@ impl<E> Slots<E> {
             }
             Layout::Dense => (size_of::<UnsafeCell<E>>(), 0, align_of::<UnsafeCell<E>>()),
         };
-        // Never nothing, so that there is something to allocate.
+        // At least one byte: an allocation may not be empty.
         let bytes = stride.checked_mul(capacity).expect("the ring does not fit the address space").max(1);
         // Two lines: the adjacent-line prefetcher of x86 fetches aligned pairs.
         let memory = Memory::from_size_align(bytes, align.max(2 * LINE))
@@ -141,7 +148,8 @@ impl<E> Slots<E> {
         let mut building = Building { slots: std::mem::ManuallyDrop::new(slots), built: 0 };
         for index in 0..capacity {
             let event = UnsafeCell::new(factory());
-            // SAFETY: `index * stride` is inside the allocation and aligned for what is written there for the first time.
+            // SAFETY: `index * stride` is inside the allocation and aligned for what is written
+            // there for the first time.
             unsafe {
                 let place = building.slots.base.as_ptr().add(index * stride);
                 match layout {
@@ -163,7 +171,8 @@ impl<E> Slots<E> {
     /// Drops the first `built` slots and frees the memory.
     ///
     /// # Safety
-    /// Exactly the first `built` slots hold values, nobody else uses the memory, and it is not used again.
+    /// Exactly the first `built` slots hold values, nobody else uses the memory, and it is not used
+    /// again.
     unsafe fn free(&mut self, built: usize) {
         for index in 0..built {
             // SAFETY: as the caller promises.
@@ -179,7 +188,7 @@ impl<E> Slots<E> {
         unsafe { dealloc(self.base.as_ptr(), self.memory) };
     }
 
-    /// The number of slots.
+    /// Returns the number of slots.
     pub(super) const fn capacity(&self) -> u64 {
         self.mask + 1
     }
@@ -196,10 +205,11 @@ impl<E> Slots<E> {
         unsafe { self.base.as_ptr().add(index * self.stride) }
     }
 
-    /// Asks for the event some places behind one that is about to be handled to be brought near, if that lies before `end`.
+    /// Prefetches the event `AHEAD` places behind one that is about to be handled, if it lies
+    /// before `end`.
     #[inline(always)]
     pub(super) fn prefetch(&self, sequence: Sequence, end: Sequence) {
-        // Of smaller ones several come with each line, and the processor's own prefetcher keeps up.
+        // Several smaller events share a line, and the processor's own prefetcher keeps up.
         if self.stride >= LINE && sequence + AHEAD < end {
             let place = self.place(sequence + AHEAD);
             hint::prefetch(place);
@@ -220,8 +230,8 @@ impl<E> Slots<E> {
         unsafe { &*self.place(sequence).add(self.offset).cast::<UnsafeCell<E>>() }
     }
 
-    /// Whether `sequence` is published, as an event or as a tombstone, and its slot not used again. Edges `PUBLISH_SLOT`
-    /// and `PUBLISH_CURSOR`, acquire side.
+    /// Returns whether `sequence` is published, as an event or as a tombstone, and its slot not
+    /// used again. Edges `PUBLISH_SLOT` and `PUBLISH_CURSOR`, acquire side.
     #[inline(always)]
     pub(super) fn is_published(&self, sequence: Sequence) -> bool {
         match self.layout {
@@ -230,7 +240,8 @@ impl<E> Slots<E> {
         }
     }
 
-    /// Stamped layout: what `sequence` is published as. Edge `PUBLISH_SLOT`, acquire side.
+    /// Returns what `sequence` is published as, in a stamped ring. Edge `PUBLISH_SLOT`, acquire
+    /// side.
     #[inline(always)]
     pub(super) fn stamped(&self, sequence: Sequence) -> Stamp {
         let stamp = self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire());
@@ -241,7 +252,8 @@ impl<E> Slots<E> {
         }
     }
 
-    /// Whether `sequence` has been published, and perhaps later uses of its slot as well. Edges as above.
+    /// Returns whether `sequence` has been published, and perhaps later uses of its slot as well.
+    /// Edges as above.
     pub(super) fn was_published(&self, sequence: Sequence) -> bool {
         match self.layout {
             Layout::Stamped => self.slot_stamp(sequence).load(PUBLISH_SLOT.acquire()) >> 1 > sequence,
@@ -249,26 +261,28 @@ impl<E> Slots<E> {
         }
     }
 
-    /// Dense layout: the end of what is published. Edge `PUBLISH_CURSOR`, acquire side.
+    /// Returns the end of what is published, in a dense ring. Edge `PUBLISH_CURSOR`, acquire side.
     #[inline(always)]
     pub(super) fn cursor(&self) -> Sequence {
         self.cursor.load(PUBLISH_CURSOR.acquire())
     }
 
-    /// Whether a sequence, which the caller has seen published, is a tombstone.
+    /// Returns whether a sequence, which the caller has seen published, is a tombstone.
     #[inline(always)]
     pub(super) fn is_tombstone(&self, sequence: Sequence) -> bool {
-        // One producer leaves none, and only one producer writes densely.
+        // A single producer leaves none, and dense rings have a single producer.
         self.layout == Layout::Stamped && self.slot_stamp(sequence).load(Ordering::Relaxed) & 1 == 1
     }
 
-    /// The first events of a run, which is published up to `end`, that have no tombstone between them.
+    /// Returns the first events without a tombstone between them, of a run that is published up to
+    /// `end`.
     pub(super) fn first_events(&self, from: Sequence, end: Sequence) -> Range<Sequence> {
         let first = (from..end).find(|&sequence| !self.is_tombstone(sequence)).unwrap_or(end);
         first..(first..end).find(|&sequence| self.is_tombstone(sequence)).unwrap_or(end)
     }
 
-    /// The end of a run that is published, without the tombstones that it ends with: so that its last event is known.
+    /// Returns the end of a published run without the tombstones at its end, so that its last event
+    /// is known.
     #[inline(always)]
     pub(super) fn without_tombstones(&self, from: Sequence, mut end: Sequence) -> Sequence {
         while end > from && self.is_tombstone(end - 1) {
@@ -277,7 +291,8 @@ impl<E> Slots<E> {
         end
     }
 
-    /// Publishes what was written: an event, or a tombstone. Edges `PUBLISH_SLOT` and `PUBLISH_CURSOR`, release side.
+    /// Publishes what was written: an event, or a tombstone. Edges `PUBLISH_SLOT` and
+    /// `PUBLISH_CURSOR`, release side.
     #[inline(always)]
     pub(super) fn publish(&self, sequence: Sequence, tombstone: bool) {
         match self.layout {
@@ -288,20 +303,23 @@ impl<E> Slots<E> {
         }
     }
 
-    /// The event, to be read.
+    /// Lets `f` read the event.
     ///
     /// # Safety
     /// The caller is a consumer that has seen `sequence` published and has not released it.
     #[inline(always)]
     pub(super) unsafe fn read<R>(&self, sequence: Sequence, f: impl FnOnce(&E) -> R) -> R {
-        // SAFETY: published and not released means that no producer may claim this slot, so nobody writes.
+        // SAFETY: published and not released means that no producer may claim this slot, so nobody
+        // writes.
         self.event(sequence).with(|event| f(unsafe { &*event }))
     }
 
-    /// Events as slices, each with the sequence of its first: all that lie side by side at once.
+    /// Hands events over as slices, each with the sequence of its first event: as many at once as
+    /// lie side by side.
     ///
     /// # Safety
-    /// The caller is a consumer that has seen all from `first` up to `end` published and has not released any of it.
+    /// The caller is a consumer that has seen all from `first` up to `end` published and has not
+    /// released any of it.
     #[inline(always)]
     pub(super) unsafe fn read_slices(
         &self,
@@ -315,8 +333,9 @@ impl<E> Slots<E> {
                 Layout::Stamped => std::slice::from_ref(self.event(at)),
                 Layout::Dense => {
                     let count = (end - at).min(self.capacity() - (at & self.mask));
-                    // SAFETY: dense cells lie side by side, and these do not go past the seam. The pointer may reach them
-                    // all, which one made from a reference to the first might not.
+                    // SAFETY: dense cells lie side by side, and these do not go past the seam. The
+                    // pointer may reach them all, which one made from a reference to the first
+                    // might not.
                     unsafe {
                         std::slice::from_raw_parts(self.place(at).cast::<UnsafeCell<E>>(), count as usize)
                     }
@@ -332,19 +351,21 @@ impl<E> Slots<E> {
         }
     }
 
-    /// The event, to be written.
+    /// Lets `f` write the event.
     ///
     /// # Safety
-    /// The caller holds the claim of `sequence` and has not stamped it; or it is the only consumer that may touch it at
-    /// this time: it has seen `sequence` published and all stages before it finish with it, and no other is at its stage.
+    /// The caller holds the claim of `sequence` and has not stamped it; or it is the only consumer
+    /// that may touch it at this time: it has seen `sequence` published and all stages before it
+    /// finish with it, and no other is at its stage.
     #[inline(always)]
     pub(super) unsafe fn write<R>(&self, sequence: Sequence, f: impl FnOnce(&mut E) -> R) -> R {
-        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a mutating
-        // consumer's turn comes after every earlier stage's and before any later one's.
+        // SAFETY: a claim belongs to one producer, which took it after every consumer had released
+        // this slot. A mutating consumer's turn comes after every earlier stage's and before any
+        // later one's.
         self.event(sequence).with_mut(|event| f(unsafe { &mut *event }))
     }
 
-    /// Where the event lies.
+    /// Returns where the event lies.
     pub(super) fn pointer(&self, sequence: Sequence) -> *mut E {
         self.event(sequence).with_mut(|event| event)
     }
@@ -353,7 +374,8 @@ impl<E> Slots<E> {
 impl<E> Drop for Slots<E> {
     fn drop(&mut self) {
         let capacity = self.capacity() as usize;
-        // SAFETY: a complete ring holds an event in every slot, and `&mut self` means that nobody uses it.
+        // SAFETY: a complete ring holds an event in every slot, and `&mut self` means that nobody
+        // uses it.
         unsafe { self.free(capacity) };
     }
 }

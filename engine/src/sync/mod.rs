@@ -6,8 +6,8 @@
 //! does; never the logic.
 //!
 //! * [`atomic`], [`cell`], [`thread`], [`hint`]: the primitives themselves
-//! * [`Mutex`], [`Condvar`]: for slow paths; a poisoned lock is taken all the same, because nothing
-//!   that can panic runs under one
+//! * [`Mutex`], [`Condvar`]: for slow paths; a poisoned lock is taken all the same, because
+//!   each critical section keeps its data consistent at every step
 //! * [`edge`]: every synchronising pair of the engine by name
 //! * [`fence`]: the asymmetric fence, light for those who publish and heavy for those who go to
 //!   sleep

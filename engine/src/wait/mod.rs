@@ -2,7 +2,7 @@
 //!
 //! A strategy is a choice among four ways, taken in this order: spin, yield, sleep, park. The presets of
 //! [`WaitStrategy`] are points in that space. Waiting knows nothing of rings: it is given a predicate, and for those
-//! that park a [`Parking`] spot where the other side rings the bell.
+//! that park a [`Parking`] spot where the other side wakes it.
 //!
 //! A thread that waits again and again owns a [`Waiter`], which remembers how spinning went. Where the strategy may
 //! change while threads wait by it, it lives in a [`SharedStrategy`]:

@@ -6,10 +6,10 @@ use crate::sync::atomic::{AtomicU32, Ordering};
 /// A strategy that any thread may change while others wait by it. Whether it may ever be one that parks is fixed when it
 /// is made, because those who publish look for sleepers only where there can be any.
 ///
-/// A thread that waits looks at it once a round: every 64 spins, after each yield and nap, and when the bell rings. Who
+/// A thread that waits looks at it once a round: every 64 spins, after each yield and nap, and when it is woken. Who
 /// changes it therefore calls [`Parking::wake_all`](super::Parking::wake_all) afterwards, at every spot where threads
 /// sleep by it; the handshake described there then holds for the strategy as it does for an event: either the
-/// sleeper's last look sees the new strategy, or who set it sees the sleeper and rings. Nothing else hangs on the
+/// sleeper's last look sees the new strategy, or who set it sees the sleeper and wakes it. Nothing else hangs on the
 /// value, so both sides are relaxed.
 #[derive(Debug)]
 pub struct SharedStrategy {

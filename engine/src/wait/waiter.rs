@@ -43,7 +43,7 @@ impl Waiter {
     }
 
     /// Waits until `ready` returns something, or gives up at the deadline with one last look. The first look comes
-    /// before any waiting. `ready` may be called with the lock of `parking` held, so it must not ring that bell.
+    /// before any waiting. `ready` may be called with the lock of `parking` held, so it must not wake anybody there.
     ///
     /// `strategy` says how to wait. It is asked once a round (see [`SharedStrategy`](super::SharedStrategy)), and must
     /// name none that parks where `parking` was made for nobody.

@@ -1,22 +1,22 @@
-//! What a poller does with the events of a run: the ways in which handlers want them.
+//! Visitors: what a poller does with the events of a run, in each way in which handlers want them.
 
 use crate::ring::control::Control;
 use crate::ring::lease::Lease;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::{Layout, Slots};
 
-/// One way to handle events.
+/// Way to handle events.
 pub(in crate::ring) trait Visit<E> {
-    /// Before the first event of a run, which reaches from `first` to `end`.
+    /// Called before the first event of a run, which reaches from `first` to `end`.
     #[inline(always)]
     fn run_starts(&mut self, _control: &Control, _first: Sequence, _end: Sequence) {}
 
-    /// Handles the events from `next` up to `until`, in a run whose last event is the one before `end`. Moves `next` past each
-    /// *before* it calls user code.
+    /// Handles the events from `next` up to `until`, in a run whose last event is the one before
+    /// `end`. Moves `next` past each *before* it calls user code.
     ///
     /// # Safety
-    /// The caller is a consumer for which all from `next` to `until` is available and that has not released it, and none of
-    /// it is a tombstone.
+    /// The caller is a consumer for which all from `next` to `until` is available and that has not
+    /// released it, and none of it is a tombstone.
     unsafe fn visit(
         &mut self,
         slots: &Slots<E>,
@@ -26,12 +26,13 @@ pub(in crate::ring) trait Visit<E> {
         lease: &Lease,
     );
 
-    /// After the last event of a run, before it is released; not after a panic.
+    /// Called after the last event of a run, before it is released; not after a panic.
     #[inline(always)]
     fn run_ends(&mut self) {}
 }
 
-/// Hands over the events from `next` up to `until`, one by one, and moves `next` past each before it is handed over.
+/// Hands over the events from `next` up to `until`, one by one, and moves `next` past each before
+/// it is handed over.
 ///
 /// # Safety
 /// As for [`Visit::visit`].
@@ -64,7 +65,7 @@ pub(in crate::ring) unsafe fn each<E>(
     }
 }
 
-/// Event by event.
+/// Visitor that handles event by event.
 pub(in crate::ring) struct Each<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
@@ -82,7 +83,7 @@ impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
     }
 }
 
-/// Event by event, with the lease.
+/// Visitor that handles event by event, with the lease.
 pub(in crate::ring) struct EachLeased<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
@@ -105,7 +106,7 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
     }
 }
 
-/// By the slice.
+/// Visitor that handles slices.
 pub(in crate::ring) struct Slices<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
@@ -128,7 +129,7 @@ impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
     }
 }
 
-/// Event by event, to be changed.
+/// Visitor that handles event by event and may change them.
 pub(in crate::ring) struct EachMut<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for EachMut<F> {
@@ -144,7 +145,8 @@ impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for EachMut<F> {
         while *next < until {
             let sequence = *next;
             *next += 1;
-            // SAFETY: as the caller promises, and only `MutPoller` visits so, which is alone at its stage.
+            // SAFETY: as the caller promises, and only `MutPoller` uses this visitor, which is
+            // alone at its stage.
             unsafe { slots.write(sequence, |event| (self.0)(event, sequence, sequence + 1 == end)) };
         }
     }
