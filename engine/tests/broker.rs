@@ -6,7 +6,8 @@ mod broker_support;
 
 use broker_support::{LIMIT, drain, eventually, next, shut_down, within};
 use ringmain::broker::{
-    Broker, BrokerBuildError, Dispatcher, DropReason, PublishFailure, PublishOptions, SubscribeError, Term,
+    Broker, BrokerBuildError, CacheCounts, Dispatcher, DropReason, PublishFailure, PublishOptions,
+    SubscribeError, Term,
 };
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::message::{CorrelationId, MessageId, Payload};
@@ -220,14 +221,14 @@ fn a_full_ring_that_rejects_hands_the_payload_back() {
     publisher.publish("1").expect("one slot is left");
     let payload = Payload::new(b"handed back").expect("it fits");
     let error = publisher.publish(payload).expect_err("the ring is full");
-    assert_eq!(error.failure(), &PublishFailure::Full);
-    assert_eq!(error.into_payload().as_slice(), b"handed back");
+    assert_eq!(error.kind(), &PublishFailure::Full);
+    assert_eq!(error.into_inner().as_slice(), b"handed back");
     let error = publisher.try_publish(Payload::default()).expect_err("the ring is full");
-    assert_eq!(error.failure(), &PublishFailure::Full);
+    assert_eq!(error.kind(), &PublishFailure::Full);
     let error = publisher.publish_timeout("x", Duration::from_millis(5)).expect_err("the ring stays full");
-    assert_eq!(error.failure(), &PublishFailure::TimedOut);
+    assert_eq!(error.kind(), &PublishFailure::TimedOut);
     let error = publisher.publish_with(|_| panic!("there is no room")).expect_err("the ring is full");
-    assert_eq!(error.failure(), &PublishFailure::Full);
+    assert_eq!(error.kind(), &PublishFailure::Full);
     let error = publisher.publish_batch(["2", "3"]).expect_err("the ring is full");
     assert_eq!((error.published, error.failure), (0, PublishFailure::Full));
     gate.open();
@@ -242,7 +243,7 @@ fn a_publish_waits_for_room_and_a_limited_wait_ends() {
     let _subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
     let error = publisher.publish("x").expect_err("the ring stays full");
-    assert_eq!(error.failure(), &PublishFailure::TimedOut);
+    assert_eq!(error.kind(), &PublishFailure::TimedOut);
     let waiting =
         std::thread::spawn(move || publisher.publish_timeout("x", LIMIT).map(|published| published.accepted));
     gate.open();
@@ -277,8 +278,8 @@ fn of_several_rings_those_that_are_full_are_named_and_the_payload_comes_back_onl
 
     let free = Gate::close(&broker, "free");
     let error = publisher.publish(Payload::new(b"two").expect("it fits")).expect_err("no ring has room");
-    assert_eq!(error.failure(), &PublishFailure::Full);
-    assert_eq!(error.into_payload().as_slice(), b"two");
+    assert_eq!(error.kind(), &PublishFailure::Full);
+    assert_eq!(error.into_inner().as_slice(), b"two");
     held.open();
     free.open();
     drain(&broker);
@@ -453,7 +454,7 @@ fn run_time_topics_are_delivered_whatever_the_size_of_the_cache() {
             }
         }
         publisher.publish("other", "x").expect("nobody wants it");
-        let (hits, misses, evictions) = publisher.cache_counts();
+        let CacheCounts { hits, misses, evictions, .. } = publisher.cache_counts();
         assert_eq!(hits + misses, 61);
         match remembered {
             0 => assert_eq!((hits, evictions), (0, 0)),
@@ -495,10 +496,10 @@ fn a_bad_topic_is_an_error_that_names_the_word_and_its_place() {
     assert!(matches!(error.kind(), TopicErrorKind::WildcardInTopic { character: '*' }));
     let mut any = broker.any_topic_publisher();
     let error = any.publish("a..b", Payload::new(b"kept").expect("it fits")).expect_err("an empty word");
-    let PublishFailure::Topic(topic) = error.failure() else { panic!("{error}") };
+    let PublishFailure::Topic(topic) = error.kind() else { panic!("{error}") };
     assert_eq!((topic.kind(), topic.word_index()), (TopicErrorKind::EmptyWord, 2));
     assert!(error.to_string().contains("word 2"), "{error}");
-    assert_eq!(error.into_payload().as_slice(), b"kept");
+    assert_eq!(error.into_inner().as_slice(), b"kept");
     let SubscribeError::Pattern(error) = broker.subscribe("a.b#", |_| ()).expect_err("a bad pattern") else {
         panic!("another error");
     };
@@ -522,11 +523,11 @@ fn a_payload_of_64_kib_passes_and_one_byte_more_is_refused_with_both_sizes() {
     any.publish("a", &largest).expect("it is within the limit");
     assert_eq!((next(&received), next(&received)), (65_536, 65_536));
     let error = publisher.publish(&larger).expect_err("it is too large");
-    let PublishFailure::TooLarge(sizes) = error.failure() else { panic!("{error}") };
+    let PublishFailure::TooLarge(sizes) = error.kind() else { panic!("{error}") };
     assert_eq!((sizes.len, sizes.limit), (65_537, 65_536));
     assert!(error.to_string().contains("65537") && error.to_string().contains("65536"), "{error}");
     let error = any.publish("a", &larger).expect_err("it is too large");
-    assert!(matches!(error.failure(), PublishFailure::TooLarge(_)));
+    assert!(matches!(error.kind(), PublishFailure::TooLarge(_)));
     let batch = [&largest, &larger, &largest];
     let error = publisher.publish_batch(batch).expect_err("one of it is too large");
     assert_eq!(error.published, 0, "a batch is checked whole before any of it is published");

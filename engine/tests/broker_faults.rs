@@ -276,13 +276,9 @@ fn publishing_into_the_own_full_ring_from_a_handler_fails_at_once() {
                 let started = Instant::now();
                 if let Err(error) = bound.publish(0) {
                     let waited = started.elapsed();
-                    assert_eq!(error.into_payload(), 0);
+                    assert_eq!(error.into_inner(), 0);
                     let long = bound.publish_timeout(0, LIMIT).expect_err("it is still full");
-                    break (
-                        long.failure().clone(),
-                        waited,
-                        bound.try_publish(0).map_err(|e| e.failure().clone()),
-                    );
+                    break (long.kind().clone(), waited, bound.try_publish(0).map_err(|e| e.kind().clone()));
                 }
             };
             sender.send(failure).unwrap();
@@ -311,7 +307,7 @@ fn two_dispatchers_whose_handlers_fill_each_others_rings_do_not_hang() {
                 if left > 0
                     && let Err(error) = publisher.publish(left - 1)
                 {
-                    let failure = error.failure();
+                    let failure = error.kind();
                     assert!(
                         matches!(
                             failure,
@@ -351,7 +347,7 @@ fn two_brokers_whose_handlers_fill_each_others_rings_do_not_hang() {
             if **message == 1 {
                 // Each ring's only slot is taken up by the message that is being handled.
                 both.wait();
-                sender.send(publisher.publish(0).map_err(|error| error.failure().clone())).unwrap();
+                sender.send(publisher.publish(0).map_err(|error| error.kind().clone())).unwrap();
             }
         };
         subscriptions.push(brokers[own].subscribe("a", handler).expect("a pattern"));
@@ -375,8 +371,8 @@ fn publishing_inside_a_publish_closure_on_a_full_ring_fails_at_once() {
         let (mut outer, mut inner) = (outer, inner);
         let mut failures = Vec::new();
         let outcome = outer.publish_with(|_| {
-            failures.push(inner.publish(0).map_err(|error| error.failure().clone()));
-            failures.push(inner.publish_timeout(0, LIMIT).map_err(|error| error.failure().clone()));
+            failures.push(inner.publish(0).map_err(|error| error.kind().clone()));
+            failures.push(inner.publish_timeout(0, LIMIT).map_err(|error| error.kind().clone()));
         });
         outcome.expect("room for the outer one");
         // The same from inside of a batch's iterator.
@@ -385,7 +381,7 @@ fn publishing_inside_a_publish_closure_on_a_full_ring_fails_at_once() {
         let inner = std::cell::RefCell::new((inner, &mut failures));
         let lazy = batch.iter().map(|&number| {
             let (inner, failures) = &mut *inner.borrow_mut();
-            failures.push(inner.publish(0).map_err(|error| error.failure().clone()));
+            failures.push(inner.publish(0).map_err(|error| error.kind().clone()));
             number
         });
         calls += outer.publish_batch(lazy).expect("room for the batch");
@@ -522,7 +518,7 @@ fn dropping_the_broker_drains_it_ends_its_threads_and_frees_everything() {
         publisher.publish(Some(witness.clone())).expect("the consumers make room");
     }
     drop(broker);
-    assert_eq!(publisher.publish(None).expect_err("it is closed").failure(), &PublishFailure::Closed);
+    assert_eq!(publisher.publish(None).expect_err("it is closed").kind(), &PublishFailure::Closed);
     drop(publisher);
     eventually("everything is freed", || Arc::strong_count(&witness) == 1);
     assert_eq!(delivered.load(Ordering::Relaxed), 150, "what was accepted is delivered");
@@ -541,19 +537,19 @@ fn a_broker_that_was_shut_down_refuses_everything() {
     shut_down(&broker);
     let payload = Payload::new(b"handed back").expect("it fits");
     let error = publisher.publish(payload).expect_err("it is closed");
-    assert_eq!((error.failure(), error.failure().to_string().is_empty()), (&PublishFailure::Closed, false));
-    assert_eq!(error.into_payload().as_slice(), b"handed back");
-    assert_eq!(unrouted.publish("x").expect_err("it is closed").failure(), &PublishFailure::Closed);
+    assert_eq!((error.kind(), error.kind().to_string().is_empty()), (&PublishFailure::Closed, false));
+    assert_eq!(error.into_inner().as_slice(), b"handed back");
+    assert_eq!(unrouted.publish("x").expect_err("it is closed").kind(), &PublishFailure::Closed);
     assert_eq!(publisher.publish_batch(["x"]).expect_err("it is closed").failure, PublishFailure::Closed);
     for number in 0..1_000 {
         let error = any.publish(&format!("a.{number}"), "x").expect_err("it is closed");
-        assert_eq!(error.failure(), &PublishFailure::Closed);
+        assert_eq!(error.kind(), &PublishFailure::Closed);
     }
-    assert_eq!(any.publish("a", "x").expect_err("it is closed").failure(), &PublishFailure::Closed);
+    assert_eq!(any.publish("a", "x").expect_err("it is closed").kind(), &PublishFailure::Closed);
     assert_eq!(broker.subscribe("a", |_| ()).expect_err("it is closed"), SubscribeError::Closed);
     within("unsubscribing after the end", move || existing.unsubscribe());
     let mut late = broker.publisher("a").expect("a topic");
-    assert_eq!(late.publish("x").expect_err("it is closed").failure(), &PublishFailure::Closed);
+    assert_eq!(late.publish("x").expect_err("it is closed").kind(), &PublishFailure::Closed);
     assert_eq!(broker.audit().published, 1);
     assert!(broker.metrics().get("messaging.broker.routes") <= Some(2.0), "closed, it takes no routes");
 }
@@ -837,10 +833,10 @@ fn shutdown_while_publishers_publish_at_full_speed_accounts_for_every_accepted_m
                                 accepted += 1;
                                 copies += u64::from(published.accepted);
                             }
-                            Err(error) if error.failure() == &PublishFailure::Closed => {
+                            Err(error) if error.kind() == &PublishFailure::Closed => {
                                 return (accepted, copies);
                             }
-                            Err(error) => assert_eq!(error.failure(), &PublishFailure::Full),
+                            Err(error) => assert_eq!(error.kind(), &PublishFailure::Full),
                         }
                     }
                 })
@@ -906,7 +902,7 @@ fn the_last_handle_may_be_dropped_by_a_handler() {
     drop(broker);
     publisher.publish("x").expect("the handler's handle keeps it open");
     eventually("the handler has closed the broker and is dropped", || Arc::strong_count(&witness) == 1);
-    assert_eq!(publisher.publish("x").expect_err("it is closed").failure(), &PublishFailure::Closed);
+    assert_eq!(publisher.publish("x").expect_err("it is closed").kind(), &PublishFailure::Closed);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn labels_of_what_went_wrong_are_distinct_and_made_for_metrics() {
 fn a_refusal_leads_to_what_lies_beneath_it() {
     let broker: Broker = Broker::builder().build().expect("valid options");
     let error = broker.any_topic_publisher().publish("a..b", "").expect_err("no topic");
-    let PublishFailure::Topic(topic) = error.failure() else { panic!("{error}") };
+    let PublishFailure::Topic(topic) = error.kind() else { panic!("{error}") };
     assert!(error.to_string().ends_with(&topic.to_string()), "{error}");
     assert_eq!(error.source().map(ToString::to_string), topic.source().map(ToString::to_string));
     shut_down(&broker);

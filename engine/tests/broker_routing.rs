@@ -137,8 +137,8 @@ fn every_publisher_reaches_whom_it_should_after_each_change() {
         drain(&broker);
         assert_eq!(delivered.load(Ordering::Relaxed), expected);
     }
-    let (hits, misses, evictions) = uncached.cache_counts();
-    assert_eq!((hits, misses, evictions), (0, 3_000, 0));
+    let counts = uncached.cache_counts();
+    assert_eq!((counts.hits, counts.misses, counts.evictions), (0, 3_000, 0));
     shut_down(&broker);
 }
 

@@ -77,12 +77,12 @@ fn a_full_ring_refuses_in_time_and_hands_the_payload_back() {
     for publisher in &mut all {
         let payload = || Payload::new(b"handed back").expect("it fits");
         let error = publisher.try_publish("a", payload()).expect_err("the ring is full");
-        assert_eq!(error.failure(), &PublishFailure::Full);
-        assert_eq!(error.into_payload().as_slice(), b"handed back");
+        assert_eq!(error.kind(), &PublishFailure::Full);
+        assert_eq!(error.into_inner().as_slice(), b"handed back");
         let limit = Duration::from_millis(5);
         let error = publisher.publish_timeout("a", payload(), limit).expect_err("the ring stays full");
-        assert_eq!(error.failure(), &PublishFailure::TimedOut);
-        assert_eq!(error.into_payload().as_slice(), b"handed back");
+        assert_eq!(error.kind(), &PublishFailure::TimedOut);
+        assert_eq!(error.into_inner().as_slice(), b"handed back");
         let error = publisher.publish_batch("a", ["1", "2"]).expect_err("the ring is full");
         assert_eq!((error.published, error.failure), (0, PublishFailure::Full));
     }
@@ -111,10 +111,10 @@ fn a_bad_topic_publishes_nothing_whatever_the_way() {
     let _subscription = broker.subscribe("#", |_| ()).expect("a pattern");
     for mut publisher in publishers(&broker) {
         let failures = [
-            publisher.publish("a..b", "").expect_err("no topic").failure().clone(),
-            publisher.try_publish("a..b", "").expect_err("no topic").failure().clone(),
-            publisher.publish_timeout("a..b", "", LIMIT).expect_err("no topic").failure().clone(),
-            publisher.publish_with("a..b", |_| panic!("not called")).expect_err("no topic").failure().clone(),
+            publisher.publish("a..b", "").expect_err("no topic").kind().clone(),
+            publisher.try_publish("a..b", "").expect_err("no topic").kind().clone(),
+            publisher.publish_timeout("a..b", "", LIMIT).expect_err("no topic").kind().clone(),
+            publisher.publish_with("a..b", |_| panic!("not called")).expect_err("no topic").kind().clone(),
         ];
         for failure in failures {
             assert!(matches!(failure, PublishFailure::Topic(_)), "{failure}");
@@ -138,7 +138,7 @@ fn a_broker_that_was_shut_down_refuses_remembered_topics_too() {
     for publisher in &mut all {
         for topic in ["a", "new"] {
             let error = publisher.publish(topic, "").expect_err("closed");
-            assert_eq!(error.failure(), &PublishFailure::Closed, "{topic}");
+            assert_eq!(error.kind(), &PublishFailure::Closed, "{topic}");
             assert!(error.source().is_none(), "nothing lies beneath: {error}");
             let error = publisher.publish_batch(topic, [""]).expect_err("closed");
             assert_eq!((error.published, error.failure), (0, PublishFailure::Closed), "{topic}");

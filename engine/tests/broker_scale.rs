@@ -45,7 +45,7 @@ fn topics_that_a_full_ring_refuses_leave_no_routes() {
         match publisher.publish(&format!("made.up.{number}"), 0) {
             Ok(_) => {}
             Err(error) => {
-                assert_eq!(*error.failure(), PublishFailure::Full);
+                assert_eq!(*error.kind(), PublishFailure::Full);
                 refused += 1;
             }
         }

@@ -113,7 +113,7 @@ impl<'o> Replaying<'o> {
 
     fn send(&self, publisher: &mut AnyTopicPublisher, row: &Row) -> Result<(), Error> {
         publisher.publish(row.topic.as_str(), &row.json).map(drop).map_err(|error| {
-            let reason = format!("the engine refused the row: {}", error.failure());
+            let reason = format!("the engine refused the row: {}", error.kind());
             Error::line(&self.options.file, row.line, None, reason)
         })
     }

@@ -44,6 +44,13 @@ pub enum PublishFailure {
     TooManyRoutes(#[from] TooManyRoutes),
 }
 
+impl PublishFailure {
+    /// Returns whether there was no room, at once or within the time limit: a later publish may succeed.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full | Self::TimedOut)
+    }
+}
+
 /// A message that was not published, with what was to be published where that was given by value.
 pub struct PublishError<R = ()> {
     failure: PublishFailure,
@@ -55,13 +62,18 @@ impl<R> PublishError<R> {
         Self { failure, returned }
     }
 
-    /// Why it was not published.
-    pub fn failure(&self) -> &PublishFailure {
+    /// Returns why it was not published.
+    pub fn kind(&self) -> &PublishFailure {
         &self.failure
     }
 
-    /// What was to be published, handed back.
-    pub fn into_payload(self) -> R {
+    /// Returns whether there was no room, at once or within the time limit: a later publish may succeed.
+    pub fn is_full(&self) -> bool {
+        self.failure.is_full()
+    }
+
+    /// Returns what was to be published.
+    pub fn into_inner(self) -> R {
         self.returned
     }
 }

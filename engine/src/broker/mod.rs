@@ -81,7 +81,7 @@ pub use lifecycle::takeover::Abandoned;
 pub use lifecycle::threads::Undelivered;
 pub use publish::options::{PublishOptions, Published};
 pub use publish::publisher::Publisher;
-pub use publish::topic_publisher::AnyTopicPublisher;
+pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};
 pub use subscribe::handler::{HandlerError, IntoHandled};
 pub use subscribe::subscription::Subscription;

@@ -230,7 +230,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         let Some(Direct { route, target }) = &resolved.direct else {
             for payload in batch {
                 self.publish(resolved, Value(payload), None, WaitMode::Policy)
-                    .map_err(|error| BatchError { published, failure: error.failure().clone() })?;
+                    .map_err(|error| BatchError { published, failure: error.kind().clone() })?;
                 published += 1;
             }
             return Ok(published);

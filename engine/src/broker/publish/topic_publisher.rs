@@ -19,6 +19,18 @@ use std::time::Duration;
 /// The topics that an [`AnyTopicPublisher`] remembers unless told otherwise.
 const DEFAULT_TOPIC_CACHE: usize = 4_096;
 
+/// The counts of an [`AnyTopicPublisher`]'s cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheCounts {
+    /// Topics that were found in it.
+    pub hits: u64,
+    /// Topics that were not.
+    pub misses: u64,
+    /// Topics that were pushed out of it by others.
+    pub evictions: u64,
+}
+
 /// A publisher to topics that come at run time. It remembers what its last topics resolved to, so that a topic it has in
 /// its cache costs one hash and one comparison more than a bound publisher. Ever-new topics cost their resolution,
 /// thrash this publisher's cache alone, and do not grow it.
@@ -186,9 +198,10 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         }
     }
 
-    /// How many topics were found in the cache, were not, and were pushed out of it.
-    pub fn cache_counts(&self) -> (u64, u64, u64) {
-        (self.cache.hits(), self.cache.misses(), self.cache.evictions())
+    /// Returns what has come of the looks into its cache.
+    pub fn cache_counts(&self) -> CacheCounts {
+        let cache = &self.cache;
+        CacheCounts { hits: cache.hits(), misses: cache.misses(), evictions: cache.evictions() }
     }
 }
 
