@@ -52,8 +52,8 @@ const SLICE: Duration = Duration::from_micros(500);
 /// The part of a core, one in so many, that others may take for good.
 const SHARE: u32 = 16;
 /// The budget is doubled after so long a time in which the core was not wanted, at least and at most.
-const SHORTEST_RECOVERY: Duration = Duration::from_millis(10);
-const LONGEST_RECOVERY: Duration = Duration::from_millis(320);
+const MIN_RECOVERY: Duration = Duration::from_millis(10);
+const MAX_RECOVERY: Duration = Duration::from_millis(320);
 /// How many recoveries after a cut another one comes soon: twice those that make the budget whole.
 const SOON: u32 = 8;
 
@@ -126,7 +126,7 @@ impl SpinBudget {
             limit: MOST,
             changed: None,
             cut: None,
-            recovery: SHORTEST_RECOVERY,
+            recovery: MIN_RECOVERY,
             losses: Losses { sum: Duration::ZERO, looked: None },
         }
     }
@@ -183,9 +183,9 @@ impl SpinBudget {
     fn cut(&mut self, now: Instant) {
         let is_soon = self.cut.is_some_and(|then| now.saturating_duration_since(then) < self.recovery * SOON);
         if !is_soon {
-            self.recovery = SHORTEST_RECOVERY;
+            self.recovery = MIN_RECOVERY;
         } else if self.limit > LEAST {
-            self.recovery = (self.recovery * 2).min(LONGEST_RECOVERY);
+            self.recovery = (self.recovery * 2).min(MAX_RECOVERY);
         }
         self.limit = LEAST;
         (self.cut, self.changed) = (Some(now), Some(now));
@@ -491,7 +491,7 @@ mod tests {
         while expected < MOST {
             assert_eq!(budget.limit, expected);
             expected *= 2;
-            machine.sleep(SHORTEST_RECOVERY);
+            machine.sleep(MIN_RECOVERY);
             budget.begin(&mut machine);
         }
         assert_eq!((budget.limit, budget.changed), (MOST, None));
@@ -511,16 +511,16 @@ mod tests {
     fn it_recovers_more_slowly_each_time_that_the_core_is_wanted_still() {
         let mut machine = Machine::new(true);
         let mut budget = cut(&mut machine);
-        let mut expected = SHORTEST_RECOVERY;
+        let mut expected = MIN_RECOVERY;
         for _ in 0..10 {
             assert_eq!(recovery(&mut budget, &mut machine), expected);
-            expected = (expected * 2).min(LONGEST_RECOVERY);
+            expected = (expected * 2).min(MAX_RECOVERY);
             budget.cut(machine.now());
         }
-        assert_eq!(expected, LONGEST_RECOVERY);
-        machine.sleep(LONGEST_RECOVERY * SOON);
+        assert_eq!(expected, MAX_RECOVERY);
+        machine.sleep(MAX_RECOVERY * SOON);
         budget.cut(machine.now());
-        assert_eq!(recovery(&mut budget, &mut machine), SHORTEST_RECOVERY, "it was long ago");
+        assert_eq!(recovery(&mut budget, &mut machine), MIN_RECOVERY, "it was long ago");
     }
 
     #[test]

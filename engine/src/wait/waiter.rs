@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// How many spins pass between two looks at the clock and at the strategy: some hundred nanoseconds, of which a reading
 /// of the clock is a small part.
-const SPINS_A_ROUND: u32 = if cfg!(ringmain_loom) { 1 } else { 64 };
+const SPINS_PER_ROUND: u32 = if cfg!(ringmain_loom) { 1 } else { 64 };
 /// How many polite spins pass between two offers of the core, which blind the thread for half a microsecond.
-const SPINS_A_YIELD: u32 = if cfg!(ringmain_loom) { 1 } else { 128 };
+const SPINS_PER_YIELD: u32 = if cfg!(ringmain_loom) { 1 } else { 128 };
 
 /// A thread that waits again and again, and remembers how spinning went: what [`WaitStrategy::Adaptive`] adapts. Keep
 /// one for each thread and thing it waits for; the other strategies remember nothing. Making one costs nothing.
@@ -137,7 +137,7 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
                 return Some(end);
             }
             spins = spins.wrapping_add(1);
-            if spins.is_multiple_of(SPINS_A_ROUND)
+            if spins.is_multiple_of(SPINS_PER_ROUND)
                 && let Some(end) = self.look_around()
             {
                 return Some(end);
@@ -162,14 +162,14 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
     /// Spins and yields as the budget allows. The clock is not read before the first spins are over: while events flow
     /// that is all there is.
     fn spin_within(&mut self, budget: &mut SpinBudget) -> Option<End<T>> {
-        if let Some(end) = self.spin(Some(SPINS_A_ROUND), false) {
+        if let Some(end) = self.spin(Some(SPINS_PER_ROUND), false) {
             return Some(end);
         }
         let mut spell = budget.begin(&mut budget::Real);
         loop {
             let ended = match spell.step {
-                Step::Spin => self.spin(Some(SPINS_A_ROUND), false),
-                Step::Yield => self.spin(Some(SPINS_A_YIELD), true).or_else(|| self.yield_on(Some(1))),
+                Step::Spin => self.spin(Some(SPINS_PER_ROUND), false),
+                Step::Yield => self.spin(Some(SPINS_PER_YIELD), true).or_else(|| self.yield_on(Some(1))),
                 Step::Park => return None,
             };
             if ended.is_some() {

@@ -53,3 +53,81 @@ pub(crate) fn drive<E>(work: &mut impl Turn, max: u64, ring: &Core<E>) {
         }
     }
 }
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::{Polled, RingBuilder};
+    use crate::wait::WaitStrategy;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Work whose turns follow a script, and which counts them.
+    #[derive(Default)]
+    struct Scripted {
+        turns: u32,
+        panics: u32,
+        due: Option<Duration>,
+        turn: Option<fn(u32) -> Polled>,
+        last: Option<u32>,
+    }
+
+    impl Turn for Scripted {
+        fn turn(&mut self, _max: u64) -> Polled {
+            self.turns += 1;
+            self.turn.map_or(Polled::Finished, |turn| turn(self.turns))
+        }
+
+        fn is_ready(&self) -> bool {
+            false
+        }
+
+        fn is_stopping(&self) -> bool {
+            self.last == Some(self.turns)
+        }
+
+        fn next_due(&self) -> Deadline {
+            self.due.map_or(Deadline::NEVER, Deadline::after)
+        }
+
+        fn panicked(&mut self) {
+            self.panics += 1;
+        }
+    }
+
+    /// Drives the work on a thread of its own. Returns its turns and panics.
+    fn driven(mut work: Scripted) -> (u32, u32) {
+        let (done, is_done) = channel();
+        std::thread::spawn(move || {
+            let ring = RingBuilder::new(1, || ()).expect("a capacity").wait(WaitStrategy::Blocking);
+            let (_id, poller) = ring.graph().poller(&[]).expect("no dependency");
+            drive(&mut work, 1, poller.core());
+            let _ = done.send((work.turns, work.panics));
+        });
+        is_done.recv_timeout(LIMIT).expect("the work ends")
+    }
+
+    #[test]
+    fn a_turn_that_is_due_comes_although_nothing_is_ready() {
+        let turn = |turn| if turn < 3 { Polled::Empty } else { Polled::Finished };
+        let work = Scripted { due: Some(Duration::from_millis(1)), turn: Some(turn), ..Scripted::default() };
+        assert_eq!(driven(work), (3, 0));
+    }
+
+    #[test]
+    fn a_turn_that_panics_is_noted_and_the_next_one_comes() {
+        let turn = |turn| match turn {
+            1 => panic!("user code"),
+            _ => Polled::Finished,
+        };
+        assert_eq!(driven(Scripted { turn: Some(turn), ..Scripted::default() }), (2, 1));
+    }
+
+    #[test]
+    fn work_that_is_to_stop_takes_no_further_turn() {
+        let turn = |_| Polled::Events(1);
+        assert_eq!(driven(Scripted { turn: Some(turn), last: Some(2), ..Scripted::default() }), (2, 0));
+    }
+}

@@ -37,3 +37,22 @@ pub(crate) fn spawn_pinned(
     }
     Ok(thread)
 }
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// No machine has it.
+    const NO_CORE: usize = 1_000_000;
+
+    #[test]
+    fn a_thread_that_cannot_be_pinned_runs_nothing() {
+        let witness = Arc::new(());
+        let captured = witness.clone();
+        let body = move || panic!("called with {captured:?}");
+        let error = spawn_pinned("nowhere", Some(NO_CORE), body).expect_err("there is no such core");
+        assert!(matches!(error, BuildError::Affinity { name, .. } if name == "nowhere"));
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}
