@@ -31,8 +31,8 @@
 //! | `park.heavy` | the same, of a producer | `parking::a_sleeping_producer_is_woken_by_a_release` |
 //! | `park.light` | the same, of an adaptive consumer | `parking::an_adaptive_consumer_is_woken_by_a_publication` |
 //! | `park.heavy` | the same, of an adaptive consumer | `parking::an_adaptive_consumer_is_woken_by_a_publication` |
-//! | `park.light` | the same, of two ringers | `parking::two_ringers_wake_a_sleeper_that_waits_for_both` |
-//! | `park.heavy` | the same, of two ringers | `parking::two_ringers_wake_a_sleeper_that_waits_for_both` |
+//! | `park.light` | the same, of two wakers | `parking::two_wakers_wake_a_sleeper_that_waits_for_both` |
+//! | `park.heavy` | the same, of two wakers | `parking::two_wakers_wake_a_sleeper_that_waits_for_both` |
 //! | `park.light` | a sleeper misses that its strategy was switched | `parking::a_sleeper_notices_that_its_strategy_was_switched` |
 //! | `park.heavy` | the same | `parking::a_sleeper_notices_that_its_strategy_was_switched` |
 //! | `switch-without-look` | the same | `parking::a_sleeper_notices_that_its_strategy_was_switched` |

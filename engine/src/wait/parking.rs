@@ -1,4 +1,5 @@
-//! Where threads sleep until somebody rings: one word that publishers look at, and a lock and condition behind it.
+//! Where threads sleep until somebody wakes them: one word that publishers look at, and a lock and a
+//! condition variable behind it.
 //!
 //! # The handshake
 //!
@@ -6,18 +7,19 @@
 //! publisher                         sleeper, holding the lock
 //!   make it ready                     parked = true
 //!   light fence   (edge PARK)         heavy fence   (edge PARK)
-//!   if parked { ring }                if ready { leave } else { wait, giving the lock up }
+//!   if parked { wake }                if ready { leave } else { wait, giving the lock up }
 //! ```
 //!
-//! The two fences are in one total order. If the publisher's comes first, the sleeper's look sees what was made
-//! ready. If the sleeper's comes first, the publisher sees `parked` and rings; to ring it needs the lock, which the
-//! sleeper holds from before it set `parked` until it waits, so the ring cannot fall between look and wait. The bell
-//! itself is struck after the lock is given up, lest those it wakes run into it.
+//! The two fences are in one total order. If the publisher's comes first, the sleeper's look sees what
+//! was made ready. If the sleeper's comes first, the publisher sees `parked` and wakes the sleeper. To
+//! do so it needs the lock, which the sleeper holds from before it set `parked` until it waits, so the
+//! wake-up cannot fall between look and wait. The publisher notifies after it has given the lock up,
+//! so that the woken threads do not run into it.
 //!
-//! The ringer clears `parked`: a burst of publications after the first finds it false and makes no system call,
-//! however long the woken thread takes to get going; and of several ringers only the first strikes the bell. One
-//! word serves any number of sleepers, all of whom wake and look; those for whom nothing came set the word again, and the
-//! last to leave clears it.
+//! Whoever wakes clears `parked`. A burst of publications after the first finds it false and makes no
+//! system call, however long the woken thread takes to get going. Of several threads that wake, only
+//! the first notifies. One word serves any number of sleepers. All of them wake and look; those for
+//! whom nothing came set the word again, and the last to leave clears it.
 //!
 //! # The nap before the sleep
 //!
@@ -44,23 +46,24 @@ const NAP: Duration = Duration::from_millis(10);
 /// polite spin is a chance for the others, needs none of it to let a publication through.
 const LOOKS: u32 = if cfg!(ringmain_loom) { 0 } else { 50 };
 
-/// A spot where any number of threads sleep until they are rung awake.
+/// Spot where any number of threads sleep until they are woken.
 #[derive(Debug)]
 pub struct Parking {
     /// Whether anybody can ever park here. Fixed, so that a ring that only spins pays for no fence.
     in_use: bool,
-    /// 1 while somebody sleeps whom nobody has rung.
+    /// 1 while somebody sleeps whom nobody has woken.
     parked: CachePadded<Watched>,
     /// How many threads are asleep, or about to be.
     asleep: Mutex<usize>,
-    bell: Condvar,
+    wake_up: Condvar,
 }
 
 impl Parking {
-    /// A spot with nobody asleep. Where `in_use` is false nobody may ever park and ringing does nothing.
+    /// Makes a spot with nobody asleep. Where `in_use` is false nobody may ever park and a wake-up does
+    /// nothing.
     pub fn new(in_use: bool) -> Self {
         let parked = if in_use { Watched::new() } else { Watched::never() };
-        Self { in_use, parked: CachePadded::new(parked), asleep: Mutex::new(0), bell: Condvar::new() }
+        Self { in_use, parked: CachePadded::new(parked), asleep: Mutex::new(0), wake_up: Condvar::new() }
     }
 
     /// Whether anybody can ever park here.
@@ -75,19 +78,20 @@ impl Parking {
     #[inline(always)]
     pub fn wake_all(&self) {
         if !self.parked.is_zero_after_light(&PARK) {
-            self.ring();
+            self.wake_sleepers();
         }
     }
 
-    /// Under the lock the word says whether there is somebody who has not been rung since.
+    /// Notifies, unless another thread has. Under the lock the word tells whether anybody sleeps whom
+    /// nobody has woken.
     #[cold]
-    fn ring(&self) {
+    fn wake_sleepers(&self) {
         let asleep = self.asleep.lock();
         let has_sleepers = self.parked.get(Ordering::Relaxed) != 0;
         self.parked.set(0, Ordering::Relaxed);
         drop(asleep);
         if has_sleepers {
-            self.bell.notify_all();
+            self.wake_up.notify_all();
         }
     }
 
@@ -117,11 +121,11 @@ impl Parking {
                 break None;
             }
             if has_napped {
-                asleep = self.bell.wait_until(asleep, deadline.at());
-                // Rung: for the next fence a nap is due again.
+                asleep = self.wake_up.wait_until(asleep, deadline.at());
+                // Woken: for the next fence a nap is due again.
                 has_napped = false;
             } else {
-                (asleep, has_napped) = self.bell.wait_at_most(asleep, &self.asleep, deadline.at_most(NAP));
+                (asleep, has_napped) = self.wake_up.wait_at_most(asleep, &self.asleep, deadline.at_most(NAP));
             }
             if let Some(value) = ready() {
                 break Some(value);
@@ -166,7 +170,7 @@ mod tests {
         }
     }
 
-    /// A sleeper that counts its looks, in and after a nap, and a bell.
+    /// A sleeper that counts its looks, in and after a nap, and a spot.
     fn wakes_after(looks_asleep: u32) {
         let (spot, looks, ready) = (Parking::new(true), AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -186,17 +190,17 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_ends_a_nap() {
+    fn a_wake_up_ends_a_nap() {
         wakes_after(LOOKS + 1);
     }
 
     #[test]
-    fn a_bell_ends_the_sleep_after_a_nap() {
+    fn a_wake_up_ends_the_sleep_after_a_nap() {
         wakes_after(LOOKS + 3);
     }
 
     #[test]
-    fn a_bell_in_vain_leaves_the_sleeper_asleep_until_the_right_one() {
+    fn a_wake_up_in_vain_leaves_the_sleeper_asleep_until_the_right_one() {
         let (spot, looks, ready) = (Parking::new(true), AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_sleep_are_woken_by_one_bell() {
+    fn all_who_sleep_are_woken_at_once() {
         const SLEEPERS: usize = 4;
         let (spot, ready) = (Parking::new(true), AtomicBool::new(false));
         std::thread::scope(|scope| {

@@ -47,7 +47,7 @@ impl SharedStrategy {
         WaitStrategy::ALL[self.place.load(Ordering::Relaxed) as usize]
     }
 
-    /// Changes the strategy. Sleepers notice when they are rung afterwards, all others by themselves.
+    /// Changes the strategy. Sleepers notice when they are woken afterwards, all others by themselves.
     ///
     /// # Errors
     /// The strategy parks and this one may not; nothing has changed.

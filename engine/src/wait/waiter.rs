@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn every_strategy_wakes_when_the_bell_rings() {
+    fn every_strategy_ends_with_a_wake_up() {
         for &strategy in WaitStrategy::ALL {
             let (parking, flag) = (Parking::new(true), AtomicBool::new(false));
             std::thread::scope(|scope| {

@@ -181,7 +181,7 @@ fn an_adaptive_consumer_is_woken_by_a_publication() {
     .in_at_least(20);
 }
 
-/// What the sleeper waits for comes without a bell, as it may where nobody sleeps any more: only a thread that has
+/// What the sleeper waits for comes without a wake-up, as it may where nobody sleeps any more: only a thread that has
 /// noticed the switch, and spins, sees it.
 #[test]
 fn a_sleeper_notices_that_its_strategy_was_switched() {
@@ -243,9 +243,9 @@ fn a_thread_that_is_switched_to_sleep_is_woken() {
     .in_at_least(20);
 }
 
-/// One of two ringers finds the word cleared by the other and leaves the bell to it.
+/// One of two threads that wake finds the word cleared by the other and leaves the notification to it.
 #[test]
-fn two_ringers_wake_a_sleeper_that_waits_for_both() {
+fn two_wakers_wake_a_sleeper_that_waits_for_both() {
     explore("two ringers", Bound::Preemptions(2), || {
         let spot = Arc::new(Parking::new(true));
         let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
