@@ -10,9 +10,10 @@ use super::id::BrokerId;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
+use super::subscribe::handler::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
 use crate::clock::Clock;
-use crate::message::{MessagePayload, Origin, Payload};
+use crate::message::{Message, MessagePayload, Origin, Payload};
 use crate::routing::{RingId, Routes, RoutingTable};
 use crate::sync::CachePadded;
 use crate::sync::atomic::AtomicBool;
@@ -27,12 +28,13 @@ const DEFAULT_NAME: &str = "default";
 pub struct BrokerBuilder<P> {
     dispatchers: Vec<Dispatcher>,
     clock: Option<Clock>,
+    on_error: Option<ErrorCallback<P>>,
     _payload: PhantomData<fn() -> P>,
 }
 
 impl<P: MessagePayload> BrokerBuilder<P> {
     pub(super) fn new() -> Self {
-        Self { dispatchers: Vec::new(), clock: None, _payload: PhantomData }
+        Self { dispatchers: Vec::new(), clock: None, on_error: None, _payload: PhantomData }
     }
 
     /// Declares a dispatcher. Subscriptions that name none go to the first one declared.
@@ -46,6 +48,17 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Has a callback called for each failed delivery of any subscription, after the subscription's own. See
+    /// [`SubscriptionBuilder::on_error`](crate::broker::SubscriptionBuilder::on_error).
+    #[must_use]
+    pub fn on_error(
+        mut self,
+        callback: impl Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_error = Some(Arc::new(callback));
         self
     }
 
@@ -70,7 +83,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
 
     /// Everything but the threads.
     pub(super) fn assemble(self) -> Result<(Broker<P>, Vec<PlannedConsumer<P>>), BrokerBuildError> {
-        let Self { mut dispatchers, clock, .. } = self;
+        let Self { mut dispatchers, clock, on_error, .. } = self;
         if dispatchers.is_empty() {
             dispatchers.push(Dispatcher::new(DEFAULT_NAME));
         }
@@ -99,6 +112,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             id,
             origin,
             clock,
+            on_error,
             table: RoutingTable::new(),
             routes,
             registry,

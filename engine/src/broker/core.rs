@@ -7,6 +7,7 @@ use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
+use super::subscribe::handler::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::{Envelope, Origin};
@@ -21,6 +22,7 @@ pub(crate) struct Core<P> {
     pub(crate) id: BrokerId,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
+    pub(crate) on_error: Option<ErrorCallback<P>>,
     pub(crate) table: RoutingTable<Destination>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) registry: Arc<Registry>,

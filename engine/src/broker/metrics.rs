@@ -1,16 +1,19 @@
 //! The broker's metrics.
 
+use super::core::Core;
+use super::deliver::consumer::ConsumerTally;
+use super::dispatcher::DispatcherState;
 use super::handle::Broker;
 use crate::message::{Envelope, MessagePayload};
-use crate::observe::{Metrics, merge};
+use crate::observe::{Counter, DispatcherMetrics, Metrics, merge};
 
 impl<P: MessagePayload> Broker<P> {
-    /// The numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer.
+    /// Returns the numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer. Takes
+    /// time in proportion to dispatchers, consumers and publishers, however many subscriptions there are.
     pub fn metrics(&self) -> Metrics {
         let core = self.core();
         let consumers = || core.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
         let published = core.publishers.total().published.get();
-        let settled = core.registry.snapshot().settled();
         let depths: Vec<u64> = core.rings.iter().map(|state| state.ring.depth()).collect();
         let lags = core.rings.iter().flat_map(|state| state.ring.lags());
         let active = lags.filter(|(_, lag)| *lag > 0).count();
@@ -18,13 +21,16 @@ impl<P: MessagePayload> Broker<P> {
         let memory: u64 = core.rings.iter().map(|state| state.ring.capacity() * slot).sum();
         // The reclaimer is one more.
         let threads = core.threads.running() + 1;
+        let sum = |counter: fn(&ConsumerTally) -> &Counter| {
+            consumers().map(|consumer| counter(&consumer.tally).get()).sum::<u64>() as f64
+        };
         let values = [
             ("messaging.broker.subscribers", core.registry.live_count() as f64),
             ("messaging.broker.topics", core.routes.topic_count() as f64),
             ("messaging.broker.routes", core.routes.count() as f64),
             ("messaging.broker.messages.published", published as f64),
-            ("messaging.broker.messages.consumed", settled.delivered() as f64),
-            ("messaging.broker.errors", settled.failures() as f64),
+            ("messaging.broker.messages.consumed", sum(|tally| &tally.delivered)),
+            ("messaging.broker.errors", sum(|tally| &tally.failed)),
             ("messaging.broker.dlq.size", 0.0),
             ("messaging.queue.depth.max", depths.iter().copied().max().unwrap_or(0) as f64),
             ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),
@@ -34,6 +40,21 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.threads.total", threads as f64),
         ]
         .into();
-        Metrics { values, latency: merge(consumers().map(|consumer| &consumer.tally.latency)) }
+        let latency = merge(consumers().map(|consumer| &consumer.tally.latency));
+        let dispatchers =
+            core.dispatchers.iter().map(|dispatcher| core.dispatcher_metrics(dispatcher)).collect();
+        Metrics { values, latency, dispatchers }
+    }
+}
+
+impl<P> Core<P> {
+    fn dispatcher_metrics(&self, dispatcher: &DispatcherState<P>) -> DispatcherMetrics {
+        let ring = self.ring(dispatcher.ring);
+        DispatcherMetrics {
+            name: dispatcher.name.clone(),
+            capacity: ring.capacity(),
+            depth: ring.depth(),
+            latency: merge(dispatcher.consumers.iter().map(|consumer| &consumer.tally.latency)),
+        }
     }
 }

@@ -83,5 +83,5 @@ pub use publish::options::{PublishOptions, Published};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};
-pub use subscribe::handler::{HandlerError, IntoHandled};
+pub use subscribe::handler::{FailedDelivery, HandlerError, IntoHandled};
 pub use subscribe::subscription::Subscription;

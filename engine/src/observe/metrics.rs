@@ -24,11 +24,46 @@ use std::fmt;
 pub struct Metrics {
     /// The numbers by their key.
     pub values: BTreeMap<&'static str, f64>,
-    /// From publish to the consumer's reading, in nanoseconds, sampled once in several batches.
+    /// Latency from publish until a consumer reads the message, in nanoseconds, over all consumers. One event in 64
+    /// is recorded on average, at random gaps, so that stalls and bursts show in it as handlers see them.
+    pub latency: Histogram<u64>,
+    /// The dispatchers, in the order in which they were declared.
+    pub dispatchers: Vec<DispatcherMetrics>,
+}
+
+/// The part of [`Metrics`] that belongs to one dispatcher.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DispatcherMetrics {
+    /// Name of the dispatcher.
+    pub name: String,
+    /// Slots of its ring.
+    pub capacity: u64,
+    /// Messages in its ring that its slowest consumer has yet to finish.
+    pub depth: u64,
+    /// Latency from publish until one of its consumers reads the message, in nanoseconds, sampled as
+    /// [`Metrics::latency`] is.
     pub latency: Histogram<u64>,
 }
 
+impl fmt::Debug for DispatcherMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DispatcherMetrics")
+            .field("name", &self.name)
+            .field("capacity", &self.capacity)
+            .field("depth", &self.depth)
+            .field("latency_p50", &self.latency.value_at_quantile(0.5))
+            .field("latency_p99", &self.latency.value_at_quantile(0.99))
+            .finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
+    /// Returns the part that belongs to the dispatcher of that name.
+    pub fn dispatcher(&self, name: &str) -> Option<&DispatcherMetrics> {
+        self.dispatchers.iter().find(|dispatcher| dispatcher.name == name)
+    }
+
     /// The number of that key.
     pub fn get(&self, key: &str) -> Option<f64> {
         self.values.get(key).copied()
@@ -44,6 +79,7 @@ impl fmt::Debug for Metrics {
             .field("latency_p50", &self.latency.value_at_quantile(0.5))
             .field("latency_p99", &self.latency.value_at_quantile(0.99))
             .field("latency_max", &self.latency.max())
+            .field("dispatchers", &self.dispatchers)
             .finish()
     }
 }

@@ -11,5 +11,5 @@ mod metrics;
 mod recorder;
 
 pub use counter::Counter;
-pub use metrics::Metrics;
+pub use metrics::{DispatcherMetrics, Metrics};
 pub use recorder::{Recorder, merge};

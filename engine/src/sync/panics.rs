@@ -13,3 +13,8 @@ pub(crate) fn discard_panic(payload: Box<dyn Any + Send>) {
         std::mem::forget(second);
     }
 }
+
+/// Runs foreign code. Returns nothing where it panicked; what it panicked with is dropped.
+pub(crate) fn guard<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(discard_panic).ok()
+}

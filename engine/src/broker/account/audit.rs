@@ -2,6 +2,7 @@
 
 use super::ledger::{Ledger, RingLedger};
 use crate::broker::core::Core;
+use crate::broker::deliver::outcome::CallMark;
 use crate::broker::dispatcher::RingState;
 use crate::broker::handle::Broker;
 use crate::message::MessagePayload;
@@ -16,7 +17,10 @@ impl<P> Core<P> {
             .map(|consumer| consumer.mailbox.supervisor())
             // A call in doubt has been counted as such, and is not in flight any more.
             .filter(|supervisor| !supervisor.is_taken_over())
-            .filter_map(|supervisor| supervisor.current_call().map(|(_, subscription)| subscription))
+            .filter_map(|supervisor| supervisor.current_call().map(|(_, mark)| CallMark::from_lease(mark)))
+            // One that is settled has been counted, and is not in flight either.
+            .filter(|call| !call.is_settled)
+            .map(|call| call.subscription)
             .collect();
         let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
         let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);

@@ -7,7 +7,8 @@ use super::handlers::HandlerTable;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
 use crate::observe::{Counter, Recorder};
-use crate::ring::{LINGER, Linger, Polled, Poller};
+use crate::ring::{LINGER, Linger, Polled, Poller, Sequence};
+use crate::routing::ConsumerAddr;
 use crate::sync::CachePadded;
 use crate::sync::panics::discard_panic;
 use crate::wait::{Deadline, Waiter};
@@ -17,8 +18,8 @@ use std::sync::Arc;
 /// The most events of one turn.
 const EVENTS_PER_TURN: u64 = 64;
 
-/// Of so many batches, the first message's latency is recorded once.
-const BATCHES_PER_SAMPLE: u32 = 16;
+/// Of so many events, the latency of one is recorded, on average.
+const EVENTS_PER_SAMPLE: u64 = 64;
 
 /// What a consumer has done. Written by the consumer.
 #[derive(Debug, Default)]
@@ -26,8 +27,46 @@ pub(crate) struct ConsumerTally {
     /// Events gone through and released.
     pub(crate) consumed: CachePadded<Counter>,
     pub(crate) tombstones: Counter,
+    /// Calls of handlers that returned without an error: the sum over the consumer's subscriptions, present and past.
+    pub(crate) delivered: Counter,
+    /// Calls of handlers that failed or panicked.
+    pub(crate) failed: Counter,
     /// From publish to reading.
     pub(crate) latency: Recorder,
+}
+
+/// Which events' latency is recorded. By event and not by batch: the first event of a batch has waited for the
+/// longest if a stall has gone before it, and for the shortest if the batch came as a burst. The gaps are drawn at
+/// random, so that no rhythm of the load is sampled always at the same beat.
+#[derive(Debug)]
+struct Sampler {
+    next: Sequence,
+    random: u64,
+}
+
+impl Sampler {
+    fn new(seed: u64) -> Self {
+        Self { next: 0, random: seed | 1 }
+    }
+
+    /// Whether this event is to be recorded. If so, the next one is drawn: 1 to `2 * EVENTS_PER_SAMPLE - 1` further on.
+    #[inline(always)]
+    fn takes(&mut self, sequence: Sequence) -> bool {
+        let takes = sequence >= self.next;
+        if takes {
+            self.draw(sequence);
+        }
+        takes
+    }
+
+    #[cold]
+    fn draw(&mut self, sequence: Sequence) {
+        // xorshift64: G. Marsaglia, "Xorshift RNGs", 2003.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.next = sequence + 1 + self.random % (2 * EVENTS_PER_SAMPLE - 1);
+    }
 }
 
 /// A consumer of one ring.
@@ -35,7 +74,7 @@ pub(crate) struct Consumer<P> {
     poller: Poller<Envelope<P>>,
     handlers: HandlerTable<P>,
     tally: Arc<ConsumerTally>,
-    batches: u32,
+    sampler: Sampler,
 }
 
 impl<P: Clone> Consumer<P> {
@@ -44,7 +83,9 @@ impl<P: Clone> Consumer<P> {
         handlers: HandlerTable<P>,
         tally: Arc<ConsumerTally>,
     ) -> Self {
-        Self { poller, handlers, tally, batches: 0 }
+        let ConsumerAddr { dispatcher, number } = handlers.consumer;
+        let sampler = Sampler::new(u64::from(dispatcher) << 32 | u64::from(number) << 1);
+        Self { poller, handlers, tally, sampler }
     }
 
     /// The threads of the broker, where this one's is to sign off.
@@ -56,21 +97,19 @@ impl<P: Clone> Consumer<P> {
     /// handler does not return, all that has been released before it is counted.
     #[inline]
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
-        let Self { poller, handlers, tally, batches, .. } = self;
+        let Self { poller, handlers, tally, sampler, .. } = self;
         let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
         if poller.has_commands() {
             handlers.read_mail(poller.lease());
         }
         let mut unreleased = 0;
-        let mut is_sampled = batches.is_multiple_of(BATCHES_PER_SAMPLE);
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
-            if is_sampled {
-                is_sampled = false;
+            if sampler.takes(sequence) {
                 let clock = &handlers.common.clock;
                 let latency = clock.now().since(clock.moment(envelope.published_at));
                 tally.latency.record(latency.as_nanos() as u64);
             }
-            handlers.handle(envelope, sequence, lease);
+            handlers.handle(envelope, sequence, lease, tally);
             unreleased += 1;
             // Counted before it is released, so that what has been released is never more than what is counted; and
             // not at all once somebody else has taken the position over.
@@ -80,9 +119,6 @@ impl<P: Clone> Consumer<P> {
             }
         });
         self.count();
-        if matches!(polled, Polled::Events(_)) {
-            self.batches = self.batches.wrapping_add(1);
-        }
         polled
     }
 

@@ -1,19 +1,21 @@
 //! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of one event.
 
+use super::consumer::ConsumerTally;
 use super::context;
 use super::mailbox::{Command, Mailbox, OwnedSubscription};
-use super::outcome::{About, Outcome};
+use super::outcome::{CallMark, Outcome};
 use super::route_cache::{CachedRoute, RouteCache};
-use super::settle::settle;
+use super::settle::{Failure, Next, settle};
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::threads::{ThreadRegistry, Undelivered, owned_copy};
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::Registry;
+use crate::broker::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, Destination, RouteId, Routes};
 use crate::sync::edge;
+use crate::sync::panics::{discard_panic, guard};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ pub(crate) struct HandlerTable<P> {
     places: HashMap<u64, u32, ahash::RandomState>,
     /// What could not be delivered before the broker stopped.
     pub(crate) handed_back: Vec<Undelivered<P>>,
+    /// What handlers failed with at the moment of the stop.
+    undropped: Vec<Outcome>,
 }
 
 impl<P: Clone> HandlerTable<P> {
@@ -54,12 +58,19 @@ impl<P: Clone> HandlerTable<P> {
             free: Vec::new(),
             places: HashMap::default(),
             handed_back: Vec::new(),
+            undropped: Vec::new(),
         }
     }
 
     /// Delivers one event to each of this consumer's subscriptions that it was routed to.
     #[inline(always)]
-    pub(crate) fn handle(&mut self, envelope: &Envelope<P>, sequence: Sequence, lease: &Lease) {
+    pub(crate) fn handle(
+        &mut self,
+        envelope: &Envelope<P>,
+        sequence: Sequence,
+        lease: &Lease,
+        tally: &ConsumerTally,
+    ) {
         // A subscription's handler was posted before a message could be routed there, and whoever sees the message sees
         // that there is mail. So when a route is met for the first time, the handlers that it leads to are here.
         if lease.has_commands() && !edge::left_out("mail-before-message") {
@@ -97,12 +108,14 @@ impl<P: Clone> HandlerTable<P> {
                     }
                 }
             };
-            settle(&state.tally, outcome, || About {
-                subscription: &state.name,
-                topic,
-                message: message.id(),
-                attempt: message.attempt(),
-            });
+            if let Next::Tell(failure) = settle(&state.tally, tally, &outcome) {
+                let told = tell(lease, sequence, state, &message, &failure, outcome);
+                match told {
+                    Told::All => {}
+                    Told::Refused(outcome) => self.undropped.push(outcome),
+                    Told::TakenOver => return,
+                }
+            }
         }
         if !handed_back.is_empty() {
             let names = handed_back.iter().map(|state| state.name.clone()).collect();
@@ -117,7 +130,9 @@ impl<P: Clone> HandlerTable<P> {
         self.forget(id.index);
         let Some(route) = self.common.routes.get(id) else {
             debug_assert!(false, "a message travels a route that is not linked");
-            tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
+            guard(|| {
+                tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
+            });
             return;
         };
         let mine = |to: &&Destination| to.consumer == self.consumer;
@@ -218,6 +233,9 @@ impl<P: Clone> HandlerTable<P> {
     /// The end: all handlers are dropped, and no further command is taken. In that order: whoever finds the mailbox closed
     /// takes his handler for dropped.
     pub(crate) fn clear(&mut self) {
+        for outcome in self.undropped.drain(..) {
+            guard(|| drop(outcome));
+        }
         loop {
             for owned in self.owned.iter_mut().flatten() {
                 drop_handler(owned.handler.take());
@@ -229,6 +247,58 @@ impl<P: Clone> HandlerTable<P> {
                 self.read(command);
             }
         }
+    }
+}
+
+/// What has come of telling of a failure.
+enum Told {
+    All,
+    /// The consumer has been stopped: there was no call, and what is to be dropped is left.
+    Refused(Outcome),
+    /// It did not return in time, and somebody else has the consumer's position.
+    TakenOver,
+}
+
+/// Logs a failed delivery, and drops what the handler failed with. Both is foreign code, which may panic or never
+/// return; so it is called under the lease, as a handler is.
+#[cold]
+#[inline(never)]
+fn tell<P>(
+    lease: &Lease,
+    sequence: Sequence,
+    state: &SubscriptionState,
+    message: &Message<'_, P>,
+    failure: &Failure,
+    outcome: Outcome,
+) -> Told {
+    let mut outcome = Some(outcome);
+    let called = lease.call(sequence, CallMark::settled(state.id), || {
+        // The first, the second, the fourth, the eighth: a handler that always fails does not fill the log. The
+        // error's own text is not logged, since it may quote the payload.
+        if failure.count.is_power_of_two() {
+            guard(|| {
+                tracing::warn!(
+                    target: "ringmain::settle",
+                    subscription = &*state.name,
+                    topic = %message.topic(),
+                    message_id = %message.id(),
+                    attempt = message.attempt(),
+                    error_kind = failure.kind.as_str(),
+                    failures = failure.count,
+                    "a delivery failed"
+                );
+            });
+        }
+        guard(|| match outcome.take() {
+            Some(Outcome::Failed(error)) => drop(error),
+            Some(Outcome::Panicked(payload)) => discard_panic(payload),
+            _ => {}
+        });
+    });
+    match (called, outcome) {
+        (Called::TakenOver, _) => Told::TakenOver,
+        (_, Some(outcome)) => Told::Refused(outcome),
+        (_, None) => Told::All,
     }
 }
 

@@ -1,8 +1,6 @@
 //! How a delivery ends.
 
 use crate::broker::subscribe::handler::HandlerError;
-use crate::message::MessageId;
-use crate::topic::Topic;
 
 /// How a delivery ended.
 pub(crate) enum Outcome {
@@ -20,10 +18,25 @@ pub(crate) enum Outcome {
     Undelivered,
 }
 
-/// Whose delivery it is, for those who read logs.
-pub(crate) struct About<'a> {
-    pub(crate) subscription: &'a str,
-    pub(crate) topic: &'a Topic,
-    pub(crate) message: MessageId,
-    pub(crate) attempt: u16,
+/// What a consumer is doing with a delivery, as a number for its lease: handling it, or telling of its failure, when
+/// it has been settled already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallMark {
+    pub(crate) subscription: u64,
+    /// Whether the delivery has been counted: a take-over has nothing to doubt then.
+    pub(crate) is_settled: bool,
+}
+
+impl CallMark {
+    /// Subscriptions are numbered from 0: this bit is never one of their numbers'.
+    const SETTLED: u64 = 1 << 63;
+
+    pub(crate) fn settled(subscription: u64) -> u64 {
+        subscription | Self::SETTLED
+    }
+
+    /// A subscription's number by itself marks a delivery that is being handled.
+    pub(crate) fn from_lease(mark: u64) -> Self {
+        Self { subscription: mark & !Self::SETTLED, is_settled: mark & Self::SETTLED != 0 }
+    }
 }

@@ -1,55 +1,56 @@
 //! Settling: the one place where a delivery ends, is counted, and where what follows is decided.
+//!
+//! Nothing foreign runs here. What the handler failed with is dropped, and the failure is logged, by who has settled:
+//! after the count, so that whatever panics or hangs there costs no count.
 
-use super::outcome::{About, Outcome};
+use super::consumer::ConsumerTally;
+use super::outcome::Outcome;
 use crate::broker::account::tally::Tally;
 use crate::broker::account::term::{FailureKind, Term};
-use crate::broker::subscribe::handler::HandlerError;
-use crate::sync::panics::discard_panic;
 
-/// Ends a delivery.
+/// What follows the end of a delivery.
+#[must_use]
+pub(crate) enum Next {
+    /// Nothing.
+    Done,
+    /// The failure is to be told, and what the handler failed with to be dropped. Both is foreign code.
+    Tell(Failure),
+}
+
+/// A failure that has been counted.
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// How many of this kind the subscription has had by now.
+    pub(crate) count: u64,
+}
+
+/// Ends a delivery: counts it with its subscription and with the consumer.
 #[inline(always)]
-pub(crate) fn settle<'a>(tally: &Tally, outcome: Outcome, about: impl FnOnce() -> About<'a>) {
-    match outcome {
-        Outcome::Delivered => tally.count(Term::Delivered),
-        other => settle_otherwise(tally, other, &about()),
+pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
+    if matches!(outcome, Outcome::Delivered) {
+        tally.count(Term::Delivered);
+        consumer.delivered.bump();
+        return Next::Done;
     }
+    settle_otherwise(tally, consumer, outcome)
 }
 
 #[cold]
-fn settle_otherwise(tally: &Tally, outcome: Outcome, about: &About<'_>) {
+fn settle_otherwise(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
     match outcome {
-        Outcome::Delivered => tally.count(Term::Delivered),
-        Outcome::Failed(error) => {
-            fail(tally, FailureKind::Handler, about, Some(&error));
-            // Dropping an error is user code.
-            discard_panic(Box::new(error));
-        }
-        Outcome::Panicked(payload) => {
-            fail(tally, FailureKind::Panic, about, None);
-            discard_panic(payload);
-        }
+        Outcome::Delivered => {}
+        Outcome::Failed(_) => return fail(tally, consumer, FailureKind::Handler),
+        Outcome::Panicked(_) => return fail(tally, consumer, FailureKind::Panic),
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
         Outcome::Undelivered => tally.count(Term::Undelivered),
     }
+    Next::Done
 }
 
 /// A delivery that failed, with no attempt left and nowhere to put the message.
-fn fail(tally: &Tally, kind: FailureKind, about: &About<'_>, _error: Option<&HandlerError>) {
-    let failures = tally.count_failure(kind);
+fn fail(tally: &Tally, consumer: &ConsumerTally, kind: FailureKind) -> Next {
     tally.count(Term::Failed);
-    // The first, the second, the fourth, the eighth: a handler that always fails does not fill the log. The error's own
-    // text is not logged, since it may quote the payload.
-    if failures.is_power_of_two() {
-        tracing::warn!(
-            target: "ringmain::settle",
-            subscription = about.subscription,
-            topic = %about.topic,
-            message_id = %about.message,
-            attempt = about.attempt,
-            error_kind = kind.as_str(),
-            failures,
-            "a delivery failed"
-        );
-    }
+    consumer.failed.bump();
+    Next::Tell(Failure { kind, count: tally.count_failure(kind) })
 }

@@ -3,6 +3,7 @@
 use super::threads::{Undelivered, owned_copy};
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
+use crate::broker::deliver::outcome::CallMark;
 use crate::message::{Envelope, Message, MessageId, MessagePayload};
 use crate::ring::Takeover;
 use crate::routing::ConsumerAddr;
@@ -38,8 +39,11 @@ pub(super) fn abandon<P: MessagePayload>(
     takeover: &Takeover<Envelope<P>>,
     limit: Duration,
 ) -> Abandoned {
-    let in_doubt = core.registry.find(takeover.delivery());
-    if let Some(state) = &in_doubt {
+    let call = CallMark::from_lease(takeover.delivery());
+    let in_doubt = core.registry.find(call.subscription);
+    if let Some(state) = &in_doubt
+        && !call.is_settled
+    {
         state.tally.count(Term::InDoubt);
     }
     let mut stuck = Abandoned {
@@ -61,7 +65,7 @@ pub(super) fn abandon<P: MessagePayload>(
         for to in &route.destinations {
             let is_theirs = to.consumer == consumer;
             // Of the event in doubt, deliveries were made in ascending order of subscription.
-            let is_open = !is_in_doubt || to.subscription > takeover.delivery();
+            let is_open = !is_in_doubt || to.subscription > call.subscription;
             if is_theirs
                 && is_open
                 && let Some(state) = core.registry.find(to.subscription)

@@ -1,6 +1,8 @@
 //! Subscriptions to be: their options, and how they start.
 
-use super::handler::{BoxedHandler, IntoHandled, boxed, drop_handler};
+use super::handler::{
+    BoxedHandler, ErrorCallback, FailedDelivery, IntoHandled, boxed, drop_handler, with_callbacks,
+};
 use super::registry::SubscriptionState;
 use super::subscription::Subscription;
 use crate::broker::core::Core;
@@ -39,11 +41,12 @@ pub struct SubscriptionBuilder<P> {
     patterns: Vec<String>,
     dispatcher: Option<String>,
     stage: Option<usize>,
+    on_error: Option<ErrorCallback<P>>,
 }
 
 impl<P: MessagePayload> SubscriptionBuilder<P> {
     pub(super) fn new(core: Arc<Core<P>>) -> Self {
-        Self { core, name: None, patterns: Vec::new(), dispatcher: None, stage: None }
+        Self { core, name: None, patterns: Vec::new(), dispatcher: None, stage: None, on_error: None }
     }
 
     /// Names it, for logs, metrics and reports: 1 to 64 printable bytes, unique in its broker. Else it is called after
@@ -68,6 +71,37 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// Has the handler called in that stage, from 0. In the last one, unless told otherwise.
     pub fn stage(mut self, stage: usize) -> Self {
         self.stage = Some(stage);
+        self
+    }
+
+    /// Has a callback called whenever the handler returns an error or panics, with the message and the failure: for a
+    /// log of one's own, whose text may quote what the engine's never does. It runs on the consumer's thread within the
+    /// handler's call, so a slow one delays the consumer; a panic in it is caught. After it comes the broker's own, if
+    /// there is one ([`BrokerBuilder::on_error`](crate::broker::BrokerBuilder::on_error)).
+    ///
+    /// ```
+    /// # use ringmain::broker::Broker;
+    /// # use std::time::Duration;
+    /// let (sender, errors) = std::sync::mpsc::channel();
+    /// let broker: Broker = Broker::builder().build()?;
+    /// let _billing = broker
+    ///     .subscription()
+    ///     .name("billing")
+    ///     .pattern("orders.#")
+    ///     .on_error(move |message, failed| {
+    ///         let _ = sender.send(format!("{} failed for {}: {:?}", message.topic(), failed.subscription, failed.error));
+    ///     })
+    ///     .subscribe(|_| Err::<(), _>("no such customer"))?;
+    /// broker.publisher("orders.eu")?.publish("4711")?;
+    /// let text = errors.recv_timeout(Duration::from_secs(5))?;
+    /// assert_eq!(text, r#"orders.eu failed for billing: Some("no such customer")"#);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_error(
+        mut self,
+        callback: impl Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_error = Some(Arc::new(callback));
         self
     }
 
@@ -170,6 +204,8 @@ pub(super) fn start_all<P: MessagePayload>(
             return Err(SubscribeError::OtherBroker);
         }
         let state = options.enter(core)?;
+        let callbacks = options.on_error.into_iter().chain(core.on_error.clone()).collect();
+        let handler = with_callbacks(handler, callbacks, &state.name);
         beginning.entered.push((state, Some(handler)));
     }
     // First the handlers, then the table: whoever is routed here is expected here.

@@ -80,15 +80,6 @@ impl Snapshot {
         self.entries.values().map(|entry| &entry.state).filter(|state| !state.has_ended())
     }
 
-    /// The sum of all subscriptions, present and past, but for what has been routed to those that are present.
-    pub(crate) fn settled(&self) -> SubscriptionLedger {
-        let mut sum = self.past.clone();
-        for Entry { state, .. } in self.entries.values() {
-            sum.add(&SubscriptionLedger::settled(&state.tally));
-        }
-        sum
-    }
-
     fn detach(&mut self, id: u64, carried: u64) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.routes -= 1;

@@ -1,0 +1,151 @@
+//! What the broker's metrics say, beside what handlers and the ledger say of the same messages.
+
+mod broker_support;
+
+use broker_support::eventually;
+use hdrhistogram::Histogram;
+use ringmain::broker::{Broker, Dispatcher};
+use ringmain::observe::Metrics;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
+
+/// Publishes `messages`, `burst` at a time and every `every`, to a handler that records each message's age and then does
+/// `work`. Returns what the metrics and what the handler say.
+fn compare(
+    messages: u64,
+    burst: u64,
+    every: Duration,
+    mut work: impl FnMut(u64) + Send + 'static,
+) -> (Metrics, Histogram<u64>) {
+    let broker: Broker<u64> = Broker::builder()
+        .dispatcher(Dispatcher::new("measured").capacity(1 << 14))
+        .build()
+        .expect("a broker");
+    let seen = Arc::new(Mutex::new(Histogram::new(3).expect("three digits")));
+    let ages = seen.clone();
+    let _subscription = broker
+        .subscribe("ticks", move |message| {
+            let age = message.age().as_nanos() as u64;
+            ages.lock().expect("nobody panics").saturating_record(age);
+            work(*message.payload());
+        })
+        .expect("a pattern");
+    let mut publisher = broker.publisher("ticks").expect("a topic");
+    let start = Instant::now();
+    for number in 0..messages {
+        if number % burst == 0 {
+            let due = start + every * u32::try_from(number / burst).expect("few bursts");
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+        }
+        publisher.publish(number).expect("it waits for room");
+    }
+    broker.drain(Duration::from_secs(60));
+    let metrics = broker.metrics();
+    let seen = seen.lock().expect("nobody panics").clone();
+    (metrics, seen)
+}
+
+fn assert_agree(metrics: &Metrics, seen: &Histogram<u64>) {
+    for quantile in QUANTILES {
+        let (said, true_value) =
+            (metrics.latency.value_at_quantile(quantile), seen.value_at_quantile(quantile));
+        assert!(
+            said.abs_diff(true_value) * 5 <= true_value,
+            "p{}: the metric says {said} ns, the handler saw {true_value} ns",
+            quantile * 100.0
+        );
+    }
+    let theirs = &metrics.dispatcher("measured").expect("it was declared").latency;
+    assert_eq!(theirs.len(), metrics.latency.len());
+    let gap = seen.len() as f64 / metrics.latency.len() as f64;
+    assert!((48.0..80.0).contains(&gap), "one event in {gap} was recorded");
+}
+
+/// A handler that stops for 50 ms at every 2,000th message.
+#[test]
+fn latency_is_that_of_handlers_when_they_stall() {
+    let (metrics, seen) = compare(60_000, 1, Duration::from_micros(20), |number| {
+        if number % 2_000 == 1_000 {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    assert_agree(&metrics, &seen);
+}
+
+/// Messages that come 64 at a time to a handler that takes 20 µs each: the first of each burst has not waited.
+#[test]
+fn latency_is_that_of_handlers_when_messages_come_in_bursts() {
+    let (metrics, seen) = compare(64 * 1_000, 64, Duration::from_millis(2), |_| {
+        let until = Instant::now() + Duration::from_micros(20);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+    });
+    assert_agree(&metrics, &seen);
+}
+
+#[test]
+fn consumed_and_errors_are_those_of_the_ledger_after_subscriptions_have_gone() {
+    let broker: Broker<u64> = Broker::builder()
+        .dispatcher(Dispatcher::new("one"))
+        .dispatcher(Dispatcher::new("two"))
+        .build()
+        .expect("a broker");
+    let subscribe = |dispatcher: &str, fails: u64| {
+        broker
+            .subscription()
+            .pattern("numbers")
+            .dispatcher(dispatcher)
+            .subscribe(move |message| {
+                assert!(*message.payload() % 5 != 3 || fails == 0, "planted");
+                if *message.payload() % 7 < fails { Err("planted") } else { Ok(()) }
+            })
+            .expect("a pattern")
+    };
+    let leaving = subscribe("one", 2);
+    let _staying = [subscribe("one", 0), subscribe("two", 1)];
+    let mut publisher = broker.publisher("numbers").expect("a topic");
+    for number in 0..500 {
+        publisher.publish(number).expect("it waits for room");
+    }
+    broker.drain(Duration::from_secs(60));
+    leaving.unsubscribe();
+    for number in 0..500 {
+        publisher.publish(number).expect("it waits for room");
+    }
+    broker.drain(Duration::from_secs(60));
+    let total = broker.audit().total();
+    let metrics = broker.metrics();
+    assert_eq!(metrics.get("messaging.broker.messages.consumed"), Some(total.delivered() as f64));
+    let errors = total.failures();
+    assert_eq!(metrics.get("messaging.broker.errors"), Some(errors as f64));
+    assert!(errors > 300, "{errors} errors were planted");
+}
+
+#[test]
+fn metrics_do_not_depend_on_the_number_of_subscriptions() {
+    let broker: Broker = Broker::builder().build().expect("a broker");
+    let time = || (0..20).map(|_| timed(|| broker.metrics())).min().expect("twenty times");
+    let few = time();
+    let many = (0..50_000).map(|n| broker.subscription().pattern(&format!("site.{n}")).prepare(|_| ()));
+    let subscriptions = broker.subscribe_all(many).expect("patterns");
+    eventually("the commands to be read", || {
+        broker.metrics().get("messaging.broker.subscribers") == Some(5e4)
+    });
+    let many = time();
+    assert!(many < few * 3 + Duration::from_micros(200), "{few:?} with none, {many:?} with 50,000");
+    broker.unsubscribe_all(subscriptions);
+}
+
+fn timed<R>(work: impl FnOnce() -> R) -> Duration {
+    let start = Instant::now();
+    let result = work();
+    let took = start.elapsed();
+    drop(result);
+    took
+}
