@@ -30,6 +30,26 @@ impl IntoHandled for () {
     }
 }
 
+/// The type of what never returns, `!`, which stable Rust does not let one name.
+type Never = <fn() -> ! as Returning>::Output;
+
+#[doc(hidden)]
+pub trait Returning {
+    type Output;
+}
+
+impl<T> Returning for fn() -> T {
+    type Output = T;
+}
+
+// `|_| todo!()`, or a loop without an end.
+impl IntoHandled for Never {
+    #[inline(always)]
+    fn into_handled(self) -> Result<(), HandlerError> {
+        self
+    }
+}
+
 impl<E: Into<HandlerError>> IntoHandled for Result<(), E> {
     #[inline(always)]
     fn into_handled(self) -> Result<(), HandlerError> {
