@@ -1,5 +1,6 @@
-//! Foreign code beside the handler: a log that panics or hangs, error callbacks, errors whose drop panics. It may cost
-//! its own delivery, and nothing else. The log is that of the whole process, so the tests take turns.
+//! Foreign code beside the handler: a log that panics or hangs, error callbacks, errors whose drop
+//! panics. It may cost its own delivery, and nothing else. The log is that of the whole process, so
+//! the tests take turns.
 
 mod broker_support;
 

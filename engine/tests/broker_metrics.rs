@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
 
-/// Publishes `messages`, `burst` at a time and every `every`, to a handler that records each message's age and then does
-/// `work`. Returns what the metrics and what the handler say.
+/// Publishes `messages`, `burst` at a time and every `every`, to a handler that records each
+/// message's age and then does `work`. Returns what the metrics and what the handler say.
 fn compare(
     messages: u64,
     burst: u64,
@@ -77,7 +77,8 @@ fn latency_is_that_of_handlers_when_they_stall() {
     assert_agree(&metrics, &seen);
 }
 
-/// Messages that come 64 at a time to a handler that takes 20 µs each: the first of each burst has not waited.
+/// Messages that come 64 at a time to a handler that takes 20 µs each: the first of each burst has
+/// not waited.
 #[test]
 fn latency_is_that_of_handlers_when_messages_come_in_bursts() {
     let (metrics, seen) = compare(64 * 1_000, 64, Duration::from_millis(2), |_| {

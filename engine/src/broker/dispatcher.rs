@@ -1,6 +1,7 @@
 //! Dispatchers: their options, how each is put together, and what the broker knows of it.
 
-use super::deliver::consumer::{Consumer, ConsumerTally};
+use super::account::consumer_tally::ConsumerTally;
+use super::deliver::consumer::Consumer;
 use super::deliver::handlers::{Common, HandlerTable};
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};

@@ -1,7 +1,7 @@
 //! The broker's metrics.
 
+use super::account::consumer_tally::ConsumerTally;
 use super::core::Core;
-use super::deliver::consumer::ConsumerTally;
 use super::dispatcher::DispatcherState;
 use super::handle::Broker;
 use crate::message::{Envelope, MessagePayload};

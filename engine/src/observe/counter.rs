@@ -4,8 +4,9 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts up. One thread at a time writes it; any thread may read it, a moment late.
 ///
-/// Adding is a load and a store of a line that nobody else writes: no read-modify-write, no contention. Two threads
-/// that add at once lose counts, so whoever embeds one sees to it that they do not.
+/// Adding is a load and a store of a line that nobody else writes: no read-modify-write, no
+/// contention. Two threads that add at once lose counts, so whoever embeds one sees to it that they
+/// do not.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 

@@ -4,7 +4,8 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What [`Broker::metrics`](crate::broker::Broker::metrics) returns. A copy: reading it disturbs nobody.
+/// What [`Broker::metrics`](crate::broker::Broker::metrics) returns. A copy: reading it disturbs
+/// nobody.
 ///
 /// | key | unit | meaning |
 /// |---|---|---|
@@ -24,8 +25,9 @@ use std::fmt;
 pub struct Metrics {
     /// The numbers by their key.
     pub values: BTreeMap<&'static str, f64>,
-    /// Latency from publish until a consumer reads the message, in nanoseconds, over all consumers. One event in 64
-    /// is recorded on average, at random gaps, so that stalls and bursts show in it as handlers see them.
+    /// Latency from publish until a consumer reads the message, in nanoseconds, over all consumers.
+    /// One event in 64 is recorded on average, at random gaps, so that stalls and bursts show in it
+    /// as handlers see them.
     pub latency: Histogram<u64>,
     /// The dispatchers, in the order in which they were declared.
     pub dispatchers: Vec<DispatcherMetrics>,
@@ -41,8 +43,8 @@ pub struct DispatcherMetrics {
     pub capacity: u64,
     /// Messages in its ring that its slowest consumer has yet to finish.
     pub depth: u64,
-    /// Latency from publish until one of its consumers reads the message, in nanoseconds, sampled as
-    /// [`Metrics::latency`] is.
+    /// Latency from publish until one of its consumers reads the message, in nanoseconds, sampled
+    /// as [`Metrics::latency`] is.
     pub latency: Histogram<u64>,
 }
 

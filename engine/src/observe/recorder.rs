@@ -1,15 +1,17 @@
 //! A histogram of durations with one writer and any number of readers.
 //!
-//! The layout is that of Gil Tene's HdrHistogram: each power of two is split into equal sub-buckets, so that the relative
-//! error is bounded (here by 1/32, some 3 %) over the whole range. The buckets are atomics with one writer, so
-//! recording takes no lock and a reader disturbs nobody; a reading is handed out as an [`hdrhistogram::Histogram`].
+//! The layout is that of Gil Tene's HdrHistogram: each power of two is split into equal
+//! sub-buckets, so that the relative error is bounded (here by 1/32, some 3 %) over the whole
+//! range. The buckets are atomics with one writer, so recording takes no lock and a reader disturbs
+//! nobody; a reading is handed out as an [`hdrhistogram::Histogram`].
 
 use super::Counter;
 use hdrhistogram::Histogram;
 
 /// Sub-buckets of one power of two.
 const SUB_BUCKETS: usize = 32;
-/// Powers of two beyond the first `SUB_BUCKETS` values: up to 2^40 ns, some 18 minutes. Models have no use for long ones.
+/// Powers of two beyond the first `SUB_BUCKETS` values: up to 2^40 ns, some 18 minutes. Models have
+/// no use for long ones.
 const POWERS: usize = if cfg!(ringmain_loom) { 1 } else { 36 };
 const BUCKETS: usize = SUB_BUCKETS * POWERS;
 /// What is longer is recorded as this long.

@@ -55,9 +55,9 @@ impl<P> Core<P> {
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// Where every message has gone so far. What still waits in a ring stands in the ring's account and in no
-    /// subscription's: [`drain`](Self::drain) first where the sums are to hold. Allocates and locks briefly; disturbs no
-    /// publisher and no consumer.
+    /// Where every message has gone so far. What still waits in a ring stands in the ring's account
+    /// and in no subscription's: [`drain`](Self::drain) first where the sums are to hold. Allocates
+    /// and locks briefly; disturbs no publisher and no consumer.
     pub fn audit(&self) -> Ledger {
         self.core().audit()
     }

@@ -15,7 +15,8 @@ pub struct RingLedger {
     pub claimed: u64,
     /// Events that the slowest consumer has gone through and released.
     pub consumed: u64,
-    /// Events that were overwritten before they were read. Reserved: no dispatcher's ring drops yet.
+    /// Events that were overwritten before they were read. Reserved: no dispatcher's ring drops
+    /// yet.
     pub skipped: u64,
     /// Slots whose publisher panicked.
     pub tombstones: u64,
@@ -30,11 +31,11 @@ impl RingLedger {
     }
 }
 
-/// The account of one subscription. Every term is counted where it happens, and once nothing waits in the ring any more
-/// their sum is what was routed:
+/// The account of one subscription. Every term is counted where it happens, and once nothing waits
+/// in the ring any more their sum is what was routed:
 ///
-/// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + in_doubt + retrying + backlogged
-/// + in_flight`
+/// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + in_doubt +
+/// retrying + backlogged + in_flight`
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionLedger {
@@ -97,7 +98,8 @@ impl SubscriptionLedger {
         self.count(reason.term())
     }
 
-    /// Returns how many deliveries failed, beside the sum: each also stands in it under what became of the message.
+    /// Returns how many deliveries failed, beside the sum: each also stands in it under what became
+    /// of the message.
     pub fn failures(&self) -> u64 {
         self.failures.iter().sum()
     }
@@ -135,8 +137,8 @@ impl fmt::Debug for SubscriptionLedger {
 
 /// The account of a whole broker.
 ///
-/// While messages flow its terms are read one after the other, so it is exact only when nothing is under way: with
-/// publishers at rest and rings drained, and always after a shutdown.
+/// While messages flow its terms are read one after the other, so it is exact only when nothing is
+/// under way: with publishers at rest and rings drained, and always after a shutdown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {

@@ -1,6 +1,7 @@
 //! Accounts: what is counted, where it stands, and whether the sums hold.
 
 pub(super) mod audit;
+pub(super) mod consumer_tally;
 pub(super) mod ledger;
 pub(super) mod publishers;
 pub(super) mod tally;

@@ -36,7 +36,8 @@ struct PublishersInner {
 pub(crate) struct Publishers(Mutex<PublishersInner>);
 
 impl Publishers {
-    /// Enters a publisher. Numbers wrap after four thousand million, and those in use are passed over.
+    /// Enters a publisher. Numbers wrap after four thousand million, and those in use are passed
+    /// over.
     pub(crate) fn enter(&self) -> (u32, Arc<CachePadded<PublisherTally>>) {
         let mut inner = self.0.lock();
         while inner.present.contains_key(&inner.next_id) {

@@ -18,8 +18,8 @@ impl Tally {
         self.terms[term as usize].bump();
     }
 
-    /// Counts a failed delivery, and returns how many of that kind there have been. What becomes of the message is
-    /// counted beside it.
+    /// Counts a failed delivery, and returns how many of that kind there have been. What becomes of
+    /// the message is counted beside it.
     pub(crate) fn count_failure(&self, kind: FailureKind) -> u64 {
         let failures = &self.failures[kind as usize];
         failures.bump();

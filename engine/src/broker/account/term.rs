@@ -1,7 +1,8 @@
-//! The closed sets that accounts are kept by: the terms of a ledger, the reasons for dropping a message, and the kinds of
-//! failed deliveries.
+//! The closed sets that accounts are kept by: the terms of a ledger, the reasons for dropping a
+//! message, and the kinds of failed deliveries.
 //!
-//! Each member is spelled once, here: counters, sums and labels go through [`Term::ALL`] and its like.
+//! Each member is spelled once, here: counters, sums and labels go through [`Term::ALL`] and its
+//! like.
 
 use std::fmt;
 
@@ -68,19 +69,22 @@ closed_set! {
 }
 
 closed_set! {
-    /// Why a message that was routed to a subscription was dropped. Each reason is a [`Term`] of the account.
+    /// Why a message that was routed to a subscription was dropped. Each reason is a [`Term`] of
+    /// the account.
     DropReason {
         /// The subscription was gone when its turn came.
         Unsubscribed = "unsubscribed",
         /// The handler failed, with no attempt left and no dead-letter store.
         Failed = "failed",
-        /// A ring or backlog was full and its policy drops. Reserved: no dispatcher's ring drops yet.
+        /// A ring or backlog was full and its policy drops. Reserved: no dispatcher's ring drops
+        /// yet.
         Overflow = "overflow",
     }
 }
 
 closed_set! {
-    /// The kind of a failed delivery. Those said to be reserved stay at 0: nothing fails in that way yet.
+    /// The kind of a failed delivery. Those said to be reserved stay at 0: nothing fails in that
+    /// way yet.
     FailureKind {
         /// The handler returned an error.
         Handler = "handler",
@@ -90,7 +94,8 @@ closed_set! {
         TimedOut = "timed_out",
         /// A circuit breaker or a limit refused the delivery. Reserved.
         Refused = "refused",
-        /// The message had expired. Reserved: what expires is no failure yet, but a term of the account.
+        /// The message had expired. Reserved: what expires is no failure yet, but a term of the
+        /// account.
         Expired = "expired",
         /// A backlog was full. Reserved.
         Overflow = "overflow",

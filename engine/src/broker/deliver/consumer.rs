@@ -1,15 +1,17 @@
-//! A consumer: its position in its ring, its handler table, and `turn`, which makes it do up to so many events' work.
+//! A consumer: its position in its ring, its handler table, and `turn`, which makes it do up to so
+//! many events' work.
 //!
-//! Who calls `turn` is the only difference between a pinned thread and any other way of consuming. Here it is a thread.
+//! Who calls `turn` is the only difference between a pinned thread and any other way of consuming.
+//! Here it is a thread.
 
 use super::context::{self, Consuming};
 use super::handlers::HandlerTable;
+use super::sampler::Sampler;
+use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
-use crate::observe::{Counter, Recorder};
-use crate::ring::{LINGER, Linger, Polled, Poller, Sequence};
+use crate::ring::{LINGER, Linger, Polled, Poller};
 use crate::routing::ConsumerAddr;
-use crate::sync::CachePadded;
 use crate::sync::panics::discard_panic;
 use crate::wait::{Deadline, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,57 +19,6 @@ use std::sync::Arc;
 
 /// The most events of one turn.
 const EVENTS_PER_TURN: u64 = 64;
-
-/// Of so many events, the latency of one is recorded, on average.
-const EVENTS_PER_SAMPLE: u64 = 64;
-
-/// What a consumer has done. Written by the consumer.
-#[derive(Debug, Default)]
-pub(crate) struct ConsumerTally {
-    /// Events gone through and released.
-    pub(crate) consumed: CachePadded<Counter>,
-    pub(crate) tombstones: Counter,
-    /// Calls of handlers that returned without an error: the sum over the consumer's subscriptions, present and past.
-    pub(crate) delivered: Counter,
-    /// Calls of handlers that failed or panicked.
-    pub(crate) failed: Counter,
-    /// From publish to reading.
-    pub(crate) latency: Recorder,
-}
-
-/// Which events' latency is recorded. By event and not by batch: the first event of a batch has waited for the
-/// longest if a stall has gone before it, and for the shortest if the batch came as a burst. The gaps are drawn at
-/// random, so that no rhythm of the load is sampled always at the same beat.
-#[derive(Debug)]
-struct Sampler {
-    next: Sequence,
-    random: u64,
-}
-
-impl Sampler {
-    fn new(seed: u64) -> Self {
-        Self { next: 0, random: seed | 1 }
-    }
-
-    /// Whether this event is to be recorded. If so, the next one is drawn: 1 to `2 * EVENTS_PER_SAMPLE - 1` further on.
-    #[inline(always)]
-    fn takes(&mut self, sequence: Sequence) -> bool {
-        let takes = sequence >= self.next;
-        if takes {
-            self.draw(sequence);
-        }
-        takes
-    }
-
-    #[cold]
-    fn draw(&mut self, sequence: Sequence) {
-        // xorshift64: G. Marsaglia, "Xorshift RNGs", 2003.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.next = sequence + 1 + self.random % (2 * EVENTS_PER_SAMPLE - 1);
-    }
-}
 
 /// A consumer of one ring.
 pub(crate) struct Consumer<P> {
@@ -93,8 +44,8 @@ impl<P: Clone> Consumer<P> {
         &self.handlers.common.threads
     }
 
-    /// Reads the mail and handles up to `max` events, no more than the poller releases at once: whatever call of a
-    /// handler does not return, all that has been released before it is counted.
+    /// Reads the mail and handles up to `max` events, no more than the poller releases at once:
+    /// whatever call of a handler does not return, all that has been released before it is counted.
     #[inline]
     pub(crate) fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, sampler, .. } = self;
@@ -111,8 +62,8 @@ impl<P: Clone> Consumer<P> {
             }
             handlers.handle(envelope, sequence, lease, tally);
             unreleased += 1;
-            // Counted before it is released, so that what has been released is never more than what is counted; and
-            // not at all once somebody else has taken the position over.
+            // Counted before it is released, so that what has been released is never more than what
+            // is counted; and not at all once somebody else has taken the position over.
             if end_of_batch && !lease.is_lost() {
                 tally.consumed.add(unreleased);
                 unreleased = 0;
@@ -122,8 +73,8 @@ impl<P: Clone> Consumer<P> {
         polled
     }
 
-    /// Counts what has been released and is not yet counted: what a batch ends with that is a tombstone, or that a panic
-    /// has cut short.
+    /// Counts what has been released and is not yet counted: what a batch ends with that is a
+    /// tombstone, or that a panic has cut short.
     #[inline]
     fn count(&self) {
         let Self { poller, tally, .. } = self;
@@ -140,8 +91,9 @@ impl<P: Clone> Consumer<P> {
         }
     }
 
-    /// A turn that no panic leaves. Handlers' panics are caught where they are called; this one catches those of what else
-    /// runs here and is not ours: the drop of a late result, a log's subscriber.
+    /// A turn that no panic leaves. Handlers' panics are caught where they are called; this one
+    /// catches those of what else runs here and is not ours: the drop of a late result, a log's
+    /// subscriber.
     fn safe_turn(&mut self) -> Polled {
         catch_unwind(AssertUnwindSafe(|| self.turn(EVENTS_PER_TURN))).unwrap_or_else(|payload| {
             discard_panic(payload);
@@ -171,7 +123,8 @@ impl<P: Clone> Consumer<P> {
                         &readers,
                         Deadline::NEVER,
                         || {
-                            // A stop stays set, and what it waits for may be long in the hands of a publisher.
+                            // A stop stays set, and what it waits for may be long in the hands of a
+                            // publisher.
                             let has_mail = || {
                                 poller.has_commands() && !(poller.lease().is_stopped() && mailbox.is_empty())
                             };
@@ -182,8 +135,8 @@ impl<P: Clone> Consumer<P> {
                 Polled::Finished => break,
             }
         }
-        // Handlers and what they captured are dropped here, on their own thread, while it still counts as a consumer: a
-        // captured publisher may publish when it is dropped.
+        // Handlers and what they captured are dropped here, on their own thread, while it still
+        // counts as a consumer: a captured publisher may publish when it is dropped.
         self.handlers.clear();
         threads.hand_back(std::mem::take(&mut self.handlers.handed_back));
         context::leave_consumer();

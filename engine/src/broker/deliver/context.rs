@@ -1,7 +1,8 @@
-//! What the running thread is doing for which broker: consuming, handling a message, filling a slot.
+//! What the running thread is doing for which broker: consuming, handling a message, filling a
+//! slot.
 //!
-//! Publishing looks here, so that what is published in a handler names its parent, and so that no thread waits for room
-//! that only it could make.
+//! Publishing looks here, so that what is published in a handler names its parent, and so that no
+//! thread waits for room that only it could make.
 
 use crate::broker::id::BrokerId;
 use crate::message::{CorrelationId, MessageId};

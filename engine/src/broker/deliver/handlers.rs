@@ -1,11 +1,12 @@
-//! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of one event.
+//! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of
+//! one event.
 
-use super::consumer::ConsumerTally;
 use super::context;
 use super::mailbox::{Command, Mailbox, OwnedSubscription};
 use super::outcome::{CallMark, Outcome};
 use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::{Failure, Next, settle};
+use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::threads::{ThreadRegistry, Undelivered, owned_copy};
 use crate::broker::subscribe::handler::drop_handler;
@@ -71,8 +72,9 @@ impl<P: Clone> HandlerTable<P> {
         lease: &Lease,
         tally: &ConsumerTally,
     ) {
-        // A subscription's handler was posted before a message could be routed there, and whoever sees the message sees
-        // that there is mail. So when a route is met for the first time, the handlers that it leads to are here.
+        // A subscription's handler was posted before a message could be routed there, and whoever
+        // sees the message sees that there is mail. So when a route is met for the first time, the
+        // handlers that it leads to are here.
         if lease.has_commands() && !edge::left_out("mail-before-message") {
             self.read_mail(lease);
         }
@@ -150,8 +152,8 @@ impl<P: Clone> HandlerTable<P> {
         self.route_cache.insert(id, CachedRoute::new(id, route, deliveries));
     }
 
-    /// Where a subscription is kept. One that has been released already comes back without its handler, so that what
-    /// is dropped for it is counted.
+    /// Where a subscription is kept. One that has been released already comes back without its
+    /// handler, so that what is dropped for it is counted.
     fn place_of(&mut self, subscription: u64) -> Option<u32> {
         if let Some(&place) = self.places.get(&subscription) {
             return Some(place);
@@ -230,8 +232,8 @@ impl<P: Clone> HandlerTable<P> {
         }
     }
 
-    /// The end: all handlers are dropped, and no further command is taken. In that order: whoever finds the mailbox closed
-    /// takes his handler for dropped.
+    /// The end: all handlers are dropped, and no further command is taken. In that order: whoever
+    /// finds the mailbox closed takes his handler for dropped.
     pub(crate) fn clear(&mut self) {
         for outcome in self.undropped.drain(..) {
             guard(|| drop(outcome));
@@ -259,8 +261,8 @@ enum Told {
     TakenOver,
 }
 
-/// Logs a failed delivery, and drops what the handler failed with. Both is foreign code, which may panic or never
-/// return; so it is called under the lease, as a handler is.
+/// Logs a failed delivery, and drops what the handler failed with. Both is foreign code, which may
+/// panic or never return; so it is called under the lease, as a handler is.
 #[cold]
 #[inline(never)]
 fn tell<P>(
@@ -273,8 +275,8 @@ fn tell<P>(
 ) -> Told {
     let mut outcome = Some(outcome);
     let called = lease.call(sequence, CallMark::settled(state.id), || {
-        // The first, the second, the fourth, the eighth: a handler that always fails does not fill the log. The
-        // error's own text is not logged, since it may quote the payload.
+        // The first, the second, the fourth, the eighth: a handler that always fails does not fill
+        // the log. The error's own text is not logged, since it may quote the payload.
         if failure.count.is_power_of_two() {
             guard(|| {
                 tracing::warn!(

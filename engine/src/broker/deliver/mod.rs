@@ -6,4 +6,5 @@ pub(super) mod handlers;
 pub(super) mod mailbox;
 pub(super) mod outcome;
 mod route_cache;
+mod sampler;
 pub(super) mod settle;

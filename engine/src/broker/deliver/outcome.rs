@@ -18,8 +18,8 @@ pub(crate) enum Outcome {
     Undelivered,
 }
 
-/// What a consumer is doing with a delivery, as a number for its lease: handling it, or telling of its failure, when
-/// it has been settled already.
+/// What a consumer is doing with a delivery, as a number for its lease: handling it, or telling of
+/// its failure, when it has been settled already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallMark {
     pub(crate) subscription: u64,

@@ -1,10 +1,10 @@
 //! Settling: the one place where a delivery ends, is counted, and where what follows is decided.
 //!
-//! Nothing foreign runs here. What the handler failed with is dropped, and the failure is logged, by who has settled:
-//! after the count, so that whatever panics or hangs there costs no count.
+//! Nothing foreign runs here. What the handler failed with is dropped, and the failure is logged,
+//! by who has settled: after the count, so that whatever panics or hangs there costs no count.
 
-use super::consumer::ConsumerTally;
 use super::outcome::Outcome;
+use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::tally::Tally;
 use crate::broker::account::term::{FailureKind, Term};
 
@@ -13,7 +13,8 @@ use crate::broker::account::term::{FailureKind, Term};
 pub(crate) enum Next {
     /// Nothing.
     Done,
-    /// The failure is to be told, and what the handler failed with to be dropped. Both is foreign code.
+    /// The failure is to be told, and what the handler failed with to be dropped. Both is foreign
+    /// code.
     Tell(Failure),
 }
 

@@ -86,8 +86,9 @@ pub struct FailedDelivery<'a> {
 /// What is called for each failed delivery.
 pub(crate) type ErrorCallback<P> = Arc<dyn Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync>;
 
-/// Adds error callbacks to a handler. They run inside the handler's own call, under the consumer's lease: one that
-/// panics is caught, and one that hangs costs this delivery and no other. A handler without any is not wrapped.
+/// Adds error callbacks to a handler. They run inside the handler's own call, under the consumer's
+/// lease: one that panics is caught, and one that hangs costs this delivery and no other. A handler
+/// without any is not wrapped.
 pub(crate) fn with_callbacks<P: 'static>(
     mut handler: BoxedHandler<P>,
     callbacks: Vec<ErrorCallback<P>>,
