@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 /// Where the threads of a consumer group run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pinning {
     /// Wherever the scheduler likes. The default: a library must not take a core from the program around it unasked.
     #[default]

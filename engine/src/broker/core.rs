@@ -62,8 +62,8 @@ impl<P> Core<P> {
         &self.dispatchers[usize::from(addr.dispatcher)].consumers[usize::from(addr.number)]
     }
 
-    /// Takes subscriptions out in one swap of the table: no further message is routed to them, and their consumers are told
-    /// to drop the handlers. Each latch opens when that is done.
+    /// Takes subscriptions out in one swap of the table: no further message is routed to them, and
+    /// their consumers are told to drop the handlers. Each latch opens when that is done.
     pub(crate) fn end_subscriptions<'a>(
         &self,
         states: impl IntoIterator<Item = &'a SubscriptionState, IntoIter: Clone>,
@@ -81,7 +81,8 @@ impl<P> Core<P> {
         ended
     }
 
-    /// Has a subscription to which nothing is routed any more dropped by its consumer. The latch opens when it has been.
+    /// Has a subscription to which nothing is routed any more dropped by its consumer. The latch
+    /// opens when it has been.
     pub(crate) fn dismiss(&self, state: &SubscriptionState) -> Arc<Latch> {
         self.registry.end(state.id);
         let done = Arc::new(Latch::new());
@@ -95,8 +96,8 @@ impl<P> Core<P> {
         done
     }
 
-    /// Frees routes that no message can travel any more, and returns how many those were: none only if there are none, but not
-    /// all at a time.
+    /// Frees routes that no message can travel any more, and returns how many those were: none only
+    /// if there are none, but not all at a time.
     pub(crate) fn free_routes(&self) -> usize {
         let released: Vec<u64> = self.rings.iter().map(|state| state.ring.released()).collect();
         let past = self.routes.take_past(|ring| released[ring.index()]);

@@ -17,13 +17,14 @@ use crate::wait::WaitStrategy;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The slots of a ring unless told otherwise: half a mebibyte with 64-byte payloads, 256 MiB at the very most.
+/// The default number of slots: half a mebibyte with 64-byte payloads, 256 MiB at the very most.
 const DEFAULT_CAPACITY: usize = 4_096;
 
-/// A dispatcher to be: a ring and its stages of consumers, each consumer with a thread.
+/// The options of a dispatcher: a ring and its stages of consumers, each consumer with a thread.
 ///
-/// Its memory is the capacity times two cache lines (with payloads of up to 64 bytes), plus whatever its payloads keep on
-/// the heap: at most 4 KiB a slot that holds a small message, at most 64 KiB a slot that holds a large one.
+/// A dispatcher takes two cache lines of memory a slot (with payloads of up to 64 bytes), plus what
+/// the payloads keep on the heap: at most 4 KiB for a slot that holds a small message, at most 64
+/// KiB for one that holds a large message.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     pub(super) name: String,
@@ -35,7 +36,8 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher with 4,096 slots and one consumer, which parks when idle; publishers wait when it is full.
+    /// Declares a dispatcher with 4,096 slots and one consumer, which parks when idle. Publishers
+    /// wait when it is full.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -47,36 +49,37 @@ impl Dispatcher {
         }
     }
 
-    /// The number of slots: a power of two.
+    /// Sets the number of slots: a power of two.
     #[must_use]
     pub fn capacity(mut self, slots: usize) -> Self {
         self.capacity = slots;
         self
     }
 
-    /// How its consumers wait for messages, and publishers for room.
+    /// Sets how its consumers wait for messages, and publishers for room.
     #[must_use]
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
         self
     }
 
-    /// Where its threads run, in order of stage.
+    /// Sets where its threads run, in order of stage.
     #[must_use]
     pub fn pinning(mut self, pinning: Pinning) -> Self {
         self.pinning = pinning;
         self
     }
 
-    /// What a publish does when the ring is full.
+    /// Sets what a publish does when the ring is full.
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// How many consumers each stage has, each with a thread. A stage sees a message when all consumers of the stage
-    /// before have finished with it: `[1, 2]` is a journal before two consumers that share the subscriptions.
+    /// Sets how many consumers each stage has, each with a thread. A stage sees a message when all
+    /// consumers of the stage before have finished with it: `[1, 2]` is a journal before two
+    /// consumers that share the subscriptions.
     #[must_use]
     pub fn stages(mut self, consumers: &[usize]) -> Self {
         self.stages = consumers.to_vec();
@@ -87,7 +90,7 @@ impl Dispatcher {
 /// A ring as publishers and accounts know it.
 pub(crate) struct RingState<P> {
     pub(crate) ring: Ring<Envelope<P>>,
-    /// What publishers clone.
+    /// The producer that publishers clone.
     pub(crate) producer: Mutex<MultiProducer<Envelope<P>>>,
     /// The dispatcher whose consumers read it.
     pub(crate) dispatcher: u16,
@@ -105,7 +108,7 @@ pub(crate) struct DispatcherState<P> {
 
 /// A consumer as others know it.
 pub(crate) struct ConsumerState<P> {
-    /// Its thread's name.
+    /// The name of its thread.
     pub(crate) thread: String,
     pub(crate) mailbox: Arc<Mailbox<P>>,
     pub(crate) tally: Arc<ConsumerTally>,
@@ -143,7 +146,7 @@ impl Dispatcher {
         self.place(1).map(drop)
     }
 
-    /// Makes the ring and the consumers. They are called by their numbers in the broker from here on.
+    /// Makes the ring and the consumers, which know each other by their numbers in the broker.
     pub(super) fn assemble<P: MessagePayload>(
         &self,
         number: u16,
@@ -200,7 +203,7 @@ impl Dispatcher {
         (ConsumerState { thread, mailbox, tally, subscriptions: AtomicU32::new(0) }, planned)
     }
 
-    /// Says on which processor each of so many threads is to run.
+    /// Returns the processor that each of so many threads is to run on.
     fn place(&self, count: usize) -> Result<Vec<Option<usize>>, BrokerBuildError> {
         self.pinning
             .place(count)

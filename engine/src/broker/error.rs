@@ -99,6 +99,7 @@ impl<R> std::error::Error for PublishError<R> {
 /// A batch was published in part, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{published} messages of the batch were published, then: {failure}")]
+#[non_exhaustive]
 pub struct BatchError {
     /// How many, the first of the batch, were published.
     pub published: usize,
@@ -166,6 +167,7 @@ pub enum SubscribeError {
 #[error(
     "subscription {subscription:?} is out of the routing table, but its consumer did not let its handler go within {limit:?}; is a handler stuck?"
 )]
+#[non_exhaustive]
 pub struct UnsubscribeTimeout {
     /// The subscription's name.
     pub subscription: String,

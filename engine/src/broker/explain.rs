@@ -1,4 +1,4 @@
-//! Where a message to a topic would go, and why; for people.
+//! Explanations for people: where a message to a topic would go, and why.
 
 use super::account::term::Term;
 use super::core::Core;
@@ -10,28 +10,28 @@ use crate::topic::{Pattern, Segment, Topic, TopicError};
 use std::collections::HashSet;
 use std::fmt;
 
-/// So many patterns are looked at, whether they nearly match.
+/// The most patterns that are compared with a topic that nobody wants.
 const MAX_COMPARED: usize = 10_000;
-/// So many of those patterns are named at most.
+/// The most near misses that are named.
 const MAX_NAMED: usize = 5;
-/// A pattern that is further away than this, or has not one word in common, nearly matches nothing.
+/// The most words that a near miss is off; it also has a word in common with the topic.
 const MAX_WORDS_OFF: usize = 2;
 
 /// A subscription as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionInfo {
-    /// Its number.
+    /// The subscription's number.
     pub id: SubscriptionId,
-    /// Its name.
+    /// The subscription's name.
     pub name: String,
-    /// Its patterns.
+    /// The subscription's patterns.
     pub patterns: Vec<Pattern>,
     /// The dispatcher that delivers to it.
     pub dispatcher: String,
     /// The stage of that dispatcher, from 0.
     pub stage: usize,
-    /// The consumer of that stage that calls the handler, by its thread's name.
+    /// The name of the thread that calls the handler.
     pub consumer: String,
     /// Calls of the handler that have returned without an error.
     pub delivered: u64,
@@ -41,9 +41,9 @@ pub struct SubscriptionInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Match {
-    /// Which one.
+    /// The subscription.
     pub subscription: SubscriptionInfo,
-    /// Those of its patterns that match. It gets each message once all the same.
+    /// Those of its patterns that match. It gets each message once, however many do.
     pub patterns: Vec<Pattern>,
 }
 
@@ -55,20 +55,21 @@ pub struct NearMiss {
     pub pattern: Pattern,
     /// The name of the oldest subscription that has it.
     pub subscription: String,
-    /// How many words of the topic would have to be other words, to go, or to be added.
+    /// Words of the topic that would have to be replaced, removed or added for a match.
     pub words_off: usize,
 }
 
-/// What a topic reaches. See [`Broker::explain`](super::Broker::explain). Displayed, it is a few lines of text.
+/// The answer of [`Broker::explain`](super::Broker::explain). Displayed, it is a few lines of text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The topic.
     pub topic: Topic,
-    /// The subscriptions that it reaches. On one consumer they are called in this order, and an earlier stage before a
-    /// later one; between dispatchers no order is promised.
+    /// The subscriptions that it reaches. A consumer calls them in this order, and an earlier stage
+    /// comes before a later one. Dispatchers promise no order between each other.
     pub matches: Vec<Match>,
-    /// If there is none: the patterns that miss by the fewest words, at most five, of the 10,000 that were subscribed to first.
+    /// Where it reaches none: the patterns that miss by the fewest words, at most five, of the
+    /// 10,000 patterns that were subscribed first.
     pub near_misses: Vec<NearMiss>,
 }
 
@@ -90,7 +91,7 @@ impl SubscriptionInfo {
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// How many subscriptions a message to this topic would reach at this moment.
+    /// Returns how many subscriptions a message to this topic would reach at this moment.
     ///
     /// # Errors
     /// A malformed topic.
@@ -101,7 +102,7 @@ impl<P: MessagePayload> Broker<P> {
         Ok(found.len())
     }
 
-    /// Whether a message to this topic would reach anybody at this moment.
+    /// Returns whether a message to this topic would reach any subscription at this moment.
     ///
     /// # Errors
     /// A malformed topic.
@@ -109,19 +110,21 @@ impl<P: MessagePayload> Broker<P> {
         Ok(self.match_count(topic)? > 0)
     }
 
-    /// All subscriptions of this moment, by number. Allocates and locks briefly.
+    /// Lists the subscriptions of this moment, by number. Allocates and locks briefly.
     pub fn subscriptions(&self) -> Vec<SubscriptionInfo> {
         let core = self.core();
         core.registry.snapshot().live().map(|state| SubscriptionInfo::of(core, state)).collect()
     }
 
-    /// Which subscriptions a message to this topic would reach at this moment, by which of their patterns, and where; and if
-    /// none, the patterns that miss it by least. For people who wonder; allocates, and locks briefly.
+    /// Explains which subscriptions a message to this topic would reach at this moment, by which of
+    /// their patterns, and where. If it reaches none, names the patterns that miss it by least.
+    /// Allocates and locks briefly.
     ///
     /// ```
     /// # use ringmain::broker::Broker;
     /// let broker: Broker = Broker::builder().build()?;
-    /// let _billing = broker.subscription().name("billing").pattern("orders.*.created").subscribe(|_| ())?;
+    /// let billing = broker.subscription().name("billing").pattern("orders.*.created");
+    /// let _billing = billing.subscribe(|_| ())?;
     ///
     /// let explanation = broker.explain("orders.eu.created")?;
     /// assert_eq!(explanation.matches[0].subscription.name, "billing");
@@ -177,10 +180,10 @@ fn near_misses<P>(core: &Core<P>, topic: &Topic) -> Vec<NearMiss> {
     nearest
 }
 
-/// How many words of a topic would have to be other words, to go or to be added, so that the pattern matches it
-/// (V. Levenshtein, 1966, on words; `*` is any one word and `#` any number).
+/// Returns how many words of a topic would have to be replaced, removed or added for the pattern to
+/// match it (V. Levenshtein, 1966, on words; `*` is any one word and `#` any number).
 fn words_off(pattern: &Pattern, topic: &Topic) -> usize {
-    // Element `n`: the same for the pattern so far and the topic's first `n` words.
+    // Element `n`: the distance between the pattern so far and the topic's first `n` words.
     let mut off: Vec<usize> = (0..=topic.words().count()).collect();
     for segment in pattern.segments() {
         let mut diagonal = off[0];

@@ -1,6 +1,6 @@
 //! The broker's handle: all clones of it are the same broker.
 //!
-//! What a broker can do stands beside the feature: each has an `impl Broker` block of its own.
+//! Each feature has an `impl Broker` block of its own, beside the feature.
 
 use super::core::Core;
 use crate::message::{MessagePayload, Payload};
@@ -18,8 +18,8 @@ impl<P> Drop for Handle<P> {
 
 /// A publish/subscribe broker. Cheap to clone; all clones are the same broker.
 ///
-/// Dropping the last clone closes it as [`shutdown`](Self::shutdown) does, but waits for nothing: consumers drain what is
-/// there, drop their handlers, and end.
+/// Dropping the last clone closes it as [`shutdown`](Self::shutdown) does, but waits for nothing:
+/// consumers handle what is there, drop their handlers, and end.
 pub struct Broker<P = Payload> {
     handle: Arc<Handle<P>>,
 }

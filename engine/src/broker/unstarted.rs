@@ -1,5 +1,5 @@
-//! A broker without threads, for models: its consumers take their turns, and memory is reclaimed, where
-//! the model says so.
+//! A broker without threads, for models: its consumers take their turns, and memory is reclaimed,
+//! where the model says so.
 
 use super::builder::BrokerBuilder;
 use super::deliver::consumer::Consumer;
@@ -7,7 +7,7 @@ use super::error::BrokerBuildError;
 use super::handle::Broker;
 use crate::message::MessagePayload;
 
-/// What the threads of a broker would do.
+/// The consumers of a broker that has no threads.
 pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);
 
 impl<P: MessagePayload> BrokerBuilder<P> {

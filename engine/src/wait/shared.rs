@@ -33,7 +33,7 @@ impl SharedStrategy {
     }
 
     /// A strategy that may later be exchanged for any other, whether or not it parks itself.
-    pub fn that_may_park(strategy: WaitStrategy) -> Self {
+    pub fn parkable(strategy: WaitStrategy) -> Self {
         Self { may_park: true, ..Self::new(strategy) }
     }
 
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn it_is_what_it_was_last_set_to() {
-        let shared = SharedStrategy::that_may_park(WaitStrategy::BusySpin);
+        let shared = SharedStrategy::parkable(WaitStrategy::BusySpin);
         for &strategy in WaitStrategy::ALL {
             assert_eq!(shared.set(strategy), Ok(()));
             assert_eq!(shared.get(), strategy);

@@ -282,7 +282,7 @@ mod tests {
         for &from in WaitStrategy::ALL {
             for &to in WaitStrategy::ALL.iter().filter(|to| **to != from) {
                 let parking = Parking::new(true);
-                let strategy = SharedStrategy::that_may_park(from);
+                let strategy = SharedStrategy::parkable(from);
                 let (looks, seen, flag) = (AtomicU32::new(0), AtomicU32::new(0), AtomicBool::new(false));
                 std::thread::scope(|scope| {
                     let waiting = scope.spawn(|| {

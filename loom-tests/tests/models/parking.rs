@@ -216,7 +216,7 @@ fn a_sleeper_notices_that_its_strategy_was_switched() {
 #[test]
 fn a_thread_that_is_switched_to_sleep_is_woken() {
     explore("switched to sleep", Bound::Preemptions(3), || {
-        let strategy = Arc::new(SharedStrategy::that_may_park(WaitStrategy::BusySpin));
+        let strategy = Arc::new(SharedStrategy::parkable(WaitStrategy::BusySpin));
         let spot = Arc::new(Parking::new(strategy.may_park()));
         let is_ready = Arc::new(AtomicBool::new(false));
         let switcher = {

@@ -1,11 +1,11 @@
-//! Who publishes, and how much: the tallies of all publishers.
+//! The tallies of all publishers: who publishes, and how much.
 
 use crate::observe::Counter;
 use crate::sync::{CachePadded, Mutex};
 use imbl::OrdMap;
 use std::sync::Arc;
 
-/// What one publisher has published. Written by that publisher.
+/// The counts of one publisher. Written by that publisher.
 #[derive(Debug, Default)]
 pub(crate) struct PublisherTally {
     /// Messages that were accepted, by at least one ring or because nobody wanted them.
@@ -36,8 +36,7 @@ struct PublishersInner {
 pub(crate) struct Publishers(Mutex<PublishersInner>);
 
 impl Publishers {
-    /// Enters a publisher. Numbers wrap after four thousand million, and those in use are passed
-    /// over.
+    /// Enters a publisher. Numbers wrap after four thousand million; those in use are skipped.
     pub(crate) fn enter(&self) -> (u32, Arc<CachePadded<PublisherTally>>) {
         let mut inner = self.0.lock();
         while inner.present.contains_key(&inner.next_id) {
@@ -57,7 +56,7 @@ impl Publishers {
         }
     }
 
-    /// The sum over all publishers, present and past.
+    /// Sums up all publishers, present and past.
     pub(crate) fn total(&self) -> PublisherTally {
         let total = PublisherTally::default();
         let present = {

@@ -1,4 +1,4 @@
-//! Subscriptions to be: their options, and how they start.
+//! The options of subscriptions, and how subscriptions start.
 
 use super::handler::{
     BoxedHandler, ErrorCallback, FailedDelivery, IntoHandled, boxed, drop_handler, with_callbacks,
@@ -16,7 +16,7 @@ use crate::topic::Pattern;
 use std::fmt;
 use std::sync::Arc;
 
-/// A subscription to be. See [`Broker::subscription`](super::Broker::subscription).
+/// The options of a subscription. See [`Broker::subscription`](super::Broker::subscription).
 ///
 /// ```
 /// # use ringmain::broker::{Broker, Dispatcher};
@@ -49,8 +49,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         Self { core, name: None, patterns: Vec::new(), dispatcher: None, stage: None, on_error: None }
     }
 
-    /// Names it, for logs, metrics and reports: 1 to 64 printable bytes, unique in its broker. Else it is called after
-    /// its number.
+    /// Names the subscription, for logs, metrics and reports: 1 to 64 printable bytes, unique in
+    /// its broker. Without a name it is called after its number.
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
         self
@@ -62,13 +62,13 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Has the handler called by that dispatcher. By the first one declared, unless told otherwise.
+    /// Has the handler called by that dispatcher; by default, by the first one declared.
     pub fn dispatcher(mut self, dispatcher: &str) -> Self {
         self.dispatcher = Some(dispatcher.to_owned());
         self
     }
 
-    /// Has the handler called in that stage, from 0. In the last one, unless told otherwise.
+    /// Has the handler called in that stage, from 0; by default, in the last one.
     pub fn stage(mut self, stage: usize) -> Self {
         self.stage = Some(stage);
         self
@@ -105,12 +105,12 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Subscribes. Every message published after this has returned, to a topic that a pattern matches, is delivered.
-    /// Allocates and locks briefly; does not wait.
+    /// Subscribes. Every message published after this has returned, to a topic that a pattern
+    /// matches, is delivered. Allocates and locks briefly; does not wait.
     ///
     /// # Errors
-    /// A malformed pattern or name, a name that is taken, a dispatcher or stage that does not exist, or a broker that
-    /// was shut down.
+    /// A malformed pattern or name, a name that is taken, a dispatcher or stage that does not
+    /// exist, or a broker that was shut down.
     pub fn subscribe<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
@@ -120,7 +120,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         Ok(started.pop().unwrap_or_else(|| unreachable!("one is started for each that was prepared")))
     }
 
-    /// Completes it without subscribing yet, for [`Broker::subscribe_all`](super::Broker::subscribe_all).
+    /// Completes it without subscribing yet, for
+    /// [`Broker::subscribe_all`](super::Broker::subscribe_all).
     pub fn prepare<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
@@ -142,7 +143,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         Ok(state)
     }
 
-    /// The consumer with the fewest subscriptions in the stage that was asked for.
+    /// Returns the consumer with the fewest subscriptions in the stage that was asked for.
     fn place(&self) -> Result<ConsumerAddr, SubscribeError> {
         let dispatchers = &self.core.dispatchers;
         let number = match &self.dispatcher {
@@ -177,7 +178,8 @@ impl<P> fmt::Debug for SubscriptionBuilder<P> {
     }
 }
 
-/// A subscription that wants nothing but to be started. See [`Broker::subscribe_all`](super::Broker::subscribe_all).
+/// A complete subscription that has not started. See
+/// [`Broker::subscribe_all`](super::Broker::subscribe_all).
 #[must_use = "nothing is subscribed yet"]
 pub struct Prepared<P> {
     options: SubscriptionBuilder<P>,
@@ -230,7 +232,7 @@ pub(super) fn start_all<P: MessagePayload>(
     Ok(states.into_iter().map(subscription).collect())
 }
 
-/// Subscriptions that are about to start; what is left here when it is dropped does not.
+/// Subscriptions that are about to start. Those left here when it is dropped do not.
 struct Beginning<'a, P> {
     core: &'a Core<P>,
     /// Those whose handler has not been posted still have it.
@@ -247,12 +249,12 @@ impl<P> Drop for Beginning<'_, P> {
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// Has `subscribe` called for every message published from now on to a topic that `pattern` matches, on the thread of
-    /// the first dispatcher's consumer with the fewest subscriptions. For more options see
-    /// [`subscription`](Self::subscription).
+    /// Has `handler` called for every message published from now on to a topic that `pattern`
+    /// matches. The thread is that of the first dispatcher's consumer with the fewest
+    /// subscriptions. For more options see [`subscription`](Self::subscription).
     ///
-    /// The handler returns nothing, or a `Result`. It may publish and subscribe. A panic is caught and counted, and
-    /// concerns nobody else. Allocates and locks briefly; does not wait.
+    /// The handler returns nothing, or a `Result`. It may publish and subscribe. A panic is caught
+    /// and counted, and concerns nobody else. Allocates and locks briefly; does not wait.
     ///
     /// # Errors
     /// A malformed pattern, or a broker that was shut down.
@@ -264,8 +266,9 @@ impl<P: MessagePayload> Broker<P> {
         self.subscription().pattern(pattern).subscribe(handler)
     }
 
-    /// Starts many subscriptions at once: publishers see all of them or none, and the table is swapped once. Where one of
-    /// them cannot be had, none is started. In the order in which they were given.
+    /// Starts many subscriptions at once: publishers see all of them or none, and the table is
+    /// swapped once. If one of them is refused, none starts. Returns them in the order in which
+    /// they were given.
     ///
     /// Allocates and locks briefly; does not wait.
     ///
@@ -274,7 +277,8 @@ impl<P: MessagePayload> Broker<P> {
     /// let broker: Broker = Broker::builder().build()?;
     /// let sites = (0..1_000).map(|site| {
     ///     let pattern = format!("site.{site}.#");
-    ///     broker.subscription().pattern(&pattern).prepare(move |message| println!("{site}: {}", message.topic()))
+    ///     let subscription = broker.subscription().pattern(&pattern);
+    ///     subscription.prepare(move |message| println!("{site}: {}", message.topic()))
     /// });
     /// let subscriptions = broker.subscribe_all(sites)?;
     /// assert_eq!(broker.match_count("site.7.temperature")?, 1);
@@ -284,7 +288,8 @@ impl<P: MessagePayload> Broker<P> {
     /// ```
     ///
     /// # Errors
-    /// As [`SubscriptionBuilder::subscribe`], for the first that has one; and one that was prepared for another broker.
+    /// As [`SubscriptionBuilder::subscribe`], for the first that has one; and a subscription that
+    /// was prepared for another broker.
     pub fn subscribe_all(
         &self,
         subscriptions: impl IntoIterator<Item = Prepared<P>>,
@@ -292,7 +297,7 @@ impl<P: MessagePayload> Broker<P> {
         start_all(self.core(), subscriptions.into_iter())
     }
 
-    /// A subscription to be configured.
+    /// Returns the options of a subscription, to be set.
     pub fn subscription(&self) -> SubscriptionBuilder<P> {
         SubscriptionBuilder::new(self.core().clone())
     }

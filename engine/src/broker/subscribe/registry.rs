@@ -2,18 +2,19 @@
 //!
 //! # Snapshots
 //!
-//! There may be a million subscriptions, and whoever lists or audits them must hold up neither those who subscribe nor the
-//! publishers and consumers who look them up. So the entries are a persistent map: its state of one moment is had under the
-//! lock by copying a pointer, and read without it; a writer copies the few nodes that it changes while a snapshot shares
-//! them.
+//! There may be a million subscriptions. Listing or auditing them must hold up neither subscribers
+//! nor the publishers and consumers that look subscriptions up. So the entries are a persistent
+//! map. A reader copies a pointer under the lock, and reads the snapshot without it. A writer
+//! copies the few nodes that it changes while a snapshot shares them.
 //!
 //! # The audit
 //!
-//! What a route has carried stands in the route while that is linked, and with its subscriptions afterwards. When it is
-//! freed it is handed on in one step under the registry's lock, before its id can be used again. An audit lists the routes
-//! first, a few at a time, and then takes a snapshot of the registry: a route that it did not find was handed on before the
-//! snapshot, and one that it found may have been. The snapshot has a number, and so has the step in which a route was handed
-//! on; an audit that compares them counts everything once, whatever is freed meanwhile.
+//! A linked route holds the count of what it has carried; once it is freed, its subscriptions do.
+//! The count is handed on in one step under the registry's lock, before the route's id can be used
+//! again. An audit lists the routes first, a few at a time, and then takes a snapshot of the
+//! registry. A route that it did not find was handed on before the snapshot; one that it found may
+//! have been. The snapshot has a number, and so has the step in which a route was handed on: an
+//! audit that compares them counts everything once, whatever is freed meanwhile.
 
 use crate::broker::account::ledger::SubscriptionLedger;
 use crate::broker::account::tally::Tally;
@@ -31,10 +32,11 @@ use std::sync::Arc;
 /// The most subscriptions a broker has at once.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1 << 20;
 
-/// After so many destinations of routes that are freed the lock is let go, so that nobody waits long for it.
+/// The most destinations of freed routes under one hold of the lock, so that nobody waits long for
+/// it.
 const MAX_PER_LOCK: usize = 64;
 
-/// A subscription as everybody but its consumer knows it.
+/// A subscription as all but its consumer know it.
 #[derive(Debug)]
 pub(crate) struct SubscriptionState {
     pub(crate) id: u64,
@@ -47,7 +49,8 @@ pub(crate) struct SubscriptionState {
 }
 
 impl SubscriptionState {
-    /// Whether the subscription has ended. A hint that saves calls: what holds is what the consumer's mailbox says.
+    /// Returns whether the subscription has ended. A hint that saves calls: the consumer's mailbox
+    /// decides.
     #[inline(always)]
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Relaxed)
@@ -75,7 +78,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Subscriptions that exist, by number.
+    /// Lists the subscriptions that exist, by number.
     pub(crate) fn live(&self) -> impl Iterator<Item = &Arc<SubscriptionState>> {
         self.entries.values().map(|entry| &entry.state).filter(|state| !state.has_ended())
     }
@@ -164,7 +167,8 @@ impl Registry {
         now.discard_if_past(id);
     }
 
-    /// Strikes those that have ended off a list of destinations, and counts a route for each that stays.
+    /// Strikes those that have ended off a list of destinations, and counts a route for each that
+    /// stays.
     pub(crate) fn attach(&self, destinations: &mut Vec<Destination>) {
         let mut inner = self.0.lock();
         destinations.retain(|to| match inner.now.entries.get_mut(&to.subscription) {
@@ -188,12 +192,12 @@ impl Registry {
         self.0.lock().now.entries.get(&id).map(|entry| entry.state.clone())
     }
 
-    /// All subscriptions as they are now.
+    /// Returns all subscriptions as they are now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.0.lock().now.clone()
     }
 
-    /// How many subscriptions exist.
+    /// Returns how many subscriptions exist.
     pub(crate) fn live_count(&self) -> usize {
         self.0.lock().names.len()
     }
@@ -219,7 +223,7 @@ impl Registry {
         routes.free(past);
     }
 
-    /// Each subscription's account, and the sum of those that are past.
+    /// Returns each subscription's account, and the sum of those that are past.
     pub(crate) fn audit(
         &self,
         routes: &Routes,
