@@ -175,6 +175,14 @@ pub struct OwnedMessage<P> {
     pub payload: P,
 }
 
+impl<P> OwnedMessage<P> {
+    /// Returns how long ago it was published, by the wall clock: zero where that has been set back
+    /// since.
+    pub fn age(&self) -> Duration {
+        self.published_at_wall.elapsed().unwrap_or_default()
+    }
+}
+
 impl<P> fmt::Debug for OwnedMessage<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedMessage")

@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 pub(super) mod consumer_tally;
+mod display;
 pub(super) mod ledger;
 pub(super) mod publishers;
 pub(super) mod tally;
