@@ -19,7 +19,10 @@ fn a_poller_that_has_lost_its_position_is_ready_to_say_so() {
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (_producer, _ring) = graph.build_single_producer().expect("no threads");
     let supervisor = poller.supervisor();
-    let called = poller.lease().call(0, 0, || assert!(matches!(supervisor.stop(), Stopped::InCall(_))));
+    let called = poller.lease().call(0, 0, || {
+        let Stopped::InCall(call) = supervisor.stop() else { panic!("this is a call") };
+        assert!(call.take_over().is_some(), "it has not returned");
+    });
     assert!(matches!(called, Called::TakenOver), "{called:?}");
     assert!(poller.is_ready(), "a poll has something to tell");
     assert!(poller.wait(WaitStrategy::Blocking, LIMIT), "a wait for it is over at once");

@@ -198,7 +198,8 @@ fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
             for value in 0..4 + taken_before {
                 assert_eq!(producer.publish(|event| *event = value), Ok(value));
             }
-            let Stopped::InCall(takeover) = supervisor.stop() else { panic!("this is a call") };
+            let Stopped::InCall(call) = supervisor.stop() else { panic!("this is a call") };
+            let takeover = call.take_over().expect("it has not returned");
             assert_eq!((takeover.sequence(), takeover.delivery()), (0, 7));
             let mut next = taken_before;
             let in_hand = takeover.for_each(Duration::ZERO, |sequence, event| {

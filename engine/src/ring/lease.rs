@@ -7,10 +7,15 @@
 //!
 //! * The supervisor reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
 //!   no further call begins, and it hands over by itself.
-//! * The supervisor reads *a call*, and it is still running. Both sides then want the verdict, a word that is written
-//!   once by compare-and-swap: the consumer when its call has returned, the supervisor at once. The supervisor wins: the call's
-//!   outcome is in doubt for ever, the supervisor owns the position, and the consumer finds out when its call returns.
-//! * The same, but the call has just returned. The consumer wins, settles what it did, and hands over by itself.
+//! * The supervisor reads *a call*. Both sides then want the verdict, a word that is written once by compare-and-swap:
+//!   the consumer when its call has returned, the supervisor when it has waited for that as long as it cares to. Where
+//!   the consumer is first, it settles what it did, and hands over by itself.
+//! * The same, and the supervisor is first. The call's outcome is in doubt for ever, the supervisor owns the position, and
+//!   the consumer finds out when its call returns.
+//!
+//! So a take-over has two steps: [`Supervisor::stop`], and, only against who was in a call then,
+//! [`StoppedCall::take_over`]. However long the supervisor waits between them, the second step is about the call that the
+//! first one read: a stopped consumer begins no other, and claims the verdict before it is refused the next.
 //!
 //! A consumer whose call returns while a supervisor has read that call cannot miss the word: the supervisor's fence came before
 //! the consumer's closing fence, or the supervisor would have read *nothing* or something later.
@@ -98,8 +103,16 @@ pub enum Called<R> {
 pub enum Stopped<E> {
     /// Not in a call, or stopped before: it will notice, and hand over by itself.
     BetweenCalls,
-    /// In a call, which is now in doubt.
-    InCall(Takeover<E>),
+    /// In a call. It hands over by itself once that has returned; until then its position can be taken over.
+    InCall(StoppedCall<E>),
+}
+
+/// The call that a consumer was in when it was stopped, the last that it makes.
+#[must_use = "a call that does not return is to be taken over"]
+pub struct StoppedCall<E> {
+    core: Arc<Core<E>>,
+    shared: Arc<LeaseState>,
+    sequence: Sequence,
 }
 
 /// The position of a consumer that was stopped while it was in a call: that call, and all events from there on.
@@ -199,9 +212,8 @@ impl<E> Supervisor<E> {
         self.core.control.signals.consumers.wake_all();
     }
 
-    /// Stops the consumer: no further call begins. Where it is in a call, that call is in doubt from now on and the
-    /// caller owns the position. Only the first stop can own it; a later one is told `BetweenCalls`. Makes a system
-    /// call.
+    /// Stops the consumer: no further call begins. Where it is in a call, its position can be taken over until that call
+    /// returns, by whoever stopped it first; a later stop is told `BetweenCalls`. Makes a system call.
     pub fn stop(&self) -> Stopped<E> {
         let shared = &*self.shared;
         let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
@@ -213,16 +225,8 @@ impl<E> Supervisor<E> {
         if call == NOTHING || !is_first {
             return Stopped::BetweenCalls;
         }
-        let delivery = shared.delivery.load(Ordering::Relaxed);
-        match shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => {
-                // The consumer has stored it last before the call that was read, and never stores it again.
-                let guarded = shared.released.hold_for_good();
-                let (core, shared) = (self.core.clone(), self.shared.clone());
-                Stopped::InCall(Takeover { core, shared, sequence: call >> 1, delivery, guarded })
-            }
-            Err(_) => Stopped::BetweenCalls,
-        }
+        let (core, shared) = (self.core.clone(), self.shared.clone());
+        Stopped::InCall(StoppedCall { core, shared, sequence: call >> 1 })
     }
 
     /// The call that is running at this moment: sequence and delivery. A watcher's look, old when it returns.
@@ -234,6 +238,19 @@ impl<E> Supervisor<E> {
     /// Whether somebody has taken the position over from the consumer.
     pub fn is_taken_over(&self) -> bool {
         self.shared.verdict.load(Ordering::Relaxed) == TAKEN
+    }
+}
+
+impl<E> StoppedCall<E> {
+    /// Takes the consumer's position over, unless the call has returned. The call is in doubt from then on, and the caller
+    /// owns the position.
+    #[must_use = "who has taken a position over accounts for what it holds"]
+    pub fn take_over(self) -> Option<Takeover<E>> {
+        let Self { core, shared, sequence } = self;
+        shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        // The consumer has stored both last before the call that was read, and never stores either again.
+        let (guarded, delivery) = (shared.released.hold_for_good(), shared.delivery.load(Ordering::Relaxed));
+        Some(Takeover { core, shared, sequence, delivery, guarded })
     }
 }
 
@@ -251,28 +268,45 @@ impl<E> Takeover<E> {
     /// Reads all events from the one in doubt on, in order, up to the last that has been claimed; to be called when the
     /// ring is closed, so that this is the last there will be. Waits, at most for `limit` in all, for producers that have
     /// claimed and not yet published, and for earlier stages that may change events, and passes over what they still have
-    /// in hand then. Returns how many events that
-    /// were. Tombstones are passed over and not counted.
+    /// in hand then. Returns how many events that were. Tombstones are passed over and not counted.
     pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> u64 {
         let deadline = Deadline::after(limit);
-        let slots = &self.core.slots;
         let mut in_hand = 0;
-        let mut sequence = self.sequence.max(self.guarded);
-        let is_readable = |at| finished(&self.shared.writers, at + 1) > at && slots.is_published(at);
+        let mut sequence = self.first();
         while sequence < self.core.control.claimed() {
-            while !is_readable(sequence) && !deadline.has_passed() {
+            while !self.is_readable(sequence) && !deadline.has_passed() {
                 thread::yield_now();
             }
-            if !is_readable(sequence) {
+            if self.is_readable(sequence) {
+                self.read(sequence, |event| f(sequence, event));
+            } else {
                 in_hand += 1;
-            } else if !slots.is_tombstone(sequence) {
-                // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the stopped consumer has not released any
-                // slot from `self.guarded` on, it still holds producers up, and it never moves again (see above).
-                unsafe { slots.read(sequence, |event| f(sequence, event)) };
             }
             sequence += 1;
         }
         in_hand
+    }
+
+    /// Reads one event from the one in doubt on: one that [`for_each`](Self::for_each) has shown, once more, or one that
+    /// it has passed over and that is there by now. Nothing where there is none, or a tombstone.
+    pub fn read<R>(&self, sequence: Sequence, f: impl FnOnce(&E) -> R) -> Option<R> {
+        let slots = &self.core.slots;
+        if sequence < self.first() || !self.is_readable(sequence) || slots.is_tombstone(sequence) {
+            return None;
+        }
+        // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the stopped
+        // consumer has not released any slot from `self.guarded` on, it still holds producers up, and it never moves again
+        // (see above).
+        Some(unsafe { slots.read(sequence, f) })
+    }
+
+    /// The first event that may be read.
+    fn first(&self) -> Sequence {
+        self.sequence.max(self.guarded)
+    }
+
+    fn is_readable(&self, at: Sequence) -> bool {
+        finished(&self.shared.writers, at + 1) > at && self.core.slots.is_published(at)
     }
 }
 
@@ -291,6 +325,12 @@ impl<E> Clone for Supervisor<E> {
 impl<E> fmt::Debug for Supervisor<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Supervisor").field("current_call", &self.current_call()).finish_non_exhaustive()
+    }
+}
+
+impl<E> fmt::Debug for StoppedCall<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoppedCall").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }
 

@@ -60,7 +60,7 @@ pub use consumer::{MutPoller, Polled, Poller};
 pub use error::BuildError;
 pub(crate) use error::check_capacity;
 pub use group::Worker;
-pub use lease::{Called, Lease, Stopped, Supervisor, Takeover};
+pub use lease::{Called, Lease, Stopped, StoppedCall, Supervisor, Takeover};
 pub(crate) use managed::spawn_pinned;
 pub use managed::{Batch, EventHandler};
 pub use options::{ConsumerId, ConsumerOptions};

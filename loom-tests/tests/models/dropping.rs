@@ -1,8 +1,8 @@
 //! Edge `SKIP_OLDEST`: producer and consumer fight for the oldest event of a full ring, and one of them gets it.
 
-use super::Pair;
+use super::{Pair, take_over};
 use ringmain::ring::{
-    Called, Graph, Missed, Overflow, Polled, Poller, Producer, PublishError, RingBuilder, Sequencer, Stopped,
+    Called, Graph, Missed, Overflow, Polled, Poller, Producer, PublishError, RingBuilder, Sequencer,
 };
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
@@ -234,18 +234,15 @@ fn what_remains_is_not_taken_away() {
             (is_taken_over, poller)
         });
         let writer = thread::spawn(move || [3, 4].map(|value| offer(&mut producer, value).is_some()));
-        let takeover = match supervisor.stop() {
-            Stopped::BetweenCalls => None,
-            Stopped::InCall(takeover) => {
-                let mut read = Vec::new();
-                let look = |sequence, event: &Pair| {
-                    assert_eq!(event.get(), sequence + 1, "what remained was overwritten");
-                    read.push(sequence);
-                };
-                takeover.for_each(Duration::ZERO, look);
-                Some(read)
-            }
-        };
+        let takeover = take_over(&supervisor).map(|takeover| {
+            let mut read = Vec::new();
+            let look = |sequence, event: &Pair| {
+                assert_eq!(event.get(), sequence + 1, "what remained was overwritten");
+                read.push(sequence);
+            };
+            takeover.for_each(Duration::ZERO, look);
+            read
+        });
         let (is_taken_over, _poller) = consumer.join().expect("the consumer panicked");
         assert_eq!(is_taken_over, takeover.is_some(), "a call was settled and in doubt, or neither");
         let taken = writer.join().expect("the writer panicked");

@@ -1,6 +1,6 @@
 //! Edges `LEASE`, `LEASE_RETURN` and `LEASE_CALL`: a consumer is stopped while it may be in a call.
 
-use super::{Pair, single};
+use super::{Pair, single, take_over};
 use ringmain::ring::{Called, Poller, Stopped, Supervisor};
 use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use ringmain_loom_tests::sync::thread;
@@ -54,20 +54,18 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
             let is_stopped = is_stopped.clone();
             thread::spawn(move || (work(&mut poller, &is_stopped), poller))
         };
-        let in_doubt = match supervisor.stop() {
-            Stopped::BetweenCalls => {
-                is_stopped.store(true, Ordering::Relaxed);
-                None
-            }
-            Stopped::InCall(takeover) => {
-                assert_eq!(
-                    takeover.delivery(),
-                    delivery(takeover.sequence()),
-                    "another delivery was held in doubt"
-                );
-                Some(takeover.sequence())
-            }
+        let (was_in_call, takeover) = match supervisor.stop() {
+            Stopped::BetweenCalls => (false, None),
+            Stopped::InCall(call) => (true, call.take_over()),
         };
+        if takeover.is_none() {
+            is_stopped.store(true, Ordering::Relaxed);
+        }
+        let in_doubt = takeover.map(|takeover| {
+            let expected = delivery(takeover.sequence());
+            assert_eq!(takeover.delivery(), expected, "another delivery was held in doubt");
+            takeover.sequence()
+        });
         let (fates, poller) = consumer.join().expect("the consumer panicked");
         assert_eq!(supervisor.is_taken_over(), in_doubt.is_some());
         let taken_over = fates.iter().position(|&fate| fate == Fate::TakenOver).map(|index| index as u64);
@@ -76,14 +74,18 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
             assert_eq!(fates.last(), Some(&Fate::TakenOver), "a consumer that was taken over went on");
         }
         drop(poller);
-        (fates, in_doubt)
+        (fates, was_in_call, in_doubt)
     })
     .saw_exactly([
-        (vec![Fate::Settled, Fate::Settled], None),
-        (vec![Fate::Settled, Fate::Refused], None),
-        (vec![Fate::Refused, Fate::Refused], None),
-        (vec![Fate::TakenOver], Some(0)),
-        (vec![Fate::Settled, Fate::TakenOver], Some(1)),
+        (vec![Fate::Settled, Fate::Settled], false, None),
+        (vec![Fate::Settled, Fate::Refused], false, None),
+        (vec![Fate::Refused, Fate::Refused], false, None),
+        // The call returned, or was refused, before the position was taken over.
+        (vec![Fate::Settled, Fate::Settled], true, None),
+        (vec![Fate::Settled, Fate::Refused], true, None),
+        (vec![Fate::Refused, Fate::Refused], true, None),
+        (vec![Fate::TakenOver], true, Some(0)),
+        (vec![Fate::Settled, Fate::TakenOver], true, Some(1)),
     ])
     .in_at_least(50);
 }
@@ -102,17 +104,13 @@ fn what_remains_is_not_overwritten() {
             // A slow machine must not make this wait for ever: a consumer that was taken over never makes room.
             (3..=4).take_while(|&value| producer.try_publish(|event| event.set(value)).is_ok()).count()
         });
-        let read = match supervisor.stop() {
-            Stopped::BetweenCalls => Vec::new(),
-            Stopped::InCall(takeover) => {
-                let mut read = Vec::new();
-                takeover.for_each(Duration::ZERO, |sequence, event| {
-                    assert_eq!(event.get(), sequence + 1, "a slot was overwritten");
-                    read.push(sequence);
-                });
-                read
-            }
-        };
+        let mut read = Vec::new();
+        if let Some(takeover) = take_over(&supervisor) {
+            takeover.for_each(Duration::ZERO, |sequence, event| {
+                assert_eq!(event.get(), sequence + 1, "a slot was overwritten");
+                read.push(sequence);
+            });
+        }
         consumer.join().expect("the consumer panicked");
         let published = writer.join().expect("the writer panicked");
         (read, published)
@@ -136,9 +134,12 @@ fn only_the_first_of_two_stops_owns_the_position() {
         producer.publish(|event| event.set(1)).expect("an open ring with room");
         let supervisor: Supervisor<Pair> = poller.supervisor();
         let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
-        let owns = |stopped: Stopped<Pair>| matches!(stopped, Stopped::InCall(_));
-        let first = owns(supervisor.stop());
-        let second = owns(supervisor.stop());
+        let first = supervisor.stop();
+        let second = take_over(&supervisor).is_some();
+        let first = match first {
+            Stopped::BetweenCalls => false,
+            Stopped::InCall(call) => call.take_over().is_some(),
+        };
         assert!(!second, "the consumer was promised to the first");
         let (fates, _poller) = consumer.join().expect("the consumer panicked");
         (fates, first)

@@ -16,7 +16,9 @@ mod publish;
 mod routing;
 mod stages;
 
-use ringmain::ring::{Graph, MultiProducer, Polled, Poller, Ring, RingBuilder, SingleProducer};
+use ringmain::ring::{
+    Graph, MultiProducer, Polled, Poller, Ring, RingBuilder, SingleProducer, Stopped, Supervisor, Takeover,
+};
 use ringmain::wait::WaitStrategy;
 use ringmain_loom_tests::sync::thread;
 
@@ -65,6 +67,14 @@ fn multi(capacity: usize) -> (MultiProducer<Pair>, Poller<Pair>, Ring<Pair>) {
     let (_, poller) = graph.poller(&[]).expect("no dependency");
     let (producer, ring) = graph.build_multi_producer().expect("no threads to start");
     (producer, poller, ring)
+}
+
+/// Stops a consumer, and takes its position over if it is in a call.
+fn take_over<E>(supervisor: &Supervisor<E>) -> Option<Takeover<E>> {
+    match supervisor.stop() {
+        Stopped::BetweenCalls => None,
+        Stopped::InCall(call) => call.take_over(),
+    }
 }
 
 /// Polls until `count` events have come.

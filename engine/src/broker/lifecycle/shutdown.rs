@@ -52,7 +52,9 @@ pub(crate) fn shut_down<P: MessagePayload>(core: &Core<P>, limit: Duration) -> S
                 if is_spared(number, index) {
                     continue;
                 }
-                if let Stopped::InCall(takeover) = consumer.mailbox.supervisor().stop() {
+                if let Stopped::InCall(call) = consumer.mailbox.supervisor().stop()
+                    && let Some(takeover) = call.take_over()
+                {
                     abandoned.push(abandon(
                         core,
                         ConsumerAddr { dispatcher: number as u16, number: index as u16 },
