@@ -111,7 +111,7 @@ fn broker_laps(is_bound: bool) {
     let mut remembering = broker.any_topic_publisher();
     remembering.publish(TOPIC, [0; EVENT]).expect("there is room");
     for _ in 0..LAPS {
-        assert!(broker.drain(Duration::from_secs(60)), "the consumer hangs");
+        broker.drain(Duration::from_secs(60)).expect("the consumer goes on");
         if is_bound {
             counted(|| {
                 for number in 0..CAPACITY as u64 {

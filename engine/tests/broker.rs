@@ -6,8 +6,8 @@ mod broker_support;
 
 use broker_support::{LIMIT, drain, eventually, next, shut_down, within};
 use ringmain::broker::{
-    Broker, BrokerBuildError, CacheCounts, Dispatcher, DropReason, PublishFailure, PublishOptions,
-    SubscribeError, Term,
+    Broker, BrokerBuildError, CacheCounts, Dispatcher, DrainError, DropReason, PublishFailure,
+    PublishOptions, SubscribeError, Term,
 };
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::message::{CorrelationId, MessageId, Payload};
@@ -851,9 +851,10 @@ fn drain_returns_when_all_is_settled_and_gives_up_at_its_limit() {
     for _ in 0..10 {
         publisher.publish(b"7").expect("room");
     }
-    assert!(!broker.drain(Duration::from_millis(20)), "a handler stands in the way");
+    let limit = Duration::from_millis(20);
+    assert_eq!(broker.drain(limit), Err(DrainError::TimedOut { limit }), "a handler stands in the way");
     gate.open();
-    assert!(broker.drain(LIMIT));
+    assert_eq!(broker.drain(LIMIT), Ok(()));
     assert_eq!(subscription.delivered(), 10);
     assert!(broker.audit().is_balanced(), "{:?}", broker.audit());
     shut_down(&broker);
@@ -867,7 +868,7 @@ fn drain_does_not_wait_for_its_own_thread() {
     let subscription =
         broker.subscribe("a", move |_| answer.send(inside.drain(LIMIT))).expect("a valid subscription");
     broker.publisher("a").expect("a topic").publish("").expect("room");
-    assert!(!next(&answered));
+    assert_eq!(next(&answered), Err(DrainError::WouldDeadlock));
     subscription.unsubscribe();
 }
 

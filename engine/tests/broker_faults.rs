@@ -7,7 +7,7 @@ mod broker_support;
 use broker_support::{LIMIT, drain, eventually, next, panic_quietly, shut_down, within};
 use ringmain::broker::{
     Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, Ledger, PublishFailure, SubscribeError,
-    Subscription, SubscriptionLedger, Term,
+    Subscription, SubscriptionLedger, Term, UnsubscribeError,
 };
 use ringmain::message::Payload;
 use ringmain::ring::Overflow;
@@ -478,9 +478,9 @@ fn unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_lat
     publisher.publish("x").expect("room");
     publisher.publish("x").expect("room");
     next(&entered);
-    let error =
-        subscription.unsubscribe_timeout(Duration::from_millis(10)).expect_err("its handler is stuck");
-    assert_eq!(error.subscription, "stuck");
+    let limit = Duration::from_millis(10);
+    let error = subscription.unsubscribe_timeout(limit).expect_err("its handler is stuck");
+    assert_eq!(error, UnsubscribeError::TimedOut { subscriptions: vec!["stuck".to_owned()], limit });
     assert!(error.to_string().contains("stuck"), "{error}");
     assert_eq!(publisher.publish("x").expect("nobody wants it").accepted, 0);
     go_on.send(()).expect("the handler waits");
@@ -583,7 +583,7 @@ fn shutdown_from_a_handler_waits_for_all_but_its_own_consumer() {
         .subscribe(move |message| {
             if **message == 0 {
                 let started = Instant::now();
-                let report = asking.shutdown(LIMIT);
+                let report = asking.shutdown(LIMIT).expect("not inside of a closure");
                 sender.send((report, started.elapsed())).unwrap();
             }
         })
@@ -654,7 +654,7 @@ fn shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_bac
 
     let limit = Duration::from_millis(400);
     let started = Instant::now();
-    let report = broker.shutdown(limit);
+    let report = broker.shutdown(limit).expect("not inside of a closure");
     let took = started.elapsed();
     assert!(took < limit + Duration::from_secs(5), "it took {took:?}");
 
@@ -697,7 +697,7 @@ fn shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_bac
 
     // A second one has nothing to wait for.
     let started = Instant::now();
-    let second = broker.shutdown(LIMIT);
+    let second = broker.shutdown(LIMIT).expect("not inside of a closure");
     assert!(started.elapsed() < LIMIT / 2);
     assert!(second.abandoned.is_empty() && second.undelivered.is_empty());
     check(&second.ledger);
@@ -706,7 +706,7 @@ fn shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_bac
     next(&left);
     eventually("the consumer ends", || broker.metrics().get("messaging.threads.total") == Some(1.0));
     check(&broker.audit());
-    let third = broker.shutdown(LIMIT);
+    let third = broker.shutdown(LIMIT).expect("not inside of a closure");
     assert!(third.abandoned.is_empty() && third.undelivered.is_empty());
     check(&third.ledger);
     drop((before, stuck, after));
@@ -742,7 +742,7 @@ fn shutdown_accounts_for_the_stages_behind_a_stuck_one() {
         publisher.publish(number).expect("room");
     }
     next(&entered);
-    let report = broker.shutdown(Duration::from_millis(800));
+    let report = broker.shutdown(Duration::from_millis(800)).expect("not inside of a closure");
     assert_eq!(report.abandoned.len(), 1, "{:?}", report.abandoned);
     assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
     let of = |name| {
@@ -775,14 +775,14 @@ fn shutdown_while_a_publish_closure_is_stuck_returns_in_time() {
     next(&entered);
     let limit = Duration::from_millis(200);
     let started = Instant::now();
-    let report = broker.shutdown(limit);
+    let report = broker.shutdown(limit).expect("not inside of a closure");
     assert!(started.elapsed() < limit + Duration::from_secs(5));
     assert_eq!(report.abandoned.len(), 1, "its consumer waits for that message");
     assert_eq!(report.ledger.published, 0);
     go_on.send(()).expect("the closure waits");
     assert_eq!(stuck.join().expect("the publisher").expect("it had its slot before the end"), 1);
     eventually("the consumer ends", || broker.metrics().get("messaging.threads.total") == Some(1.0));
-    let report = broker.shutdown(LIMIT);
+    let report = broker.shutdown(LIMIT).expect("not inside of a closure");
     assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
     assert_eq!((report.ledger.published, report.ledger.total().count(Term::Undelivered)), (1, 1));
     assert_eq!(report.undelivered.len(), 1, "the late message is handed back by the next call");
@@ -799,7 +799,7 @@ fn shutdown_names_a_consumer_that_is_stuck_in_the_drop_of_what_a_handler_capture
     });
     drop(broker.subscribe("a", move |_| _ = &captured).expect("a pattern"));
     next(&entered);
-    let report = broker.shutdown(Duration::from_millis(200));
+    let report = broker.shutdown(Duration::from_millis(200)).expect("not inside of a closure");
     let [abandoned] = &report.abandoned[..] else { panic!("{:?}", report.abandoned) };
     assert_eq!((abandoned.thread.as_str(), abandoned.subscription.as_str()), ("rm-default-0", ""));
     go_on.send(()).expect("the drop waits");
@@ -959,6 +959,6 @@ fn who_unsubscribes_while_the_consumer_ends_waits_until_his_handler_is_dropped()
         "unsubscribed while the handler is yet to be dropped"
     );
     go_on.send(()).expect("the first handler waits");
-    assert!(ending.join().expect("the shutdown panicked").ledger.is_balanced());
+    assert!(ending.join().expect("no panic").expect("not inside of a closure").ledger.is_balanced());
     eventually("the second handler is dropped", || Arc::strong_count(&witness) == 1);
 }

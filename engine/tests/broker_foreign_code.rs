@@ -74,7 +74,7 @@ fn a_log_that_panics_costs_no_delivery() {
     for _ in 0..100 {
         publisher.publish("x").expect("it waits for room");
     }
-    let report = broker.shutdown(Duration::from_secs(20));
+    let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");
     assert!(EVENTS.load(SeqCst) >= 14, "each logs its failures 1, 2, 4, .. 64");
     assert_eq!((failing.delivered(), panicking.delivered(), healthy.delivered()), (0, 0, 100));
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);
@@ -96,7 +96,7 @@ fn a_log_that_hangs_costs_no_message() {
     }
     eventually("the log to hang", || EVENTS.load(SeqCst) == 1);
     let start = Instant::now();
-    let report = broker.shutdown(Duration::from_millis(500));
+    let report = broker.shutdown(Duration::from_millis(500)).expect("not inside of a publish closure");
     assert!(start.elapsed() < Duration::from_millis(1_500), "it took {:?}", start.elapsed());
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);
     // The failure had been counted before it was logged, so nothing is in doubt.
@@ -173,7 +173,7 @@ fn callbacks_are_told_of_each_failure_and_may_panic() {
         publisher.publish("x").expect("there is room");
     }
     eventually("the last call", || !fails.load(SeqCst));
-    let report = broker.shutdown(Duration::from_secs(20));
+    let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");
     let told: Vec<_> = told.try_iter().collect();
     let expected = |text: &str| ("a".to_owned(), "billing".to_owned(), 1, Some(text.to_owned()));
     assert_eq!(told, [expected("an error"), expected("call number 2")]);

@@ -44,7 +44,7 @@ fn compare(
         }
         publisher.publish(number).expect("it waits for room");
     }
-    broker.drain(Duration::from_secs(60));
+    broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     let metrics = broker.metrics();
     let seen = seen.lock().expect("nobody panics").clone();
     (metrics, seen)
@@ -114,12 +114,12 @@ fn consumed_and_errors_are_those_of_the_ledger_after_subscriptions_have_gone() {
     for number in 0..500 {
         publisher.publish(number).expect("it waits for room");
     }
-    broker.drain(Duration::from_secs(60));
+    broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     leaving.unsubscribe();
     for number in 0..500 {
         publisher.publish(number).expect("it waits for room");
     }
-    broker.drain(Duration::from_secs(60));
+    broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     let total = broker.audit().total();
     let metrics = broker.metrics();
     assert_eq!(metrics.get("messaging.broker.messages.consumed"), Some(total.delivered() as f64));

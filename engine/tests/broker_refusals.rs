@@ -121,7 +121,7 @@ fn what_a_shutdown_hands_back_shows_no_content() {
     publisher.publish("held").expect("room");
     next(&entered);
     publisher.publish("s3cr3t").expect("room");
-    let report = broker.shutdown(Duration::from_millis(50));
+    let report = broker.shutdown(Duration::from_millis(50)).expect("not inside of a closure");
     let [undelivered] = &report.undelivered[..] else { panic!("{:?}", report.undelivered) };
     assert_eq!(undelivered.message.payload.as_slice(), b"s3cr3t");
     let text = format!("{report:?}");

@@ -22,7 +22,7 @@ fn a_ledger_shows_what_is_not_zero() {
         publisher.publish("x").expect("there is room");
     }
     broker.publisher("elsewhere").expect("a topic").publish("x").expect("nobody wants it");
-    let ledger = broker.shutdown(Duration::from_secs(20)).ledger;
+    let ledger = broker.shutdown(Duration::from_secs(20)).expect("no closure").ledger;
     let expected = "4 published, 1 unrouted, balanced\n\
                     ring main: 3 claimed = 3 consumed\n\
                     billing: 3 routed = 2 delivered + 1 dropped_failed; failures: 1 handler";

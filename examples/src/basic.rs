@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(all.recv_timeout(LIMIT)?, published.id);
 
     // Shutting down delivers what was accepted, and says where everything went.
-    let report = broker.shutdown(LIMIT);
+    let report = broker.shutdown(LIMIT)?;
     assert_eq!(all.try_iter().count(), 1, "the cancelled order");
     assert!(report.undelivered.is_empty());
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);

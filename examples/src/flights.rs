@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         publisher.publish(&format!("flight.{origin}.{carrier}.{dest}"), flight.get(3).unwrap_or(""))?;
     }
 
-    let report = broker.shutdown(LIMIT);
+    let report = broker.shutdown(LIMIT)?;
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);
     assert!(report.undelivered.is_empty() && report.abandoned.is_empty());
 

@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tick[..8].copy_from_slice(&number.to_le_bytes());
         publisher.publish(&tick)?;
     }
-    let report = broker.shutdown(LIMIT);
+    let report = broker.shutdown(LIMIT)?;
     let elapsed = started.elapsed();
 
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);

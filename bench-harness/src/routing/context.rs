@@ -105,7 +105,8 @@ impl<'r> Context<'r> {
     where
         P: Clone + Default + Send + Sync + 'static,
     {
-        let shutdown = broker.shutdown(if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN });
+        let limit = if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN };
+        let shutdown = broker.shutdown(limit).expect("no thread that fills a slot shuts down");
         self.ledger.add(&Ledger::of(&shutdown.ledger));
         for stuck in &shutdown.abandoned {
             let failure = format!("{} did not come back from {}", stuck.thread, stuck.subscription);

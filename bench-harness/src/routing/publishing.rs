@@ -117,7 +117,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
                     }
                     true
                 };
-                let drain = || broker.drain(super::PATIENCE);
+                let drain = || broker.drain(super::PATIENCE).is_ok();
                 let mut bound = broker.publisher(topics[0].as_str()).expect("a valid topic");
                 let mut remembering = broker.any_topic_publisher();
                 let mut at_run_time = |topics: &[_]| {

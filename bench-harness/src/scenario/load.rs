@@ -334,7 +334,8 @@ impl<'p> Session<'p> {
     pub(super) fn finish(self) -> Ended {
         let Self { plan, broker, clock, subscriptions, senders, schedules, found, .. } = self;
         let sent: Vec<u64> = senders.iter().map(|sender| sender.sent).collect();
-        let shutdown = broker.shutdown(if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN });
+        let limit = if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN };
+        let shutdown = broker.shutdown(limit).expect("no thread that fills a slot shuts down");
         let ledger = report::Ledger::of(&shutdown.ledger);
         let mut failures = Vec::new();
         for stuck in &shutdown.abandoned {
@@ -360,7 +361,8 @@ impl<'p> Session<'p> {
         }
         // A message that was sent and handed back has waited until now, for each that did not get it.
         if schedules.get().is_some_and(|all| !all.is_empty()) {
-            for Undelivered { message, subscriptions, .. } in &shutdown.undelivered {
+            for undelivered in &shutdown.undelivered {
+                let Undelivered { message, subscriptions, .. } = &**undelivered;
                 let number = message.payload.as_slice().first_chunk::<8>().copied();
                 let due =
                     number.map_or(message.published_at, |due| Timestamp::from_nanos(u64::from_le_bytes(due)));

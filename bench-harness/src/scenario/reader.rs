@@ -296,7 +296,7 @@ mod tests {
         };
         senders.set(Arc::new(all)).expect("once");
         publish(&mut publishers, body);
-        assert!(broker.shutdown(Duration::from_secs(10)).ledger.is_balanced());
+        assert!(broker.shutdown(Duration::from_secs(10)).expect("no closure").ledger.is_balanced());
         drop(subscription);
         findings.recv().expect("handed over when the handler was dropped")
     }

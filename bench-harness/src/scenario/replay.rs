@@ -120,7 +120,7 @@ impl<'o> Replaying<'o> {
 
     fn finish(self, published: u64, started: Instant, report: &mut Report) {
         let limit = if interrupted() { HASTY_SHUTDOWN } else { SHUTDOWN };
-        let shutdown = self.broker.shutdown(limit);
+        let shutdown = self.broker.shutdown(limit).expect("no thread that fills a slot shuts down");
         let elapsed = started.elapsed().as_secs_f64();
         let ledger = Ledger::of(&shutdown.ledger);
         let is_cut_short = interrupted() && !shutdown.undelivered.is_empty();

@@ -45,7 +45,8 @@ pub enum PublishFailure {
 }
 
 impl PublishFailure {
-    /// Returns whether there was no room, at once or within the time limit: a later publish may succeed.
+    /// Returns whether there was no room, at once or within the time limit: a later publish may
+    /// succeed.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full | Self::TimedOut)
     }
@@ -67,7 +68,8 @@ impl<R> PublishError<R> {
         &self.failure
     }
 
-    /// Returns whether there was no room, at once or within the time limit: a later publish may succeed.
+    /// Returns whether there was no room, at once or within the time limit: a later publish may
+    /// succeed.
     pub fn is_full(&self) -> bool {
         self.failure.is_full()
     }
@@ -161,18 +163,55 @@ pub enum SubscribeError {
     Closed,
 }
 
-/// The consumer did not come to let the handler go within the time limit. It will: the subscription gets no further
-/// message, but a call that has begun is still running.
+/// Why it is not known that a handler has been dropped. Its subscription has ended all the same: it
+/// gets no further message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "subscription {subscription:?} is out of the routing table, but its consumer did not let its handler go within {limit:?}; is a handler stuck?"
-)]
 #[non_exhaustive]
-pub struct UnsubscribeTimeout {
-    /// The subscription's name.
-    pub subscription: String,
-    /// The limit that passed.
-    pub limit: Duration,
+pub enum UnsubscribeError {
+    /// The consumer did not come to drop the handler within the time limit. It will, once the call
+    /// that it is in returns.
+    #[error(
+        "subscriptions out of the routing table whose handlers were not dropped within {limit:?}: {}; is a handler stuck?",
+        .subscriptions.join(", ")
+    )]
+    TimedOut {
+        /// The names of the subscriptions.
+        subscriptions: Vec<String>,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// Waiting could never have ended: the calling thread is filling a slot that the consumer may
+    /// wait for.
+    #[error("waiting for a handler to be dropped would never end: this thread fills a slot of a ring")]
+    WouldDeadlock,
+}
+
+/// Why it is not known that all that was published before a [`drain`](super::Broker::drain) has
+/// been settled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DrainError {
+    /// It has not been within the time limit.
+    #[error("not all that was published has been settled within {limit:?}; is a handler stuck?")]
+    TimedOut {
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// Waiting could never have ended: the calling thread is a consumer of this broker, or fills a
+    /// slot of a ring.
+    #[error(
+        "waiting for the rings to drain would never end: this thread consumes one, or fills a slot of one"
+    )]
+    WouldDeadlock,
+}
+
+/// Why a broker was not shut down.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// Waiting could never have ended: the calling thread fills a slot of a ring.
+    #[error("waiting for the consumers to end would never end: this thread fills a slot of a ring")]
+    WouldDeadlock,
 }
 
 /// Why a broker could not be built.

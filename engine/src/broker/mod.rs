@@ -15,7 +15,7 @@
 //! publisher.publish(b"order 4711")?;
 //! assert_eq!(receiver.recv_timeout(Duration::from_secs(5))?, b"order 4711");
 //!
-//! let report = broker.shutdown(Duration::from_secs(5));
+//! let report = broker.shutdown(Duration::from_secs(5))?;
 //! assert!(report.ledger.is_balanced());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -71,7 +71,8 @@ pub use account::term::{DropReason, FailureKind, Term};
 pub use builder::BrokerBuilder;
 pub use dispatcher::Dispatcher;
 pub use error::{
-    BatchError, BrokerBuildError, PublishError, PublishFailure, SubscribeError, UnsubscribeTimeout,
+    BatchError, BrokerBuildError, DrainError, PublishError, PublishFailure, ShutdownError, SubscribeError,
+    UnsubscribeError,
 };
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::Broker;

@@ -1,35 +1,42 @@
 //! The lease: what lets a consumer that is stuck in a handler be replaced, safely.
 //!
-//! A consumer works under a lease on its position. Before each call of user code it stores what it is about to
-//! handle, light fence (edge `LEASE`), and looks at its control word; after the call it does the same with "nothing"
-//! (edge `LEASE_RETURN`). A supervisor that stops it sets the word, heavy fence, and reads what is being handled. The fences
-//! are in one total order, which leaves three cases:
+//! A consumer works under a lease on its position. Before each call of user code it stores what it
+//! is about to handle, light fence (edge `LEASE`), and looks at its control word; after the call it
+//! does the same with "nothing" (edge `LEASE_RETURN`). A supervisor that stops it sets the word,
+//! heavy fence, and reads what is being handled. The fences are in one total order, which leaves
+//! three cases:
 //!
-//! * The supervisor reads *nothing*. The consumer is in our own code, which is short; its next look finds the word set,
-//!   no further call begins, and it hands over by itself.
-//! * The supervisor reads *a call*. Both sides then want the verdict, a word that is written once by compare-and-swap:
-//!   the consumer when its call has returned, the supervisor when it has waited for that as long as it cares to. Where
-//!   the consumer is first, it settles what it did, and hands over by itself.
-//! * The same, and the supervisor is first. The call's outcome is in doubt for ever, the supervisor owns the position, and
-//!   the consumer finds out when its call returns.
+//! * The supervisor reads *nothing*. The consumer is in our own code, which is short; its next look
+//!   finds the word set, no further call begins, and it hands over by itself.
+//! * The supervisor reads *a call*. Both sides then want the verdict, a word that is written once
+//!   by compare-and-swap: the consumer when its call has returned, the supervisor when it has
+//!   waited for that as long as it cares to. Where the consumer is first, it settles what it did,
+//!   and hands over by itself.
+//! * The same, and the supervisor is first. The call's outcome is in doubt for ever, the supervisor
+//!   owns the position, and the consumer finds out when its call returns.
 //!
 //! So a take-over has two steps: [`Supervisor::stop`], and, only against who was in a call then,
-//! [`StoppedCall::take_over`]. However long the supervisor waits between them, the second step is about the call that the
-//! first one read: a stopped consumer begins no other, and claims the verdict before it is refused the next.
+//! [`StoppedCall::take_over`]. However long the supervisor waits between them, the second step is
+//! about the call that the first one read: a stopped consumer begins no other, and claims the
+//! verdict before it is refused the next.
 //!
-//! A consumer whose call returns while a supervisor has read that call cannot miss the word: the supervisor's fence came before
-//! the consumer's closing fence, or the supervisor would have read *nothing* or something later.
+//! A consumer whose call returns while a supervisor has read that call cannot miss the word: the
+//! supervisor's fence came before the consumer's closing fence, or the supervisor would have read
+//! *nothing* or something later.
 //!
-//! The verdict needs no ordering: it is one word, decided by a swap, and hands over nothing but itself. What the
-//! supervisor goes on to read, the delivery and the consumer's sequence, was written before the call that it read (edge
-//! `LEASE_CALL`), and stays so; each event comes with its own stamp.
+//! The verdict needs no ordering: it is one word, decided by a swap, and hands over nothing but
+//! itself. What the supervisor goes on to read, the delivery and the consumer's sequence, was
+//! written before the call that it read (edge `LEASE_CALL`), and stays so; each event comes with
+//! its own stamp.
 //!
-//! The ring's memory safety rests on this. Who has taken a position over reads slots that the stopped consumer has not
-//! released, so the stopped consumer must never again move its sequence; and nobody else may move it either, because
-//! the stuck call still holds a reference to its event. Such a ring is at its end: what it holds can be read out as
-//! [`Takeover`], and it stays allocated until the stuck call has returned. It is this file and the poller that see to
-//! that, and not their caller: handlers get the lease as a shared reference, because a mutable one could be swapped
-//! with another poller's, and a sequence that a caller made up is never read below what the consumer has released.
+//! The ring's memory safety rests on this. Who has taken a position over reads slots that the
+//! stopped consumer has not released, so the stopped consumer must never again move its sequence;
+//! and nobody else may move it either, because the stuck call still holds a reference to its event.
+//! Such a ring is at its end: what it holds can be read out as [`Takeover`], and it stays allocated
+//! until the stuck call has returned. It is this file and the poller that see to that, and not
+//! their caller: handlers get the lease as a shared reference, because a mutable one could be
+//! swapped with another poller's, and a sequence that a caller made up is never read below what the
+//! consumer has released.
 
 use super::barrier::finished;
 use super::control::Core;
@@ -63,7 +70,8 @@ const NOTHING: u64 = 0;
 struct LeaseState {
     /// Written seldom, looked at before each call.
     control: CachePadded<AtomicU32>,
-    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or `NOTHING`.
+    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or
+    /// `NOTHING`.
     call: CachePadded<AtomicU64>,
     /// Which delivery of that sequence; written before `call`.
     delivery: AtomicU64,
@@ -103,7 +111,8 @@ pub enum Called<R> {
 pub enum Stopped<E> {
     /// Not in a call, or stopped before: it will notice, and hand over by itself.
     BetweenCalls,
-    /// In a call. It hands over by itself once that has returned; until then its position can be taken over.
+    /// In a call. It hands over by itself once that has returned; until then its position can be
+    /// taken over.
     InCall(StoppedCall<E>),
 }
 
@@ -115,7 +124,8 @@ pub struct StoppedCall<E> {
     sequence: Sequence,
 }
 
-/// The position of a consumer that was stopped while it was in a call: that call, and all events from there on.
+/// The position of a consumer that was stopped while it was in a call: that call, and all events
+/// from there on.
 pub struct Takeover<E> {
     core: Arc<Core<E>>,
     shared: Arc<LeaseState>,
@@ -147,8 +157,9 @@ impl Lease {
         self.lost.get()
     }
 
-    /// Calls `f`, which handles the given delivery of the given event, unless the consumer has been stopped. A panic
-    /// of `f` is caught. `f` is not to make such calls itself: while it goes on after one, it cannot be taken over.
+    /// Calls `f`, which handles the given delivery of the given event, unless the consumer has been
+    /// stopped. A panic of `f` is caught. `f` is not to make such calls itself: while it goes on
+    /// after one, it cannot be taken over.
     #[inline(always)]
     pub fn call<R>(&self, sequence: Sequence, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
         let shared = &*self.shared;
@@ -172,7 +183,8 @@ impl Lease {
         Called::Returned(outcome)
     }
 
-    /// The supervisor may have read the call that was about to begin: then the verdict tells whether it was believed.
+    /// The supervisor may have read the call that was about to begin: then the verdict tells
+    /// whether it was believed.
     #[cold]
     fn refuse<R>(&self) -> Called<R> {
         self.shared.call.store(NOTHING, Ordering::Relaxed);
@@ -198,22 +210,24 @@ impl Lease {
         self.shared.control.load(Ordering::Relaxed) & STOP != 0
     }
 
-    /// Takes the mail flag down; the mail is to be fetched afterwards. Edge `POST_MAIL`, acquire side.
+    /// Takes the mail flag down; the mail is to be fetched afterwards. Edge `POST_MAIL`, acquire
+    /// side.
     pub fn take_mail(&self) -> bool {
         self.shared.control.fetch_and(!MAIL, POST_MAIL.acquire()) & MAIL != 0
     }
 }
 
 impl<E> Supervisor<E> {
-    /// Says that there is mail, after it has been put in its box. Edge `POST_MAIL`, release side. The consumer may be
-    /// asleep and is woken.
+    /// Says that there is mail, after it has been put in its box. Edge `POST_MAIL`, release side.
+    /// The consumer may be asleep and is woken.
     pub fn announce_mail(&self) {
         self.shared.control.fetch_or(MAIL, POST_MAIL.release());
         self.core.control.signals.consumers.wake_all();
     }
 
-    /// Stops the consumer: no further call begins. Where it is in a call, its position can be taken over until that call
-    /// returns, by whoever stopped it first; a later stop is told `BetweenCalls`. Makes a system call.
+    /// Stops the consumer: no further call begins. Where it is in a call, its position can be taken
+    /// over until that call returns, by whoever stopped it first; a later stop is told
+    /// `BetweenCalls`. Makes a system call.
     pub fn stop(&self) -> Stopped<E> {
         let shared = &*self.shared;
         let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
@@ -221,7 +235,8 @@ impl<E> Supervisor<E> {
         self.core.control.signals.consumers.wake_all();
         // Edge `LEASE_CALL`, acquire side.
         let call = shared.call.load(LEASE_CALL.acquire());
-        // A later stop may meet a call that is about to be refused, whose consumer was promised to the first.
+        // A later stop may meet a call that is about to be refused, whose consumer was promised to
+        // the first.
         if call == NOTHING || !is_first {
             return Stopped::BetweenCalls;
         }
@@ -229,7 +244,8 @@ impl<E> Supervisor<E> {
         Stopped::InCall(StoppedCall { core, shared, sequence: call >> 1 })
     }
 
-    /// The call that is running at this moment: sequence and delivery. A watcher's look, old when it returns.
+    /// The call that is running at this moment: sequence and delivery. A watcher's look, old when
+    /// it returns.
     pub fn current_call(&self) -> Option<(Sequence, u64)> {
         let call = self.shared.call.load(LEASE_CALL.acquire());
         (call != NOTHING).then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
@@ -242,13 +258,14 @@ impl<E> Supervisor<E> {
 }
 
 impl<E> StoppedCall<E> {
-    /// Takes the consumer's position over, unless the call has returned. The call is in doubt from then on, and the caller
-    /// owns the position.
+    /// Takes the consumer's position over, unless the call has returned. The call is in doubt from
+    /// then on, and the caller owns the position.
     #[must_use = "who has taken a position over accounts for what it holds"]
     pub fn take_over(self) -> Option<Takeover<E>> {
         let Self { core, shared, sequence } = self;
         shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        // The consumer has stored both last before the call that was read, and never stores either again.
+        // The consumer has stored both last before the call that was read, and never stores either
+        // again.
         let (guarded, delivery) = (shared.released.hold_for_good(), shared.delivery.load(Ordering::Relaxed));
         Some(Takeover { core, shared, sequence, delivery, guarded })
     }
@@ -265,10 +282,11 @@ impl<E> Takeover<E> {
         self.delivery
     }
 
-    /// Reads all events from the one in doubt on, in order, up to the last that has been claimed; to be called when the
-    /// ring is closed, so that this is the last there will be. Waits, at most for `limit` in all, for producers that have
-    /// claimed and not yet published, and for earlier stages that may change events, and passes over what they still have
-    /// in hand then. Returns how many events that were. Tombstones are passed over and not counted.
+    /// Reads all events from the one in doubt on, in order, up to the last that has been claimed;
+    /// to be called when the ring is closed, so that this is the last there will be. Waits, at most
+    /// for `limit` in all, for producers that have claimed and not yet published, and for earlier
+    /// stages that may change events, and passes over what they still have in hand then. Returns
+    /// how many events that were. Tombstones are passed over and not counted.
     pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> u64 {
         let deadline = Deadline::after(limit);
         let mut in_hand = 0;
@@ -287,16 +305,17 @@ impl<E> Takeover<E> {
         in_hand
     }
 
-    /// Reads one event from the one in doubt on: one that [`for_each`](Self::for_each) has shown, once more, or one that
-    /// it has passed over and that is there by now. Nothing where there is none, or a tombstone.
+    /// Reads one event from the one in doubt on: one that [`for_each`](Self::for_each) has shown,
+    /// once more, or one that it has passed over and that is there by now. Nothing where there is
+    /// none, or a tombstone.
     pub fn read<R>(&self, sequence: Sequence, f: impl FnOnce(&E) -> R) -> Option<R> {
         let slots = &self.core.slots;
         if sequence < self.first() || !self.is_readable(sequence) || slots.is_tombstone(sequence) {
             return None;
         }
-        // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is not reused: the stopped
-        // consumer has not released any slot from `self.guarded` on, it still holds producers up, and it never moves again
-        // (see above).
+        // SAFETY: `sequence` is published, and no earlier stage changes it any more. Its slot is
+        // not reused: the stopped consumer has not released any slot from `self.guarded` on, it
+        // still holds producers up, and it never moves again (see above).
         Some(unsafe { slots.read(sequence, f) })
     }
 

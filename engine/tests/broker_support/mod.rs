@@ -55,7 +55,7 @@ pub fn drain<P: MessagePayload>(broker: &Broker<P>) {
 /// Shuts down, and checks that nobody was abandoned and that the ledger holds, which it returns.
 #[track_caller]
 pub fn shut_down<P: MessagePayload>(broker: &Broker<P>) -> Ledger {
-    let report = broker.shutdown(LIMIT);
+    let report = broker.shutdown(LIMIT).expect("not inside of a publish closure");
     assert!(report.abandoned.is_empty(), "abandoned: {:?}", report.abandoned);
     assert!(report.undelivered.is_empty(), "undelivered: {:?}", report.undelivered);
     assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);

@@ -111,6 +111,10 @@ impl Latch {
         self.opened.notify_all();
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        *self.is_open.lock()
+    }
+
     /// Waits until it is open. Returns whether it is.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let mut is_open = self.is_open.lock();

@@ -1,7 +1,8 @@
 //! The reclaimer: the one background thread, which frees what publishers should not.
 //!
-//! It sleeps until it is called, and while something waits to be freed it looks again after a while, longer each time that
-//! nothing came of it. Publishers that make up topics faster than it frees their routes do its work along with it.
+//! It sleeps until it is called, and while something waits to be freed it looks again after a
+//! while, longer each time that nothing came of it. Publishers that make up topics faster than it
+//! frees their routes do its work along with it.
 
 use crate::sync::{Condvar, Mutex, thread};
 use std::io;
@@ -40,7 +41,8 @@ impl ReclaimSignal {
         Self { state: Mutex::new(State::default()), notified: Condvar::new() }
     }
 
-    /// Says that there is something to free. Locks, and makes a system call unless one is due already.
+    /// Says that there is something to free. Locks, and makes a system call unless one is due
+    /// already.
     pub(crate) fn notify(&self) {
         let mut state = self.state.lock();
         if !std::mem::replace(&mut state.is_called, true) {
@@ -70,7 +72,8 @@ impl ReclaimSignal {
     }
 }
 
-/// Starts the thread; `round` does what there is to do. It must not keep the broker alive between rounds.
+/// Starts the thread; `round` does what there is to do. It must not keep the broker alive between
+/// rounds.
 pub(crate) fn start(
     signal: Arc<ReclaimSignal>,
     mut round: impl FnMut() -> Round + Send + 'static,

@@ -10,8 +10,8 @@ use crate::routing::ConsumerAddr;
 use crate::topic::Topic;
 use std::time::Duration;
 
-/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else in the drop of what a
-/// handler had captured, or behind a publish closure that does not return.
+/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else
+/// in the drop of what a handler had captured, or behind a publish closure that does not return.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Abandoned {

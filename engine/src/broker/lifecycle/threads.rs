@@ -29,8 +29,8 @@ impl<P> fmt::Debug for Undelivered<P> {
 
 struct Inner<P> {
     running: usize,
-    /// Of these, the ones that nobody waits for any more. Below zero for the moment in which one of them returns before
-    /// it has been counted.
+    /// Of these, the ones that nobody waits for any more. Below zero for the moment in which one of
+    /// them returns before it has been counted.
     abandoned: isize,
     handed_back: Vec<Undelivered<P>>,
 }
@@ -84,7 +84,8 @@ impl<P> ThreadRegistry<P> {
         self.inner.lock().running
     }
 
-    /// Waits until no more than `remaining` threads run, beside those that are abandoned. Returns whether that is so.
+    /// Waits until no more than `remaining` threads run, beside those that are abandoned. Returns
+    /// whether that is so.
     pub(super) fn wait(&self, remaining: usize, deadline: Deadline) -> bool {
         let mut inner = self.inner.lock();
         while inner.running as isize - inner.abandoned > remaining as isize {

@@ -5,7 +5,7 @@ use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::deliver::mailbox::Latch;
-use crate::broker::error::UnsubscribeTimeout;
+use crate::broker::error::UnsubscribeError;
 use crate::broker::handle::Broker;
 use crate::broker::id::SubscriptionId;
 use crate::message::{MessagePayload, Payload};
@@ -16,29 +16,67 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Ends subscriptions in one swap of the table, and returns when the last handler has been dropped.
-pub(super) fn unsubscribe_all<P: MessagePayload>(
+/// A subscription that has ended, and what opens once its handler has been dropped.
+type Ended = (Arc<SubscriptionState>, Arc<Latch>);
+
+/// Ends subscriptions in one swap of the table, and those of other brokers one by one.
+fn end_all<P: MessagePayload>(
+    core: &Arc<Core<P>>,
+    subscriptions: impl Iterator<Item = Subscription<P>>,
+) -> Vec<Ended> {
+    let (mut ours, mut others): (Vec<_>, Vec<_>) =
+        subscriptions.partition(|subscription| Arc::ptr_eq(core, &subscription.core));
+    let states =
+        ours.iter().chain(&others).map(|subscription| subscription.state.clone()).collect::<Vec<_>>();
+    // Before anything is done that may fail half-way, so that none is ended twice.
+    ours.iter_mut().chain(&mut others).for_each(|subscription| subscription.is_ended = true);
+    let mut latches = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.state));
+    for other in &others {
+        latches.extend(other.core.end_subscriptions([&*other.state]));
+    }
+    states.into_iter().zip(latches).collect()
+}
+
+/// Whether this thread may wait for a handler to be dropped. A consumer's might wait for itself,
+/// and one that fills a slot for a consumer that waits for that slot.
+fn may_wait() -> bool {
+    !context::is_consuming() && !context::is_filling() && !edge::left_out("wait-for-release")
+}
+
+/// Ends subscriptions, and returns when the last handler has been dropped.
+fn unsubscribe_all<P: MessagePayload>(
     core: &Arc<Core<P>>,
     subscriptions: impl Iterator<Item = Subscription<P>>,
 ) {
-    let (mut ours, others): (Vec<_>, Vec<_>) =
-        subscriptions.partition(|subscription| Arc::ptr_eq(core, &subscription.core));
-    for subscription in &mut ours {
-        subscription.is_ended = true;
-    }
-    let ended = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.state));
-    others.into_iter().for_each(Subscription::unsubscribe);
-    for done in ended {
-        is_over(&done, Deadline::NEVER);
+    let ended = end_all(core, subscriptions);
+    if may_wait() {
+        for (_, dropped) in ended {
+            dropped.wait(Deadline::NEVER);
+        }
     }
 }
 
-/// Waits until a handler has been dropped. On a consumer's thread, which might wait for itself, it does not wait.
-fn is_over(done: &Latch, deadline: Deadline) -> bool {
-    context::is_consuming() || edge::left_out("wait-for-release") || done.wait(deadline)
+/// Ends subscriptions, and returns when the last handler has been dropped or the time is up.
+fn unsubscribe_all_timeout<P: MessagePayload>(
+    core: &Arc<Core<P>>,
+    subscriptions: impl Iterator<Item = Subscription<P>>,
+    limit: Duration,
+) -> Result<(), UnsubscribeError> {
+    let deadline = Deadline::after(limit);
+    let ended = end_all(core, subscriptions);
+    if context::is_filling() && !ended.iter().all(|(_, dropped)| dropped.is_open()) {
+        return Err(UnsubscribeError::WouldDeadlock);
+    }
+    if !may_wait() {
+        return Ok(());
+    }
+    let late = |(state, dropped): Ended| (!dropped.wait(deadline)).then(|| state.name.to_string());
+    let subscriptions: Vec<_> = ended.into_iter().filter_map(late).collect();
+    if subscriptions.is_empty() { Ok(()) } else { Err(UnsubscribeError::TimedOut { subscriptions, limit }) }
 }
 
-/// A subscription. Dropping it unsubscribes without waiting; [`detach`](Self::detach) leaves it for the life of the broker.
+/// A subscription. Dropping it unsubscribes without waiting; [`detach`](Self::detach) leaves it for
+/// the life of the broker.
 #[must_use = "dropping it unsubscribes; use `detach` to leave it for the life of the broker"]
 pub struct Subscription<P: MessagePayload = Payload> {
     core: Arc<Core<P>>,
@@ -71,32 +109,28 @@ impl<P: MessagePayload> Subscription<P> {
         self.state.tally.get(Term::Delivered)
     }
 
-    /// Unsubscribes, and returns when no further call of the handler can begin and the handler has been dropped, by its
-    /// consumer's thread. What was routed here and not yet delivered is counted as dropped.
+    /// Unsubscribes, and returns when no further call of the handler can begin and the handler has
+    /// been dropped, by its consumer's thread. What was routed here and not yet delivered is
+    /// counted as dropped.
     ///
-    /// On a consumer thread, of whatever broker, it does not wait, since that might be for itself: it takes effect when the
-    /// running call ends. Where a handler never returns, of this subscription or another of its consumer, it waits for ever,
-    /// be it after a shutdown that has reported that handler: [`unsubscribe_timeout`](Self::unsubscribe_timeout) does not.
+    /// On a consumer thread, of whatever broker, and inside of a publish closure it does not wait,
+    /// since that might be for itself: it takes effect when the running call ends. Where a handler
+    /// never returns, of this subscription or another of its consumer, it waits for ever, be it
+    /// after a shutdown that has reported that handler:
+    /// [`unsubscribe_timeout`](Self::unsubscribe_timeout) does not.
     pub fn unsubscribe(self) {
-        // Without a limit there is no timeout.
-        let _ = self.finish(Deadline::NEVER, Duration::MAX);
+        let core = self.core.clone();
+        unsubscribe_all(&core, std::iter::once(self));
     }
 
     /// As [`unsubscribe`](Self::unsubscribe), waiting no longer than `limit`.
     ///
     /// # Errors
-    /// The consumer is busy with a handler. The subscription is ended all the same.
-    pub fn unsubscribe_timeout(self, limit: Duration) -> Result<(), UnsubscribeTimeout> {
-        self.finish(Deadline::after(limit), limit)
-    }
-
-    fn finish(mut self, deadline: Deadline, limit: Duration) -> Result<(), UnsubscribeTimeout> {
-        self.is_ended = true;
-        let ended = self.core.end_subscriptions([&*self.state]);
-        if ended.iter().all(|done| is_over(done, deadline)) {
-            return Ok(());
-        }
-        Err(UnsubscribeTimeout { subscription: self.state.name.to_string(), limit })
+    /// The consumer is busy with a handler, or the calling thread is inside of a publish closure.
+    /// The subscription is ended all the same.
+    pub fn unsubscribe_timeout(self, limit: Duration) -> Result<(), UnsubscribeError> {
+        let core = self.core.clone();
+        unsubscribe_all_timeout(&core, std::iter::once(self), limit)
     }
 
     /// Leaves the subscription to itself: it lives as long as the broker.
@@ -120,9 +154,23 @@ impl<P: MessagePayload> fmt::Debug for Subscription<P> {
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// Ends many subscriptions in one swap of the table, and returns as [`Subscription::unsubscribe`] does, when no further
-    /// call of any of the handlers can begin. Those of another broker are ended one by one.
+    /// Ends many subscriptions in one swap of the table, and returns as
+    /// [`Subscription::unsubscribe`] does, when no further call of any of the handlers can begin.
+    /// Those of another broker are ended one by one.
     pub fn unsubscribe_all(&self, subscriptions: impl IntoIterator<Item = Subscription<P>>) {
         unsubscribe_all(self.core(), subscriptions.into_iter());
+    }
+
+    /// As [`unsubscribe_all`](Self::unsubscribe_all), waiting no longer than `limit` in all.
+    ///
+    /// # Errors
+    /// As [`Subscription::unsubscribe_timeout`], with the names of all whose handlers have not been
+    /// dropped. They are ended all the same.
+    pub fn unsubscribe_all_timeout(
+        &self,
+        subscriptions: impl IntoIterator<Item = Subscription<P>>,
+        limit: Duration,
+    ) -> Result<(), UnsubscribeError> {
+        unsubscribe_all_timeout(self.core(), subscriptions.into_iter(), limit)
     }
 }
