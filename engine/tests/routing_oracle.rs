@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use ringmain::routing::{RoutingTable, TopicCache, Trie};
 use ringmain::topic::{Pattern, Topic};
 use std::collections::{BTreeMap, BTreeSet};
@@ -365,7 +366,7 @@ fn an_entry_that_is_used_outlives_a_stream_of_new_topics() {
 }
 
 #[test]
-fn a_drained_cache_starts_again_with_its_oldest_entry() {
+fn a_drained_cache_starts_again() {
     let mut cache = TopicCache::new(3);
     let topic = |n: u8| Topic::new(&format!("t{n}")).unwrap();
     for n in 0..4 {
@@ -375,7 +376,87 @@ fn a_drained_cache_starts_again_with_its_oldest_entry() {
     for n in 4..7 {
         assert_eq!(cache.insert(topic(n), n), None);
     }
-    assert_eq!(cache.insert(topic(7), 7), Some((topic(4), 4)));
+    assert!(cache.insert(topic(7), 7).is_some_and(|(_, n)| (4..7).contains(&n)));
+}
+
+/// How many of a hundred rounds of `topics` are found in a cache of so many, and by one that evicts at random.
+fn hits_of_a_circle(topics: usize, capacity: usize) -> (f64, f64) {
+    const ROUNDS: usize = 100;
+    let names: Vec<Topic> = (0..topics).map(|n| Topic::new(&format!("t{n}")).unwrap()).collect();
+    let mut cache = TopicCache::new(capacity);
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut ideal = Vec::new();
+    let mut is_held = vec![false; topics];
+    let mut ideal_hits = 0;
+    for n in (0..ROUNDS).flat_map(|_| 0..topics) {
+        if cache.get(names[n].as_str()).is_none() {
+            cache.insert(names[n].clone(), n);
+        }
+        if is_held[n] {
+            ideal_hits += 1;
+        } else if ideal.len() < capacity {
+            ideal.push(n);
+            is_held[n] = true;
+        } else {
+            let victim = random.next_u32() as usize % capacity;
+            is_held[std::mem::replace(&mut ideal[victim], n)] = false;
+            is_held[n] = true;
+        }
+    }
+    let all = (ROUNDS * topics) as f64;
+    (cache.hits() as f64 / all, ideal_hits as f64 / all)
+}
+
+#[test]
+fn a_circle_of_more_topics_than_there_is_room_for_is_found_as_often_as_by_chance() {
+    const CAPACITY: usize = 512;
+    for topics in [CAPACITY + 1, CAPACITY * 5 / 4, CAPACITY * 3 / 2, CAPACITY * 2] {
+        let (hits, ideal) = hits_of_a_circle(topics, CAPACITY);
+        assert!(hits >= ideal - 0.001, "{topics} topics: {hits:.4} where chance gives {ideal:.4}");
+    }
+}
+
+#[test]
+fn topics_in_use_stay_beside_ever_new_ones() {
+    const CAPACITY: usize = 512;
+    const LOOKS: usize = 30_000;
+    // Of the capacity, and how many new topics come for each that is in use.
+    for (in_use, new) in [(CAPACITY / 10, 9), (CAPACITY / 4, 1), (CAPACITY / 2, 1), (CAPACITY / 2, 0)] {
+        let mut cache = TopicCache::new(CAPACITY);
+        let mut hits = 0;
+        let mut news = 0;
+        for look in 0..LOOKS {
+            let topic = format!("used.{}", look * 7_919 % in_use);
+            match cache.get(&topic) {
+                Some(_) => hits += 1,
+                None => drop(cache.insert(Topic::new(&topic).unwrap(), look)),
+            }
+            for _ in 0..new {
+                news += 1;
+                cache.insert(Topic::new(&format!("new.{news}")).unwrap(), look);
+            }
+        }
+        let rate = f64::from(hits) / LOOKS as f64;
+        assert!(rate >= 0.98, "{in_use} topics in use, {new} new ones for each look: {rate:.4}");
+    }
+}
+
+#[test]
+fn topics_that_are_not_used_any_more_make_room() {
+    const CAPACITY: usize = 512;
+    let mut cache = TopicCache::new(CAPACITY);
+    let mut hits = [0; 2];
+    for (phase, round) in [0, 1].into_iter().flat_map(|phase| (0..100).map(move |round| (phase, round))) {
+        for n in 0..CAPACITY * 9 / 10 {
+            let topic = format!("{phase}.{n}");
+            if cache.get(&topic).is_none() {
+                cache.insert(Topic::new(&topic).unwrap(), n);
+            } else if round >= 20 {
+                hits[phase] += 1;
+            }
+        }
+    }
+    assert_eq!(hits, [80 * (CAPACITY * 9 / 10); 2], "twenty rounds after a change all are found");
 }
 
 #[test]
