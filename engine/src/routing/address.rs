@@ -9,7 +9,8 @@ pub struct ConsumerAddr {
     pub number: u16,
 }
 
-/// The number of a ring in its broker. Rings are numbered apart from dispatchers, which may come to own several.
+/// The number of a ring in its broker. Rings are numbered apart from dispatchers, which may come to
+/// own several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RingId(u16);
 

@@ -1,30 +1,32 @@
 //! What a publisher remembers of the topics that it makes up at run time.
 //!
-//! The cache is bounded and belongs to one publisher: a publisher that invents topics without end thrashes its own
-//! cache and nobody else's.
+//! The cache is bounded and belongs to one publisher: a publisher that invents topics without end
+//! thrashes its own cache and nobody else's.
 //!
 //! # Eviction
 //!
-//! The victim is found as by CLOCK with counts (A. Smith, "Sequentiality and prefetching in database systems", 1978),
-//! at a random place instead of under a hand. A hit gives an entry [`LIVES`]. When room is needed, the entries from a
-//! random place on are looked at, each look takes a life, and the first entry without one leaves; after [`MAX_LOOKS`]
-//! the one that had fewest. A new entry has no life yet. So
+//! A hit gives an entry [`LIVES`]; a new entry has none. When room is needed, the search starts at
+//! a random entry and goes from one to the next. Each look takes a life. The first entry without
+//! one is the victim; after [`MAX_LOOKS`], the entry that had fewest. This is CLOCK with counts (A.
+//! Smith, "Sequentiality and prefetching in database systems", 1978) without its hand. So
 //!
-//! * a topic that is used once is the first to go, and a stream of such topics leaves those in use alone: of 4,096
-//!   entries 2,000 stay at 0.98 of hits and more though every other topic is new;
-//! * a circle of somewhat more topics than there is room for keeps hitting, where the oldest or the longest unused would
-//!   always be the one that comes next: some of its topics survive by chance, are hit, and stay;
-//! * topics that were in use once and are no more go after some looks.
+//! * a topic that is used once is the first to go. A stream of such topics leaves those in use
+//!   alone: 2,000 topics in use, in a cache of 4,096, are found 0.98 of the time although every
+//!   other topic is new;
+//! * a circle of somewhat more topics than there is room for keeps hitting: some of its topics
+//!   survive by chance, are hit, and stay. By age, or by time since the last use, the victim would
+//!   always be the topic that comes next;
+//! * topics that are no longer in use leave after some looks.
 //!
-//! The price is paid where all topics in use change at once: those before are taken for the better ones for a while.
+//! The price: when all topics in use change at once, the former ones keep their lives for a while.
 
 use crate::topic::Topic;
 use ahash::RandomState;
 use std::collections::HashMap;
 use std::fmt;
 
-/// How many looks an entry outlives after a hit. More would hold on to what is out of use, fewer would let go what is in
-/// use less often than new topics come.
+/// Looks that an entry outlives after a hit. More would keep what is out of use for longer; fewer
+/// would evict topics that are in use but rarer than new ones.
 const LIVES: u8 = 7;
 
 /// The most entries that are looked at for a victim, so that an insertion takes bounded time.
@@ -32,9 +34,10 @@ const MAX_LOOKS: usize = 16;
 
 /// A bounded map from topic to `V`, for one owner.
 ///
-/// A hit costs one hash and one comparison and allocates nothing. Memory grows with what is inserted and stays below
-/// `capacity * (2 * size_of::<V>() + 170)` bytes, besides the topics' own text; misses do not add to it.
-/// The hash is keyed at random for each cache, so nobody outside can choose topics that collide.
+/// A hit takes one hash and one comparison and allocates nothing. Memory grows with what is
+/// inserted and stays below `capacity * (2 * size_of::<V>() + 170)` bytes, besides the topics' own
+/// text; misses do not add to it. Each cache keys its hash at random, so nobody outside can choose
+/// topics that collide.
 ///
 /// ```
 /// use ringmain::routing::TopicCache;
@@ -52,7 +55,7 @@ const MAX_LOOKS: usize = 16;
 /// ```
 pub struct TopicCache<V> {
     entries: Vec<Entry<V>>,
-    /// Where each topic's entry stands.
+    /// The place of each topic's entry.
     index: HashMap<Topic, u32, RandomState>,
     capacity: u32,
     random: Random,
@@ -64,12 +67,13 @@ pub struct TopicCache<V> {
 struct Entry<V> {
     topic: Topic,
     value: V,
-    /// How many more looks it outlives.
+    /// Looks that it still outlives.
     lives: u8,
 }
 
 impl<V> TopicCache<V> {
-    /// An empty cache for at most `capacity` topics, `u32::MAX` at most; 0 caches nothing. Allocates nothing yet.
+    /// Creates an empty cache for at most `capacity` topics, `u32::MAX` at most; 0 caches nothing.
+    /// Allocates nothing yet.
     pub fn new(capacity: usize) -> Self {
         Self {
             entries: Vec::new(),
@@ -82,7 +86,8 @@ impl<V> TopicCache<V> {
         }
     }
 
-    /// The value of a topic, if it is here. `topic` need not be valid: what is invalid is never here.
+    /// Returns the value of a topic, if it is here. `topic` need not be valid: what is invalid is
+    /// never here.
     #[inline]
     pub fn get(&mut self, topic: &str) -> Option<&mut V> {
         let Some(&at) = self.index.get(topic) else {
@@ -95,10 +100,12 @@ impl<V> TopicCache<V> {
         Some(&mut entry.value)
     }
 
-    /// Puts a value in, and hands back what had to leave: the topic's former value if it had one, else an evicted
-    /// entry if the cache was full, else nothing. A cache of capacity 0 hands back what was to be put in.
+    /// Puts a value in, and hands back what had to leave: the topic's former value if it had one,
+    /// else an evicted entry if the cache was full, else nothing. A cache of capacity 0 hands back
+    /// what was to be put in.
     ///
-    /// May allocate until the capacity has been reached. Looks at 16 entries at most to find one to evict.
+    /// May allocate until the capacity has been reached. Looks at 16 entries at most to find one to
+    /// evict.
     pub fn insert(&mut self, topic: Topic, value: V) -> Option<(Topic, V)> {
         if let Some(&at) = self.index.get(&topic) {
             let former = std::mem::replace(&mut self.entries[at as usize].value, value);
@@ -148,44 +155,46 @@ impl<V> TopicCache<V> {
         self.entries.drain(..).map(|entry| entry.value)
     }
 
-    /// How many topics are here, at most [`capacity`](Self::capacity).
+    /// Returns how many topics are here, at most [`capacity`](Self::capacity).
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no topic is here.
+    /// Returns whether no topic is here.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many topics there is room for.
+    /// Returns how many topics there is room for.
     pub fn capacity(&self) -> usize {
         self.capacity as usize
     }
 
-    /// How many calls of [`get`](Self::get) found their topic.
+    /// Returns how many calls of [`get`](Self::get) found their topic.
     pub fn hits(&self) -> u64 {
         self.hits
     }
 
-    /// How many calls of [`get`](Self::get) did not.
+    /// Returns how many calls of [`get`](Self::get) did not.
     pub fn misses(&self) -> u64 {
         self.misses
     }
 
-    /// How many entries had to leave for another topic.
+    /// Returns how many entries had to leave for another topic.
     pub fn evictions(&self) -> u64 {
         self.evictions
     }
 }
 
-/// Numbers that look random. The same for each cache: what is chosen by them gives nobody an advantage.
+/// A source of numbers that look random, the same for each cache: to foresee a victim gives nobody
+/// an advantage.
 struct Random(u64);
 
 impl Random {
-    /// A number below `bound`, which is below 2^32.
+    /// Returns a number below `bound`, which is below 2^32.
     fn below(&mut self, bound: usize) -> usize {
-        // S. Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016.
+        // S. Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled",
+        // 2016.
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

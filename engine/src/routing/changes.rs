@@ -1,22 +1,25 @@
-//! What the last changes of a routing table may concern.
+//! The topics that the last changes of a routing table may concern.
 //!
-//! Most changes do not concern most topics, and a publisher need not match its topic against all patterns after each of them.
-//! So each update notes, in one word, how all topics begin and end that it may concern: a hash of what its patterns have in
-//! common ahead of their first wildcard, and of what they have in common behind their last one. A topic that begins or ends
-//! otherwise resolves as it did before. Where it does not, or in the rare case that hashes are alike, it is matched anew.
+//! Most changes do not concern most topics, so a publisher need not match its topic against all
+//! patterns after each change. Each update leaves a note of one word: a hash of what its patterns
+//! have in common ahead of their first wildcard, and of what they have in common behind their last
+//! one. A topic that begins or ends otherwise resolves as before. A topic that begins and ends like
+//! that, or whose hashes are alike by chance, is matched anew.
 //!
-//! The words stand beside the generation and are read in place: after a swap, the first publisher to look fetches two lines
-//! that another core has just written, and both at once.
+//! The notes stand beside the generation and are read in place: the first look after a swap fetches
+//! two lines that another core has just written, both at once.
 
 use crate::sync::atomic::AtomicU64;
 use crate::sync::edge::CHANGE_LOG;
 use crate::topic::{Pattern, Topic};
 
-/// So many updates have a place, and all but one of these can be relied on: the oldest may be about to be overwritten. To read all
-/// takes some 100 ns, a tenth of what a match among a million patterns may take.
+/// The number of updates that are remembered. All but the oldest can be relied on: that one may be
+/// about to be overwritten. To read all takes some 100 ns; a match among a million patterns may
+/// take ten times as long.
 pub(super) const KEPT: u64 = if cfg!(ringmain_loom) { 2 } else { 32 };
 
-/// The last updates, each in the place of an earlier one. Who reads has to see for itself that none was overwritten meanwhile.
+/// The notes of the last updates, each in the place of an earlier one. A reader checks that none
+/// was overwritten meanwhile.
 pub(super) struct Changes {
     concerns: [AtomicU64; KEPT as usize],
 }
@@ -31,7 +34,8 @@ impl Changes {
         self.place(generation).store(concern.0, CHANGE_LOG.release());
     }
 
-    /// Whether the update of that generation, or a later one that has overwritten it, may concern a topic.
+    /// Returns whether the update of that generation, or a later one in its place, may concern a
+    /// topic.
     pub(super) fn may_concern(&self, generation: u64, topic: &Topic) -> bool {
         Concern(self.place(generation).load(CHANGE_LOG.acquire())).may_be(topic)
     }
@@ -41,12 +45,14 @@ impl Changes {
     }
 }
 
-/// How all topics begin and end that an update may concern: two lengths in bytes, and three bytes each of two hashes.
+/// The note of an update: how the topics that it may concern begin and end. Two lengths in bytes,
+/// and three bytes each of two hashes.
 #[derive(Clone, Copy)]
 pub(super) struct Concern(u64);
 
 impl Concern {
-    /// That of an update which changes nothing. A topic that it seemed to concern would have 255 bytes and this hash by chance.
+    /// The note of an update that changes nothing. Only a topic of 255 bytes with this very hash
+    /// would seem concerned.
     const NOBODY: Self = Self(u64::MAX);
 
     fn new(start: &[u8], end: &[u8]) -> Self {
@@ -64,14 +70,15 @@ impl Concern {
     }
 }
 
-/// Three bytes of a hash. Who makes up texts that are alike gains nothing: publishers match anew once, as for a `#`.
+/// Returns three bytes of a hash. Texts made up to collide gain nothing: publishers match anew
+/// once, as for a `#`.
 fn hash(text: &[u8]) -> [u8; 3] {
     const STATE: ahash::RandomState = ahash::RandomState::with_seeds(1, 2, 3, 4);
     let [a, b, c, ..] = STATE.hash_one(text).to_le_bytes();
     [a, b, c]
 }
 
-/// What the patterns that an update touches have in common.
+/// The common parts of the patterns that an update touches.
 #[derive(Default)]
 pub(super) struct Touched {
     common: Option<Common>,
@@ -80,9 +87,9 @@ pub(super) struct Touched {
 struct Common {
     /// Any of them.
     pattern: Pattern,
-    /// So many bytes of what stands ahead of its first wildcard.
+    /// Length of the common part ahead of the first wildcard, in bytes.
     start: usize,
-    /// So many bytes of what stands behind its last one.
+    /// Length of the common part behind the last one.
     end: usize,
 }
 
@@ -121,7 +128,8 @@ fn count_alike<'a>(pairs: impl Iterator<Item = (&'a u8, &'a u8)>) -> usize {
     pairs.take_while(|(a, b)| a == b).count()
 }
 
-/// The text with which all topics begin that a pattern matches: all ahead of its first wildcard.
+/// Returns the beginning of all topics that a pattern matches: what stands ahead of its first
+/// wildcard.
 fn start_of_all(pattern: &Pattern) -> &str {
     let text = pattern.as_str();
     let (start, wildcard) = text.split_at(text.find(['*', '#']).unwrap_or(text.len()));
@@ -129,7 +137,7 @@ fn start_of_all(pattern: &Pattern) -> &str {
     if wildcard.starts_with('#') { start.strip_suffix('.').unwrap_or(start) } else { start }
 }
 
-/// The text with which all topics end that a pattern matches: all behind its last wildcard.
+/// Returns the end of all topics that a pattern matches: what stands behind its last wildcard.
 fn end_of_all(pattern: &Pattern) -> &str {
     let text = pattern.as_str();
     let (wildcard, end) = text.split_at(text.rfind(['*', '#']).map_or(0, |at| at + 1));

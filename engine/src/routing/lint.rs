@@ -1,16 +1,17 @@
-//! What is odd about a list of patterns: the same one twice, the same in other words, one that another makes
-//! needless, one that no topic matches.
+//! A linter for lists of patterns. It finds patterns that are there twice, that say the same in
+//! other words, that another pattern makes needless, and that no topic matches.
 //!
-//! A pattern that covers another matches each topic of that other. So it is enough to make up one topic of a pattern,
-//! to have the [`Trie`] find what matches it, and to compare the pattern with those. The topic has a word for each
-//! `*` and each `#`, one that stands in no pattern if there is such a word of one byte: then only wildcards match it.
+//! A pattern that covers another matches each topic of that other. So the linter makes up one topic
+//! of a pattern, has the [`Trie`] find what matches that, and compares the pattern with those. The
+//! topic has a word for each `*` and each `#`, one that stands in no pattern if there is such a
+//! word of one byte: then only wildcards match it.
 
 use super::Trie;
 use crate::topic::{Pattern, Segment, Topic};
 use ahash::RandomState;
 use std::collections::HashMap;
 
-/// What is odd about a pattern of a list, which says it by the number of another one, counted from 0.
+/// An oddity of a pattern in a list. It names another pattern by its number, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Oddity {
     /// The same text stands earlier.
@@ -30,7 +31,7 @@ pub enum Oddity {
     },
 }
 
-/// Looks through a list of patterns for those that are likely mistakes.
+/// A linter that looks through a list of patterns for likely mistakes.
 ///
 /// | operation | cost for N patterns |
 /// |---|---|
@@ -38,8 +39,8 @@ pub enum Oddity {
 /// | [`oddity`](Self::oddity) | matching one topic, and a [comparison](Pattern::covers) with each pattern that matches it until one covers |
 /// | [`observe`](Self::observe) | matching one topic |
 ///
-/// Looking through the whole list is thus quadratic only where most patterns match the same topics, as `#.a`,
-/// `#.*.a`, … do.
+/// Looking through the whole list is thus quadratic only where most patterns match the same topics,
+/// as `#.a`, `#.*.a`, … do.
 ///
 /// ```
 /// use ringmain::routing::{Linter, Oddity};
@@ -91,10 +92,12 @@ impl<'a> Linter<'a> {
         Self { patterns, firsts, leaders, trie, is_matched, fresh: fresh_word(patterns), found: Vec::new() }
     }
 
-    /// What is odd about the pattern with this number; [whether topics match it](Self::is_matched) apart.
+    /// Returns what is odd about the pattern with this number; [whether topics match
+    /// it](Self::is_matched) apart.
     ///
-    /// Of two patterns that match the same topics, only the later one is odd, so all odd ones can be left out at
-    /// once. A pattern that is a duplicate or equivalent is not compared with further ones.
+    /// Of two patterns that match the same topics, only the later one is odd, so all odd ones can
+    /// be left out at once. A pattern that is a duplicate or equivalent is not compared with
+    /// further ones.
     ///
     /// # Panics
     ///
@@ -121,7 +124,7 @@ impl<'a> Linter<'a> {
         }
     }
 
-    /// Whether the pattern with this number matches an [observed](Self::observe) topic.
+    /// Returns whether the pattern with this number matches an [observed](Self::observe) topic.
     ///
     /// # Panics
     ///
@@ -131,7 +134,7 @@ impl<'a> Linter<'a> {
     }
 }
 
-/// A word of one byte that stands in none of the patterns, or else any.
+/// Returns a word of one byte that stands in none of the patterns, or else any.
 fn fresh_word(patterns: &[Pattern]) -> String {
     let mut is_taken = [false; 128];
     for word in patterns.iter().flat_map(Pattern::words) {
@@ -143,7 +146,7 @@ fn fresh_word(patterns: &[Pattern]) -> String {
     words.find(|&character| !is_taken[character as usize]).unwrap_or('~').to_string()
 }
 
-/// A topic of the pattern.
+/// Returns a topic of the pattern.
 fn topic_of(pattern: &Pattern, fresh: &str) -> String {
     let words = pattern.segments().map(|segment| match segment {
         Segment::Word(word) => word,

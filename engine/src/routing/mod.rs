@@ -1,13 +1,15 @@
 //! Routing: from a topic to the subscriptions whose patterns match it.
 //!
 //! * [`Trie`]: all patterns in one persistent tree; a topic is matched against all of them at once
-//! * [`RoutingTable`]: the tree of this moment, swapped whole, and the generation word that tells of a swap
+//! * [`RoutingTable`]: the tree of this moment, swapped whole, and the generation word that tells
+//!   of a swap
 //! * [`RouteId`]: what a topic resolves to, as a number that a message can carry
-//! * [`TopicCache`]: what a publisher remembers of the topics that it makes up at run time
+//! * [`TopicCache`]: what a publisher remembers of topics that come at run time
 //! * [`Linter`]: which patterns of a list are likely mistakes
 //!
-//! Matching takes no lock. What a change of the table replaces is freed by who changes it or by the reclaimer; a route that
-//! publishers have left, by the reclaimer, and by publishers too where they leave very many.
+//! Matching takes no lock. The reclaimer frees what a change of the table replaces, and the routes
+//! that publishers have left. Those that change the table help with the former, and publishers that
+//! leave very many routes with the latter.
 
 #![forbid(unsafe_code)]
 

@@ -1,30 +1,34 @@
 //! Routes: what a topic resolves to in one snapshot, as one publisher holds it.
 //!
-//! A message carries only the [`RouteId`] of its route. The publisher that resolved the topic holds the [`Route`] and
-//! counts on it; consumers look ids up here the first time they meet them and keep what they learn. An id is an index
-//! and a version, so that an index can be used again.
+//! A message carries only the [`RouteId`] of its route. The publisher that resolved the topic holds
+//! the [`Route`] and counts on it; consumers look ids up here the first time they meet them and
+//! keep what they learn. An id is an index and a version, so that an index can be used again.
 //!
 //! # Retirement
 //!
-//! A route is *unlinked* when its publisher lets it go: the topic was resolved anew, it fell out of the publisher's cache,
-//! or the publisher is gone. Messages that carry its id may still be in rings then. The unlinking notes how far each ring
-//! that accepted any was claimed, and the route is freed once all of these have been released up to there: then no
-//! consumer can meet the id any more. A ring that accepted none is not waited for: what a full ring refuses leaves no route
-//! behind. A publisher unlinks and does not free, which is the reclaimer's work; but one that makes up topics faster
-//! than the reclaimer frees them helps with it, so that what waits without need stays bounded.
+//! A route is *unlinked* when its publisher lets it go: the topic was resolved anew, it fell out of
+//! the publisher's cache, or the publisher is gone. Messages that carry its id may still be in
+//! rings then. The unlinking notes how far each ring that accepted any was claimed, and the route
+//! is freed once all of these have been released up to there: then no consumer can meet the id any
+//! more. A ring that accepted none is not waited for: what a full ring refuses leaves no route
+//! behind. A publisher unlinks and does not free, which is the reclaimer's work; but one that makes
+//! up topics faster than the reclaimer frees them helps with it, so that what waits without need
+//! stays bounded.
 //!
-//! A consumer that is stuck keeps its ring's routes waiting, up to a million of them. Nobody looks through those for what
-//! can be freed: a route waits for its rings one after the other, each time in a map of that ring's, in order of how far
-//! the ring has to be released. A look at each map's first tells that there is nothing; what there is costs the logarithm
-//! of the map's size for each route and ring. (A queue in order of arrival would do without the logarithm; but a route
-//! that comes from another ring's would wait for all that overtook it meanwhile.)
+//! A consumer that is stuck keeps its ring's routes waiting, up to a million of them. Nobody looks
+//! through those for what can be freed: a route waits for its rings one after the other, each time
+//! in a map of that ring's, in order of how far the ring has to be released. A look at each map's
+//! first tells that there is nothing; what there is costs the logarithm of the map's size for each
+//! route and ring. (A queue in order of arrival would do without the logarithm; but a route that
+//! comes from another ring's would wait for all that overtook it meanwhile.)
 //!
 //! # Locks
 //!
-//! A publisher that makes up topics without end links and unlinks a route a message, and consumers look each up. So that
-//! this holds nobody up, the lock that consumers take is held for a few instructions at a time, by others too: what can be
-//! freed is found on lists of their own, and routes are freed, and listed for an audit, a few at a time. Whoever helps
-//! frees about as many routes as have been unlinked since the last help, which is a constant for each.
+//! A publisher that makes up topics without end links and unlinks a route a message, and consumers
+//! look each up. So that this holds nobody up, the lock that consumers take is held for a few
+//! instructions at a time, by others too: what can be freed is found on lists of their own, and
+//! routes are freed, and listed for an audit, a few at a time. Whoever helps frees about as many
+//! routes as have been unlinked since the last help, which is a constant for each.
 
 use super::address::{ConsumerAddr, RingId};
 use crate::observe::Counter;
@@ -38,8 +42,8 @@ use std::sync::Arc;
 /// The most routes a broker holds at once. A route takes some 300 bytes.
 pub const MAX_ROUTES: usize = 1 << 20;
 
-/// So many waiting routes are taken to be freed at a time. Not fewer than are unlinked before a publisher helps, or what waits
-/// would grow.
+/// So many waiting routes are taken to be freed at a time. Not fewer than are unlinked before a
+/// publisher helps, or what waits would grow.
 const MAX_TAKEN: usize = 4_096;
 
 /// So many routes are listed, or freed, under one hold of the lock that consumers take.
@@ -81,7 +85,8 @@ pub(crate) struct Route {
     pub(crate) destinations: SmallVec<[Destination; 4]>,
     /// Every ring that leads to destinations once, in order of dispatcher.
     pub(crate) targets: SmallVec<[RouteTarget; 1]>,
-    /// The step of the registry in which what it has carried was handed on to its destinations; 0 before that.
+    /// The step of the registry in which what it has carried was handed on to its destinations; 0
+    /// before that.
     handed_on: AtomicU64,
 }
 
@@ -92,13 +97,14 @@ impl Route {
         targets.map(|target| target.accepted.get()).sum()
     }
 
-    /// Says that what the route has carried is counted elsewhere from that step of the registry on. Under the registry's lock.
+    /// Says that what the route has carried is counted elsewhere from that step of the registry on.
+    /// Under the registry's lock.
     pub(crate) fn hand_on(&self, step: u64) {
         self.handed_on.store(step, Ordering::Relaxed);
     }
 
-    /// Whether what the route has carried was counted elsewhere in that step of the registry already. For those who have held
-    /// the registry's lock in that step or later.
+    /// Returns whether what the route has carried was counted elsewhere in that step of the
+    /// registry already. For those who have held the registry's lock in that step or later.
     pub(crate) fn was_handed_on(&self, step: u64) -> bool {
         (1..=step).contains(&self.handed_on.load(Ordering::Relaxed))
     }
@@ -107,13 +113,14 @@ impl Route {
 /// A route that its publisher has let go.
 struct Unlinked {
     route: Arc<Route>,
-    /// For each of the first targets, how far its ring has to be released; those of the others have been. It waits for the last.
+    /// For each of the first targets, how far its ring has to be released; those of the others have
+    /// been. It waits for the last.
     marks: SmallVec<[u64; 1]>,
 }
 
 impl Unlinked {
-    /// The ring that it waits for, and how far that has to be released. Strikes off those that have
-    /// been.
+    /// Returns the ring that it waits for, and how far that has to be
+    /// released. Strikes off those that have been.
     fn waits_for(&mut self, released: impl Fn(RingId) -> u64) -> Option<(RingId, u64)> {
         while let Some(&mark) = self.marks.last() {
             let ring = self.route.targets[self.marks.len() - 1].ring;
@@ -161,8 +168,8 @@ pub(crate) struct Routes {
 pub struct TooManyRoutes;
 
 impl Routes {
-    /// Makes a route for a topic and its destinations, which are sorted and distinct. `ring_of` tells which ring leads to
-    /// a dispatcher's consumers.
+    /// Makes a route for a topic and its destinations, which are sorted and distinct. `ring_of`
+    /// tells which ring leads to a dispatcher's consumers.
     pub(crate) fn link(
         &self,
         topic: &Topic,
@@ -198,14 +205,14 @@ impl Routes {
         Ok(route)
     }
 
-    /// The route of an id. A consumer that holds a message of it always finds it.
+    /// Returns the route of an id. A consumer that holds a message of it always finds it.
     pub(crate) fn get(&self, id: RouteId) -> Option<Arc<Route>> {
         let linked = self.linked.lock();
         linked.entries.get(id.index as usize).filter(|entry| entry.version == id.version)?.route.clone()
     }
 
-    /// Lets a route go; `claimed` tells how far a ring is claimed. Returns how many there are now that nobody has
-    /// looked at.
+    /// Lets a route go; `claimed` tells how far a ring is claimed. Returns how many
+    /// there are now that nobody has looked at.
     pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(RingId) -> u64) -> usize {
         let mark = |target: &RouteTarget| if target.accepted.get() == 0 { 0 } else { claimed(target.ring) };
         let marks = route.targets.iter().map(mark).collect();
@@ -223,8 +230,8 @@ impl Routes {
         unlinked.len()
     }
 
-    /// Unlinked routes whose rings have been released past their unlinking; each is handed out once, to be
-    /// [freed](Self::free). None only if there are none, but not all at a time.
+    /// Returns unlinked routes whose rings have been released past their unlinking; each is handed
+    /// out once, to be [freed](Self::free). None only if there are none, but not all at a time.
     pub(crate) fn take_past(&self, released: impl Fn(RingId) -> u64) -> Vec<Arc<Route>> {
         let mut looked_at = std::mem::take(&mut *self.unlinked.lock());
         loop {
@@ -264,7 +271,8 @@ impl Routes {
         }
     }
 
-    /// All routes that are there from the first to the last call of the iterator, and perhaps some that are not.
+    /// Returns all routes that are there from the first to the last call of the iterator, and
+    /// perhaps some that are not.
     pub(crate) fn all(&self) -> impl Iterator<Item = Arc<Route>> {
         let some = |from| {
             let linked = self.linked.lock();
@@ -274,19 +282,19 @@ impl Routes {
         (0..MAX_ROUTES).step_by(MAX_PER_LOCK).map_while(some).flatten()
     }
 
-    /// How many routes wait for their rings to drain.
+    /// Returns how many routes wait for their rings to drain.
     pub(crate) fn unlinked_count(&self) -> usize {
         let waiting: usize = self.waiting.lock().values().map(BTreeMap::len).sum();
         waiting + self.unlinked.lock().len()
     }
 
-    /// How many routes have not been freed.
+    /// Returns how many routes have not been freed.
     pub(crate) fn count(&self) -> usize {
         let linked = self.linked.lock();
         linked.entries.len() - linked.free.len()
     }
 
-    /// How many distinct topics publishers hold.
+    /// Returns how many distinct topics publishers hold.
     pub(crate) fn topic_count(&self) -> usize {
         self.topics.lock().len()
     }
@@ -299,7 +307,8 @@ mod tests {
     use std::cell::Cell;
     use std::collections::BTreeSet;
 
-    /// A route to a subscription on each of the dispatchers, which have been brought so many messages by it.
+    /// Links a route to a subscription on each of the dispatchers, which have been brought so many
+    /// messages by it.
     fn link(routes: &Routes, targets: &[(u16, u64)]) -> Arc<Route> {
         let consumer = |dispatcher| ConsumerAddr { dispatcher, number: 0 };
         let to =
@@ -356,7 +365,8 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        /// A route to some dispatchers is unlinked, each ring being claimed so far beyond its release.
+        /// A route to some dispatchers is unlinked, each ring being claimed so far beyond its
+        /// release.
         Unlink(Vec<(u16, u64, u64)>),
         /// A dispatcher's ring is released so much further.
         Release(u16, u64),

@@ -1,9 +1,10 @@
 //! The routing table of this moment, shared by all publishers.
 //!
-//! A change never edits what a publisher may be reading: it makes a new [`Snapshot`] and swaps it in whole. A
-//! publisher bound to a topic has resolved that topic in some snapshot and needs to know one thing on each publish,
-//! whether there is a newer one; for that it reads the generation word, a plain load from a cache line that is
-//! written only when the table changes, and leaves the table alone.
+//! A change never edits what a publisher may be reading: it makes a new [`Snapshot`] and swaps it
+//! in whole. A publisher bound to a topic has resolved that topic in some snapshot and needs to
+//! know one thing on each publish, whether there is a newer one; for that it reads the generation
+//! word, a plain load from a cache line that is written only when the table changes, and leaves the
+//! table alone.
 //!
 //! # Ordering
 //!
@@ -12,34 +13,37 @@
 //! 1. the writer, alone under the lock, builds a snapshot that already carries generation `g`;
 //! 2. it swaps the snapshot in;
 //! 3. it stores `g` to the generation word, with Release;
-//! 4. a publisher loads the word with Acquire and reads `g`: now 2 happens before all that it does from here on;
-//! 5. it loads the snapshot. The pointer's modification order is the order of the swaps, since there is one writer at
-//!    a time, and coherence forbids to read a value older than one whose store happens before the load. So the
-//!    snapshot's own generation is `g` or more.
+//! 4. a publisher loads the word with Acquire and reads `g`: now 2 happens before all that it does
+//!    from here on;
+//! 5. it loads the snapshot. The pointer's modification order is the order of the swaps, since
+//!    there is one writer at a time, and coherence forbids to read a value older than one whose
+//!    store happens before the load. So the snapshot's own generation is `g` or more.
 //!
-//! The word may lag behind the pointer, between 2 and 3, and never runs ahead of it. Therefore a publisher must
-//! remember the generation *of the snapshot* in which it resolved, not that of the word, and resolve again when the
-//! word is greater. A publisher that reads a word from before the swap routes by the old table, which is right: its
-//! publish was concurrent with the change.
+//! The word may lag behind the pointer, between 2 and 3, and never runs ahead of it. Therefore a
+//! publisher must remember the generation *of the snapshot* in which it resolved, not that of the
+//! word, and resolve again when the word is greater. A publisher that reads a word from before the
+//! swap routes by the old table, which is right: its publish was concurrent with the change.
 //!
 //! # What an update leaves alone
 //!
-//! Each update also notes what topics it may concern (see `changes`), between 2 and 3 above. A publisher that has read `g` and
-//! finds that no update since its own snapshot concerns its topic need not look at the table at all: what the topic resolved to
-//! holds for `g` too ([`RoutingTable::still_holds`]). That every note up to `g` is there, 4 says. But there are only so many
-//! places, and another note may stand where one is looked for. For this there is edge `change-log` ([`CHANGE_LOG`]): who reads the
-//! note of update `n` comes after the word has said `n - 1`. A note in the place of another is of an update as many later as
-//! there are places, or twice as many, and so on. So a publisher that then finds the word at less than that many beyond its own
-//! snapshot has read each note that it meant to.
+//! Between 2 and 3 above, each update leaves a note of the topics that it may concern (see
+//! `changes`). A publisher that has read `g` and finds that no update since its own snapshot
+//! concerns its topic need not look at the table: what the topic resolved to holds for `g` too
+//! ([`RoutingTable::still_holds`]). By 4, every note up to `g` is there. But notes share [`KEPT`]
+//! places, so a later note may stand where one is looked for: an overwritten place holds the note
+//! of generation `g + k * KEPT`. Edge `change-log` ([`CHANGE_LOG`]) tells: a read of the note of
+//! update `n` comes after the word has said `n - 1`. So a publisher that then finds the word less
+//! than `KEPT` beyond its own snapshot has read each note that it meant to.
 //!
 //! # Reclamation
 //!
-//! `arc-swap` turns the borrow of each reader into a reference count of its own before `swap` returns, so whoever
-//! drops the last reference of a replaced snapshot frees it, and that could be a publisher in the middle of a
-//! publish. To prevent this the table keeps a reference of its own to each replaced snapshot, in the retired list,
-//! until nobody else has one; a replaced snapshot cannot gain readers, so a count of one stays one.
-//! [`RoutingTable::reclaim`], which the reclaimer calls, frees those. A guard borrows from the table, so
-//! none is left when the table itself goes and frees the rest.
+//! `arc-swap` turns the borrow of each reader into a reference count of its own before `swap`
+//! returns. So the last reader of a replaced snapshot would free it, and that could be a publisher
+//! in the middle of a publish. To prevent this the table keeps a reference to each replaced
+//! snapshot, in the retired list, until nobody else has one. A replaced snapshot cannot gain
+//! readers, so a count of one stays one. [`RoutingTable::reclaim`], which the reclaimer calls,
+//! frees those. A guard borrows from the table, so none is left when the table itself goes and
+//! frees the rest.
 
 use super::Trie;
 use super::changes::{Changes, KEPT, Touched};
@@ -55,8 +59,8 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// From so many retired snapshots on, [`RoutingTable::update`] reclaims by itself, so that the list is bounded
-/// without a reclaimer too.
+/// The most retired snapshots before [`RoutingTable::update`] reclaims by itself, so that the list
+/// is bounded without a reclaimer too.
 const MAX_RETIRED: usize = 64;
 
 /// All patterns as they were at one moment. Immutable.
@@ -69,19 +73,20 @@ pub struct Snapshot<T> {
 
 /// A copy of the table that is being changed. Reads like the [`Trie`] that it will be.
 pub struct Edit<'a, T> {
-    // Borrowed, so that no change can swap what it is given for another table's, and its notes with it.
+    // Borrowed, so that no change can swap its trie, and its notes, for another table's.
     trie: &'a mut Trie<T>,
     touched: &'a mut Touched,
 }
 
-/// A snapshot being read. Meant to be short-lived: a snapshot cannot be reclaimed while somebody reads it.
+/// A snapshot being read. Meant to live shortly: what somebody reads cannot be reclaimed.
 pub struct SnapshotGuard<'a, T> {
     snapshot: Guard<Arc<Snapshot<T>>>,
     /// `arc-swap` would let a guard outlive its table, and then free the snapshot.
     table: PhantomData<&'a RoutingTable<T>>,
 }
 
-/// The routing table that all publishers share. See the module's header for its ordering and reclamation.
+/// The routing table that all publishers share. See the module's header for its ordering and
+/// reclamation.
 ///
 /// | operation | class |
 /// |---|---|
@@ -111,7 +116,8 @@ pub struct SnapshotGuard<'a, T> {
 pub struct RoutingTable<T> {
     /// Written once an update, and read on each publish: on lines of their own.
     published: CachePadded<Published>,
-    /// On another: a swap takes a while after it has written here, and who only reads the word should not fetch that twice.
+    /// On another line: a swap goes on for a while after it has written here, and a publisher that
+    /// only reads the word should not fetch its line twice.
     current: CachePadded<ArcSwap<Snapshot<T>>>,
     /// The lock of the writers, and the snapshots that were replaced and are not yet freed.
     retired: Mutex<Vec<Arc<Snapshot<T>>>>,
@@ -124,7 +130,7 @@ struct Published {
 }
 
 impl<T: Copy + Ord> RoutingTable<T> {
-    /// A table without patterns, of generation 0.
+    /// Creates a table without patterns, of generation 0.
     pub fn new() -> Self {
         let empty = Snapshot { generation: 0, trie: Trie::new() };
         let published = Published { generation: AtomicU64::new(0), changes: Changes::new() };
@@ -135,19 +141,21 @@ impl<T: Copy + Ord> RoutingTable<T> {
         }
     }
 
-    /// How many updates there have been. A snapshot loaded after this call is of this generation or of a later one.
+    /// Returns how many updates there have been. A snapshot loaded after this call is of this
+    /// generation or of a later one.
     ///
-    /// To find out whether what was resolved in a snapshot still holds, compare with that snapshot's own generation:
-    /// it is out of date if this is greater.
+    /// To find out whether what was resolved in a snapshot still holds, compare with that
+    /// snapshot's own generation: it is out of date if this is greater.
     #[inline]
     pub fn generation(&self) -> u64 {
         // Edge `SWAP_TABLE`, with the store in `update`.
         self.published.generation.load(SWAP_TABLE.acquire())
     }
 
-    /// Up to which generation that holds what a topic resolved to in the snapshot of that `generation`: `None` where an update
-    /// since may concern the topic. Cheap beside a match: each of the last 31 updates has left one word, which tells how all
-    /// topics begin and end that it may concern. Who has missed more is told `None`.
+    /// Returns the generation up to which a topic's resolution in the snapshot of `generation`
+    /// still holds; `None` where an update since may concern the topic. Cheap beside a match: each
+    /// of the last 31 updates has left one word, which tells how all topics begin and end that it
+    /// may concern. A caller that has missed more gets `None`.
     ///
     /// `generation` has to come from a [`Snapshot`] of this table, or from an earlier answer.
     ///
@@ -179,7 +187,8 @@ impl<T: Copy + Ord> RoutingTable<T> {
         is_whole.then_some(now)
     }
 
-    /// The snapshot of this moment. It stays as it is while the guard lives; an update does not wait for the guard.
+    /// Returns the snapshot of this moment. It stays as it is while the guard lives; an update does
+    /// not wait for the guard.
     ///
     /// The guard cannot outlive the table:
     ///
@@ -203,11 +212,13 @@ impl<T: Copy + Ord> RoutingTable<T> {
 
     /// Changes the table: `change` edits a copy, which then replaces the table whole.
     ///
-    /// Updates take turns. Readers are not held up, and see either nothing of the change or all of it, however many
-    /// patterns it touches. Every call counts as an update, even where `change` changed nothing. Once it returns, every
-    /// publish that begins goes by the new table. If `change` panics the table is as before.
+    /// Updates take turns. Readers are not held up, and see either nothing of the change or all of
+    /// it, however many patterns it touches. Every call counts as an update, even where `change`
+    /// changed nothing. Once it returns, every publish that begins goes by the new table. If
+    /// `change` panics the table is as before.
     ///
-    /// `change` runs under the table's lock and must not call `update` or [`reclaim`](Self::reclaim) on it.
+    /// `change` runs under the table's lock and must not call `update` or
+    /// [`reclaim`](Self::reclaim) on it.
     pub fn update<R>(&self, change: impl FnOnce(&mut Edit<'_, T>) -> R) -> R {
         let mut retired = self.retired.lock();
         let current = self.current.load_full();
@@ -226,33 +237,36 @@ impl<T: Copy + Ord> RoutingTable<T> {
         answer
     }
 
-    /// Frees the replaced snapshots that nobody reads any more, and says how many. The reclaimer's work.
+    /// Frees the replaced snapshots that nobody reads any more, and returns how many. The
+    /// reclaimer's work.
     pub fn reclaim(&self) -> usize {
         // Freed after the lock is: a large table takes a while, and updates need not wait for it.
         let unread = take_unread(&mut self.retired.lock());
         unread.len()
     }
 
-    /// How many replaced snapshots are not yet freed: at most 64, and those that somebody reads.
+    /// Returns how many replaced snapshots are not yet freed: at most 64, and those that somebody
+    /// reads.
     pub fn retired_count(&self) -> usize {
         self.retired.lock().len()
     }
 }
 
-/// Takes those out of which no other reference exists.
+/// Takes out those to which no other reference exists.
 fn take_unread<T>(retired: &mut Vec<Arc<Snapshot<T>>>) -> Vec<Arc<Snapshot<T>>> {
-    // The count needs no ordering here: who frees is decided, and ordered, by the drop of the reference itself.
+    // The count needs no ordering here: the drop of the reference itself decides, and orders, which
+    // thread frees.
     retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect()
 }
 
 impl<T: Copy + Ord> Edit<'_, T> {
-    /// As [`Trie::insert`].
+    /// Does what [`Trie::insert`] does.
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> bool {
         let is_new = self.trie.insert(pattern, value);
         self.touch(pattern, is_new)
     }
 
-    /// As [`Trie::remove`].
+    /// Does what [`Trie::remove`] does.
     pub fn remove(&mut self, pattern: &Pattern, value: &T) -> bool {
         let was_there = self.trie.remove(pattern, value);
         self.touch(pattern, was_there)

@@ -1,16 +1,18 @@
 //! All patterns in one persistent tree.
 //!
-//! A path from the root spells a pattern, one edge a word; the node at its end holds the values of that pattern.
-//! Nodes are shared between versions of the tree: a change copies the nodes on one path, and only those that another
-//! version holds too (path copying: J. Driscoll, N. Sarnak, D. Sleator, R. Tarjan, "Making data structures
-//! persistent", 1989).
+//! A path from the root spells a pattern, one edge a word; the node at its end holds the values of
+//! that pattern. Nodes are shared between versions of the tree: a change copies the nodes on one
+//! path, and only those that another version holds too (path copying: J. Driscoll, N. Sarnak, D.
+//! Sleator, R. Tarjan, "Making data structures persistent", 1989).
 //!
-//! Matching simulates the automaton that the tree is. After each word of the topic a set of nodes is live, and a word
-//! takes each of them to at most two others: its child of that word and its `*` child. A `#` child is live as soon as
-//! its parent is, and stays live to the end, because it takes whatever comes. Hence the two sets that are kept: the
-//! *resident* `#` nodes, which only grow, and the *moving* others. A moving node has one parent, which is live once,
-//! so it cannot be found twice; a resident node can (`#.#`, or `#.a.#` at each `a`), and is then dropped by its
-//! address. So each node is visited at most once a word, whatever the patterns are: no backtracking, no recursion.
+//! Matching simulates the automaton that the tree is. After each word of the topic a set of nodes
+//! is live, and a word takes each of them to at most two others: its child of that word and its `*`
+//! child. A `#` child is live as soon as its parent is, and stays live to the end, because it takes
+//! whatever comes. Hence the two sets that are kept: the *resident* `#` nodes, which only grow, and
+//! the *moving* others. A moving node has one parent, which is live once, so it cannot be found
+//! twice; a resident node can (`#.#`, or `#.a.#` at each `a`), and is then dropped by its address.
+//! So each node is visited at most once a word, whatever the patterns are: no backtracking, no
+//! recursion.
 //!
 //! Only the drop of a tree recurses, once for each word of a pattern, of which there are at most
 //! [`MAX_WORDS`](crate::topic::MAX_WORDS).
@@ -28,8 +30,8 @@ use std::ptr;
 
 /// A set of (pattern, value) pairs that finds all values whose pattern matches a topic.
 ///
-/// `T` is a small id. A clone costs one reference count and is unaffected by what is done to the original after: this
-/// is how a snapshot is taken.
+/// `T` is a small id. A clone costs one reference count and is unaffected by what is done to the
+/// original after: this is how a snapshot is taken.
 ///
 /// | operation | cost |
 /// |---|---|
@@ -59,12 +61,13 @@ pub struct Trie<T> {
 }
 
 impl<T: Copy + Ord> Trie<T> {
-    /// A trie without patterns.
+    /// Creates a trie without patterns.
     pub fn new() -> Self {
         Self { root: Node::new(), pattern_count: 0, value_count: 0 }
     }
 
-    /// Adds `value` under `pattern`, and says whether it was not there. Copies nothing if it was.
+    /// Adds `value` under `pattern`, and returns whether it was not there. Copies nothing if it
+    /// was.
     pub fn insert(&mut self, pattern: &Pattern, value: T) -> bool {
         if self.contains(pattern, &value) {
             return false;
@@ -79,10 +82,11 @@ impl<T: Copy + Ord> Trie<T> {
         true
     }
 
-    /// Takes `value` from under `pattern`, and says whether it was there. Copies nothing if it was not; leaves no
-    /// node behind that serves no pattern.
+    /// Takes `value` from under `pattern`, and returns whether it was there. Copies nothing if it
+    /// was not; leaves no node behind that serves no pattern.
     pub fn remove(&mut self, pattern: &Pattern, value: &T) -> bool {
-        // The branch point: the last node on the way that has another purpose than to lead to this pattern.
+        // The branch point: the last node on the way that has another purpose than to lead to this
+        // pattern.
         let mut branch_point = 0;
         let mut end = &self.root;
         for (depth, segment) in pattern.segments().enumerate() {
@@ -113,32 +117,34 @@ impl<T: Copy + Ord> Trie<T> {
         true
     }
 
-    /// Whether `value` stands under `pattern` itself. Does not match.
+    /// Returns whether `value` stands under `pattern` itself. Does not match.
     pub fn contains(&self, pattern: &Pattern, value: &T) -> bool {
         self.end_of(pattern).is_some_and(|end| end.values().contains(value))
     }
 
-    /// The values under `pattern` itself, in ascending order. Does not match.
+    /// Returns the values under `pattern` itself, in ascending order. Does not match.
     pub fn values(&self, pattern: &Pattern) -> impl Iterator<Item = &T> {
         self.end_of(pattern).into_iter().flat_map(|end| end.values().slices()).flatten()
     }
 
-    /// The node at the end of a pattern's path.
+    /// Returns the node at the end of a pattern's path.
     fn end_of(&self, pattern: &Pattern) -> Option<&Node<T>> {
         let mut segments = pattern.segments();
         segments.try_fold(&self.root, |node, segment| node.child(segment.into()))
     }
 
-    /// Puts into `found` the values of all patterns that match `topic`: sorted, each once, and nothing else.
+    /// Puts into `found` the values of all patterns that match `topic`: sorted, each once, and
+    /// nothing else.
     ///
     /// `topic` is trusted to be valid; [`Topic`](crate::topic::Topic) and
-    /// [`validate`](crate::topic::validate) see to that. For any other text the answer means nothing.
-    /// Allocates only where `found` has no room, where more than 16 nodes are live at once, or to sort some hundreds of values.
+    /// [`validate`](crate::topic::validate) see to that. For any other text the answer means
+    /// nothing. Allocates only where `found` has no room, where more than 16 nodes are live at
+    /// once, or to sort some hundreds of values.
     pub fn matches(&self, topic: &str, found: &mut Vec<T>) {
         self.count_visits(topic, found);
     }
 
-    /// Does the work of [`matches`](Self::matches), and says how many nodes it has looked at.
+    /// Does the work of [`matches`](Self::matches), and returns how many nodes it has looked at.
     fn count_visits(&self, topic: &str, found: &mut Vec<T>) -> usize {
         found.clear();
         let mut live = Live::at_root(&self.root);
@@ -152,28 +158,29 @@ impl<T: Copy + Ord> Trie<T> {
         for node in live.resident.iter().chain(&live.moving) {
             node.values().extend(found);
         }
-        // The stable one merges what is sorted in parts, as each pattern's values are: a third less for a thousand.
+        // The stable one merges what is sorted in parts, as each pattern's values are: a third less
+        // for a thousand.
         found.sort();
         found.dedup();
         visits
     }
 
-    /// How many patterns have a value.
+    /// Returns how many patterns have a value.
     pub fn pattern_count(&self) -> usize {
         self.pattern_count
     }
 
-    /// How many (pattern, value) pairs there are.
+    /// Returns how many (pattern, value) pairs there are.
     pub fn value_count(&self) -> usize {
         self.value_count
     }
 
-    /// Whether there is no pattern.
+    /// Returns whether there is no pattern.
     pub fn is_empty(&self) -> bool {
         self.value_count == 0
     }
 
-    /// How many nodes there are, the root among them: 1 for an empty trie. Walks them all.
+    /// Returns how many nodes there are, the root among them: 1 for an empty trie. Walks them all.
     pub fn node_count(&self) -> usize {
         let mut count = 0;
         let mut to_visit = vec![&self.root];
@@ -261,7 +268,7 @@ mod tests {
         trie
     }
 
-    /// 31 words that are all alike, the worst that can meet many `#`.
+    /// Returns 31 words that are all alike, the worst that can meet many `#`.
     fn monotonous_topic() -> String {
         vec!["a"; 31].join(".")
     }
@@ -293,7 +300,7 @@ mod tests {
         assert!(found.is_empty());
     }
 
-    /// Whether what is at the end of a path of words is one and the same in two tries.
+    /// Returns whether what is at the end of a path of words is one and the same in two tries.
     fn is_shared(one: &Trie<usize>, other: &Trie<usize>, path: &[&str]) -> bool {
         let end = |trie: &Trie<usize>| {
             let node = path.iter().fold(&trie.root, |node, word| node.child(KeyRef::word(word)).unwrap());

@@ -1,46 +1,49 @@
-//! A pattern as an automaton, and what can be told from it: which topics it matches, and how two patterns relate.
+//! A pattern as an automaton: which topics it matches, and how two patterns relate.
 //!
-//! The states are the places between the words and `*` of a pattern, and a word of a topic takes a set of live states
-//! to the next set (K. Thompson, "Regular expression search algorithm", 1968). A `#` is a *loop*: a state that any
-//! word leaves as it is. So there are at most 33 states, the bits of one `u64`: no recursion, no backtracking,
-//! however many `#` there are.
+//! The states are the places between the words and `*` of a pattern, and a word of a topic takes a
+//! set of live states to the next set (K. Thompson, "Regular expression search algorithm", 1968). A
+//! `#` is a *loop*: a state that any word leaves as it is. So there are at most 33 states, the bits
+//! of one `u64`: no recursion, no backtracking, however many `#` there are.
 //!
 //! # Normal form
 //!
-//! `#.*` and `*.#` are the same, at least one word: a loop on one side of a `*` may as well stand on both. Here it does, and
-//! so patterns that differ only in where a `#` stands among `*` have the same automaton. `#` alone is `*.#`, as there
-//! is no topic without words. Patterns of other automata match other topics: their shortest topics tell the words apart,
-//! and those with one word more, for which each pattern that has a `#` leaves room in a topic, tell the loops apart.
+//! `#.*` and `*.#` are the same, at least one word: a loop on one side of a `*` may as well stand
+//! on both. Here it does, and so patterns that differ only in where a `#` stands among `*` have the
+//! same automaton. `#` alone is `*.#`, as there is no topic without words. Patterns of other
+//! automata match other topics: their shortest topics tell the words apart, and those with one word
+//! more, for which each pattern that has a `#` leaves room in a topic, tell the loops apart.
 //!
 //! # Covering
 //!
-//! Whether A covers B: whether A matches whatever B matches. A topic of B can be had by filling B: a word of its own
-//! for each `*`, and any number of words for each `#`. A *fresh* word, one that A does not contain, fills best:
-//! whatever states of A it leaves live, any other word leaves live too. So only the number of fresh words for each
-//! `#` is open.
+//! Whether A covers B: whether A matches whatever B matches. A topic of B can be had by filling B:
+//! a word of its own for each `*`, and any number of words for each `#`. A *fresh* word, one that A
+//! does not contain, fills best: any other word leaves live whatever it leaves live. So only the
+//! number of fresh words for each `#` is open.
 //!
-//! *Embedding*, one pass, finds A live at the end although each `#` of B could be of any length: there, only loops of A
-//! stay live. By the normal form it does not matter where among `*` the `#` of B stands. If B can be embedded in A,
-//! then A covers B: the same path through A serves all fillings. If not, some filling, perhaps very long, is not
-//! matched: go from left to right and always take the first place where the next words of A can stand within what
-//! lies between two `#` of B. Give a `#` of B no words where those words of A, with the `*` beside them, come too
-//! close to the last ones, and else more words than A has; then they can stand nowhere else and no earlier. (In XPath
-//! this is the containment of paths of `/`, `//` and `*`: G. Miklau, D. Suciu, "Containment and equivalence for a
-//! fragment of XPath", 2004.)
+//! *Embedding*, one pass, finds A live at the end although each `#` of B could be of any length:
+//! there, only loops of A stay live. By the normal form it does not matter where among `*` the `#`
+//! of B stands. If B can be embedded in A, then A covers B: the same path through A serves all
+//! fillings. If not, some filling, perhaps very long, is not matched: go from left to right and
+//! always take the first place where the next words of A can stand within what lies between two `#`
+//! of B. Give a `#` of B no words where those words of A, with the `*` beside them, come too close
+//! to the last ones, and else more words than A has; then they can stand nowhere else and no
+//! earlier. (In XPath this is the containment of paths of `/`, `//` and `*`: G. Miklau, D. Suciu,
+//! "Containment and equivalence for a fragment of XPath", 2004.)
 //!
-//! That filling may be longer than a topic may be. So where B cannot be embedded, all fillings are tried that fit in
-//! a topic. They are many, but what counts is what they leave live; a live loop makes all states before it redundant,
-//! since whatever is matched from there is matched from the loop. Fresh words of one byte fill best there too, and
-//! there always is one: there are 91 such words, and A has 32 at most.
+//! That filling may be longer than a topic may be. So where B cannot be embedded, all fillings are
+//! tried that fit in a topic. They are many, but only the states that they leave live count. A live
+//! loop makes all states before it redundant: the loop matches whatever they match. Fresh words of
+//! one byte fill best there too, and there always is one: there are 91 such words, and A has 32 at
+//! most.
 
-use super::pattern::{Pattern, Segment};
-use super::{MAX_BYTES, MAX_WORDS};
+use super::limits::{MAX_BYTES, MAX_WORDS};
+use super::segment::Segment;
 
 /// The most states an automaton has: before each word, and the end.
 const MAX_STATES: usize = MAX_WORDS + 1;
 
-/// How many different sets of live states are followed at once to tell whether the limits of topics make one pattern
-/// cover another. Those of patterns that people write are a few dozen.
+/// The most sets of live states that are followed at once to tell whether the limits of topics make
+/// one pattern cover another. Patterns that people write need a few dozen.
 const MAX_FILLINGS: usize = 512;
 
 /// A pattern in normal form, ready to read words.
@@ -64,9 +67,10 @@ struct Filling {
 }
 
 impl<'a> Automaton<'a> {
-    pub(super) fn new(pattern: &'a Pattern) -> Self {
+    /// Builds the automaton of a pattern's segments, of which there are [`MAX_WORDS`] at most.
+    pub(super) fn new(segments: impl Iterator<Item = Segment<'a>>) -> Self {
         let mut automaton = Self { words: [None; MAX_WORDS], length: 0, stars: 0, loops: 0 };
-        for segment in pattern.segments() {
+        for segment in segments {
             match segment {
                 Segment::Word(word) => automaton.push(Some(word)),
                 Segment::Star => automaton.push(None),
@@ -97,7 +101,7 @@ impl<'a> Automaton<'a> {
         }
     }
 
-    /// Whether these words, of which there is at least one, are a topic of the pattern.
+    /// Returns whether these words, of which there is at least one, are a topic of the pattern.
     pub(super) fn matches<'w>(&self, words: impl Iterator<Item = &'w str>) -> bool {
         let mut live = 1;
         for word in words {
@@ -109,7 +113,7 @@ impl<'a> Automaton<'a> {
         self.accepts(live)
     }
 
-    /// The states after a word; without one, after a fresh word.
+    /// Returns the states after a word; without one, after a fresh word.
     fn step(&self, live: u64, word: Option<&str>) -> u64 {
         let mut next = live & self.loops | (live & self.stars) << 1;
         if word.is_some() {
@@ -135,12 +139,13 @@ impl<'a> Automaton<'a> {
         self.stars & 1 << state != 0
     }
 
-    /// Whether all topics of `other` are topics of this one; see [`Pattern::covers`].
+    /// Returns whether all topics of `other` are topics of this one; see
+    /// [`Pattern::covers`](super::Pattern::covers).
     pub(super) fn covers(&self, other: &Self) -> bool {
         self.embeds(other) || self.matches_fillings(other, MAX_FILLINGS)
     }
 
-    /// Whether this one matches all fillings of `other`, however long.
+    /// Returns whether this one matches all fillings of `other`, however long.
     fn embeds(&self, other: &Self) -> bool {
         let mut live = 1;
         for state in 0..=other.length {
@@ -154,8 +159,8 @@ impl<'a> Automaton<'a> {
         self.accepts(live)
     }
 
-    /// Whether this one matches all fillings of `other` that are topics. False too where more than `most` would have
-    /// to be told apart.
+    /// Returns whether this one matches all fillings of `other` that are topics. False too where
+    /// more than `most` would have to be told apart.
     fn matches_fillings(&self, other: &Self, most: usize) -> bool {
         let spare = other.spare_words();
         let mut fillings = vec![Filling { live: 1, words: 0 }];
@@ -182,7 +187,8 @@ impl<'a> Automaton<'a> {
             }
             // A loop at the end matches whatever follows.
             fillings.retain(|filling| !(self.has_loop(self.length) && self.accepts(filling.live)));
-            // Of those that leave the same live, the one with fewest words can go on in all the ways of the others.
+            // Of those that leave the same live, the one with fewest words can go on in all the
+            // ways of the others.
             fillings.sort_unstable();
             fillings.dedup_by_key(|filling| filling.live);
             if fillings.len() > most || fillings.first().is_some_and(|filling| filling.live == 0) {
@@ -200,7 +206,8 @@ impl<'a> Automaton<'a> {
         }
     }
 
-    /// How many words of one byte a topic has room for, beside one for each word and `*` of the pattern.
+    /// Returns how many words of one byte a topic has room for, beside one for each word and `*` of
+    /// the pattern.
     fn spare_words(&self) -> usize {
         let words = &self.words[..self.length];
         let bytes = words.iter().map(|word| word.map_or(1, str::len)).sum::<usize>() + self.length - 1;
@@ -208,12 +215,13 @@ impl<'a> Automaton<'a> {
         (MAX_WORDS - self.length).min((MAX_BYTES - bytes) / 2)
     }
 
-    /// Whether some topic is one of both patterns: the shortest is looked for, by dynamic programming over the pairs
-    /// of states.
+    /// Returns whether some topic is one of both patterns: the shortest is looked for, by dynamic
+    /// programming over the pairs of states.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         /// With one more byte, as each word is counted with a dot.
         const TOO_LONG: u16 = MAX_BYTES as u16 + 2;
-        // The fewest bytes that lead to a pair of states, with as many words as there have been rounds.
+        // The fewest bytes that lead to a pair of states, with as many words as there have been
+        // rounds.
         let mut bytes = [[TOO_LONG; MAX_STATES]; MAX_STATES];
         bytes[0][0] = 0;
         for _ in 0..MAX_WORDS {
@@ -245,14 +253,14 @@ impl<'a> Automaton<'a> {
         false
     }
 
-    /// Where a word leads from a state, and which word; none where any does.
+    /// Returns where a word leads from a state, and which word; none where any does.
     fn moves(&self, state: usize) -> impl Iterator<Item = (usize, Option<&'a str>)> {
         let stay = self.has_loop(state).then_some((state, None));
         let advance = (state < self.length).then(|| (state + 1, self.words[state]));
         stay.into_iter().chain(advance)
     }
 
-    /// The pattern, its `#` behind the `*` beside it.
+    /// Returns the pattern, its `#` behind the `*` beside it.
     pub(super) fn text(&self) -> String {
         if self.length == 1 && self.has_star(0) && self.has_loop(0) {
             return "#".to_owned();
@@ -276,12 +284,12 @@ mod tests {
 
     #[test]
     fn where_fillings_are_too_many_to_tell_apart_nothing_is_covered() {
-        // Topics have room for eight words between the two runs, and 14 lies between the runs' nearest words and
-        // farthest.
+        // Topics have room for eight words between the two runs, and 14 lies between the runs'
+        // nearest words and farthest.
         let wide = format!("#.a.{}.a.#", ["*"; 13].join("."));
         let narrow = format!("{0}.#.{0}", ["a"; 12].join("."));
-        let (wide, narrow) = (Pattern::new(&wide).unwrap(), Pattern::new(&narrow).unwrap());
-        let (wide, narrow) = (Automaton::new(&wide), Automaton::new(&narrow));
+        let automaton = |text| Automaton::new(str::split(text, '.').map(Segment::of));
+        let (wide, narrow) = (automaton(&wide), automaton(&narrow));
         assert!(!wide.embeds(&narrow));
         assert!(wide.matches_fillings(&narrow, MAX_FILLINGS));
         assert!(!wide.matches_fillings(&narrow, 1));

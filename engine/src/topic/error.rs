@@ -1,16 +1,17 @@
-//! What is wrong with the text of a topic or a pattern, where, and what to do about it.
+//! Errors in the text of a topic or a pattern: what is wrong, where, and what to do about it.
 
-use super::{MAX_BYTES, MAX_WORDS};
+use super::limits::{MAX_BYTES, MAX_WORDS};
 use std::fmt;
 
-/// How much of an offending word an error keeps, in bytes. The text may be anything, of any length: an error that
-/// repeated it whole would flood the log that it ends in.
+/// Bytes of an offending word that an error keeps. The text may be anything, of any length: an
+/// error that repeated all of it would flood the log.
 const EXCERPT_BYTES: usize = 40;
 
 /// Why a text is not a topic, or not a pattern.
 ///
-/// It names the first word that breaks the grammar, that word's number, the byte where the fault lies, what is wrong
-/// and what to do. Its message is one line of printable characters and of bounded length, whatever the text was.
+/// It names the first word that breaks the grammar, that word's number, the byte where the fault
+/// lies, what is wrong and what to do. Its message is one line of printable characters and of
+/// bounded length, whatever the text was.
 ///
 /// ```
 /// use ringmain::topic::{Topic, TopicErrorKind};
@@ -50,7 +51,8 @@ pub enum TopicErrorKind {
     Empty,
     /// A word is empty: a dot at the start, at the end, or beside another.
     EmptyWord,
-    /// The text has more than [`MAX_BYTES`] bytes. This is checked before all else, so a huge text is not read.
+    /// The text has more than [`MAX_BYTES`] bytes. This is checked before all else, so a huge text
+    /// is not read.
     TooLong {
         /// The length of the text.
         bytes: usize,
@@ -83,7 +85,7 @@ pub enum TopicErrorKind {
 }
 
 impl TopicError {
-    /// `word` starts at byte `start` of the text and is its word number `index`, counted from 0.
+    /// Creates the error of a text whose word number `index`, counted from 0, breaks the grammar.
     pub(super) fn new(
         subject: Subject,
         kind: TopicErrorKind,
@@ -96,32 +98,33 @@ impl TopicError {
         Self { subject, kind, word: kept.into(), word_is_cut, word_index: index + 1, byte_position }
     }
 
-    /// Whether a topic or a pattern was asked for.
+    /// Returns whether a topic or a pattern was asked for.
     pub fn subject(&self) -> Subject {
         self.subject
     }
 
-    /// The rule that the text breaks.
+    /// Returns the rule that the text breaks.
     pub fn kind(&self) -> TopicErrorKind {
         self.kind
     }
 
-    /// The offending word, or its beginning if it is longer than 40 bytes. It may hold control characters; the
-    /// error's own message escapes them.
+    /// Returns the offending word, or its beginning if it is longer than 40 bytes. It may hold
+    /// control characters; the error's own message escapes them.
     ///
-    /// Of a text that is [too long](TopicErrorKind::TooLong) it is the word that crosses the limit, of one with
-    /// [too many words](TopicErrorKind::TooManyWords) the first beyond the limit.
+    /// Of a text that is [too long](TopicErrorKind::TooLong) it is the word that crosses the limit,
+    /// of one with [too many words](TopicErrorKind::TooManyWords) the first beyond the limit.
     pub fn word(&self) -> &str {
         &self.word
     }
 
-    /// Which word it is, counted from 1.
+    /// Returns the number of the word, counted from 1.
     pub fn word_index(&self) -> usize {
         self.word_index
     }
 
-    /// Where the fault lies in the text, in bytes counted from 0: the offending character, or where the word that is
-    /// missing or beyond a limit should begin or end. Always a character boundary of the text.
+    /// Returns where the fault lies in the text, in bytes counted from 0: the offending character,
+    /// or where the word that is missing or beyond a limit should begin or end. Always a character
+    /// boundary of the text.
     pub fn byte_position(&self) -> usize {
         self.byte_position
     }
@@ -134,7 +137,11 @@ impl fmt::Display for TopicError {
             f,
             "{} word {} {:?}{cut} (byte {}): {}",
             self.subject, self.word_index, self.word, self.byte_position, self.kind
-        )
+        )?;
+        if &*self.word == "**" && self.subject == Subject::Pattern {
+            f.write_str("; for any number of words write '#'")?;
+        }
+        Ok(())
     }
 }
 
@@ -177,7 +184,7 @@ impl fmt::Display for TopicErrorKind {
     }
 }
 
-/// The last character boundary of `text` that is not beyond `limit`.
+/// Returns the last character boundary of `text` that is not beyond `limit`.
 pub(super) fn floor_char_boundary(text: &str, limit: usize) -> usize {
     if limit >= text.len() {
         return text.len();

@@ -1,7 +1,7 @@
 //! The grammar of topics and patterns, checked in one pass from left to right.
 
 use super::error::{Subject, TopicError, TopicErrorKind, floor_char_boundary};
-use super::{MAX_BYTES, MAX_WORDS};
+use super::limits::{MAX_BYTES, MAX_WORDS};
 
 /// Checks that `text` is a topic, without keeping it.
 ///
@@ -26,7 +26,7 @@ pub(super) fn check(text: &str, subject: Subject) -> Result<(), TopicError> {
     if text.len() > MAX_BYTES {
         let limit = floor_char_boundary(text, MAX_BYTES);
         let start = text[..limit].rfind('.').map_or(0, |dot| dot + 1);
-        // Only so much of the word is looked at as an error can keep, or a little more to see that there is more.
+        // Reads what an error can keep of the word, and a little more to see that there is more.
         let head = &text[start..floor_char_boundary(text, start + MAX_BYTES)];
         let word = head.split('.').next().unwrap_or(head);
         let index = text[..start].matches('.').count();
@@ -49,7 +49,7 @@ pub(super) fn check(text: &str, subject: Subject) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// The first fault of a word, and the byte of the word where it lies.
+/// Returns the first fault of a word, and the byte of the word where it lies.
 fn fault_of(word: &str, subject: Subject) -> Option<(usize, TopicErrorKind)> {
     if word.is_empty() {
         return Some((0, TopicErrorKind::EmptyWord));

@@ -1,9 +1,10 @@
-//! Patterns: which topics are wanted. What can be told from one is worked out by its [`Automaton`].
+//! Patterns: which topics are wanted. Its [`Automaton`] answers questions about a pattern.
 
-use super::Topic;
 use super::automaton::Automaton;
 use super::error::{Subject, TopicError};
 use super::grammar::check;
+use super::name::Topic;
+use super::segment::Segment;
 use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +12,9 @@ use std::sync::Arc;
 
 /// Which topics are wanted, such as `orders.*.created` or `orders.#`.
 ///
-/// `*` stands for exactly one word, `#` for zero or more. A clone shares the text and costs one reference count.
-/// Ordering, equality and hash are those of the text: `#.*` and `*.#` match the same topics and are not equal.
+/// `*` stands for exactly one word, `#` for zero or more. A clone shares the text and costs one
+/// reference count. Ordering, equality and hash are those of the text: `#.*` and `*.#` match the
+/// same topics and are not equal.
 ///
 /// ```
 /// use ringmain::topic::{Pattern, Topic};
@@ -26,17 +28,6 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern {
     text: Arc<str>,
-}
-
-/// One word of a pattern.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Segment<'a> {
-    /// Exactly this word.
-    Word(&'a str),
-    /// `*`: exactly one word, whichever.
-    Star,
-    /// `#`: zero or more words, whichever.
-    Hash,
 }
 
 impl Pattern {
@@ -57,23 +48,23 @@ impl Pattern {
         Ok(Self { text: text.into() })
     }
 
-    /// The text as it was given.
+    /// Returns the text as it was given.
     #[inline]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The words from left to right, wildcards among them; never empty.
+    /// Returns the words from left to right, wildcards among them; never empty.
     pub fn words(&self) -> impl DoubleEndedIterator<Item = &str> + Clone {
         self.text.split('.')
     }
 
-    /// How many words there are, 1 to [`MAX_WORDS`](super::MAX_WORDS). Counts them.
+    /// Returns how many words there are, 1 to [`MAX_WORDS`](super::MAX_WORDS). Counts them.
     pub fn word_count(&self) -> usize {
         self.words().count()
     }
 
-    /// The words from left to right, told apart by what they stand for.
+    /// Returns the words from left to right, told apart by what they stand for.
     ///
     /// ```
     /// use ringmain::topic::{Pattern, Segment};
@@ -83,35 +74,31 @@ impl Pattern {
     /// # Ok::<(), ringmain::topic::TopicError>(())
     /// ```
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = Segment<'_>> + Clone {
-        self.words().map(|word| match word {
-            "*" => Segment::Star,
-            "#" => Segment::Hash,
-            word => Segment::Word(word),
-        })
+        self.words().map(Segment::of)
     }
 
-    /// Whether it has no wildcard, and so matches the one topic that is written like it.
+    /// Returns whether it has no wildcard, and so matches the one topic that is written like it.
     pub fn is_literal(&self) -> bool {
         !self.text.contains(['*', '#'])
     }
 
-    /// Whether the topic is one of those wanted.
+    /// Returns whether the topic is one of those wanted.
     ///
-    /// Compares at most each word of the topic with each segment once: 32 by 32 in the worst case, and about as many
-    /// as the topic has words in the usual one. Allocates nothing.
+    /// Compares at most each word of the topic with each segment once: 32 by 32 in the worst case,
+    /// and about as many as the topic has words in the usual one. Allocates nothing.
     pub fn matches(&self, topic: &Topic) -> bool {
-        Automaton::new(self).matches(topic.words())
+        self.automaton().matches(topic.words())
     }
 
-    /// Whether every topic that `other` matches is matched by this pattern too.
+    /// Returns whether every topic that `other` matches is matched by this pattern too.
     ///
-    /// It tells of topics as they may be, of 32 words and 255 bytes at most. `true` is always right. `false` is
-    /// right, but for patterns with so many `#`, so close to those limits, that the topics which still fit are too
-    /// many to look at: then `false` says only that longer topics, were they allowed, would be matched by `other`
-    /// alone.
+    /// The answer is about valid topics: 32 words and 255 bytes at most. `true` is always right.
+    /// `false` is right except for patterns with so many `#`, so close to those limits, that too
+    /// many topics still fit. Then `false` only says that `other` alone would match longer topics.
     ///
-    /// Usually compares each segment with each once. Where `other` has `#` and is not covered, or is only by the
-    /// limits, it looks at topics too, and allocates: some microseconds, and, however they are made, some tens of milliseconds at most.
+    /// Usually compares each segment with each once. Where `other` has `#` and is not covered, or
+    /// only because of the limits, it looks at topics too and allocates: some microseconds, and
+    /// some tens of milliseconds in the worst case.
     ///
     /// ```
     /// use ringmain::topic::Pattern;
@@ -122,14 +109,14 @@ impl Pattern {
     /// # Ok::<(), ringmain::topic::TopicError>(())
     /// ```
     pub fn covers(&self, other: &Pattern) -> bool {
-        Automaton::new(self).covers(&Automaton::new(other))
+        self.automaton().covers(&other.automaton())
     }
 
-    /// Whether some topic is matched by both patterns. Exact: it tells of topics as they may be, of 32 words and 255
-    /// bytes at most.
+    /// Returns whether some topic is matched by both patterns. Exact for valid topics, of 32 words
+    /// and 255 bytes at most.
     ///
-    /// Looks for the shortest such topic: up to 32 times each segment against each, some ten microseconds for short
-    /// patterns. Allocates nothing.
+    /// Looks for the shortest such topic: up to 32 times each segment against each, some ten
+    /// microseconds for short patterns. Allocates nothing.
     ///
     /// ```
     /// use ringmain::topic::Pattern;
@@ -140,11 +127,16 @@ impl Pattern {
     /// # Ok::<(), ringmain::topic::TopicError>(())
     /// ```
     pub fn overlaps(&self, other: &Pattern) -> bool {
-        Automaton::new(self).overlaps(&Automaton::new(other))
+        self.automaton().overlaps(&other.automaton())
     }
 
-    /// The simplest pattern that matches the same topics: one `#` where several stand beside each other or among `*`,
-    /// and behind those. Two patterns match the same topics only if their normal form is the same.
+    fn automaton(&self) -> Automaton<'_> {
+        Automaton::new(self.segments())
+    }
+
+    /// Returns the simplest pattern that matches the same topics: one `#` where several stand
+    /// beside each other or among `*`, and behind those. Two patterns match the same topics only if
+    /// their normal form is the same.
     ///
     /// Allocates. Never has more words or bytes than this pattern.
     ///
@@ -157,7 +149,7 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn normalized(&self) -> Self {
-        let text = Automaton::new(self).text();
+        let text = self.automaton().text();
         if *text == *self.text { self.clone() } else { Self { text: text.into() } }
     }
 }

@@ -1,8 +1,8 @@
-//! What leads from a node to its children.
+//! Keys: what leads from a node to its children.
 //!
-//! Finding a child is what matching does all the time, and among a million patterns that costs what it touches of the
-//! memory. So a word of up to 15 bytes stands in its parent, padded with zeros, which no word contains. A longer one
-//! stands elsewhere, and is looked up there only where its hash agrees.
+//! Matching does little else than find children, and among a million patterns that costs the memory
+//! that it touches. So a word of up to 15 bytes stands in its parent, padded with zeros, which no
+//! word contains. A longer word stands elsewhere; it is compared only where its hash agrees.
 
 use crate::topic::Segment;
 use ahash::{AHasher, RandomState};
@@ -36,7 +36,8 @@ pub(super) enum KeyRef<'a> {
     Long(u32, &'a str),
 }
 
-/// How words are hashed: with keys drawn once a process, so that nobody outside can choose words that collide.
+/// The hasher of words. Its keys are drawn once a process, so that nobody outside can choose words
+/// that collide.
 #[derive(Clone, Copy, Default)]
 pub(super) struct WordHasher;
 
@@ -56,7 +57,7 @@ impl<'a> KeyRef<'a> {
         Self::Short(bytes)
     }
 
-    /// The number of a key that is no word.
+    /// Returns the number of a key that is no word.
     #[inline]
     pub(super) fn special(self) -> Option<usize> {
         match self {
@@ -100,8 +101,8 @@ impl Key {
         }
     }
 
-    /// Whether it is the key that is looked for. What `as_ref` and `==` say as well, but without the copy, which
-    /// makes a match half as long again.
+    /// Returns whether it is the key that is looked for. `as_ref` and `==` say the same, but by a
+    /// copy, with which a match takes half as long again.
     #[inline]
     pub(super) fn is(&self, key: KeyRef<'_>) -> bool {
         match (self, key) {

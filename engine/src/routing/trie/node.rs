@@ -1,10 +1,11 @@
-//! A node of the trie and how it keeps its children.
+//! A node of the trie and its children.
 //!
-//! With a million patterns the cost of a node is the memory that it takes and that matching touches. Most nodes are
-//! leaves with one value: such a node stands in its parent and nowhere else. A node with few children is one block of
-//! memory, a slice of edges, which is searched from end to end: its lines are fetched all at once, where the steps of
-//! a binary search would each wait for the one before. A node with many children keeps those in a persistent map, of
-//! which a change copies a path.
+//! With a million patterns a node costs the memory that it takes and that matching touches. Most
+//! nodes are leaves with one value: such a node stands in its parent and nowhere else. A node with
+//! few children is one block of memory, a slice of edges, which is searched from end to end: its
+//! lines are fetched all at once, where the steps of a binary search would each wait for the one
+//! before. A node with many children keeps those in a persistent map, of which a change copies a
+//! path.
 
 use super::key::{Key, KeyRef, WordHasher};
 use super::values::Values;
@@ -16,8 +17,8 @@ use std::sync::Arc;
 /// A node with more edges than this is wide.
 const MAX_NARROW: usize = 32;
 
-/// A wide node that comes down to this many words is narrow again. It is well below [`MAX_NARROW`] so that a child that
-/// comes and goes does not convert them each time.
+/// A wide node that comes down to this many words is narrow again. It is well below [`MAX_NARROW`]
+/// so that a child that comes and goes does not convert them each time.
 const MIN_WIDE: usize = 16;
 
 #[derive(Clone)]
@@ -29,7 +30,8 @@ pub(super) enum Node<T> {
     Wide(Arc<Wide<T>>),
 }
 
-/// A child, and what leads to it. The values of a node that has children are the leaf behind [`Key::End`].
+/// A child, and what leads to it. The values of a node that has children are the leaf behind
+/// [`Key::End`].
 #[derive(Clone)]
 pub(super) struct Edge<T> {
     key: Key,
@@ -110,7 +112,7 @@ impl<T: Copy + Ord> Node<T> {
         }
     }
 
-    /// Sees to it that there is an edge for a key, or that the node is wide.
+    /// Makes sure that there is an edge for a key, or that the node is wide.
     fn make_room(&mut self, key: KeyRef<'_>) {
         let edge = |key: KeyRef<'_>, node| Edge { key: key.to_key(), node };
         match self {
@@ -170,7 +172,7 @@ impl<T: Copy + Ord> Node<T> {
         }
     }
 
-    /// How many children there are; what is behind [`Key::End`] is none.
+    /// Counts the children. What is behind [`Key::End`] is none.
     pub(super) fn child_count(&self) -> usize {
         let edges = match self {
             Self::Leaf(_) => 0,
@@ -196,7 +198,7 @@ impl<T: Copy + Ord> Node<T> {
     }
 }
 
-/// Where the edge of a key is.
+/// Returns where the edge of a key is.
 #[inline]
 fn find<T>(edges: &[Edge<T>], key: KeyRef<'_>) -> Option<usize> {
     match key {

@@ -1,8 +1,8 @@
 //! The values of one pattern.
 //!
-//! A change of the table copies what it changes, and there may be as many values as subscriptions. So many values
-//! stand in chunks, in a persistent map: a change copies one chunk and a path of the map, and shares the others with
-//! the version before.
+//! A change of the table copies what it changes, and a pattern may have as many values as there are
+//! subscriptions. So they stand in chunks, in a persistent map. A change copies one chunk and a
+//! path of the map, and shares the rest with the version before.
 
 use imbl::OrdMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -46,7 +46,7 @@ impl<T: Copy + Ord> Values<T> {
         }
     }
 
-    /// The values in ascending order, some at a time.
+    /// Returns the values in ascending order, some at a time.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[T]> {
         let (some, many): (&[T], _) = match self {
             Self::None => (&[], None),
@@ -120,7 +120,7 @@ pub(super) struct Chunked<T> {
 }
 
 impl<T: Copy + Ord> Chunked<T> {
-    /// These values, which ascend, in two chunks.
+    /// Creates two chunks of values that ascend.
     fn of(values: &[T]) -> Self {
         let mut chunked = Self { chunks: OrdMap::new(), count: values.len() };
         let (low, high) = values.split_at(values.len() / 2);
@@ -129,12 +129,13 @@ impl<T: Copy + Ord> Chunked<T> {
         chunked
     }
 
-    /// The chunks in ascending order.
+    /// Returns the chunks in ascending order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk<T>> {
         self.chunks.values()
     }
 
-    /// The chunk where a value is, or would be: the last that begins at or before it, or else the first.
+    /// Returns the chunk where a value is, or would be: the last that begins at or before it, or
+    /// else the first.
     fn chunk_of(&self, value: &T) -> Chunk<T> {
         let before = self.chunks.get_prev(value).map(|(_, chunk)| chunk);
         let chunk = before.or_else(|| self.chunks.get_min().map(|(_, chunk)| chunk));
@@ -205,7 +206,7 @@ impl<T: Copy + Ord> Chunked<T> {
     }
 }
 
-/// The values and one more that is not there.
+/// Returns the values with one more, which is not there.
 fn with<T: Copy + Ord>(values: &[T], value: T) -> Vec<T> {
     let at = values.partition_point(|other| *other < value);
     let mut longer = Vec::with_capacity(values.len() + 1);
@@ -215,7 +216,7 @@ fn with<T: Copy + Ord>(values: &[T], value: T) -> Vec<T> {
     longer
 }
 
-/// The values without one that is there.
+/// Returns the values without one that is there.
 fn without<T: Copy + Ord>(values: &[T], value: &T) -> Vec<T> {
     values.iter().filter(|other| *other != value).copied().collect()
 }
@@ -254,7 +255,7 @@ mod tests {
         prop::collection::vec(step, 1..20)
     }
 
-    /// The run's values, one way or the other.
+    /// Returns the run's values, one way or the other.
     fn run(from: u16, count: u16, by: u16) -> Vec<u16> {
         let mut run: Vec<u16> = (0..count).map(|n| from + n * by).collect();
         if from.is_multiple_of(2) {
