@@ -248,6 +248,36 @@ fn lint_offers_the_simplest_pattern() {
 }
 
 #[test]
+fn lint_knows_the_wildcards_of_other_systems() {
+    let scratch = Scratch::new("route-lint-foreign");
+    let patterns = "orders.>\norders.*\norders/+/x\na.{id}\n$SYS.#\n";
+    let answer = lint(&scratch, patterns, None);
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "1\torders.>\tforeign\t\t\t\t\">\" stands for itself here; write \"#\" for any number of words",
+            "1\torders.>\tshadowed\torders.*\t2\t",
+            "3\torders/+/x\tforeign\t\t\t\t\"orders/+/x\" stands for itself here; separate words by '.', and \
+             write \"*\" for one of them",
+            "4\ta.{id}\tforeign\t\t\t\t\"{id}\" stands for itself here; write \"*\" for one word, or subscribe to \
+             several patterns",
+            "5\t$SYS.#\tforeign\t\t\t\t\"$SYS\" stands for itself here; nothing is published to such topics \
+             unless you do",
+        ]
+    );
+    let file = scratch.file("patterns.txt", "orders.>\n");
+    let json: Value =
+        serde_json::from_str(&run(&["route", "--lint", "--patterns", &file, "--json", "-"]).stdout)
+            .expect("JSON");
+    let hint = "\">\" stands for itself here; write \"#\" for any number of words";
+    let expected = serde_json::json!([
+        { "line": 1, "pattern": "orders.>", "kind": "foreign", "word": ">", "hint": hint },
+    ]);
+    assert_eq!(json["findings"], expected);
+}
+
+#[test]
 fn lint_refuses_what_is_no_name_and_says_nothing_else() {
     let scratch = Scratch::new("route-lint-grammar");
     lint(&scratch, "a\na\nb#\n", None).refused(2, &["patterns.txt", "line 3", "'#'"]);

@@ -156,6 +156,8 @@ fn wildcards_in_a_pattern_are_words_of_their_own() {
         let error = pattern_error(text);
         assert_eq!(error.kind(), TopicErrorKind::WildcardInsideWord { character }, "{text}");
         assert_eq!(place(&error), (word, index, position), "{text}");
+        // Other systems' wildcard for any number of words.
+        assert_eq!(error.to_string().ends_with("for any number of words write '#'"), word == "**", "{text}");
     }
 }
 

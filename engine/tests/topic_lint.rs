@@ -1,7 +1,7 @@
 //! The linter, against a comparison of each pattern with each other.
 
 use proptest::prelude::*;
-use ringmain::routing::{Linter, Oddity};
+use ringmain::routing::{ForeignKind, ForeignWildcard, Linter, Oddity};
 use ringmain::topic::{Pattern, Topic};
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -69,6 +69,26 @@ fn a_pattern_that_no_observed_topic_matches_is_known() {
     }
     let matched: Vec<bool> = (0..patterns.len()).map(|number| linter.is_matched(number)).collect();
     assert_eq!(matched, [true, false, true, false, false]);
+}
+
+#[test]
+fn wildcards_of_other_systems_are_known() {
+    let kind = |text: &str| {
+        let pattern = Pattern::new(text).expect(text);
+        ForeignWildcard::find(&pattern).map(|found| (found.word().to_owned(), found.kind()))
+    };
+    let found = |word: &str, kind| Some((word.to_owned(), kind));
+    assert_eq!(kind("orders.>"), found(">", ForeignKind::Rest));
+    assert_eq!(kind("orders.+.x"), found("+", ForeignKind::Level));
+    assert_eq!(kind("orders/+/x"), found("orders/+/x", ForeignKind::Levels));
+    assert_eq!(kind("a.+/x"), found("+/x", ForeignKind::Levels));
+    assert_eq!(kind("orders.{id}.x"), found("{id}", ForeignKind::Braces));
+    assert_eq!(kind("orders.v{1,2}"), found("v{1,2}", ForeignKind::Braces));
+    assert_eq!(kind("$SYS.#"), found("$SYS", ForeignKind::Server));
+    assert_eq!(kind("$share/group/orders"), found("$share/group/orders", ForeignKind::Server));
+    for own in ["orders.*.#", "a+b", "1>2", "orders/eu", "}{", "us$.$SYS", "$SYSTEM"] {
+        assert_eq!(kind(own), None, "{own}");
+    }
 }
 
 #[test]

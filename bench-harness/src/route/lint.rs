@@ -22,6 +22,12 @@ pub(crate) struct Finding {
     other: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     other_line: Option<u64>,
+    /// The word of the pattern on whose account it is odd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    word: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     /// The simplest pattern that matches the same topics, where that is another.
     #[serde(skip_serializing_if = "Option::is_none")]
     normalized: Option<String>,
@@ -40,6 +46,11 @@ pub(super) fn lint(patterns: &Path, topics: Option<&Path>) -> Result<Vec<Finding
     let mut findings = Vec::new();
     for number in 0..patterns.len() {
         interrupt::check()?;
+        if let Some(foreign) = linter.foreign_wildcard(number) {
+            let word = Some(foreign.word().to_owned());
+            let hint = Some(foreign.to_string());
+            findings.push(Finding { word, hint, ..Finding::new(&patterns, number, "foreign", None) });
+        }
         let oddity = linter.oddity(number);
         if let Some(oddity) = oddity {
             let (kind, other) = match oddity {
@@ -70,19 +81,26 @@ impl Finding {
             kind,
             other: other.map(|other| patterns[other].to_string()),
             other_line: other.map(line),
+            word: None,
+            hint: None,
             normalized: (normalized != *pattern).then(|| normalized.to_string()),
         }
     }
 }
 
-/// Writes a line for every finding: the line, its pattern, what is odd, the other pattern and its line, and the
-/// simplest pattern for the same topics. Between them are tabs; what there is not is empty.
+/// Writes a line for every finding: the line, its pattern, what is odd, the other pattern and its
+/// line, the simplest pattern for the same topics and, of a word that is a wildcard elsewhere, what
+/// to write instead. Between them are tabs; what there is not is empty, at the end left out.
 pub(crate) fn write_text(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
-    for Finding { line, pattern, kind, other, other_line, normalized } in findings {
+    for Finding { line, pattern, kind, other, other_line, hint, normalized, .. } in findings {
         let other = other.as_deref().unwrap_or_default();
         let other_line = other_line.map(|line| line.to_string()).unwrap_or_default();
         let normalized = normalized.as_deref().unwrap_or_default();
-        writeln!(out, "{line}\t{pattern}\t{kind}\t{other}\t{other_line}\t{normalized}")?;
+        write!(out, "{line}\t{pattern}\t{kind}\t{other}\t{other_line}\t{normalized}")?;
+        match hint {
+            Some(hint) => writeln!(out, "\t{hint}")?,
+            None => writeln!(out)?,
+        }
     }
     Ok(())
 }

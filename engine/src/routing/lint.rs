@@ -10,6 +10,7 @@ use super::Trie;
 use crate::topic::{Pattern, Segment, Topic};
 use ahash::RandomState;
 use std::collections::HashMap;
+use std::fmt;
 
 /// An oddity of a pattern in a list. It names another pattern by its number, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,95 @@ pub enum Oddity {
         /// The first such pattern.
         by: usize,
     },
+}
+
+/// A word of a pattern that is a wildcard in another system and stands for itself here.
+///
+/// Displayed, it says what to write instead.
+///
+/// ```
+/// use ringmain::routing::{ForeignKind, ForeignWildcard};
+/// use ringmain::topic::Pattern;
+///
+/// let pattern = Pattern::new("orders.>")?;
+/// let foreign = ForeignWildcard::find(&pattern).expect("NATS would take it for a wildcard");
+/// assert_eq!((foreign.word(), foreign.kind()), (">", ForeignKind::Rest));
+/// assert_eq!(foreign.to_string(), r##"">" stands for itself here; write "#" for any number of words"##);
+/// assert_eq!(ForeignWildcard::find(&Pattern::new("orders.#")?), None);
+/// # Ok::<(), ringmain::topic::TopicError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ForeignWildcard<'a> {
+    word: &'a str,
+    kind: ForeignKind,
+}
+
+/// The meaning that a word has in other systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForeignKind {
+    /// `>`: the rest of a subject, in NATS and others.
+    Rest,
+    /// `+`: one level of a topic, in MQTT.
+    Level,
+    /// `+` between slashes, which separate the levels of a topic in MQTT: `orders/+/created`.
+    Levels,
+    /// `{id}`, `{a,b}`: a parameter of a path, or a choice.
+    Braces,
+    /// `$SYS`, `$share`, `$queue`, `$JS`: topics of the server itself, in MQTT and NATS.
+    Server,
+}
+
+impl<'a> ForeignWildcard<'a> {
+    /// Finds the first such word of a pattern.
+    ///
+    /// `**`, another system's for any number of words, is no word of a pattern: that pattern is
+    /// refused.
+    pub fn find(pattern: &'a Pattern) -> Option<Self> {
+        pattern.words().enumerate().find_map(|(number, word)| {
+            let kind = ForeignKind::of(word, number == 0)?;
+            Some(Self { word, kind })
+        })
+    }
+
+    /// Returns the word.
+    pub fn word(&self) -> &'a str {
+        self.word
+    }
+
+    /// Returns what the word means elsewhere.
+    pub fn kind(&self) -> ForeignKind {
+        self.kind
+    }
+}
+
+impl ForeignKind {
+    fn of(word: &str, is_first: bool) -> Option<Self> {
+        let mut levels = word.split('/');
+        match word {
+            ">" => Some(Self::Rest),
+            "+" => Some(Self::Level),
+            _ if is_first && matches!(levels.next(), Some("$SYS" | "$share" | "$queue" | "$JS")) => {
+                Some(Self::Server)
+            }
+            _ if word.split('/').any(|level| level == "+") => Some(Self::Levels),
+            _ if word.find('{').is_some_and(|at| word[at..].contains('}')) => Some(Self::Braces),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ForeignWildcard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = match self.kind {
+            ForeignKind::Rest => r##"write "#" for any number of words"##,
+            ForeignKind::Level => r#"write "*" for one word"#,
+            ForeignKind::Levels => r#"separate words by '.', and write "*" for one of them"#,
+            ForeignKind::Braces => r#"write "*" for one word, or subscribe to several patterns"#,
+            ForeignKind::Server => "nothing is published to such topics unless you do",
+        };
+        write!(f, "{:?} stands for itself here; {instead}", self.word)
+    }
 }
 
 /// A linter that looks through a list of patterns for likely mistakes.
@@ -114,6 +204,15 @@ impl<'a> Linter<'a> {
         // Two leaders do not match the same topics, so what covers this one matches more.
         let mut others = self.found.iter().copied().filter(|&other| other != number);
         others.find(|&other| self.patterns[other].covers(pattern)).map(|by| Oddity::Shadowed { by })
+    }
+
+    /// Returns the first word of the pattern with this number that is a wildcard elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such pattern.
+    pub fn foreign_wildcard(&self, number: usize) -> Option<ForeignWildcard<'a>> {
+        ForeignWildcard::find(&self.patterns[number])
     }
 
     /// Takes note of which patterns match a known topic.

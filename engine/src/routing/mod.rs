@@ -24,7 +24,7 @@ mod trie;
 pub use address::ConsumerAddr;
 pub(crate) use address::RingId;
 pub use cache::TopicCache;
-pub use lint::{Linter, Oddity};
+pub use lint::{ForeignKind, ForeignWildcard, Linter, Oddity};
 pub use route::{Destination, MAX_ROUTES, RouteId, TooManyRoutes};
 pub(crate) use route::{Route, RouteTarget, Routes};
 pub use table::{Edit, RoutingTable, Snapshot, SnapshotGuard};
