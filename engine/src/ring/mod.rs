@@ -70,4 +70,5 @@ pub use producer::{BatchError, MultiProducer, NextSlot, Producer, SingleProducer
 pub use ring::{ConsumerReport, Ring, ShutdownError};
 pub use sequence::Sequence;
 pub use slots::Layout;
+pub(crate) use slots::Write;
 pub use topology::{Graph, RingBuilder};

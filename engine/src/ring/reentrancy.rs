@@ -13,26 +13,44 @@ constant_per_thread! {
     static INNERMOST: Cell<*const Frame> = Cell::new(ptr::null());
 }
 
-struct Frame {
+/// A place on the list, for who enters a ring.
+pub(super) struct Frame {
     /// The address that tells this ring from others.
     ring: *const (),
     outer: *const Frame,
 }
 
+impl Frame {
+    #[inline(always)]
+    pub(super) fn new<T>(ring: *const T) -> Self {
+        Self { ring: ring.cast(), outer: INNERMOST.with(Cell::get) }
+    }
+
+    /// Enters the ring, until what is returned is dropped, panic or not. That must not be forgotten: the frame would stay on
+    /// the list when it is gone.
+    #[inline(always)]
+    pub(super) fn enter(&self) -> Inside<'_> {
+        INNERMOST.with(|innermost| innermost.set(self));
+        Inside(self.outer, PhantomData)
+    }
+}
+
+/// This thread is inside a ring, until this is dropped.
+#[must_use = "dropped, it leaves the ring"]
+pub(super) struct Inside<'f>(*const Frame, PhantomData<&'f Frame>);
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.set(self.0));
+    }
+}
+
 /// Runs `f` as a part of the given ring.
 #[inline(always)]
 pub(super) fn inside<T, R>(ring: *const T, f: impl FnOnce() -> R) -> R {
-    struct Leaving<'f>(*const Frame, PhantomData<&'f Frame>);
-    impl Drop for Leaving<'_> {
-        #[inline(always)]
-        fn drop(&mut self) {
-            INNERMOST.with(|innermost| innermost.set(self.0));
-        }
-    }
-    let frame = Frame { ring: ring.cast(), outer: INNERMOST.with(Cell::get) };
-    // Taken off again, panic or not, before the frame is gone.
-    let _leaving = Leaving(frame.outer, PhantomData);
-    INNERMOST.with(|innermost| innermost.set(&raw const frame));
+    let frame = Frame::new(ring);
+    let _inside = frame.enter();
     f()
 }
 

@@ -62,6 +62,24 @@ pub(super) enum Stamp {
     Nothing,
 }
 
+/// What writes an event in place.
+///
+/// A trait of its own, because the compiler can be told to inline a method always, and not a
+/// closure. A writer that is called out of line goes through the stack, stored word by word and
+/// loaded again, perhaps in wider pieces. Such a load cannot be forwarded from the store buffer: it
+/// waits until all older stores have left it, those to the previous slot's lines included.
+pub(crate) trait Write<E> {
+    /// Writes the event, which still holds what it held a capacity ago.
+    fn write(self, event: &mut E);
+}
+
+impl<E, F: FnOnce(&mut E)> Write<E> for F {
+    #[inline(always)]
+    fn write(self, event: &mut E) {
+        self(event);
+    }
+}
+
 /// Slots of a ring, each of which always holds an event.
 pub(super) struct Slots<E> {
     base: NonNull<u8>,
@@ -358,11 +376,11 @@ impl<E> Slots<E> {
     /// that may touch it at this time: it has seen `sequence` published and all stages before it
     /// finish with it, and no other is at its stage.
     #[inline(always)]
-    pub(super) unsafe fn write<R>(&self, sequence: Sequence, f: impl FnOnce(&mut E) -> R) -> R {
-        // SAFETY: a claim belongs to one producer, which took it after every consumer had released
-        // this slot. A mutating consumer's turn comes after every earlier stage's and before any
-        // later one's.
-        self.event(sequence).with_mut(|event| f(unsafe { &mut *event }))
+    pub(super) unsafe fn write(&self, sequence: Sequence, writer: impl Write<E>) {
+        let event = self.event(sequence).get_mut();
+        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a mutating
+        // consumer's turn comes after every earlier stage's and before any later one's.
+        writer.write(unsafe { event.deref() });
     }
 
     /// Returns where the event lies.

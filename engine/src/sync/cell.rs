@@ -1,7 +1,7 @@
 //! `UnsafeCell` with loom's access-by-closure interface, so that a model sees each read and write of an event.
 
 #[cfg(ringmain_loom)]
-pub use loom::cell::UnsafeCell;
+pub use loom::cell::{MutPtr, UnsafeCell};
 
 /// Interior mutability whose every access is a closure over a raw pointer.
 #[cfg(not(ringmain_loom))]
@@ -26,6 +26,35 @@ impl<T> UnsafeCell<T> {
     #[inline(always)]
     pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
+    }
+
+    /// A pointer that may be written while nobody else reads or writes. For where a closure will not do: the compiler may
+    /// call one out of line, and then what it captures goes through memory.
+    #[inline(always)]
+    pub(crate) fn get_mut(&self) -> MutPtr<T> {
+        MutPtr(self.0.get())
+    }
+}
+
+/// A pointer to a cell's value, to write it.
+#[cfg(not(ringmain_loom))]
+#[derive(Debug)]
+pub(crate) struct MutPtr<T>(*mut T);
+
+#[cfg(not(ringmain_loom))]
+impl<T> MutPtr<T> {
+    /// The value.
+    ///
+    /// # Safety
+    /// The cell is there, and nobody else reads or writes it, for as long as the reference is used.
+    #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "loom's has this form, and keeps watch while the pointer is there"
+    )]
+    pub(crate) unsafe fn deref(&self) -> &mut T {
+        // SAFETY: as the caller promises.
+        unsafe { &mut *self.0 }
     }
 }
 

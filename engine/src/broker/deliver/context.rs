@@ -84,16 +84,21 @@ pub(crate) fn is_filling() -> bool {
     FILLING.with(Cell::get)
 }
 
-/// Runs a publish closure. A panic of the closure passes through.
+/// This thread fills a slot, until this is dropped.
+#[must_use = "dropped, it ends the filling"]
+pub(crate) struct Filling {
+    was_filling: bool,
+}
+
+/// Says that this thread fills a slot: from here on it waits for no room.
 #[inline(always)]
-pub(crate) fn fill<R>(f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        #[inline(always)]
-        fn drop(&mut self) {
-            FILLING.with(|cell| cell.set(self.0));
-        }
+pub(crate) fn begin_filling() -> Filling {
+    Filling { was_filling: FILLING.with(|cell| cell.replace(true)) }
+}
+
+impl Drop for Filling {
+    #[inline(always)]
+    fn drop(&mut self) {
+        FILLING.with(|cell| cell.set(self.was_filling));
     }
-    let _restore = Restore(FILLING.with(|cell| cell.replace(true)));
-    f()
 }

@@ -30,7 +30,8 @@ impl<P, S: IntoPayload<P>> Fill<P> for Value<S> {
     #[inline(always)]
     fn write(self, payload: &mut P) {
         // It may be user code, and it drops what the slot held, which may be user code too.
-        context::fill(|| self.0.write_into(payload));
+        let _filling = context::begin_filling();
+        self.0.write_into(payload);
     }
 }
 
@@ -49,6 +50,7 @@ impl<P, F: FnOnce(&mut P)> Fill<P> for With<F> {
 
     #[inline(always)]
     fn write(self, payload: &mut P) {
-        context::fill(|| (self.0)(payload));
+        let _filling = context::begin_filling();
+        (self.0)(payload);
     }
 }

@@ -12,7 +12,11 @@ use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
-use crate::message::{Extras, IntoPayload, MessageId, MessagePayload, Priority, PublisherId, Stamp};
+use crate::message::{
+    Envelope, Extras, IntoPayload, MessageId, MessagePayload, Priority, PublisherId, Stamp,
+};
+use crate::observe::Counter;
+use crate::ring::Write;
 use crate::routing::{Destination, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
@@ -121,14 +125,8 @@ impl<P: MessagePayload> PublisherCore<P> {
             Ok(run) => run,
             Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
-        let tally = &self.tally;
-        producer.fill_one(run, |envelope| {
-            envelope.address(&stamp, extras);
-            fill.write(&mut envelope.payload);
-            // Before the slot is stamped: what has been delivered has been counted.
-            target.accepted.bump();
-            tally.published.bump();
-        });
+        let (accepted, published) = (&**target.accepted, &self.tally.published);
+        producer.fill_one(run, Writing { stamp, extras, fill, accepted, published });
         // Not before: what is not asked for need not be kept meanwhile.
         let id = MessageId::new(self.core.origin, self.id, self.sequence);
         self.sequence += 1;
@@ -181,12 +179,14 @@ impl<P: MessagePayload> PublisherCore<P> {
             match reserve(&self.core, producer, target, 1, wait) {
                 Ok(run) => {
                     let scratch = &mut self.scratch;
-                    producer.fill_one(run, |envelope| {
+                    producer.fill_one(run, |envelope: &mut Envelope<P>| {
                         if let Some(fill) = unwritten.take() {
                             fill.write(scratch);
                         }
                         envelope.address(&stamp, extras);
-                        context::fill(|| envelope.payload.clone_from(scratch));
+                        let filling = context::begin_filling();
+                        envelope.payload.clone_from(scratch);
+                        drop(filling);
                         target.accepted.bump();
                         if published.accepted == 0 {
                             tally.published.bump();
@@ -245,11 +245,12 @@ impl<P: MessagePayload> PublisherCore<P> {
             let mut claimed = producer.claimed_run(run);
             let (tally, sequence) = (&self.tally, &mut self.sequence);
             // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
-            let is_whole = context::fill(|| {
+            let filling = context::begin_filling();
+            let is_whole = (|| {
                 while claimed.is_open() {
                     let Some(payload) = batch.next() else { return Ok(false) };
                     payload.check()?;
-                    claimed.publish_next(|envelope| {
+                    claimed.publish_next(|envelope: &mut Envelope<P>| {
                         envelope.address(&stamp, extras);
                         payload.write_into(&mut envelope.payload);
                         target.accepted.bump();
@@ -260,7 +261,8 @@ impl<P: MessagePayload> PublisherCore<P> {
                     published += 1;
                 }
                 Ok(true)
-            });
+            })();
+            drop(filling);
             match is_whole {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -268,6 +270,26 @@ impl<P: MessagePayload> PublisherCore<P> {
             }
         }
         Ok(published)
+    }
+}
+
+/// Writes a message into its slot, and counts it.
+struct Writing<'a, F> {
+    stamp: Stamp,
+    extras: Option<&'a Extras>,
+    fill: F,
+    accepted: &'a Counter,
+    published: &'a Counter,
+}
+
+impl<P, F: Fill<P>> Write<Envelope<P>> for Writing<'_, F> {
+    #[inline(always)]
+    fn write(self, envelope: &mut Envelope<P>) {
+        envelope.address(&self.stamp, self.extras);
+        self.fill.write(&mut envelope.payload);
+        // Before the slot is stamped: what has been delivered has been counted.
+        self.accepted.bump();
+        self.published.bump();
     }
 }
 

@@ -147,7 +147,7 @@ impl<E, F: FnMut(&mut E, Sequence, bool)> Visit<E> for EachMut<F> {
             *next += 1;
             // SAFETY: as the caller promises, and only `MutPoller` uses this visitor, which is
             // alone at its stage.
-            unsafe { slots.write(sequence, |event| (self.0)(event, sequence, sequence + 1 == end)) };
+            unsafe { slots.write(sequence, |event: &mut E| (self.0)(event, sequence, sequence + 1 == end)) };
         }
     }
 }

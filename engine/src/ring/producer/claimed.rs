@@ -4,7 +4,7 @@ use crate::ring::claim::{Run, Sequencer};
 use crate::ring::control::Core;
 use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
-use crate::ring::slots::Layout;
+use crate::ring::slots::{Layout, Write};
 use crate::sync::edge;
 use crate::sync::panics::discard_panic;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,17 +42,12 @@ impl<'p, E, S: Sequencer> ClaimedRun<'p, E, S> {
 
     /// Fills and publishes the next sequence of the run.
     #[inline(always)]
-    pub(crate) fn publish_next(&mut self, fill: impl FnOnce(&mut E)) -> Sequence {
+    pub(crate) fn publish_next(&mut self, writer: impl Write<E>) -> Sequence {
         debug_assert!(self.is_open(), "more was published than claimed");
         let sequence = self.next;
         let core = &*self.claimant.core;
         // SAFETY: `sequence` lies in the claimed run and is not yet published.
-        let write = || unsafe { core.slots.write(sequence, fill) };
-        if S::ARE_MANY {
-            reentrancy::inside(core, write)
-        } else {
-            write()
-        }
+        unsafe { write::<E, S>(core, sequence, writer) };
         if core.slots.layout() == Layout::Stamped {
             core.slots.publish(sequence, false);
         }
@@ -75,23 +70,31 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
     }
 }
 
+/// Writes the event of a sequence.
+///
+/// # Safety
+/// The caller has claimed the sequence and not yet published it.
+#[inline(always)]
+unsafe fn write<E, S: Sequencer>(core: &Core<E>, sequence: Sequence, writer: impl Write<E>) {
+    let frame = reentrancy::Frame::new(core);
+    // A ring's only producer is borrowed while it fills, so that nobody can wait for room meanwhile.
+    let _inside = S::ARE_MANY.then(|| frame.enter());
+    // SAFETY: as the caller promises.
+    unsafe { core.slots.write(sequence, writer) };
+}
+
 /// Fills and publishes a run of one, as [`ClaimedRun`] does, but all in registers.
 #[inline(always)]
 pub(super) fn fill_one<E, S: Sequencer>(
     claimant: &mut Claimant<E, S>,
     run: Run,
-    fill: impl FnOnce(&mut E),
+    writer: impl Write<E>,
 ) -> Sequence {
     let sequence = run.first;
     let unfilled = Unfilled { claimant, from: sequence, end: sequence + 1 };
     let core = &*unfilled.claimant.core;
     // SAFETY: `sequence` is the claimed run and not yet published.
-    let write = || unsafe { core.slots.write(sequence, fill) };
-    if S::ARE_MANY {
-        reentrancy::inside(core, write)
-    } else {
-        write()
-    }
+    unsafe { write::<E, S>(core, sequence, writer) };
     core.slots.publish(sequence, false);
     core.control.signals.consumers.wake_all();
     std::mem::forget(unfilled);
@@ -106,31 +109,39 @@ struct Unfilled<'p, E, S: Sequencer> {
 }
 
 impl<E, S: Sequencer> Drop for Unfilled<'_, E, S> {
-    #[cold]
+    // Inline, so that what it holds stays in registers while nobody panics.
+    #[inline(always)]
     fn drop(&mut self) {
-        let Claimant { core, sequencer } = &mut *self.claimant;
-        let core = &**core;
-        // The factory, and the drop of an event, are user code too.
-        reentrancy::inside(core, || {
-            for sequence in self.from..self.end {
-                // The half-written event is still a value of its type. If making a new one, or
-                // dropping the old one, panics as well, it stays, which is safe. One reported panic
-                // is enough.
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    let fresh = (core.factory)();
-                    // SAFETY: `sequence` lies in the claimed run and is not yet published.
-                    unsafe { core.slots.write(sequence, |event| *event = fresh) };
-                }));
-                if let Err(payload) = outcome {
-                    discard_panic(payload);
-                }
-            }
-        });
-        if sequencer.abandon(&core.control, self.from) && !edge::left_out("tombstone") {
-            for sequence in self.from..self.end {
-                core.slots.publish(sequence, true);
+        abandon(self.claimant, self.from, self.end);
+    }
+}
+
+/// Makes the end of a run that nobody will fill harmless.
+#[cold]
+#[inline(never)]
+fn abandon<E, S: Sequencer>(claimant: &mut Claimant<E, S>, from: Sequence, end: Sequence) {
+    let Claimant { core, sequencer } = claimant;
+    let core = &**core;
+    // The factory, and the drop of an event, are user code too.
+    reentrancy::inside(core, || {
+        for sequence in from..end {
+            // The half-written event is still a value of its type. If making a new one, or
+            // dropping the old one, panics as well, it stays, which is safe. One reported panic
+            // is enough.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let fresh = (core.factory)();
+                // SAFETY: `sequence` lies in the claimed run and is not yet published.
+                unsafe { core.slots.write(sequence, |event: &mut E| *event = fresh) };
+            }));
+            if let Err(payload) = outcome {
+                discard_panic(payload);
             }
         }
-        core.control.signals.consumers.wake_all();
+    });
+    if sequencer.abandon(&core.control, from) && !edge::left_out("tombstone") {
+        for sequence in from..end {
+            core.slots.publish(sequence, true);
+        }
     }
+    core.control.signals.consumers.wake_all();
 }

@@ -11,6 +11,7 @@ use crate::ring::overflow::{Overflow, PublishError};
 use crate::ring::pace::Hysteresis;
 use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
+use crate::ring::slots::Write;
 use crate::sync::atomic::Ordering;
 use crate::wait::{Deadline, Waiter};
 pub(crate) use claimed::ClaimedRun;
@@ -109,7 +110,7 @@ impl<E, S: Sequencer> Producer<E, S> {
                 .map_err(|reason| BatchError { published, reason })?;
             let mut claimed = self.claimed_run(run);
             while claimed.is_open() {
-                claimed.publish_next(|event| fill(published, event));
+                claimed.publish_next(|event: &mut E| fill(published, event));
                 published += 1;
             }
         }
@@ -118,8 +119,8 @@ impl<E, S: Sequencer> Producer<E, S> {
 
     /// Fills and publishes a run of one, as [`ClaimedRun`] does, but all in registers.
     #[inline(always)]
-    pub(crate) fn fill_one(&mut self, run: Run, fill: impl FnOnce(&mut E)) -> Sequence {
-        fill_one(&mut self.claimant, run, fill)
+    pub(crate) fn fill_one(&mut self, run: Run, writer: impl Write<E>) -> Sequence {
+        fill_one(&mut self.claimant, run, writer)
     }
 
     /// Reserves up to `count` sequences as the ring's policy says. Returns a run and not a
