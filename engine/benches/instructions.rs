@@ -6,7 +6,7 @@
 //!
 //! `instructions CASE` does a case's work, and without a case the program prints the cases and the events of each.
 
-use ringmain::broker::{Broker, Dispatcher};
+use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, Publisher};
 use ringmain::clock::Clock;
 use ringmain::ring::{Polled, Poller, Producer, RingBuilder, Sequencer};
 use ringmain::wait::WaitStrategy;
@@ -18,6 +18,8 @@ use std::time::Duration;
 const EVENT: usize = 7;
 /// The words of what a broker makes of an event.
 const ENVELOPE: usize = 12;
+/// The bytes of a message's payload.
+const BYTES: usize = 56;
 
 const CAPACITY: usize = 1_024;
 /// So many times round the ring: what happens once a lap is counted too.
@@ -131,7 +133,50 @@ fn broker_laps(is_bound: bool) {
     }
 }
 
-const CASES: [(&str, fn()); 11] = [
+/// A publisher of either kind. Both publish in one function, so that what they have in common is
+/// called from two places: the compiler inlines there only what it has been told to.
+enum Either {
+    Bound(Publisher),
+    Remembering(AnyTopicPublisher),
+}
+
+impl Either {
+    #[inline(never)]
+    fn publish(&mut self, bytes: &[u8; BYTES]) -> bool {
+        match self {
+            Self::Bound(publisher) => publisher.publish(bytes).is_ok(),
+            Self::Remembering(publisher) => publisher.publish(black_box(TOPIC), bytes).is_ok(),
+        }
+    }
+}
+
+/// Publishes bytes to a broker's one subscription, as `broker_laps` does.
+fn bytes_laps(is_bound: bool) {
+    let dispatcher = Dispatcher::new("counted").capacity(CAPACITY).wait(WaitStrategy::Backoff);
+    let (clock, _) = Clock::manual();
+    let broker = Broker::builder().dispatcher(dispatcher).clock(clock).build().expect("a small broker");
+    broker.subscription().pattern(TOPIC).subscribe(|_| ()).expect("a pattern").detach();
+    let mut publisher = if is_bound {
+        Either::Bound(broker.publisher(TOPIC).expect("a topic"))
+    } else {
+        Either::Remembering(broker.any_topic_publisher())
+    };
+    let bytes = [7; BYTES];
+    // Each slot has held as many bytes before.
+    for _ in 0..CAPACITY {
+        assert!(publisher.publish(&bytes), "the ring is full");
+    }
+    for _ in 0..LAPS {
+        assert!(broker.drain(Duration::from_secs(60)), "the consumer hangs");
+        counted(|| {
+            for _ in 0..CAPACITY {
+                assert!(publisher.publish(black_box(&bytes)), "the ring is full");
+            }
+        });
+    }
+}
+
+const CASES: [(&str, fn()); 13] = [
     ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
     ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
@@ -139,6 +184,8 @@ const CASES: [(&str, fn()); 11] = [
     ("publish-multi-envelope", || ring_laps::<ENVELOPE>(true, Counted::Publish)),
     ("publish-bound", || broker_laps(true)),
     ("publish-remembered", || broker_laps(false)),
+    ("publish-bytes-bound", || bytes_laps(true)),
+    ("publish-bytes-remembered", || bytes_laps(false)),
     ("consume-single", || ring_laps::<EVENT>(false, Counted::Poll)),
     ("consume-single-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
     ("consume-multi", || ring_laps::<EVENT>(true, Counted::Poll)),

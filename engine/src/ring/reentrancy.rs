@@ -13,7 +13,7 @@ constant_per_thread! {
     static INNERMOST: Cell<*const Frame> = Cell::new(ptr::null());
 }
 
-/// A place on the list, for who enters a ring.
+/// Place on the list, for a thread that enters a ring.
 pub(super) struct Frame {
     /// The address that tells this ring from others.
     ring: *const (),
@@ -26,8 +26,8 @@ impl Frame {
         Self { ring: ring.cast(), outer: INNERMOST.with(Cell::get) }
     }
 
-    /// Enters the ring, until what is returned is dropped, panic or not. That must not be forgotten: the frame would stay on
-    /// the list when it is gone.
+    /// Enters the ring until the guard is dropped, panic or not. A guard must not be forgotten: the
+    /// frame would end while it is on the list.
     #[inline(always)]
     pub(super) fn enter(&self) -> Inside<'_> {
         INNERMOST.with(|innermost| innermost.set(self));
@@ -35,7 +35,7 @@ impl Frame {
     }
 }
 
-/// This thread is inside a ring, until this is dropped.
+/// Guard of a thread that is inside a ring.
 #[must_use = "dropped, it leaves the ring"]
 pub(super) struct Inside<'f>(*const Frame, PhantomData<&'f Frame>);
 

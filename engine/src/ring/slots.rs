@@ -378,8 +378,9 @@ impl<E> Slots<E> {
     #[inline(always)]
     pub(super) unsafe fn write(&self, sequence: Sequence, writer: impl Write<E>) {
         let event = self.event(sequence).get_mut();
-        // SAFETY: a claim is exclusive, and it was taken only once every consumer had released this slot; a mutating
-        // consumer's turn comes after every earlier stage's and before any later one's.
+        // SAFETY: a claim belongs to one producer, which took it after every consumer had released
+        // this slot. A mutating consumer's turn comes after every earlier stage's and before any
+        // later one's.
         writer.write(unsafe { event.deref() });
     }
 

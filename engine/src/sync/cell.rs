@@ -1,7 +1,7 @@
 //! `UnsafeCell` with loom's access-by-closure interface, so that a model sees each read and write of an event.
 
 #[cfg(ringmain_loom)]
-pub use loom::cell::{MutPtr, UnsafeCell};
+pub use loom::cell::UnsafeCell;
 
 /// Interior mutability whose every access is a closure over a raw pointer.
 #[cfg(not(ringmain_loom))]
@@ -28,25 +28,25 @@ impl<T> UnsafeCell<T> {
         f(self.0.get())
     }
 
-    /// A pointer that may be written while nobody else reads or writes. For where a closure will not do: the compiler may
-    /// call one out of line, and then what it captures goes through memory.
+    /// Returns a pointer that may be written while nobody else reads or writes. It is for where a
+    /// closure will not do: one that is called out of line captures through memory.
     #[inline(always)]
     pub(crate) fn get_mut(&self) -> MutPtr<T> {
         MutPtr(self.0.get())
     }
 }
 
-/// A pointer to a cell's value, to write it.
+/// Pointer to a cell's value, for writing it.
 #[cfg(not(ringmain_loom))]
 #[derive(Debug)]
 pub(crate) struct MutPtr<T>(*mut T);
 
 #[cfg(not(ringmain_loom))]
 impl<T> MutPtr<T> {
-    /// The value.
+    /// Returns the value.
     ///
     /// # Safety
-    /// The cell is there, and nobody else reads or writes it, for as long as the reference is used.
+    /// The cell lives, and nobody else reads or writes it, as long as the reference is used.
     #[inline(always)]
     #[expect(
         clippy::mut_from_ref,

@@ -77,7 +77,7 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
 #[inline(always)]
 unsafe fn write<E, S: Sequencer>(core: &Core<E>, sequence: Sequence, writer: impl Write<E>) {
     let frame = reentrancy::Frame::new(core);
-    // A ring's only producer is borrowed while it fills, so that nobody can wait for room meanwhile.
+    // A ring's only producer is borrowed while it fills: nobody could wait for room meanwhile.
     let _inside = S::ARE_MANY.then(|| frame.enter());
     // SAFETY: as the caller promises.
     unsafe { core.slots.write(sequence, writer) };
