@@ -246,10 +246,10 @@ fn a_thread_that_is_switched_to_sleep_is_woken() {
 /// One of two threads that wake finds the word cleared by the other and leaves the notification to it.
 #[test]
 fn two_wakers_wake_a_sleeper_that_waits_for_both() {
-    explore("two ringers", Bound::Preemptions(2), || {
+    explore("two wakers", Bound::Preemptions(2), || {
         let spot = Arc::new(Parking::new(true));
         let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
-        let ringers: Vec<_> = (0..2)
+        let wakers: Vec<_> = (0..2)
             .map(|which| {
                 let (spot, flags) = (spot.clone(), flags.clone());
                 thread::spawn(move || {
@@ -267,8 +267,8 @@ fn two_wakers_wake_a_sleeper_that_waits_for_both() {
             || (ready() == 2).then_some(()),
         );
         assert_eq!(found, Some(()));
-        for ringer in ringers {
-            ringer.join().expect("a ringer panicked");
+        for waker in wakers {
+            waker.join().expect("a waker panicked");
         }
         were_ready
     })
