@@ -1,8 +1,9 @@
 //! What one event costs in instructions, for `scripts/instructions.sh`, which counts those of `counted` alone with
 //! callgrind: as many on every machine, however busy.
 //!
-//! One thread publishes and polls in turns; only a broker's consumer has a thread of its own, and is not counted. Nobody who
-//! is counted sleeps and no ring runs full, so that each case is the way which events take as long as all goes well.
+//! One thread publishes and polls in turns; only a broker's consumer has a thread of its own, and
+//! is not counted. Nobody who is counted sleeps and no ring runs full, so that each case is the way
+//! which events take as long as all goes well.
 //!
 //! `instructions CASE` does a case's work, and without a case the program prints the cases and the events of each.
 
@@ -99,8 +100,8 @@ fn ring_laps<const WORDS: usize>(has_many_producers: bool, counting: Counted) {
 
 const TOPIC: &str = "prices.eurusd.spot";
 
-/// Publishes to a broker's one subscription. The ring is drained before each lap: how far the consumer gets meanwhile makes
-/// no difference.
+/// Publishes to a broker's one subscription. The ring is drained before each lap: how far the
+/// consumer gets meanwhile makes no difference.
 fn broker_laps(is_bound: bool) {
     // Publishers have nobody to wake, as in the other cases, and who waits leaves them the processor.
     let dispatcher = Dispatcher::new("counted").capacity(CAPACITY).wait(WaitStrategy::Backoff);

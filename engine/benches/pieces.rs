@@ -1,5 +1,6 @@
-//! What the pieces of the hot path cost on one thread, with warm caches and nobody contending: for finding out where time
-//! goes, not for what a message costs between two cores (that is what `ringmain-bench` measures).
+//! What the pieces of the hot path cost on one thread, with warm caches and nobody contending: for
+//! finding out where time goes, not for what a message costs between two cores (that is what
+//! `ringmain-bench` measures).
 //!
 //! `cargo bench -p ringmain`
 

@@ -38,8 +38,9 @@ impl Timestamp {
     }
 }
 
-/// A reading of a clock in the clock's own unit, which only that clock can tell the time of. Taking one costs no more than
-/// the counter; what it costs to make nanoseconds of it is paid by who wants them.
+/// A reading of a clock in the clock's own unit, which only that clock can tell the time of. Taking
+/// one costs no more than the counter; what it costs to make nanoseconds of it is paid by who wants
+/// them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ticks(u64);
 

@@ -114,7 +114,8 @@ fn the_steady_state_neither_allocates_nor_frees() {
             std::thread::yield_now();
         }
     };
-    // Warms up. First each slot of the second ring carries a message with a parent once, which allocates its rare fields.
+    // Warms up. First each slot of the second ring carries a message with a parent once, which
+    // allocates its rare fields.
     let before = delivered.load(Ordering::Relaxed);
     for number in 1..=2 * CAPACITY as u64 {
         warm_up.publish(&PAYLOAD).expect("the consumer makes room");

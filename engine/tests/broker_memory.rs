@@ -32,7 +32,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// So many topics; under a sanitizer, which slows each down as many times as `RINGMAIN_SLOWDOWN` says, so many times fewer.
+/// So many topics; under a sanitizer, which slows each down as many times as `RINGMAIN_SLOWDOWN`
+/// says, so many times fewer.
 fn topics() -> u64 {
     let slowdown =
         std::env::var("RINGMAIN_SLOWDOWN").map_or(1, |times| times.parse().expect("a whole number"));

@@ -1,4 +1,5 @@
-//! What a broker will not do, and how it says so: options, batches that change their mind, and the labels of what went wrong.
+//! What a broker will not do, and how it says so: options, batches that change their mind, and the
+//! labels of what went wrong.
 
 #![cfg(not(ringmain_loom))]
 

@@ -1,5 +1,5 @@
-//! What a topic reaches: publishers that skip what does not concern them, many subscriptions in one swap, and what a broker
-//! tells of its routing.
+//! What a topic reaches: publishers that skip what does not concern them, many subscriptions in one
+//! swap, and what a broker tells of its routing.
 
 #![cfg(not(ringmain_loom))]
 
@@ -325,8 +325,8 @@ fn a_broker_that_is_dropped_while_in_use_ends_its_publishers_and_frees_its_handl
     }
 }
 
-/// How many messages a second a publisher of one topic gets through to its own dispatcher, while a neighbour publishes to
-/// another dispatcher: ever-new topics, or one and the same.
+/// How many messages a second a publisher of one topic gets through to its own dispatcher, while a
+/// neighbour publishes to another dispatcher: ever-new topics, or one and the same.
 fn throughput_beside(has_new_topics: bool) -> f64 {
     const MESSAGES: u64 = 500_000;
     let broker: Broker<u64> = Broker::builder()

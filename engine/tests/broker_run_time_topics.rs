@@ -146,7 +146,8 @@ fn a_broker_that_was_shut_down_refuses_remembered_topics_too() {
     }
 }
 
-/// Each ring gets what is published to it, in order, however a publisher goes from ring to ring, and whatever panics meanwhile.
+/// Each ring gets what is published to it, in order, however a publisher goes from ring to ring,
+/// and whatever panics meanwhile.
 #[test]
 fn a_publisher_that_goes_from_ring_to_ring_keeps_its_order() {
     const RINGS: usize = 3;

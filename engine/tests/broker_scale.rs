@@ -1,5 +1,5 @@
-//! Very many routes and subscriptions hold nobody up: whoever publishes to new topics pays the same whatever waits to be
-//! freed, and whoever looks at the whole broker meanwhile.
+//! Very many routes and subscriptions hold nobody up: whoever publishes to new topics pays the same
+//! whatever waits to be freed, and whoever looks at the whole broker meanwhile.
 
 #![cfg(not(ringmain_loom))]
 

@@ -318,7 +318,10 @@ mod payloads {
                     }
                 }
                 prop_assert!(payload.as_slice() == expected);
-                let most = if expected.len() <= Payload::MAX_RETAINED { Payload::MAX_RETAINED } else { Payload::MAX_LEN };
+                let most = match expected.len() <= Payload::MAX_RETAINED {
+                    true => Payload::MAX_RETAINED,
+                    false => Payload::MAX_LEN,
+                };
                 prop_assert!(payload.heap_bytes() <= most, "{} kept for {}", payload.heap_bytes(), expected.len());
             }
         }
@@ -599,7 +602,9 @@ mod ids {
         }
 
         #[test]
-        fn whatever_text_is_read_is_the_text_of_its_id(text in "[0-9a-fA-F+g-]{16}-[0-9a-f]{8}-[0-9a-f]{16}|\\PC{0,50}") {
+        fn whatever_text_is_read_is_the_text_of_its_id(
+            text in "[0-9a-fA-F+g-]{16}-[0-9a-f]{8}-[0-9a-f]{16}|\\PC{0,50}",
+        ) {
             if let Ok(id) = text.parse::<MessageId>() {
                 prop_assert_eq!(id.to_string(), text);
             }

@@ -1,5 +1,5 @@
-//! A message as JSON: golden files pin the form, every limit holds for what is read, nothing read makes it panic, and no
-//! error quotes what it was reading.
+//! A message as JSON: golden files pin the form, every limit holds for what is read, nothing read
+//! makes it panic, and no error quotes what it was reading.
 
 #![forbid(unsafe_code)]
 #![cfg(feature = "serde")]
@@ -431,7 +431,10 @@ prop_compose! {
         priority in prop::sample::select(Priority::ALL),
         attempt in any::<u16>(),
     ) -> JsonMessage {
-        let pairs: Vec<_> = pairs.iter().map(|(key, value): &(String, Vec<u8>)| (key.as_str(), value.as_slice())).collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(key, value): &(String, Vec<u8>)| (key.as_str(), value.as_slice()))
+            .collect();
         JsonMessage {
             id, topic, published_at, parent,
             correlation: correlation.map(|text| CorrelationId::new(&text).expect("within the limits")),

@@ -1,5 +1,5 @@
-//! A full ring holds its producers up, refuses them or lets them go on when somebody leaves; and what is only claimed takes
-//! no room.
+//! A full ring holds its producers up, refuses them or lets them go on when somebody leaves; and
+//! what is only claimed takes no room.
 
 mod ring_support;
 

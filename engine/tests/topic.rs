@@ -184,7 +184,8 @@ fn messages_say_what_is_wrong_and_what_to_do() {
     for (error, message) in [
         (
             topic_error("a.e\u{a0}u"),
-            r#"topic word 2 "e\u{a0}u" (byte 3): white space (U+00A0) cannot stand in a word; remove it, or write '_' or '-'"#,
+            "topic word 2 \"e\\u{a0}u\" (byte 3): white space (U+00A0) cannot stand in a word; \
+             remove it, or write '_' or '-'",
         ),
         (
             topic_error("a\u{7}"),

@@ -203,7 +203,12 @@ fn filled(pattern: &str, fillings: &[(usize, usize)]) -> Option<Topic> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, max_global_rejects: 65_536, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2048,
+        max_global_rejects: 65_536,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn what_is_covered_has_no_topic_of_its_own(

@@ -96,27 +96,32 @@
 //! | `lease-lane.release` | who joins is at a lane's events together with who leaves | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
 //! | `lease-lane.acquire` | the same | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
 //!
-//! Two ends that one might look for are not there: `finish-stage.release` is the same store as `release-slot.release`, and
-//! `lease-return.heavy` the same fence as `lease.heavy`.
+//! Two ends that one might look for are not there: `finish-stage.release` is the same store as
+//! `release-slot.release`, and `lease-return.heavy` the same fence as `lease.heavy`.
 //!
-//! Which ends there are is read from the engine's sources: one that is not in the table fails the tests. Each line is run by
-//! `scripts/loom.sh`; `scripts/mutants.sh` tries each mutant once more, and one that is not there against all models.
+//! Which ends there are is read from the engine's sources: one that is not in the table fails the
+//! tests. Each line is run by `scripts/loom.sh`; `scripts/mutants.sh` tries each mutant once more,
+//! and one that is not there against all models.
 //!
-//! A mutant with which no model fails would stand in a table of its own, of columns `survivor`, what it does, and the file that
-//! argues why what it takes away is needed all the same. There is none.
+//! A mutant with which no model fails would stand in a table of its own, of columns `survivor`,
+//! what it does, and the file that argues why what it takes away is needed all the same. There is
+//! none.
 //!
 //! # What the models cannot see
 //!
-//! loom does not explore load buffering, treats every pair of sequentially consistent fences as synchronising, and knows
-//! no time: deadlines never pass. The light fence of the shipped code is a compiler fence, made whole by `membarrier(2)` on
-//! the other side; a model has a real fence in both places, so the system call itself is trusted, and so that nothing
-//! leans on a fence which is not there, the acquire sides that a single producer's or a parking thread's fence would
-//! stand in for have models without either. Where none could be found, as for `skip-oldest.*` and a producer's `park.heavy`, the
-//! mutant takes the fence away as well (`edge.rs` says which), and the same model passes with the fence alone gone.
-//! Where it looks for another order that is worth trying, it knows only the last access to each atomic: of a writer that loads a
-//! pointer and then swaps it, a reader may be tried behind the swap alone. So models of the table begin with its word.
-//! crossbeam-epoch's reclamation and arc-swap are trusted as well. Bounds on preemptions are stated at each model that has one; the publications on
-//! cyclic buffers that are known to need the most preemptions, two, are within all of them.
+//! loom does not explore load buffering, treats every pair of sequentially consistent fences as
+//! synchronising, and knows no time: deadlines never pass. The light fence of the shipped code is a
+//! compiler fence, made whole by `membarrier(2)` on the other side; a model has a real fence in
+//! both places, so the system call itself is trusted, and so that nothing leans on a fence which is
+//! not there, the acquire sides that a single producer's or a parking thread's fence would stand in
+//! for have models without either. Where none could be found, as for `skip-oldest.*` and a
+//! producer's `park.heavy`, the mutant takes the fence away as well (`edge.rs` says which), and the
+//! same model passes with the fence alone gone. Where it looks for another order that is worth
+//! trying, it knows only the last access to each atomic: of a writer that loads a pointer and then
+//! swaps it, a reader may be tried behind the swap alone. So models of the table begin with its
+//! word. crossbeam-epoch's reclamation and arc-swap are trusted as well. Bounds on preemptions are
+//! stated at each model that has one; the publications on cyclic buffers that are known to need the
+//! most preemptions, two, are within all of them.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

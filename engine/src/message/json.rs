@@ -18,8 +18,8 @@
 //! Bytes that are UTF-8 stand as a string, others as an object whose one member is `base64` (the standard alphabet,
 //! padded). No text can be mistaken for such an object, since a text that looks like one is still a string.
 //!
-//! Writing and reading of the members is here; [`form`] has what keeps their errors from quoting what they were reading,
-//! and [`time`] the texts of times.
+//! Writing and reading of the members is here; [`form`] has what keeps their errors from quoting
+//! what they were reading, and [`time`] the texts of times.
 
 mod form;
 mod time;

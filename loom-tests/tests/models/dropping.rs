@@ -140,8 +140,8 @@ fn what_another_producer_has_in_hand_is_not_skipped() {
     .in_at_least(100);
 }
 
-/// One producer wrote the oldest event, a second one takes it away, and a third one, which is the consumer's own thread,
-/// writes the slot anew on the strength of what the consumer has released.
+/// One producer wrote the oldest event, a second one takes it away, and a third one, which is the
+/// consumer's own thread, writes the slot anew on the strength of what the consumer has released.
 #[test]
 fn who_reuses_a_skipped_slot_comes_after_its_last_producer() {
     explore("skipped slot", Bound::Preemptions(3), || {
@@ -214,8 +214,8 @@ fn a_sleeping_consumer_that_is_moved_on_wakes_and_misses_no_news() {
     .in_at_least(25);
 }
 
-/// A call outside of a poll holds no event. Who takes the position over in such a call holds all that is left there, and
-/// what producers took away before is not among it.
+/// A call outside of a poll holds no event. Who takes the position over in such a call holds all
+/// that is left there, and what producers took away before is not among it.
 #[test]
 fn what_remains_is_not_taken_away() {
     explore("takeover of a call that held nothing", Bound::Preemptions(3), || {

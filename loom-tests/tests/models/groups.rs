@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 /// A step that another thread's next look may come before or after, and that orders nothing.
 ///
-/// loom tries an order of two accesses only if the first was the last to its word before the second. A worker reads its
-/// group's claim word, or its lane's flag, right before it swaps it, which hides the swap from whoever has read the word
-/// before. A step in the worker's handler and a look before the other thread's brings those orders back.
+/// loom tries an order of two accesses only if the first was the last to its word before the
+/// second. A worker reads its group's claim word, or its lane's flag, right before it swaps it,
+/// which hides the swap from whoever has read the word before. A step in the worker's handler and a
+/// look before the other thread's brings those orders back.
 #[derive(Clone, Default)]
 struct Step(Arc<AtomicU64>);
 
@@ -218,8 +219,8 @@ fn a_group_loses_nothing_when_the_ring_closes() {
     .in_at_least(50);
 }
 
-/// A worker has one event of two in hand when it panics, and leaves. The producer has no room behind the other one until
-/// whoever adopts it has handled it.
+/// A worker has one event of two in hand when it panics, and leaves. The producer has no room
+/// behind the other one until whoever adopts it has handled it.
 #[test]
 fn what_a_worker_leaves_behind_is_handled_once_and_not_overwritten() {
     explore("adoption", Bound::Preemptions(3), || {

@@ -7,8 +7,8 @@ use ringmain_loom_tests::{Bound, explore};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Joins, however long the producers take. Has them go first: a model misses interleavings with a store whose thread has
-/// just loaded that word, where the reader came first.
+/// Joins, however long the producers take. Has them go first: a model misses interleavings with a
+/// store whose thread has just loaded that word, where the reader came first.
 fn join(ring: &Ring<Pair>) -> Poller<Pair> {
     thread::yield_now();
     ring.join_poller(&[], Duration::MAX).expect("an open ring").1
@@ -190,9 +190,9 @@ fn a_join_that_gives_up_holds_nobody_up() {
     .in_at_least(1_000);
 }
 
-/// The place of a joiner can be all that a producer sleeps over: the other consumer leaves, another producer takes what that
-/// one held up and has it in hand when the joiner gives up. The producer sleeps before the joiner comes, since one that
-/// spins first lets all others run to their ends.
+/// The place of a joiner can be all that a producer sleeps over: the other consumer leaves, another
+/// producer takes what that one held up and has it in hand when the joiner gives up. The producer
+/// sleeps before the joiner comes, since one that spins first lets all others run to their ends.
 #[test]
 fn a_join_that_gives_up_wakes_who_slept_over_it() {
     explore("join in vain beside a sleeper", Bound::Preemptions(2), || {

@@ -1,5 +1,6 @@
-//! Edges `SWAP_TABLE` and `CHANGE_LOG`, and the life of routes: a broker's subscribing, publishing, unsubscribing and reclaiming, on the code
-//! that ships, with a consumer that takes its turns on a thread of the model.
+//! Edges `SWAP_TABLE` and `CHANGE_LOG`, and the life of routes: a broker's subscribing, publishing,
+//! unsubscribing and reclaiming, on the code that ships, with a consumer that takes its turns on a
+//! thread of the model.
 
 use ringmain::routing::RoutingTable;
 use ringmain::topic::{Pattern, Topic};
@@ -35,8 +36,8 @@ fn a_table_is_never_older_than_the_generation_that_was_read() {
     .in_at_least(10);
 }
 
-/// Whoever is told that no change concerns its topic has read of each change, and of none that was noted in another's place:
-/// else it would miss a subscription for ever.
+/// Whoever is told that no change concerns its topic has read of each change, and of none that was
+/// noted in another's place: else it would miss a subscription for ever.
 #[test]
 fn no_change_is_missed_for_a_later_one_in_its_place() {
     explore("change log", Bound::Exhaustive, || {
@@ -58,7 +59,8 @@ fn no_change_is_missed_for_a_later_one_in_its_place() {
     .in_at_least(10);
 }
 
-/// What a publisher does: it resolves its topic in a snapshot, which may be ahead of the word, and goes on from answer to answer.
+/// What a publisher does: it resolves its topic in a snapshot, which may be ahead of the word, and
+/// goes on from answer to answer.
 #[test]
 fn a_change_is_noticed_from_whichever_snapshot_one_starts() {
     explore("from a snapshot on", Bound::Exhaustive, || {

@@ -1,9 +1,10 @@
 //! Reading places of a form without ever quoting what stands there.
 //!
-//! What is read comes from a stranger, and may be payload anywhere. serde's own complaints quote what they found: a
-//! number in a payload's place would end up in a log. So every place but one is read by a [`Form`], through a deserializer
-//! that is asked for nothing in particular and so has nothing to complain of; the form then tells only which kind of thing
-//! it found. The one other place is a number, whose error is replaced by who reads it.
+//! What is read comes from a stranger, and may be payload anywhere. serde's own complaints quote
+//! what they found: a number in a payload's place would end up in a log. So every place but one is
+//! read by a [`Form`], through a deserializer that is asked for nothing in particular and so has
+//! nothing to complain of; the form then tells only which kind of thing it found. The one other
+//! place is a number, whose error is replaced by who reads it.
 
 use serde::{
     Deserializer,
