@@ -1,12 +1,13 @@
 //! Why a run has no answer to give.
 //!
-//! Only what leaves no report stands here. A run that measured and found something wrong has a report, and its
-//! verdict is [`crate::report::Report::exit`].
+//! Only what leaves no report stands here. A run that measured and found something wrong has a
+//! report, and its verdict is [`crate::report::Report::exit`].
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ringmain::broker::BrokerBuildError;
 use ringmain::ring::BuildError;
 
 use crate::exit::Exit;
@@ -81,6 +82,17 @@ impl Error {
             Self::Usage(_) | Self::Input(_) => Exit::Unusable,
             Self::InputOutput { .. } => Exit::InputOutput,
             Self::Interrupted => Exit::Interrupted,
+        }
+    }
+}
+
+impl From<BrokerBuildError> for Error {
+    fn from(error: BrokerBuildError) -> Self {
+        match error {
+            BrokerBuildError::Ring { reason: BuildError::Affinity { reason, .. }, .. } => {
+                Self::Usage(format!("--cores: {reason}"))
+            }
+            other => Self::io("build a broker", io::Error::other(other)),
         }
     }
 }

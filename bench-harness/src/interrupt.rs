@@ -1,8 +1,9 @@
 //! Stopping on request, within two seconds.
 //!
-//! SIGINT and SIGTERM set a flag that every loop of this program looks at, so that a run ends in order: threads
-//! joined, files whole. Where no loop can look, because a system call does not return (a pipe nobody reads, a file
-//! system that hangs), the thread that took the signal ends the process when its patience is over.
+//! SIGINT and SIGTERM set a flag that every loop of this program looks at, so that a run ends in
+//! order: threads joined, files whole. Where no loop can look, because a system call does not
+//! return (a pipe nobody reads, a file system that hangs), the thread that took the signal ends the
+//! process when its patience is over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// How long an orderly end may take. The contract is two seconds, from the signal to the end of the process; what is left
-/// of them is for a busy machine to run the thread that took the signal, twice, and to take back gigabytes of memory.
+/// How long an orderly end may take. The contract is two seconds, from the signal to the end of the
+/// process; what is left of them is for a busy machine to run the thread that took the signal,
+/// twice, and to take back gigabytes of memory.
 const PATIENCE: Duration = Duration::from_millis(1_200);
 
 /// A flag and nothing else hangs on it, so relaxed is enough.

@@ -1,46 +1,34 @@
 //! `ringmain-bench`: measures, probes and tries the Ringmain engine without a line of Rust.
 //!
-//! A command line becomes a job, a job becomes a [`Report`], and only then is anything written: the JSON to its
-//! file, the text to standard output, the verdict to the exit code. A run that cannot give an answer therefore
-//! leaves standard output empty. Progress and complaints go to standard error.
+//! A command line becomes a job, a job becomes an [`Answer`], and only then is anything written:
+//! the JSON to its file, the text to standard output, the verdict to the exit code. A run that
+//! cannot give an answer therefore leaves standard output empty. Progress and complaints go to
+//! standard error.
 
 #![deny(unsafe_code)]
 
-mod baseline;
 mod cli;
 mod compare;
-mod cores;
-mod csv_input;
 mod error;
 mod exit;
-mod floor;
 mod input;
 mod interrupt;
+mod json;
+mod load;
 mod machine;
-mod noise;
-mod open_loop;
-mod output;
 mod progress;
 mod report;
-// Counting allocations and asking the system for memory and processor time are the only things here that need it.
-#[allow(unsafe_code)]
-mod resources;
-mod route;
 mod routing;
 mod scenario;
 mod stats;
-mod table;
-mod template;
 mod units;
-mod values;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use cli::{Command, Job, Parsed};
 use error::Error;
 use exit::Exit;
-use report::Report;
+use report::{Answer, Destination, complain};
 
 fn main() -> ExitCode {
     let exit = work().unwrap_or_else(|error| {
@@ -55,14 +43,15 @@ fn work() -> Result<Exit, Error> {
     let Job { command, json } = match cli::parse(std::env::args_os())? {
         Parsed::Job(job) => job,
         Parsed::Answer(text) => {
-            return output::print(|out| out.write_all(text.as_bytes())).map(|()| Exit::Done);
+            return report::print(|out| out.write_all(text.as_bytes())).map(|()| Exit::Done);
         }
     };
     interrupt::install()?;
-    machine::remember();
-    let destination = output::Destination::open(json, &command.inputs())?;
-    let report = dispatch(&command)?;
-    destination.deliver(&report)?;
+    machine::fingerprint::remember();
+    let destination = Destination::open(json, &command.inputs())?;
+    let answer = dispatch(&command)?;
+    destination.deliver(&*answer)?;
+    let report = answer.report();
     if report.ledger.is_some_and(|ledger| !ledger.balanced) {
         complain("check failed: the ledger does not balance");
     }
@@ -76,22 +65,18 @@ fn work() -> Result<Exit, Error> {
 }
 
 /// Runs the job.
-fn dispatch(command: &Command) -> Result<Report, Error> {
-    match command {
+fn dispatch(command: &Command) -> Result<Box<dyn Answer>, Error> {
+    let report = match command {
         Command::Run(options) => scenario::run(options),
         Command::Floor(options) => scenario::floor(options),
         Command::Latency(load) => scenario::latency(load),
         Command::Throughput(load) => scenario::throughput(load),
         Command::Compare(options) => compare::compare(options),
         Command::Topology(options) => compare::topology(options),
-        Command::Replay(replay) => scenario::replay(replay),
+        Command::Replay(options) => scenario::replay(options),
         Command::Waiting(options) => scenario::waiting(options),
         Command::Routing(options) => routing::routing(options),
-        Command::Route(files) => route::route(files),
-    }
-}
-
-/// Writes to standard error, and does not mind when nobody listens.
-fn complain(what: &str) {
-    let _ = writeln!(std::io::stderr(), "ringmain-bench: {what}");
+        Command::Route(files) => return Ok(Box::new(scenario::route(files)?)),
+    };
+    Ok(Box::new(report?))
 }

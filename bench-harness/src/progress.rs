@@ -1,7 +1,8 @@
-//! A progress bar on standard error, for people: only on a terminal, only for what takes longer than two seconds.
+//! A progress bar on standard error, for people: only on a terminal, only for what takes longer
+//! than two seconds.
 //!
-//! It is drawn by the thread that reports progress, which is never one that is measured, and has no thread of its
-//! own that would disturb one.
+//! It is drawn by the thread that reports progress, which is never one that is measured, and has no
+//! thread of its own that would disturb one.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

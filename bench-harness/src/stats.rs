@@ -1,15 +1,17 @@
 //! Medians, spreads and percentiles: figures that say how much they are worth.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// The longest time that is recorded as it is; longer ones count as this. One hour in nanoseconds.
-const LONGEST: u64 = 3_600_000_000_000;
+const MAX_TIME: u64 = 3_600_000_000_000;
 
-/// An empty histogram of nanoseconds: 1 ns to one hour, three significant digits. Takes its memory here (some
-/// 280 KiB), and none while recording.
+/// An empty histogram of nanoseconds: 1 ns to one hour, three significant digits. Takes its memory
+/// here (some 280 KiB), and none while recording.
 pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 3).expect("fixed bounds that fit")
+    Histogram::new_with_bounds(1, MAX_TIME, 3).expect("fixed bounds that fit")
 }
 
 /// Percentiles of a time, in nanoseconds.
@@ -45,6 +47,34 @@ impl LatencyNs {
             mean: times.mean(),
             count: times.len(),
         })
+    }
+}
+
+/// Times for which somebody stood still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Stalls {
+    pub(crate) count: u64,
+    pub(crate) longest_ns: u64,
+    pub(crate) total_ns: u64,
+}
+
+impl Stalls {
+    /// Adds one.
+    pub(crate) fn record(&mut self, stall: Duration) {
+        let ns = stall.as_nanos() as u64;
+        self.add(&Self { count: 1, longest_ns: ns, total_ns: ns });
+    }
+
+    /// Adds others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+        self.total_ns += other.total_ns;
+    }
+
+    /// Returns the time of all of them.
+    pub(crate) fn total(&self) -> Duration {
+        Duration::from_nanos(self.total_ns)
     }
 }
 

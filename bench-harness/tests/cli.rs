@@ -1,5 +1,5 @@
-//! The contract of the command line: exit codes, refusals that name what is wrong, and a standard output that is
-//! either whole or empty.
+//! The contract of the command line: exit codes, refusals that name what is wrong, and a standard
+//! output that is either whole or empty.
 
 mod support;
 

@@ -1,11 +1,13 @@
-//! The comparisons: the form of their JSON, how cases are chosen, and that they stop when they are told to.
+//! The comparisons: the form of their JSON, how cases are chosen, and that they stop when they are
+//! told to.
 
 mod support;
 
 use serde_json::Value;
 use support::run;
 
-/// What `--only` is given to play ping-pong. Sanitizers are for our code, and do not understand all that rivals do.
+/// What `--only` is given to play ping-pong. Sanitizers are for our code, and do not understand all
+/// that rivals do.
 fn ping_pong() -> &'static str {
     match std::env::var_os("RINGMAIN_SLOWDOWN") {
         Some(_) => "floor (two atomics)",
@@ -41,7 +43,8 @@ fn ping_pong_is_compared_in_the_same_rounds() {
     if cfg!(feature = "rivals") && ping_pong() == "ping-pong" {
         assert!(results.len() >= 10, "{json}");
     }
-    // Where there is one core there is no round trip, and on a machine that is busy a round may come to nothing.
+    // Where there is one core there is no round trip, and on a machine that is busy a round may
+    // come to nothing.
     if json["mode"].is_null() || results[0]["ns_per_message"].is_null() {
         return;
     }

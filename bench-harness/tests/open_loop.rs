@@ -1,5 +1,5 @@
-//! Open-loop load that hides nothing: every message that came due is sent, be it late, or recorded as
-//! omitted, whoever stood still.
+//! Open-loop load that hides nothing: every message that came due is sent, be it late, or recorded
+//! as omitted, whoever stood still.
 
 mod support;
 
@@ -77,7 +77,8 @@ fn a_process_that_was_stopped_sends_all_that_came_due_and_says_how_late() {
         assert!(count(&json[times], "p99") > 1_200 * MS, "{times}: {json}");
         assert!(count(&json[times], "max") >= 1_300 * MS, "{times}: {json}");
     }
-    // Where a publisher's core is shared, it may have slept in the engine's call when it was stopped.
+    // Where a publisher's core is shared, it may have slept in the engine's call when it was
+    // stopped.
     let stalls = |who: &str| json[who]["total_ns"].as_u64().unwrap_or(0);
     assert!(stalls("machine_stalls") + stalls("publish_stalls") >= 1_700 * MS, "{json}");
     let notes = notes(&json);

@@ -1,4 +1,5 @@
-//! `route` against a matcher of its own: the two share no code and no idea. And what its linter says.
+//! `route` against a matcher of its own: the two share no code and no idea. And what its linter
+//! says.
 
 mod support;
 
@@ -37,7 +38,8 @@ fn expected(patterns: &[String], topics: &[String]) -> String {
     String::from_utf8(lines.into_iter().flatten().collect()).expect("UTF-8")
 }
 
-/// A small generator of numbers (Steele and Vigna's SplitMix64), so that a failure can be had again from its seed.
+/// A small generator of numbers (Steele and Vigna's SplitMix64), so that a failure can be had again
+/// from its seed.
 struct Numbers(u64);
 
 impl Numbers {
@@ -58,7 +60,8 @@ impl Numbers {
 #[test]
 fn every_match_of_random_names_is_printed_once_and_sorted() {
     let scratch = Scratch::new("route-random");
-    // Few words, so that much matches; one a prefix of another, and some that sort beside the dot and the tab.
+    // Few words, so that much matches; one a prefix of another, and some that sort beside the dot
+    // and the tab.
     let words = ["a", "aa", "b", "!", "-", "é", "日本"];
     let wild = ["a", "aa", "b", "!", "é", "*", "*", "#", "#"];
     for seed in 0..20 {
@@ -352,7 +355,8 @@ fn an_interrupt_ends_hostile_work_in_order() {
 #[cfg(target_os = "linux")]
 fn memory_does_not_grow_with_the_topics_or_the_matches() {
     let scratch = Scratch::new("route-memory");
-    // The topics alone take 48 MB, and their matches twice as much again. Written backwards, so that they need sorting.
+    // The topics alone take 48 MB, and their matches twice as much again. Written backwards, so
+    // that they need sorting.
     let topics = scratch.path("topics.txt");
     let mut out = std::io::BufWriter::new(std::fs::File::create(&topics).expect("a scratch file"));
     for number in (0..400_000).rev() {

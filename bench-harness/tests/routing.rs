@@ -1,4 +1,5 @@
-//! `routing`: that every row is there and judged, that any number of patterns will do, and that it stops when it is told to.
+//! `routing`: that every row is there and judged, that any number of patterns will do, and that it
+//! stops when it is told to.
 
 mod support;
 

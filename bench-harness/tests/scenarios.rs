@@ -1,4 +1,5 @@
-//! The scenarios that drive an engine: the fields of their JSON, and figures that must agree with each other.
+//! The scenarios that drive an engine: the fields of their JSON, and figures that must agree with
+//! each other.
 
 mod support;
 
@@ -131,7 +132,8 @@ fn throughput_compares_engine_ring_and_floor_of_the_same_rounds() {
 #[test]
 fn allocations_are_counted_where_there_are_any_and_only_there() {
     let quiet = json(&["throughput", "--duration", "0.4", "--payload", "1000"]);
-    // Under ThreadSanitizer, crossbeam-epoch allocates when it looks through its threads, which is often where all is slow.
+    // Under ThreadSanitizer, crossbeam-epoch allocates when it looks through its threads, which is
+    // often where all is slow.
     let few = if within_seconds(1) > Duration::from_secs(1) { 0.5 } else { 0.01 };
     assert!(number(&quiet, "allocations_per_message") < few, "{quiet}");
     assert!(number(&quiet, "frees_per_message") < few, "{quiet}");

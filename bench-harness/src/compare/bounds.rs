@@ -1,14 +1,14 @@
-//! What ours is held to: figures of one run beside those of rivals, of the floor, or of the handler by itself.
+//! What ours is held to: figures of one run beside those of rivals, of the floor, or of the handler
+//! by itself.
 //!
-//! A figure is the median of quotients, or differences, taken within a round. A bound is left out where those that it is
-//! compared with did not take part.
+//! A figure is the median of quotients, or differences, taken within a round. A bound is left out
+//! where those that it is compared with did not take part.
 
-use super::cases::SMALL;
+use super::channel::{SMALL, Width};
 use super::contenders::{
     ALONE, ARRAY_QUEUE, CHURNING, CROSSBEAM_CHANNEL, CROSSFIRE_MPSC, DENSE, DISRUPTOR, DISRUPTOR_MULTI,
     FLOOR, MULTI, NO_LINGER, OURS, RTRB_CHUNKS, TOKIO,
 };
-use super::duct::Width;
 use crate::report::{Bound, Side};
 use crate::stats::{median, paired_quotients};
 
@@ -159,7 +159,8 @@ pub(super) fn full_ring() -> Vec<Claim> {
     vec![Claim::new(EITHER, Kind::Adds { part: 0.1, nanoseconds: 5.0, to: ALONE })]
 }
 
-/// At so many per cent of saturation, with the layout that is the faster one at full speed. Lingering is for full speed: up to half of it, it is not to be noticed.
+/// At so many per cent of saturation, with the layout that is the faster one at full speed.
+/// Lingering is for full speed: up to half of it, it is not to be noticed.
 pub(super) fn latency(percent: u32) -> Vec<Claim> {
     let mut claims = vec![Claim::as_fast(&[DENSE], 1.0, Others::Rivals)];
     if percent <= 50 {

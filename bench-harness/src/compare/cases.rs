@@ -1,13 +1,14 @@
 //! The cases of `compare` and `topology`: what is measured under which name, and who takes part.
 //!
-//! A case is a name, a setup and a list of contenders; a new one is a line here. Names are what `--only` looks at, so
-//! they are made of words that one would type, without commas, which stand between the words of a list.
+//! A case is a name, a setup and a list of contenders; a new one is a line here. Names are what
+//! `--only` looks at, so they are made of words that one would type, without commas, which stand
+//! between the words of a list.
 
 use std::time::Duration;
 
 use super::bounds::{self, Claim};
+use super::channel::{LARGE, SMALL, Setup, Shape, Width};
 use super::contenders::{self, Contender};
-use super::duct::{Setup, Shape, Width};
 use super::event::Work;
 
 /// What is measured for each event.
@@ -71,10 +72,6 @@ impl Case {
     }
 }
 
-/// The slots of a ring that fits into a core's own cache, and of one that does not.
-pub(super) const SMALL: usize = 1_024;
-pub(super) const LARGE: usize = 65_536;
-
 /// The cases of `compare`; with `full`, every handler with every size.
 pub(super) fn compare(full: bool, named: Option<&[usize]>) -> Vec<Case> {
     let setup = Setup::new(Width::Eight, SMALL, named);
@@ -112,7 +109,8 @@ pub(super) fn compare(full: bool, named: Option<&[usize]>) -> Vec<Case> {
     }
     let setup = Setup::of(Width::Eight, LARGE, 4, Shape::Beside(1), named);
     let fairness = Case::new("four producers fairness 64 B 65536", setup, contenders::fairness());
-    // Two seconds: four threads take turns of some milliseconds on a core that they share, and shares are to even out.
+    // Two seconds: four threads take turns of some milliseconds on a core that they share, and
+    // shares are to even out.
     cases.push(fairness.stretched(10).held_to(bounds::fairness()));
     let setup = Setup::of(Width::Eight, SMALL, 4, Shape::Beside(3), named);
     let pool = Case::new("pool: four producers to three workers 64 B 1024", setup, contenders::pools());
@@ -159,8 +157,9 @@ fn work(nanoseconds: u64) -> Work {
     Work::lasting(Duration::from_nanos(nanoseconds))
 }
 
-/// Leaves what a list of words asks for: cases with a word in their name, whole; of other cases the contenders with a
-/// word in theirs, beside the one that they are compared with. A word that nothing has is handed back.
+/// Leaves what a list of words asks for: cases with a word in their name, whole; of other cases the
+/// contenders with a word in theirs, beside the one that they are compared with. A word that
+/// nothing has is handed back.
 pub(super) fn select(cases: Vec<Case>, words: &[String]) -> Result<Vec<Case>, String> {
     let has = |name: &str, word: &String| name.to_lowercase().contains(&word.to_lowercase());
     let is_known = |word: &String| {

@@ -1,4 +1,5 @@
-//! Churn: how long a publish takes while consumers join the ring and leave it, a thousand times a second.
+//! Churn: how long a publish takes while consumers join the ring and leave it, a thousand times a
+//! second.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -8,12 +9,12 @@ use hdrhistogram::Histogram;
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::ring::{Ring, SingleProducer};
 
+use super::channel::{Sender, Setup};
 use super::drive::{Outcome, PATIENCE, Task, sending};
-use super::duct::{Sender, Setup};
 use super::managed::{Beside, Consumers};
 use super::ours::{Event, builder};
-use crate::cores;
 use crate::error::Error;
+use crate::machine::cores;
 use crate::stats::histogram;
 
 const W: usize = 8;
@@ -63,7 +64,8 @@ pub(super) fn alone(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
     section(setup, task, None)
 }
 
-/// The same while others come and go; their thread runs beside the consumer, so that it takes no time from the publisher.
+/// The same while others come and go; their thread runs beside the consumer, so that it takes no
+/// time from the publisher.
 pub(super) fn churning(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
     let (core, refused) = (setup.places[setup.senders], AtomicU64::new(0));
     let churn = |ring: &Ring<Event<W>>, is_over: &AtomicBool| {

@@ -1,11 +1,12 @@
-//! Who takes part in which discipline. Ours comes first: it is the one that all others are compared with.
+//! Who takes part in which discipline. Ours comes first: it is the one that all others are compared
+//! with.
 
 use std::time::Duration;
 
+use super::channel::{Setup, Width};
 use super::drive::{Outcome, Task, through};
-use super::duct::{Setup, Width};
 #[cfg(feature = "rivals")]
-use super::rivals::{channels, disruptor, pools, queues, rtrb, tokio};
+use super::rivals::{channels, disruptor, pools, queues, round_trip, rtrb, tokio};
 use super::{churn, ours, ping_pong, pool};
 use crate::error::Error;
 
@@ -34,16 +35,16 @@ fn section(name: &'static str, play: fn(&Setup, &Task) -> Result<Outcome, Error>
 }
 
 #[cfg(feature = "rivals")]
-macro_rules! ducts {
-    ($($name:literal => $duct:ty),* $(,)?) => {
-        [$(section($name, through::<$duct>)),*]
+macro_rules! channels {
+    ($($name:literal => $channel:ty),* $(,)?) => {
+        [$(section($name, through::<$channel>)),*]
     };
 }
 
 #[cfg(feature = "rivals")]
 macro_rules! round_trips {
-    ($($name:literal => $duct:ty),* $(,)?) => {
-        [$(Contender { name: $name, play: Play::RoundTrip(ping_pong::round_trip::<$duct>) }),*]
+    ($($name:literal => $channel:ty),* $(,)?) => {
+        [$(Contender { name: $name, play: Play::RoundTrip(round_trip::round_trip::<$channel>) }),*]
     };
 }
 
@@ -82,7 +83,8 @@ pub(super) fn ping_pong() -> Vec<Contender> {
     all
 }
 
-/// The same, paced. First the layout that is the faster one at full speed, whose saturation the rates are parts of.
+/// The same, paced. First the layout that is the faster one at full speed, whose saturation the
+/// rates are parts of.
 pub(super) fn paced() -> Vec<Contender> {
     let mut all = one_to_one(Width::Eight);
     all.swap(0, 1);
@@ -96,15 +98,15 @@ pub(super) fn fairness() -> Vec<Contender> {
     all
 }
 
-/// One sender, one receiver. Ours without lingering stands beside the others where events have 64 bytes, to show what
-/// lingering does.
+/// One sender, one receiver. Ours without lingering stands beside the others where events have 64
+/// bytes, to show what lingering does.
 pub(super) fn one_to_one(width: Width) -> Vec<Contender> {
     let mut all = vec![section(OURS, ours::single), section(DENSE, ours::dense)];
     if width == Width::Eight {
         all.push(section(NO_LINGER, ours::no_linger));
     }
     #[cfg(feature = "rivals")]
-    all.extend(ducts![
+    all.extend(channels![
         "disruptor" => disruptor::Single,
         "rtrb" => rtrb::Items,
         "crossbeam ArrayQueue" => queues::CrossbeamQueue,
@@ -123,7 +125,7 @@ pub(super) fn batches() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
     let mut all = vec![section(OURS, ours::single), section(DENSE, through::<ours::Slices>)];
     #[cfg(feature = "rivals")]
-    all.extend(ducts!["disruptor" => disruptor::Single, "rtrb chunks" => rtrb::Chunks]);
+    all.extend(channels!["disruptor" => disruptor::Single, "rtrb chunks" => rtrb::Chunks]);
     all
 }
 
@@ -132,7 +134,7 @@ pub(super) fn multi_producer() -> Vec<Contender> {
     #[allow(unused_mut, reason = "without rivals there are none to add")]
     let mut all = vec![section(MULTI, ours::multi)];
     #[cfg(feature = "rivals")]
-    all.extend(ducts![
+    all.extend(channels![
         "disruptor multi" => disruptor::Multi,
         "crossbeam ArrayQueue" => queues::CrossbeamQueue,
         "crossfire mpsc" => channels::CrossfireMpsc,
@@ -145,7 +147,7 @@ pub(super) fn multi_producer() -> Vec<Contender> {
 pub(super) fn full_ring() -> Vec<Contender> {
     let mut all = vec![section(OURS, ours::single), section(DENSE, ours::dense)];
     #[cfg(feature = "rivals")]
-    all.extend(ducts!["disruptor" => disruptor::Single, "rtrb" => rtrb::Items]);
+    all.extend(channels!["disruptor" => disruptor::Single, "rtrb" => rtrb::Items]);
     all.push(Contender { name: ALONE, play: Play::HandlerAlone });
     all
 }
@@ -168,7 +170,8 @@ pub(super) fn graphs() -> Vec<Contender> {
     ]
 }
 
-/// Those in which each event goes to one of several receivers, and all threads sleep when there is nothing to do.
+/// Those in which each event goes to one of several receivers, and all threads sleep when there is
+/// nothing to do.
 pub(super) fn pools() -> Vec<Contender> {
     vec![
         section(OURS, pool::through::<pool::Workers>),
@@ -188,7 +191,7 @@ pub(super) fn churn() -> Vec<Contender> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::duct::Shape;
+    use super::super::channel::Shape;
     use super::*;
 
     /// Sanitizers are for our code: they do not understand all that rivals do.

@@ -1,8 +1,9 @@
 //! The driver: threads, legs and clocks of one section, the same for every contender.
 //!
-//! A section has a leg to warm up, twice round the ring, and a leg that counts. Between them the receivers have caught
-//! up, so that what is timed begins with an empty ring and ends when the last receiver has handled the last event. Whoever
-//! fails to get on ends the section for everybody; what is missing then is a failure.
+//! A section has a leg to warm up, twice round the ring, and a leg that counts. Between them the
+//! receivers have caught up, so that what is timed begins with an empty ring and ends when the last
+//! receiver has handled the last event. Whoever fails to get on ends the section for everybody;
+//! what is missing then is a failure.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError, mpsc};
@@ -11,13 +12,13 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringmain::clock::Clock;
 
-use super::duct::{Duct, Idle, Receiver, Sender, Setup, Width};
+use super::channel::{Channel, Idle, Receiver, Sender, Setup, Width};
+use super::consumer_progress::{ConsumerProgress, UNKNOWN};
 use super::event::{Checker, Found, Handle, Reader, Stopwatch, event, sum_of, value};
-use super::managed::Progress;
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
-use crate::open_loop::{Manners, Pacer, Schedule, Span, Tally};
+use crate::load::pacer::{Manners, Pacer, Schedule, Span, Tally};
+use crate::machine::cores;
 use crate::stats::histogram;
 
 /// Events between two looks at the clock.
@@ -30,8 +31,6 @@ const WARM_UP: Duration = Duration::from_millis(50);
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A rate that no ring reaches: every event is due at once.
 const BEYOND: f64 = 1e9;
-/// No number of events yet.
-pub(super) const UNKNOWN: u64 = u64::MAX;
 
 /// What a section is for.
 #[derive(Clone, Debug)]
@@ -106,8 +105,9 @@ impl Leg {
 pub(super) struct Track<'t> {
     setup: &'t Setup,
     task: &'t Task,
-    /// How far consumers with threads of the ring's are; without such, the driver has threads that receive.
-    managed: &'t [Arc<Progress>],
+    /// How far consumers with threads of the ring's are; without such, the driver has threads that
+    /// receive.
+    managed: &'t [Arc<ConsumerProgress>],
     /// One to warm up, and one that counts.
     legs: [Leg; 2],
     timer: AwakeTimer,
@@ -117,7 +117,7 @@ pub(super) struct Track<'t> {
 }
 
 impl<'t> Track<'t> {
-    pub(super) fn new(setup: &'t Setup, task: &'t Task, managed: &'t [Arc<Progress>]) -> Self {
+    pub(super) fn new(setup: &'t Setup, task: &'t Task, managed: &'t [Arc<ConsumerProgress>]) -> Self {
         let receivers = if managed.is_empty() { setup.shape.receivers() } else { 0 };
         Self {
             setup,
@@ -131,7 +131,8 @@ impl<'t> Track<'t> {
         }
     }
 
-    /// Pins the calling thread and waits for all others; false where one of them could not be pinned.
+    /// Pins the calling thread and waits for all others; false where one of them could not be
+    /// pinned.
     fn start(&self, thread: usize) -> Result<bool, Error> {
         let pinned = cores::pin(self.setup.places[thread]);
         self.are_misplaced.fetch_or(pinned.is_err(), Ordering::Relaxed);
@@ -194,7 +195,7 @@ struct AwakeTimer(Mutex<(Instant, Duration)>);
 
 impl AwakeTimer {
     /// The longest time between two looks that counts.
-    const LONGEST: Duration = Duration::from_millis(200);
+    const MAX_PAUSE: Duration = Duration::from_millis(200);
 
     fn new() -> Self {
         Self(Mutex::new((Instant::now(), Duration::ZERO)))
@@ -204,7 +205,7 @@ impl AwakeTimer {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, now) = (last.0, Instant::now());
         last.0 = now;
-        last.1 += now.saturating_duration_since(then).min(Self::LONGEST);
+        last.1 += now.saturating_duration_since(then).min(Self::MAX_PAUSE);
         last.1
     }
 }
@@ -271,9 +272,9 @@ pub(super) fn receiving<const W: usize>(receiver: impl Receiver<W> + 'static) ->
     })
 }
 
-/// Runs a section through a duct.
-pub(super) fn through<D: Duct>(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
-    fn of_width<D: Duct, const W: usize>(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+/// Runs a section through a channel.
+pub(super) fn through<D: Channel>(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
+    fn of_width<D: Channel, const W: usize>(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
         let (senders, receiver) = D::make::<W>(setup)?;
         drive(setup, task, senders.into_iter().map(sending).collect(), vec![receiving(receiver)])
     }
@@ -393,10 +394,12 @@ fn flood<const W: usize>(
     }
 }
 
-/// Sends one event that could not be sent at once, however long it takes; false when the section is over.
+/// Sends one event that could not be sent at once, however long it takes; false when the section is
+/// over.
 ///
-/// Out of line: around a first attempt in the same loop the compiler makes the event's words before the loop, and keeps them on the
-/// stack. Stores that are not the contender's then take up the store buffer, in which its own wait for lines.
+/// Out of line: around a first attempt in the same loop the compiler makes the event's words before
+/// the loop, and keeps them on the stack. Stores that are not the contender's then take up the
+/// store buffer, in which its own wait for lines.
 #[cold]
 #[inline(never)]
 fn insist(track: &Track<'_>, mut try_send: impl FnMut() -> bool) -> bool {
@@ -534,7 +537,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
-    use super::super::duct::{Shape, Width};
+    use super::super::channel::{Shape, Width};
     use super::*;
 
     /// A queue that can be told to do wrong.

@@ -1,9 +1,10 @@
-//! Events, and the handlers that read them: each word is read in every handler, so that no contender gets away with
-//! handing over a pointer to a line that nobody looks at.
+//! Events, and the handlers that read them: each word is read in every handler, so that no
+//! contender gets away with handing over a pointer to a line that nobody looks at.
 //!
-//! An event's first word is its sender and the sender's own count; each further word is one more than the word before.
-//! That makes a wrong word visible, and it makes the sum over all words of all events a number known beforehand: a
-//! timed section adds up what it reads anyway, and compares once at its end.
+//! An event's first word is its sender and the sender's own count; each further word is one more
+//! than the word before. That makes a wrong word visible, and it makes the sum over all words of
+//! all events a number known beforehand: a timed section adds up what it reads anyway, and compares
+//! once at its end.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use ringmain::clock::Clock;
 
-use crate::cores;
 use crate::error::Error;
+use crate::machine::cores;
 use crate::stats::histogram;
 
 /// The bits of an event's first word that hold the sender's count.
@@ -77,7 +78,8 @@ pub(super) struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     sum: u64,
-    /// What the work has come to: each event's begins where the last one's ended, so that no two overlap.
+    /// What the work has come to: each event's begins where the last one's ended, so that no two
+    /// overlap.
     state: u64,
     work: Work,
 }
@@ -197,8 +199,8 @@ impl Work {
     }
 }
 
-/// The handler by itself on this core, over events that stay in its first cache: nanoseconds an event. What a ring adds
-/// to a handler is what is beyond this.
+/// The handler by itself on this core, over events that stay in its first cache: nanoseconds an
+/// event. What a ring adds to a handler is what is beyond this.
 pub(super) fn handler_alone<const W: usize>(
     work: Work,
     core: Option<usize>,

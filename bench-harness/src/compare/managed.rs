@@ -1,46 +1,20 @@
-//! Receivers that are consumers with threads of the ring's own, as most users have them: the ring polls, waits and lingers
-//! for them, and the driver has threads for senders alone.
+//! Receivers that are consumers with threads of the ring's own, as most users have them: the ring
+//! polls, waits and lingers for them, and the driver has threads for senders alone.
 //!
-//! Whoever waits for such a receiver looks at the count that it keeps. What it has found it hands over when its handler is
-//! dropped, at the end of its thread.
+//! Whoever waits for such a receiver looks at the count that it keeps. What it has found it hands
+//! over when its handler is dropped, at the end of its thread.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use ringmain::ring::{Batch, ConsumerOptions, EventHandler, Graph, Ring, Sequence};
 
-use super::drive::{
-    LAG_STRIDE, Outcome, PATIENCE, Received, Sending, Task, Track, UNKNOWN, have_ended, judge,
-};
-use super::duct::{Setup, Shape};
+use super::channel::{Setup, Shape};
+use super::consumer_progress::ConsumerProgress;
+use super::drive::{LAG_STRIDE, Outcome, PATIENCE, Received, Sending, Task, Track, have_ended, judge};
 use super::event::{Checker, Handle, Reader, Stopwatch};
 use crate::error::Error;
 use crate::interrupt::interrupted;
-
-/// What a consumer and the driver tell each other, each on lines of its own.
-pub(super) struct Progress {
-    warmed: Line,
-    handled: Line,
-}
-
-#[repr(align(128))]
-struct Line(AtomicU64);
-
-impl Progress {
-    fn new() -> Self {
-        Self { warmed: Line(AtomicU64::new(UNKNOWN)), handled: Line(AtomicU64::new(0)) }
-    }
-
-    /// Says how many events there are before those that count.
-    pub(super) fn warm_up_ends_with(&self, events: u64) {
-        self.warmed.0.store(events, Ordering::Release);
-    }
-
-    /// How many events were handled.
-    pub(super) fn handled(&self) -> u64 {
-        self.handled.0.load(Ordering::Acquire)
-    }
-}
 
 /// A handler, with what the driver wants to know about it.
 struct Counting<const W: usize, H: Handle<W>> {
@@ -51,7 +25,7 @@ struct Counting<const W: usize, H: Handle<W>> {
     /// Whether the leg that counts has begun.
     is_timed: bool,
     next_lag: u64,
-    progress: Arc<Progress>,
+    progress: Arc<ConsumerProgress>,
     found: mpsc::Sender<Received>,
 }
 
@@ -64,7 +38,7 @@ impl<const W: usize, H: Handle<W>> EventHandler<[u64; W]> for Counting<W, H> {
     #[inline(always)]
     fn on_batch_start(&mut self, batch: Batch<'_>) {
         let count = self.received.count;
-        if !self.is_timed && count == self.progress.warmed.0.load(Ordering::Acquire) {
+        if !self.is_timed && count == self.progress.warmed_after() {
             self.is_timed = true;
             self.received = Received { count, ..Received::default() };
             self.next_lag = LAG_STRIDE;
@@ -83,7 +57,7 @@ impl<const W: usize, H: Handle<W>> EventHandler<[u64; W]> for Counting<W, H> {
         self.received.polls += 1;
         self.received.timed += self.batch;
         self.received.count += self.batch;
-        self.progress.handled.0.store(self.received.count, Ordering::Release);
+        self.progress.has_handled(self.received.count);
     }
 }
 
@@ -97,7 +71,7 @@ impl<const W: usize, H: Handle<W>> Drop for Counting<W, H> {
 
 /// The consumers of a section.
 pub(super) struct Consumers {
-    progress: Vec<Arc<Progress>>,
+    progress: Vec<Arc<ConsumerProgress>>,
     found: mpsc::Receiver<Received>,
 }
 
@@ -122,7 +96,7 @@ impl Consumers {
             };
             let name = format!("receiver-{number}");
             let options = ConsumerOptions::new(&name).after(after).max_batch(setup.most() as u64);
-            let progress = Arc::new(Progress::new());
+            let progress = Arc::new(ConsumerProgress::new());
             all.push(progress.clone());
             let with = (progress, finder.clone());
             let id = match task {
@@ -198,7 +172,7 @@ impl Consumers {
 
 fn counting<const W: usize, H: Handle<W>>(
     handler: H,
-    (progress, found): (Arc<Progress>, mpsc::Sender<Received>),
+    (progress, found): (Arc<ConsumerProgress>, mpsc::Sender<Received>),
 ) -> Counting<W, H> {
     let received = Received::default();
     Counting { handler, received, batch: 0, is_timed: false, next_lag: LAG_STRIDE, progress, found }

@@ -1,16 +1,16 @@
 //! Our ring as a contender, with the options that it can be built with.
 //!
-//! Its receivers are managed consumers, which wait and linger as the ring has them do; only [`Slices`] is polled by the
-//! driver. Senders call `publish`, which does its own waiting for room by the ring's strategy, because that is what users
-//! call.
+//! Its receivers are managed consumers, which wait and linger as the ring has them do; only
+//! [`Slices`] is polled by the driver. Senders call `publish`, which does its own waiting for room
+//! by the ring's strategy, because that is what users call.
 
 use std::time::Duration;
 
 use ringmain::affinity::Pinning;
 use ringmain::ring::{Layout, Polled, Poller, Producer, Ring, RingBuilder, Sequencer};
 
+use super::channel::{Channel, Receiver, Sender, Setup, Width};
 use super::drive::{Outcome, Sending, Task, sending};
-use super::duct::{Duct, Receiver, Sender, Setup, Width};
 use super::event::{Handle, event};
 use super::managed::Consumers;
 use crate::error::Error;
@@ -133,7 +133,7 @@ impl<const W: usize> Receiver<W> for Sliced<W> {
     }
 }
 
-impl Duct for Slices {
+impl Channel for Slices {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {

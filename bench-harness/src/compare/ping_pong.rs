@@ -1,7 +1,9 @@
-//! Ping-pong: an event goes there through one duct and back through another, and only then the next one.
+//! Ping-pong: an event goes there through one channel and back through another, and only then the
+//! next one.
 //!
-//! Blocks of round trips are timed together, as the floor's are, because reading a clock costs a good part of one. Ours is
-//! played between two managed consumers, each of which publishes to the other's ring; rivals have two threads that poll.
+//! Blocks of round trips are timed together, as the floor's are, because reading a clock costs a
+//! good part of one. Ours is played between two managed consumers, each of which publishes to the
+//! other's ring; rivals have two threads that poll.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -9,27 +11,25 @@ use std::time::{Duration, Instant};
 use ringmain::ring::{ConsumerOptions, EventHandler, RingBuilder, Sequence, SingleProducer};
 use ringmain::wait::WaitStrategy;
 
+use super::channel::{SMALL, Setup, Width};
 use super::drive::Outcome;
-use super::duct::Setup;
 use super::event::event;
 use super::ours::{Event, pinning};
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
+use crate::machine::cores;
 use crate::stats::median;
 
-#[cfg(feature = "rivals")]
-pub(super) use polled::round_trip;
-
 /// The words of an event, which with a stamp fill a cache line.
-const WORDS: usize = 7;
+pub(super) const WORDS: usize = 7;
 /// Round trips that are timed together.
-const BLOCK: u64 = 64;
+pub(super) const BLOCK: u64 = 64;
 /// How much longer than it should last a section may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Nanoseconds a round trip through two of our rings between the setup's cores, the median of blocks; none where there is
-/// nothing to measure, as between a core and itself. A failure where something else came back than was sent.
+/// Nanoseconds a round trip through two of our rings between the setup's cores, the median of
+/// blocks; none where there is nothing to measure, as between a core and itself. A failure where
+/// something else came back than was sent.
 pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
     let (first, second) = (setup.places[0], setup.places[1]);
     if !cores::run_side_by_side(first, second) {
@@ -66,6 +66,18 @@ pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
     Ok(outcome)
 }
 
+/// Nanoseconds that an event of 56 bytes takes there and back through two of our rings between
+/// these cores; and what came back wrong, in words.
+pub(crate) fn between(
+    (first, second): (Option<usize>, Option<usize>),
+    lasting: Duration,
+) -> Result<(Option<f64>, Vec<String>), Error> {
+    let mut setup = Setup::new(Width::Eight, SMALL, None);
+    setup.places = vec![first, second];
+    let outcome = ours(&setup, lasting)?;
+    Ok((outcome.ns, outcome.failures))
+}
+
 /// The consumer that asks: sends the next event when the last one has come back.
 struct Asking {
     /// Through which its producer comes, after the first event was sent.
@@ -86,7 +98,7 @@ impl Asking {
         found: mpsc::Sender<Result<Vec<f64>, String>>,
         lasting: Duration,
     ) -> Self {
-        let (now, blocks) = (Instant::now(), Vec::with_capacity(most_blocks(lasting)));
+        let (now, blocks) = (Instant::now(), Vec::with_capacity(max_blocks(lasting)));
         Self {
             handed_over,
             producer: None,
@@ -139,144 +151,12 @@ impl EventHandler<Event<WORDS>> for Asking {
     }
 }
 
-fn most_blocks(lasting: Duration) -> usize {
+pub(super) fn max_blocks(lasting: Duration) -> usize {
     (lasting.as_micros() as usize / 4).clamp(16, 1 << 16)
-}
-
-/// Two threads that poll ducts.
-#[cfg(feature = "rivals")]
-mod polled {
-    use std::sync::Barrier;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::{Duration, Instant};
-
-    use super::super::drive::Outcome;
-    use super::super::duct::{Duct, Idle, Receiver, Sender, Setup};
-    use super::super::event::{Found, Handle, event};
-    use super::{BLOCK, PATIENCE, WORDS, most_blocks};
-    use crate::cores;
-    use crate::error::Error;
-    use crate::interrupt::interrupted;
-    use crate::stats::median;
-
-    /// Tells the answering thread to go.
-    const STOP: u64 = u64::MAX - WORDS as u64;
-
-    /// The event that came last.
-    #[derive(Default)]
-    struct Latest(Option<[u64; WORDS]>);
-
-    impl Handle<WORDS> for Latest {
-        #[inline(always)]
-        fn handle(&mut self, event: &[u64; WORDS]) {
-            self.0 = Some(*event);
-        }
-
-        fn found(&mut self) -> Found {
-            Found::default()
-        }
-    }
-
-    /// As [`ours`](super::ours), through two ducts of one kind.
-    pub(in crate::compare) fn round_trip<D: Duct>(
-        setup: &Setup,
-        lasting: Duration,
-    ) -> Result<Outcome, Error> {
-        let (first, second) = (setup.places[0], setup.places[1]);
-        if !cores::run_side_by_side(first, second) {
-            return Ok(Outcome::default());
-        }
-        let (mut there, arriving) = D::make::<WORDS>(setup)?;
-        let (mut back, returning) = D::make::<WORDS>(setup)?;
-        let (Some(there), Some(back)) = (there.pop(), back.pop()) else { return Ok(Outcome::default()) };
-        let (both, unpinned, is_over) = (&Barrier::new(2), &AtomicBool::new(false), &AtomicBool::new(false));
-        let start = |core| {
-            let pinned = cores::pin(core);
-            unpinned.fetch_or(pinned.is_err(), Ordering::Relaxed);
-            both.wait();
-            pinned.map(|()| !unpinned.load(Ordering::Relaxed))
-        };
-        std::thread::scope(|scope| {
-            let answering = scope.spawn(move || {
-                if start(second)? {
-                    answer(arriving, back, is_over);
-                }
-                Ok::<(), Error>(())
-            });
-            let asking = scope.spawn(move || {
-                let asked = if start(first)? { ask(there, returning, lasting) } else { Ok(Vec::new()) };
-                is_over.store(true, Ordering::Relaxed);
-                Ok(match asked {
-                    Ok(blocks) => Outcome { ns: median(&blocks), ..Outcome::default() },
-                    Err(failure) => Outcome { failures: vec![failure], ..Outcome::default() },
-                })
-            });
-            let asked = asking.join().expect("the asking thread does not panic");
-            answering.join().expect("the answering thread does not panic")?;
-            asked
-        })
-    }
-
-    /// Nanoseconds a round trip of each block; the first one, which warms everything, is left out.
-    fn ask(
-        mut there: impl Sender<WORDS>,
-        mut returning: impl Receiver<WORDS>,
-        lasting: Duration,
-    ) -> Result<Vec<f64>, String> {
-        let mut blocks = Vec::with_capacity(most_blocks(lasting));
-        let started = Instant::now();
-        let (mut number, mut is_warm, mut latest) = (0, false, Latest::default());
-        'section: while blocks.len() < blocks.capacity() && (blocks.is_empty() || started.elapsed() < lasting)
-        {
-            let block_started = Instant::now();
-            for _ in 0..BLOCK {
-                number += 1;
-                if !there.try_send(event(number)) {
-                    return Err(format!("no room for event {number}, with nothing under way"));
-                }
-                let mut looks = 0;
-                while returning.poll(1, &mut latest) == 0 {
-                    looks += 1;
-                    if Idle::Spin.wait(looks) && (interrupted() || started.elapsed() > lasting + PATIENCE) {
-                        break 'section;
-                    }
-                }
-                if latest.0 != Some(event(number)) {
-                    return Err(format!("event {number} came back as {:?}", latest.0));
-                }
-            }
-            if is_warm {
-                blocks.push(block_started.elapsed().as_nanos() as f64 / BLOCK as f64);
-            }
-            is_warm = true;
-        }
-        there.try_send(event(STOP));
-        Ok(blocks)
-    }
-
-    /// Sends every event back until it is told to stop.
-    fn answer(mut arriving: impl Receiver<WORDS>, mut back: impl Sender<WORDS>, is_over: &AtomicBool) {
-        let (mut latest, mut looks) = (Latest::default(), 0);
-        loop {
-            if arriving.poll(1, &mut latest) == 0 {
-                looks += 1;
-                if Idle::Spin.wait(looks) && is_over.load(Ordering::Relaxed) {
-                    return;
-                }
-            } else if let Some(event) = latest.0 {
-                looks = 0;
-                // The asking thread has taken the one before, so there is room.
-                if event[0] == STOP || !back.try_send(event) {
-                    return;
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::duct::Width;
     use super::*;
 
     #[test]

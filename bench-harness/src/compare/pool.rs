@@ -1,8 +1,9 @@
-//! A pool: several senders, several workers, each event to one of them, and all of them wait as they do unasked: whoever
-//! finds nothing, or no room, sleeps in the end.
+//! A pool: several senders, several workers, each event to one of them, and all of them wait as
+//! they do unasked: whoever finds nothing, or no room, sleeps in the end.
 //!
-//! The time counts from the first send to the last handler. The untimed check marks each event where it is handled, so that
-//! one that is lost or handled twice is found, in whatever order workers come by them.
+//! The time counts from the first send to the last handler. The untimed check marks each event
+//! where it is handled, so that one that is lost or handled twice is found, in whatever order
+//! workers come by them.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -10,13 +11,13 @@ use std::time::Instant;
 
 use ringmain::ring::{ConsumerOptions, MultiProducer, Ring, RingBuilder, Sequence};
 
+use super::channel::Setup;
 use super::drive::{Outcome, PATIENCE, Task, have_ended};
-use super::duct::Setup;
 use super::event::{Found, Handle, Reader, count_of, event, sum_of, value};
 use super::ours::{self, Event};
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt::interrupted;
+use crate::machine::cores;
 
 /// The words of an event.
 pub(super) const W: usize = 8;
@@ -24,28 +25,29 @@ pub(super) const W: usize = 8;
 const STRIDE: u64 = 64;
 
 /// The way in of a pool; waits for room.
-pub(super) trait Inlet: Send {
+pub(super) trait Input: Send {
     /// Sends an event; false where nobody takes any more.
     fn send(&mut self, event: Event<W>) -> bool;
 }
 
 /// A running pool.
 pub(super) trait Pool: Sized {
-    type Inlet: Inlet;
+    type Input: Input;
 
     /// Starts as many workers as the setup has receivers, each with a handler of its own.
-    fn start(setup: &Setup, desk: &Desk) -> Result<(Self, Vec<Self::Inlet>), Error>;
+    fn start(setup: &Setup, handlers: &WorkerHandlers) -> Result<(Self, Vec<Self::Input>), Error>;
 
     /// Makes senders stop that wait for workers which are stuck.
     fn halt(&self);
 
-    /// Waits until the workers have handled all, once the senders are gone; what went wrong, in words.
+    /// Waits until the workers have handled all, once the senders are gone; what went wrong, in
+    /// words.
     fn end(self) -> Option<String>;
 }
 
 /// Where workers get their handlers, and hand over what they found.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct WorkerHandlers {
     reader: Reader,
     /// A mark for each event, where they are checked: so many a sender.
     marks: Option<(Arc<[AtomicU8]>, u64)>,
@@ -61,24 +63,25 @@ struct Worked {
 }
 
 /// A worker's handler; dropped when there is nothing left to do.
-pub(super) struct Hand {
-    desk: Desk,
+pub(super) struct WorkerHandler {
+    handlers: WorkerHandlers,
     count: u64,
     wrong: u64,
 }
 
-impl Desk {
-    pub(super) fn hand(&self) -> Hand {
-        Hand { desk: self.clone(), count: 0, wrong: 0 }
+impl WorkerHandlers {
+    /// Makes the handler of a worker.
+    pub(super) fn make(&self) -> WorkerHandler {
+        WorkerHandler { handlers: self.clone(), count: 0, wrong: 0 }
     }
 }
 
-impl Hand {
+impl WorkerHandler {
     #[inline(always)]
     pub(super) fn handle(&mut self, found: &Event<W>) {
         self.count += 1;
-        self.desk.reader.handle(found);
-        if let Some((marks, events)) = &self.desk.marks {
+        self.handlers.reader.handle(found);
+        if let Some((marks, events)) = &self.handlers.marks {
             let (sender, count) = count_of(found[0]);
             let mark = (count < *events).then(|| marks.get((sender * events + count) as usize)).flatten();
             let is_first = mark.is_some_and(|mark| mark.fetch_add(1, Ordering::Relaxed) == 0);
@@ -87,11 +90,11 @@ impl Hand {
     }
 }
 
-impl Drop for Hand {
+impl Drop for WorkerHandler {
     fn drop(&mut self) {
-        let Found { sum, .. } = Handle::<W>::found(&mut self.desk.reader);
+        let Found { sum, .. } = Handle::<W>::found(&mut self.handlers.reader);
         let (count, wrong, ended) = (self.count, self.wrong, Instant::now());
-        let _ = self.desk.found.send(Worked { count, sum: sum.unwrap_or(0), wrong, ended });
+        let _ = self.handlers.found.send(Worked { count, sum: sum.unwrap_or(0), wrong, ended });
     }
 }
 
@@ -107,10 +110,10 @@ pub(super) fn through<P: Pool + Sync>(setup: &Setup, task: &Task) -> Result<Outc
             (None, Some(*lasting))
         }
     };
-    let desk = Desk { reader: Reader::new(setup.work), marks, found: finder };
-    let (pool, senders) = P::start(setup, &desk)?;
-    let events = desk.marks.as_ref().map(|marks| marks.1);
-    drop(desk);
+    let handlers = WorkerHandlers { reader: Reader::new(setup.work), marks, found: finder };
+    let (pool, senders) = P::start(setup, &handlers)?;
+    let events = handlers.marks.as_ref().map(|marks| marks.1);
+    drop(handlers);
     let (together, timed) = (&Barrier::new(senders.len()), &AtomicU64::new(0));
     let sent: Result<Vec<_>, Error> = std::thread::scope(|scope| {
         let (ending, ended) = mpsc::channel::<()>();
@@ -179,7 +182,7 @@ pub(super) fn through<P: Pool + Sync>(setup: &Setup, task: &Task) -> Result<Outc
 /// A group of workers of our ring.
 pub(super) struct Workers(Ring<Event<W>>);
 
-impl Inlet for MultiProducer<Event<W>> {
+impl Input for MultiProducer<Event<W>> {
     #[inline(always)]
     fn send(&mut self, event: Event<W>) -> bool {
         self.publish(|slot| *slot = event).is_ok()
@@ -187,15 +190,15 @@ impl Inlet for MultiProducer<Event<W>> {
 }
 
 impl Pool for Workers {
-    type Inlet = MultiProducer<Event<W>>;
+    type Input = MultiProducer<Event<W>>;
 
-    fn start(setup: &Setup, desk: &Desk) -> Result<(Self, Vec<Self::Inlet>), Error> {
+    fn start(setup: &Setup, handlers: &WorkerHandlers) -> Result<(Self, Vec<Self::Input>), Error> {
         let pinning = ours::pinning(&setup.places[setup.senders..]);
         let mut graph = RingBuilder::new(setup.capacity, || [0; W])?.pinning(pinning).graph();
-        let desk = desk.clone();
+        let handlers = handlers.clone();
         let make = move |_number| {
-            let mut hand = desk.hand();
-            move |event: &Event<W>, _sequence: Sequence, _end_of_batch| hand.handle(event)
+            let mut handler = handlers.make();
+            move |event: &Event<W>, _sequence: Sequence, _end_of_batch| handler.handle(event)
         };
         graph.workers(ConsumerOptions::new("worker"), setup.shape.receivers(), make)?;
         let (producer, ring) = graph.build_multi_producer()?;
@@ -216,30 +219,31 @@ mod tests {
     use std::thread::JoinHandle;
     use std::time::Duration;
 
-    use super::super::duct::{Shape, Width};
+    use super::super::channel::{Shape, Width};
     use super::*;
 
-    /// A pool of one worker, which does a certain event wrong: 1 loses it, 2 doubles it, 3 tears it.
+    /// A pool of one worker, which does a certain event wrong: 1 loses it, 2 doubles it, 3 tears
+    /// it.
     struct Faulty<const FAULT: u8>(JoinHandle<()>);
 
-    impl Inlet for mpsc::SyncSender<Event<W>> {
+    impl Input for mpsc::SyncSender<Event<W>> {
         fn send(&mut self, event: Event<W>) -> bool {
             Self::send(self, event).is_ok()
         }
     }
 
     impl<const FAULT: u8> Pool for Faulty<FAULT> {
-        type Inlet = mpsc::SyncSender<Event<W>>;
+        type Input = mpsc::SyncSender<Event<W>>;
 
-        fn start(setup: &Setup, desk: &Desk) -> Result<(Self, Vec<Self::Inlet>), Error> {
+        fn start(setup: &Setup, handlers: &WorkerHandlers) -> Result<(Self, Vec<Self::Input>), Error> {
             let (sender, receiver) = mpsc::sync_channel::<Event<W>>(setup.capacity);
-            let mut hand = desk.hand();
+            let mut handler = handlers.make();
             let work = move || {
                 for mut event in receiver {
                     let is_it = event[0] == value(0, 7);
                     event[7] ^= u64::from(is_it && FAULT == 3) << 40;
                     let times = if is_it { [1, 0, 2, 1][usize::from(FAULT)] } else { 1 };
-                    (0..times).for_each(|_| hand.handle(&event));
+                    (0..times).for_each(|_| handler.handle(&event));
                 }
             };
             Ok((Self(std::thread::spawn(work)), vec![sender; setup.senders]))

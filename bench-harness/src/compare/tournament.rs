@@ -1,5 +1,6 @@
-//! The tournament: all contenders of all cases in turns, round by round, so that a change of the machine's mode hits all
-//! of them alike; and what came of it, as quotients of figures of the same round.
+//! The tournament: all contenders of all cases in turns, round by round, so that a change of the
+//! machine's mode hits all of them alike; and what came of it, as quotients of figures of the same
+//! round.
 
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use ringmain::clock::Clock;
 
 use super::bounds;
 use super::cases::{Case, Measure};
+use super::channel::{Idle, Width};
 use super::contenders::{Contender, Play};
 use super::drive::{Outcome, Task};
-use super::duct::{Idle, Width};
 use super::event::handler_alone;
-use crate::baseline::Baseline;
-use crate::cores;
 use crate::error::Error;
-use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
-use crate::open_loop::Tally;
+use crate::load::pacer::Tally;
+use crate::machine::baseline::Baseline;
+use crate::machine::cores;
+use crate::machine::floor::FloorRound;
 use crate::progress::Progress;
 use crate::report::{Bound, Comparison, Report, RoundReport};
 use crate::stats::{Spread, median, paired_quotients};
@@ -34,7 +35,8 @@ pub(super) struct Extent {
     pub(super) section: Duration,
 }
 
-/// A contender's figures: for each row of its case one a round, `None` where the round came to nothing.
+/// A contender's figures: for each row of its case one a round, `None` where the round came to
+/// nothing.
 struct Entry {
     contender: Contender,
     figures: Vec<Vec<Option<f64>>>,
@@ -88,7 +90,7 @@ pub(super) fn run(
         }
         report.rounds.extend(floor.map(|floor| RoundReport { floor_ns: floor.median, mode: floor.mode() }));
     }
-    baseline.describe(report);
+    report.describe_machine(&baseline);
     report.results = matches.iter().flat_map(Match::results).collect();
     report.notes.extend(matches.iter().flat_map(Match::blame));
     report.bounds = matches.iter().flat_map(Match::bounds).collect();
@@ -123,8 +125,8 @@ impl Match {
         matches!(self.case.measure, Measure::Latency { .. })
     }
 
-    /// How many times longer a section lasts where threads take turns on a core, because the scheduler's slices are long;
-    /// and where what counts is one call in a thousand.
+    /// How many times longer a section lasts where threads take turns on a core, because the
+    /// scheduler's slices are long; and where what counts is one call in a thousand.
     fn stretch(&self) -> u32 {
         let is_rare = self.case.measure == Measure::Call;
         let crowded = if is_rare || self.case.setup.idle == Idle::Yield { CROWDED } else { 1 };
@@ -185,8 +187,8 @@ impl Match {
         Ok(())
     }
 
-    /// What this round's turns are for. A rate is a part of what ours manages in this very round, with the same clock
-    /// readings on both sides; `None` where that could not be found out.
+    /// What this round's turns are for. A rate is a part of what ours manages in this very round,
+    /// with the same clock readings on both sides; `None` where that could not be found out.
     fn task(&self, lasting: Duration, clock: &Clock) -> Result<Option<Task>, Error> {
         let Measure::Latency { part } = self.case.measure else { return Ok(Some(Task::Flood { lasting })) };
         let Play::Section(ours) = self.entries[0].contender.play else { return Ok(None) };

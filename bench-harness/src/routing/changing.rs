@@ -1,4 +1,5 @@
-//! Changing the table: a swap for each subscription that comes or goes, and the memory that a pattern takes.
+//! Changing the table: a swap for each subscription that comes or goes, and the memory that a
+//! pattern takes.
 
 use std::time::Instant;
 
@@ -9,16 +10,16 @@ use super::context::Context;
 use super::patterns::{Population, STRIDE, destination};
 use crate::error::Error;
 use crate::interrupt::{self, interrupted};
+use crate::machine::allocations;
 use crate::report::Side;
-use crate::resources::allocations;
 use crate::stats::histogram;
 
 /// Nanoseconds that a change may take, in the median.
-const MOST_A_CHANGE: f64 = 20_000.0;
+const MAX_NS_PER_CHANGE: f64 = 20_000.0;
 /// Bytes that a pattern may take.
-const MOST_BYTES: f64 = 600.0;
+const MAX_BYTES_PER_PATTERN: f64 = 600.0;
 /// With fewer patterns, what the table takes without any counts for more than they do.
-const FEWEST_TO_WEIGH: usize = 10_000;
+const MIN_PATTERNS_TO_WEIGH: usize = 10_000;
 
 pub(super) type Table = RoutingTable<Destination>;
 
@@ -44,7 +45,8 @@ pub(super) fn build(context: &mut Context<'_>, population: &Population) -> Resul
     context.row("table: subscriptions, a pattern each", &[count], "", None);
     context.row("table: distinct patterns", &[distinct], "", None);
     context.row("subscribe, all in one swap, each", &[took / count], "ns", None);
-    let limit = (population.patterns.len() >= FEWEST_TO_WEIGH).then_some((Side::AtMost, MOST_BYTES));
+    let limit =
+        (population.patterns.len() >= MIN_PATTERNS_TO_WEIGH).then_some((Side::AtMost, MAX_BYTES_PER_PATTERN));
     let kept = counted.kept_bytes as f64;
     context.row("memory of a distinct pattern", &[kept / distinct], "B", limit);
     context.row("memory of a subscription", &[kept / count], "B", None);
@@ -84,7 +86,8 @@ impl Calls {
     }
 }
 
-/// Subscribes and unsubscribes one by one. After each swap what it replaced is freed, as the reclaimer would.
+/// Subscribes and unsubscribes one by one. After each swap what it replaced is freed, as the
+/// reclaimer would.
 pub(super) fn measure(
     context: &mut Context<'_>,
     population: &Population,
@@ -112,7 +115,7 @@ pub(super) fn measure(
         }
         [&mut subscribing, &mut unsubscribing, &mut reclaiming].into_iter().for_each(Calls::end_round);
     }
-    let limit = Some((Side::AtMost, MOST_A_CHANGE));
+    let limit = Some((Side::AtMost, MAX_NS_PER_CHANGE));
     subscribing.describe(context, limit);
     unsubscribing.describe(context, limit);
     reclaiming.describe(context, None);

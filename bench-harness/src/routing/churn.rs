@@ -1,9 +1,11 @@
-//! Churn: publishing at a steady rate, with all patterns subscribed, while others subscribe and unsubscribe.
+//! Churn: publishing at a steady rate, with all patterns subscribed, while others subscribe and
+//! unsubscribe.
 //!
-//! Each swap has all publishers look at what has changed. There are a thousand of them, on one thread, which publishes a
-//! million messages a second round them: each has a swap or two to look at whenever its turn comes. What counts is how long the
-//! call takes that publishes, and also the time from the moment it was due (see [`open_loop`](crate::open_loop)), where what
-//! one holds up counts for those behind it, and so does whatever keeps the thread from running.
+//! Each swap has all publishers look at what has changed. There are a thousand of them, on one
+//! thread, which publishes a million messages a second round them: each has a swap or two to look
+//! at whenever its turn comes. What counts is how long the call takes that publishes, and also the
+//! time from the moment it was due (see [`open_loop`](crate::load::pacer)), where what one holds up
+//! counts for those behind it, and so does whatever keeps the thread from running.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +18,10 @@ use ringmain::topic::Pattern;
 
 use super::context::{Context, quotients};
 use super::patterns::{Population, STRIDE};
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt;
-use crate::open_loop::{Manners, Pacer, Schedule, Span, Tally};
+use crate::load::pacer::{Manners, Pacer, Schedule, Span, Tally};
+use crate::machine::cores;
 use crate::report::Side;
 use crate::stats::histogram;
 
@@ -37,7 +39,7 @@ const WARM_UP: u64 = 2 * PUBLISHERS as u64;
 /// What latencies are called that count from the moment a message was due.
 const FROM_DUE: &str = "from when it was due";
 /// Churn may make the time at p99.9 that many times as long.
-const MOST: f64 = 1.5;
+const MAX_SLOWDOWN: f64 = 1.5;
 
 /// What half of a round found.
 struct Half {
@@ -100,7 +102,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
     for (row, what) in [(&call, "the call alone"), (&tail, FROM_DUE)] {
         let times = quotients(&row.with, &row.without);
         let case = format!("churn: publish p99.9, {what}, with churn over without");
-        context.row(case, &times, "x", Some((Side::AtMost, MOST)));
+        context.row(case, &times, "x", Some((Side::AtMost, MAX_SLOWDOWN)));
     }
     context.row("churn: subscribed and unsubscribed, a second", &pairs, "", None);
     let results = &mut context.report.results;
@@ -114,7 +116,8 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
     for (tally, which) in tallies.iter().zip(["without", "with"]) {
         if tally.is_saturated {
             context.report.notes.push(format!(
-                "churn: {which} churn the publisher could not keep its million messages a second in some round"
+                "churn: {which} churn the publisher could not keep its million messages a second in \
+                 some round"
             ));
         }
         let blame = tally.blame().into_iter().map(|why| format!("churn: {which} churn, {why}"));

@@ -1,5 +1,5 @@
-//! What the sections share: the machine in each round, brokers that keep off the publisher's core, and the rows of the
-//! report.
+//! What the sections share: the machine in each round, brokers that keep off the publisher's core,
+//! and the rows of the report.
 
 use std::time::Duration;
 
@@ -8,20 +8,21 @@ use ringmain::broker::{Broker, Dispatcher};
 use ringmain::clock::Clock;
 use ringmain::wait::WaitStrategy;
 
-use super::Extent;
-use crate::baseline::Baseline;
-use crate::cores;
+use super::extent::Extent;
 use crate::error::Error;
 use crate::interrupt::{self, interrupted};
+use crate::machine::baseline::Baseline;
+use crate::machine::cores;
 use crate::progress::Progress;
 use crate::report::{Bound, Comparison, Figure, Ledger, Report, Side};
-use crate::scenario::unbuilt;
 use crate::stats::{Spread, paired_quotients};
 
 /// How long floor and noise are taken before each round.
 const BASELINE: Duration = Duration::from_millis(30);
 /// Sections that begin rounds; the progress bar goes by them.
 const SECTIONS: usize = 7;
+/// How long a broker may take to deliver what it has.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a broker may take to stop; and when somebody waits for the program to end.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 const HASTY_SHUTDOWN: Duration = Duration::from_millis(500);
@@ -75,7 +76,8 @@ impl<'r> Context<'r> {
         self.baseline.mode()
     }
 
-    /// A broker of which all threads run beside the publisher. Its consumers yield, because others run where they do.
+    /// A broker of which all threads run beside the publisher. Its consumers yield, because others
+    /// run where they do.
     pub(super) fn broker<P>(&self, dispatchers: &[&str], capacity: usize) -> Result<Broker<P>, Error>
     where
         P: Clone + Default + Send + Sync + 'static,
@@ -94,7 +96,7 @@ impl<'r> Context<'r> {
         std::thread::scope(|scope| {
             let building = scope.spawn(|| {
                 cores::pin(core)?;
-                builder.build().map_err(unbuilt)
+                Ok(builder.build()?)
             });
             building.join().expect("a broker is built or refused")
         })
@@ -149,13 +151,14 @@ impl<'r> Context<'r> {
 
     /// Writes what all rounds have found of the machine and of the messages into the report.
     pub(super) fn describe(self) {
-        self.baseline.describe(self.report);
+        self.report.describe_machine(&self.baseline);
         self.report.published = Some(self.ledger.published);
         self.report.delivered = Some(self.ledger.delivered);
         self.report.ledger = Some(self.ledger);
         self.report.notes.push(
-            "a figure is the median of its rounds, from and to their extremes; where contenders took turns, per message is \
-             that median too, and a ratio is a contender's time over that of the first one in the same rounds"
+            "a figure is the median of its rounds, from and to their extremes; where contenders took \
+             turns, per message is that median too, and a ratio is a contender's time over that of the \
+             first one in the same rounds"
                 .to_owned(),
         );
     }

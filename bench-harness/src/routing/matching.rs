@@ -1,8 +1,9 @@
 //! Matching a topic that no publisher knows against all patterns.
 //!
-//! *Warm*: a few topics again and again, so that their part of the trie lies in the processor's private caches. *Cold*: each
-//! topic once, in random order among all there are, so that the trie's lower levels come from wherever the last hundred
-//! thousand patterns have left them; nothing is flushed on purpose. *Crowded*: topics that a thousand patterns match.
+//! *Warm*: a few topics again and again, so that their part of the trie lies in the processor's
+//! private caches. *Cold*: each topic once, in random order among all there are, so that the trie's
+//! lower levels come from wherever the last hundred thousand patterns have left them; nothing is
+//! flushed on purpose. *Crowded*: topics that a thousand patterns match.
 
 use std::time::Instant;
 
@@ -21,14 +22,14 @@ use crate::report::Side;
 use crate::stats::{histogram, median};
 
 /// Nanoseconds that a warm match may take.
-const MOST_MEDIAN: f64 = 2_000.0;
+const MAX_MEDIAN: f64 = 2_000.0;
 const MOST_P99: f64 = 10_000.0;
 /// A linear scan is that much slower among so many patterns.
 const SCANNED: usize = 10_000;
-const LEAST_OVER_A_SCAN: f64 = 100.0;
+const MIN_OVER_A_SCAN: f64 = 100.0;
 /// Times as fast as the rival.
 #[cfg(feature = "rivals")]
-const LEAST_OVER_A_RIVAL: f64 = 1.0;
+const MIN_OVER_A_RIVAL: f64 = 1.0;
 /// In a round the rival matches this part of as many topics as are matched cold.
 #[cfg(feature = "rivals")]
 const RIVALS_PART: usize = 4;
@@ -109,7 +110,7 @@ pub(super) fn measure(
         match_count(&crowded_topics);
         crowded.time(trie, crowded_topics.iter().cycle().take(extent.laps * crowded_topics.len()), &clock)?;
     }
-    warm.describe(context, Some([MOST_MEDIAN, MOST_P99]));
+    warm.describe(context, Some([MAX_MEDIAN, MOST_P99]));
     cold.describe(context, None);
     crowded.describe(context, None);
     #[cfg(feature = "rivals")]
@@ -117,7 +118,8 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// Nanoseconds a match of the block in the middle, so that a thread that had to wait for its core does not count.
+/// Nanoseconds a match of the block in the middle, so that a thread that had to wait for its core
+/// does not count.
 fn pace<T>(topics: &[T], mut find: impl FnMut(&T)) -> Result<f64, Error> {
     let time = |block: &[T]| {
         interrupt::check()?;
@@ -129,7 +131,8 @@ fn pace<T>(topics: &[T], mut find: impl FnMut(&T)) -> Result<f64, Error> {
     Ok(median(&blocks).expect("at least one topic"))
 }
 
-/// Ours and another, which were seen to find the same, in turns; the row is how many times as fast ours is.
+/// Ours and another, which were seen to find the same, in turns; the row is how many times as fast
+/// ours is.
 fn hold<T>(
     context: &mut Context<'_>,
     (case, other): (&str, &str),
@@ -196,7 +199,7 @@ pub(super) fn beside_a_scan(context: &mut Context<'_>) -> Result<(), Error> {
         found
     })?;
     let mut found = Vec::with_capacity(1_024);
-    let limit = (count == SCANNED).then_some((Side::AtLeast, LEAST_OVER_A_SCAN));
+    let limit = (count == SCANNED).then_some((Side::AtLeast, MIN_OVER_A_SCAN));
     let case = format!("match among {count} patterns");
     let names = (&*case, "linear scan");
     hold(context, names, &trie, (&topics, &topics), |topic| scan(topic, &mut found), limit)
@@ -219,7 +222,7 @@ fn beside_a_rival(
     })?;
     let mut found = Vec::with_capacity(1_024);
     let case = format!("match among {} patterns", population.patterns.len());
-    let limit = Some((Side::AtLeast, LEAST_OVER_A_RIVAL));
+    let limit = Some((Side::AtLeast, MIN_OVER_A_RIVAL));
     let names = (&*case, Rival::NAME);
     hold(context, names, trie, (&topics, &keys), |key| rival.find(key, &mut found), limit)
 }

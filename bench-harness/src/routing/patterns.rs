@@ -1,7 +1,8 @@
 //! The patterns and topics: a plant that reports its measurements, made from a fixed seed.
 //!
-//! A topic is `siteA.lineB.deviceC.measureD`. A site has 10 lines of 10 devices of 10 measures each, and there is a site
-//! for every 4,000 patterns, so that a topic is matched by about ten patterns however many there are:
+//! A topic is `siteA.lineB.deviceC.measureD`. A site has 10 lines of 10 devices of 10 measures
+//! each, and there is a site for every 4,000 patterns, so that a topic is matched by about ten
+//! patterns however many there are:
 //!
 //! | of the patterns | form | each matches | a topic is matched by |
 //! |---|---|---|---|
@@ -11,9 +12,10 @@
 //! | 1 in 5,000 | a topic with a `*` for its site | one of each site | up to 0.2 |
 //! | 1 in 100,000 | `#.measureD` | a tenth of all | up to 1 |
 //!
-//! Beside them stand [`HALLS`] halls whose one topic each is `hallA.line0.device0.alarm`: a thousand patterns match it, or a
-//! hundredth of all where there are fewer. They come from the same lottery, and match nothing else that is published.
-//! Every pattern stands for a subscription of its own, whose number is its place.
+//! Beside them stand [`HALLS`] halls whose one topic each is `hallA.line0.device0.alarm`: a
+//! thousand patterns match it, or a hundredth of all where there are fewer. They come from the same
+//! lottery, and match nothing else that is published. Every pattern stands for a subscription of
+//! its own, whose number is its place.
 
 use ringmain::routing::{ConsumerAddr, Destination};
 use ringmain::topic::{Pattern, Topic};
@@ -158,8 +160,8 @@ impl Place {
     }
 }
 
-/// A small generator of numbers: SplitMix64 (G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number
-/// generators", 2014).
+/// A small generator of numbers: SplitMix64 (G. Steele, D. Lea, C. Flood, "Fast splittable
+/// pseudorandom number generators", 2014).
 struct Numbers(u64);
 
 impl Numbers {
@@ -175,7 +177,8 @@ impl Numbers {
         (self.next() % limit as u64) as usize
     }
 
-    /// Brings random items to the first `count` places (R. Durstenfeld, "Random permutation", 1964).
+    /// Brings random items to the first `count` places (R. Durstenfeld, "Random permutation",
+    /// 1964).
     fn shuffle<T>(&mut self, items: &mut [T], count: usize) {
         for place in 0..count {
             let other = place + self.below(items.len() - place);

@@ -1,9 +1,11 @@
-//! Publishing while the table stands still: to a bound topic, and to run-time topics that the publisher remembers.
+//! Publishing while the table stands still: to a bound topic, and to run-time topics that the
+//! publisher remembers.
 //!
-//! Here the publisher alone is timed: the consumer is held up in its handler by a [`Gate`] while a block of messages is
-//! published, and drains the ring between two blocks. So the ring has room, nobody fights for its lines, and what stands
-//! there beside the ring alone is the work of the broker: envelope, ledger and routing. How many instructions that is, is
-//! counted by `scripts/instructions.sh`.
+//! Here the publisher alone is timed: the consumer is held up in its handler by a [`Gate`] while a
+//! block of messages is published, and drains the ring between two blocks. So the ring has room,
+//! nobody fights for its lines, and what stands there beside the ring alone is the work of the
+//! broker: envelope, ledger and routing. How many instructions that is, is counted by
+//! `scripts/instructions.sh`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +15,11 @@ use ringmain::affinity::Pinning;
 use ringmain::ring::RingBuilder;
 use ringmain::wait::WaitStrategy;
 
-use super::context::Context;
+use super::context::{Context, PATIENCE};
 use super::patterns::Population;
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt;
+use crate::machine::cores;
 use crate::report::Side;
 use crate::stats::median;
 
@@ -33,9 +35,9 @@ const BLOCKS: usize = 50;
 const FEW: usize = 100;
 const MANY: usize = 1_000;
 /// Looks at the gate before the core is offered to others.
-const PATIENCE: u32 = 1 << 12;
+const SPINS: u32 = 1 << 12;
 /// Nanoseconds that a remembered topic may add to a bound one.
-const MOST_ADDED: f64 = 60.0;
+const MAX_ADDED: f64 = 60.0;
 
 /// Holds a consumer up in its handler.
 #[derive(Clone, Default)]
@@ -55,7 +57,7 @@ impl Gate {
         let mut looks = 0_u32;
         while self.0.load(Ordering::Relaxed) {
             looks += 1;
-            match looks % PATIENCE {
+            match looks % SPINS {
                 0 => std::thread::yield_now(),
                 _ => std::hint::spin_loop(),
             }
@@ -63,7 +65,8 @@ impl Gate {
     }
 }
 
-/// Nanoseconds a message of the block in the middle. `publish` takes a message's number, `drain` waits until the ring is empty.
+/// Nanoseconds a message of the block in the middle. `publish` takes a message's number, `drain`
+/// waits until the ring is empty.
 fn time(
     gate: &Gate,
     mut publish: impl FnMut(usize) -> bool,
@@ -117,7 +120,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
                     }
                     true
                 };
-                let drain = || broker.drain(super::PATIENCE).is_ok();
+                let drain = || broker.drain(PATIENCE).is_ok();
                 let mut bound = broker.publisher(topics[0].as_str()).expect("a valid topic");
                 let mut remembering = broker.any_topic_publisher();
                 let mut at_run_time = |topics: &[_]| {
@@ -147,8 +150,9 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
         "publish call 64 B",
         &[("bound topic", bound), ("ring alone", alone), (&of_few, few), (&of_many, many)],
     );
-    // Between distant cores the lines of the ring's slots take longer, of which nothing is due to routing.
-    let limit = (context.mode() == Some("near")).then_some((Side::AtMost, MOST_ADDED));
+    // Between distant cores the lines of the ring's slots take longer, of which nothing is due to
+    // routing.
+    let limit = (context.mode() == Some("near")).then_some((Side::AtMost, MAX_ADDED));
     context.row("publish: a bound topic adds to the ring alone", &added(bound, alone), "ns", None);
     context.row(format!("publish: a {of_few}, adds to a bound one"), &added(few, bound), "ns", limit);
     context.row(format!("publish: a {of_many}, adds to a bound one"), &added(many, bound), "ns", None);

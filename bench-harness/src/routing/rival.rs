@@ -1,4 +1,5 @@
-//! The rival: zenoh's tree of key expressions. `.` is written `/` there, `*` is `*`, and `#` is `**`.
+//! The rival: zenoh's tree of key expressions. `.` is written `/` there, `*` is `*`, and `#` is
+//! `**`.
 
 use ringmain::topic::{Pattern, Segment, Topic};
 use zenoh_keyexpr::OwnedKeyExpr;

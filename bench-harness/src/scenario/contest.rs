@@ -1,17 +1,18 @@
-//! Contenders that take turns, round by round, so that a change of the machine's mode hits all of them alike.
+//! Contenders that take turns, round by round, so that a change of the machine's mode hits all of
+//! them alike.
 
 use std::time::Duration;
 
 use ringmain::clock::Clock;
 
-use super::load::Session;
-use super::plan::Plan;
-use super::raw;
-use super::reader::Numbers;
 use crate::compare;
 use crate::error::Error;
-use crate::floor::FloorRound;
 use crate::interrupt::interrupted;
+use crate::load::plan::Plan;
+use crate::load::raw;
+use crate::load::reader::Numbers;
+use crate::load::session::Session;
+use crate::machine::floor::FloorRound;
 use crate::report::{Comparison, Ledger};
 use crate::stats::{Spread, median, paired_quotients};
 use crate::units::grouped;

@@ -1,30 +1,31 @@
-//! `latency`: from the time for which a message was intended to its handler, at a rate that nothing slows down.
+//! `latency`: from the time for which a message was intended to its handler, at a rate that nothing
+//! slows down.
 
 use std::time::Duration;
 
 use ringmain::clock::Clock;
 
-use super::load::Session;
-use super::plan::Plan;
-use super::reader::Numbers;
-use super::{Load, Rate};
-use crate::baseline;
 use crate::error::Error;
 use crate::interrupt::interrupted;
-use crate::open_loop::Tally;
+use crate::load::options::{Load, Rate};
+use crate::load::pacer::Tally;
+use crate::load::plan::Plan;
+use crate::load::reader::Numbers;
+use crate::load::session::Session;
+use crate::machine::baseline;
 use crate::progress::Progress;
 use crate::report::{Ledger, OpenLoop, Report, Switches};
 use crate::stats::{LatencyNs, histogram};
 use crate::units::grouped;
 
-/// The load is divided into parts, so that floor and noise can be taken between them: the shortest, in time and in
-/// messages, and the most of them.
-const SHORTEST: Duration = Duration::from_millis(500);
-const FEWEST_MESSAGES: f64 = 1_000.0;
-const MOST: f64 = 64.0;
+/// The load is divided into parts, so that floor and noise can be taken between them: the shortest,
+/// in time and in messages, and the most of them.
+const MIN_SECTION: Duration = Duration::from_millis(500);
+const MIN_MESSAGES: f64 = 1_000.0;
+const MAX_SECTIONS: f64 = 64.0;
 /// The part of each section that warms up, and the longest that may take.
 const WARM_UP_DIVISOR: u32 = 10;
-const LONGEST_WARM_UP: Duration = Duration::from_millis(100);
+const MAX_WARM_UP: Duration = Duration::from_millis(100);
 
 /// Open-loop latency, or closed-loop where the rate is `max`.
 pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
@@ -47,7 +48,7 @@ pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
         progress.tick();
     }
     baseline.round(baseline::ROUND)?;
-    baseline.describe(&mut report);
+    report.describe_machine(&baseline);
     found.describe(load.rate, &mut report);
     report.notes.extend(plan.note());
     report.finish();
@@ -56,19 +57,19 @@ pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
 
 /// How many parts a load is divided into.
 fn sections(load: &Load) -> u32 {
-    let by_time = load.duration.as_secs_f64() / SHORTEST.as_secs_f64();
+    let by_time = load.duration.as_secs_f64() / MIN_SECTION.as_secs_f64();
     let by_messages = match load.rate {
-        Rate::PerSecond(rate) => load.duration.as_secs_f64() * rate / FEWEST_MESSAGES,
+        Rate::PerSecond(rate) => load.duration.as_secs_f64() * rate / MIN_MESSAGES,
         Rate::Max => f64::INFINITY,
     };
-    by_time.min(by_messages).clamp(1.0, MOST) as u32
+    by_time.min(by_messages).clamp(1.0, MAX_SECTIONS) as u32
 }
 
 /// How long a section takes to warm up. One of few messages does without: too little would be left.
 fn warm_up(rate: Rate, section: Duration) -> Duration {
     match rate {
-        Rate::PerSecond(rate) if rate * section.as_secs_f64() < FEWEST_MESSAGES / 2.0 => Duration::ZERO,
-        _ => (section / WARM_UP_DIVISOR).min(LONGEST_WARM_UP),
+        Rate::PerSecond(rate) if rate * section.as_secs_f64() < MIN_MESSAGES / 2.0 => Duration::ZERO,
+        _ => (section / WARM_UP_DIVISOR).min(MAX_WARM_UP),
     }
 }
 
@@ -150,8 +151,8 @@ impl Found {
         if tally.is_saturated {
             let reached = self.messages_per_s().unwrap_or(0.0);
             blame.push(format!(
-                "{} messages/s were asked for and {} reached: beyond saturation latency only tells how long the \
-                 overload lasted",
+                "{} messages/s were asked for and {} reached: beyond saturation latency only tells how \
+                 long the overload lasted",
                 grouped(asked.round() as u64),
                 grouped(reached.round() as u64)
             ));
@@ -217,6 +218,6 @@ mod tests {
     fn the_few_messages_of_a_slow_rate_are_all_recorded() {
         assert_eq!(warm_up(Rate::PerSecond(1.0), Duration::from_secs(5)), Duration::ZERO);
         assert_eq!(warm_up(Rate::PerSecond(1e5), Duration::from_millis(500)), Duration::from_millis(50));
-        assert_eq!(warm_up(Rate::Max, Duration::from_secs(60)), LONGEST_WARM_UP);
+        assert_eq!(warm_up(Rate::Max, Duration::from_secs(60)), MAX_WARM_UP);
     }
 }

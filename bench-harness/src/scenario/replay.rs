@@ -1,26 +1,42 @@
 //! `replay`: the rows of a CSV file as messages.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, Subscription};
+use ringmain::topic::Pattern;
+use serde::Serialize;
 
-use super::Replay;
-use super::load::unbuilt;
-use crate::csv_input::{CsvInput, Row};
 use crate::error::Error;
+use crate::input::csv::{CsvInput, Row};
+use crate::input::template::Template;
 use crate::interrupt::interrupted;
+use crate::json;
 use crate::progress::Progress;
 use crate::report::{Ledger, Report, SubscriptionReport};
+
+/// The options of `replay`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReplayOptions {
+    #[serde(serialize_with = "json::name")]
+    pub(crate) file: PathBuf,
+    #[serde(serialize_with = "json::text")]
+    pub(crate) topic: Template,
+    /// One subscription for each, in this order.
+    #[serde(serialize_with = "json::texts")]
+    pub(crate) subscribe: Vec<Pattern>,
+}
 
 /// Rows between two looks at the interrupt.
 const STRIDE: u64 = 256;
 /// Messages under way; with rows of the largest size 64 MiB.
 const CAPACITY: usize = 1_024;
 /// Up to so many patterns, every topic is also matched one by one, without the engine's table.
-const MOST_CROSS_CHECKED: usize = 64;
-/// How long the engine may take to deliver the last messages; and when somebody waits for the program to end.
+const MAX_CROSS_CHECKED: usize = 64;
+/// How long the engine may take to deliver the last messages; and when somebody waits for the
+/// program to end.
 const SHUTDOWN: Duration = Duration::from_secs(60);
 const HASTY_SHUTDOWN: Duration = Duration::from_millis(800);
 
@@ -31,9 +47,9 @@ struct Seen {
     out_of_order: AtomicU64,
 }
 
-/// Publishes each row of a file. The whole file is checked first, so that a mistake in its last line is found before
-/// the first message is on its way; rows are not kept, but read again.
-pub(crate) fn replay(options: &Replay) -> Result<Report, Error> {
+/// Publishes each row of a file. The whole file is checked first, so that a mistake in its last
+/// line is found before the first message is on its way; rows are not kept, but read again.
+pub(crate) fn replay(options: &ReplayOptions) -> Result<Report, Error> {
     let mut report = Report::of_measurement("replay", options);
     let mut input = CsvInput::open(&options.file, &options.topic)?;
     let mut rows = 0;
@@ -52,7 +68,7 @@ pub(crate) fn replay(options: &Replay) -> Result<Report, Error> {
 
 /// A broker with a subscription for each pattern.
 struct Replaying<'o> {
-    options: &'o Replay,
+    options: &'o ReplayOptions,
     broker: Broker,
     subscriptions: Vec<Subscription>,
     seen: Vec<Arc<Seen>>,
@@ -61,9 +77,9 @@ struct Replaying<'o> {
 }
 
 impl<'o> Replaying<'o> {
-    fn start(options: &'o Replay) -> Result<Self, Error> {
+    fn start(options: &'o ReplayOptions) -> Result<Self, Error> {
         let dispatcher = Dispatcher::new("replay").capacity(CAPACITY);
-        let broker: Broker = Broker::builder().dispatcher(dispatcher).build().map_err(unbuilt)?;
+        let broker: Broker = Broker::builder().dispatcher(dispatcher).build()?;
         let mut seen = Vec::new();
         let mut subscriptions = Vec::new();
         for pattern in &options.subscribe {
@@ -99,7 +115,7 @@ impl<'o> Replaying<'o> {
             }
             let row = row?;
             self.send(&mut publisher, &row)?;
-            if self.matched.len() <= MOST_CROSS_CHECKED {
+            if self.matched.len() <= MAX_CROSS_CHECKED {
                 for (pattern, matched) in self.options.subscribe.iter().zip(&mut self.matched) {
                     *matched += u64::from(pattern.matches(&row.topic));
                 }
@@ -138,7 +154,7 @@ impl<'o> Replaying<'o> {
                 fail(format!("its handler was called {delivered} times, and the ledger says {counted}"));
             }
             let matched = self.matched[number];
-            if self.matched.len() <= MOST_CROSS_CHECKED && matched != delivered && !is_cut_short {
+            if self.matched.len() <= MAX_CROSS_CHECKED && matched != delivered && !is_cut_short {
                 fail(format!("{delivered} of the {matched} messages that it matches were delivered"));
             }
             report.subscriptions.push(SubscriptionReport { pattern: pattern.to_string(), delivered });

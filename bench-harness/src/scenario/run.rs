@@ -3,20 +3,28 @@
 use std::time::{Duration, Instant};
 
 use ringmain::clock::Clock;
+use serde::Serialize;
 
 use super::contest::Contest;
 use super::latency::Found;
-use super::plan::Plan;
 use super::throughput::{RUNTIME_TOPICS, count_allocations};
-use super::{Load, Rate, RunOptions};
-use crate::baseline;
 use crate::error::Error;
 use crate::interrupt::interrupted;
+use crate::load::options::{Load, Rate};
+use crate::load::plan::Plan;
+use crate::machine::baseline;
 use crate::progress::Progress;
 use crate::report::{Comparison, Report};
 use crate::units::grouped;
 
-/// The rates at which latency is measured, in messages a second; one more is a part of what this machine manages.
+/// The options of the main job.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct RunOptions {
+    pub(crate) quick: bool,
+}
+
+/// The rates at which latency is measured, in messages a second; one more is a part of what this
+/// machine manages.
 const RATES: [f64; 3] = [10_000.0, 100_000.0, 1_000_000.0];
 const PART_OF_MOST: f64 = 0.5;
 
@@ -25,7 +33,8 @@ struct Extent {
     rounds: u32,
     /// How long each case is measured in each round.
     turn: Duration,
-    /// No round begins later. The contract allows a minute, or 15 seconds; a round is a twentieth of it, or a tenth.
+    /// No round begins later. The contract allows a minute, or 15 seconds; a round is a twentieth
+    /// of it, or a tenth.
     limit: Duration,
 }
 
@@ -78,15 +87,16 @@ pub(crate) fn run(options: &RunOptions) -> Result<Report, Error> {
     }
     count_allocations(&plan, &clock, extent.turn, &mut report)?;
     report.notes.push(
-        "how to read it: latency counts from the moment a message was due to the handler's first instruction; compare \
-         p50 with the floor's one way, and the tail with the noise, which is this machine's own"
+        "how to read it: latency counts from the moment a message was due to the handler's first \
+         instruction; compare p50 with the floor's one way, and the tail with the noise, which is this \
+         machine's own"
             .to_owned(),
     );
-    baseline.describe(&mut report);
+    report.describe_machine(&baseline);
     describe(contest, rates, &mut report);
     report.notes.push(
-        "per message is the median of the rounds, from and to their extremes; a ratio is a time over that of the first \
-         line of its kind in the same rounds"
+        "per message is the median of the rounds, from and to their extremes; a ratio is a time over \
+         that of the first line of its kind in the same rounds"
             .to_owned(),
     );
     report.notes.extend(plan.note());

@@ -1,17 +1,18 @@
-//! `throughput`: how many messages go through when publishers are held up by nothing but back-pressure.
+//! `throughput`: how many messages go through when publishers are held up by nothing but
+//! back-pressure.
 
 use std::time::{Duration, Instant};
 
 use ringmain::clock::Clock;
 
-use super::Load;
 use super::contest::{Contest, paired_ratio};
-use super::load::Session;
-use super::plan::Plan;
-use super::reader::Numbers;
-use crate::baseline;
 use crate::error::Error;
 use crate::interrupt::interrupted;
+use crate::load::options::Load;
+use crate::load::plan::Plan;
+use crate::load::reader::Numbers;
+use crate::load::session::Session;
+use crate::machine::baseline;
 use crate::progress::Progress;
 use crate::report::Report;
 
@@ -21,7 +22,7 @@ pub(super) const RUNTIME_TOPICS: usize = 1_000;
 const TURN: f64 = 0.1;
 const ROUNDS: (f64, f64) = (3.0, 25.0);
 /// The longest section in which allocations are counted.
-const LONGEST_COUNT: Duration = Duration::from_millis(200);
+const MAX_COUNT: Duration = Duration::from_millis(200);
 
 /// Messages per second: floor, engine and ring in turns.
 pub(crate) fn throughput(load: &Load) -> Result<Report, Error> {
@@ -53,7 +54,7 @@ pub(crate) fn throughput(load: &Load) -> Result<Report, Error> {
         floors.push(floor.map(|floor| floor.median));
         ours.push(contest.latest());
     }
-    baseline.describe(&mut report);
+    report.describe_machine(&baseline);
     report.time_over_floor = paired_ratio(&ours, &floors);
     count_allocations(&plan, &clock, turn, &mut report)?;
     report.ns_per_message = contest.ns_per_message();
@@ -65,8 +66,9 @@ pub(crate) fn throughput(load: &Load) -> Result<Report, Error> {
     report.ledger = Some(contest.ledger);
     report.failed_checks.append(&mut contest.failures);
     report.notes.push(
-        "time per message is the median of the rounds, from and to their extremes; a ratio is a contender's time \
-         over that of the first line of its kind in the same rounds, so above 1 the first line is faster"
+        "time per message is the median of the rounds, from and to their extremes; a ratio is a \
+         contender's time over that of the first line of its kind in the same rounds, so above 1 the \
+         first line is faster"
             .to_owned(),
     );
     report.notes.extend(plan.note());
@@ -85,7 +87,7 @@ pub(super) fn count_allocations(
         return Ok(());
     }
     let Some(mut session) = Session::start(plan, clock, Numbers::Count)? else { return Ok(()) };
-    let (allocations, messages) = session.count_allocations(lasting.min(LONGEST_COUNT))?;
+    let (allocations, messages) = session.count_allocations(lasting.min(MAX_COUNT))?;
     report.failed_checks.extend(session.finish().failures);
     if messages > 0 {
         report.allocations_per_message = Some(allocations.allocated as f64 / messages as f64);

@@ -1,5 +1,6 @@
-//! `waiting`: what it costs to wait. Processor time while nothing comes, how long a sleeper takes to wake up beside a
-//! bare futex, and what a pinned neighbour notices of a thread that goes to sleep a thousand times a second.
+//! `waiting`: what it costs to wait. Processor time while nothing comes, how long a sleeper takes
+//! to wake up beside a bare futex, and what a pinned neighbour notices of a thread that goes to
+//! sleep a thousand times a second.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,14 +14,14 @@ use ringmain::ring::{BuildError, Ring, RingBuilder, SingleProducer};
 use ringmain::wait::WaitStrategy;
 use serde::Serialize;
 
-use crate::cores;
 use crate::error::Error;
 use crate::interrupt::{check, interrupted};
-use crate::noise;
+use crate::machine::cores;
+use crate::machine::futex::Bell;
+use crate::machine::noise;
+use crate::machine::usage::Usage;
 use crate::progress::Progress;
 use crate::report::{Bound, Comparison, Report, Side};
-use crate::resources::Usage;
-use crate::resources::futex::Bell;
 use crate::stats::{LatencyNs, histogram, median};
 
 /// Slots of every ring here: nothing ever fills them.
@@ -38,10 +39,10 @@ const BLOCK: u32 = 20;
 const NEIGHBOURS_PAUSE: Duration = Duration::from_millis(1);
 
 /// The bounds: percentages of a core, and times over the time they are compared with.
-const MOST_IDLE_DEFAULT: f64 = 5.0;
-const MOST_IDLE_BLOCKING: f64 = 1.0;
-const MOST_WAKE_UP: f64 = 2.0;
-const MOST_DISTURBANCE: f64 = 1.5;
+const MAX_IDLE_DEFAULT: f64 = 5.0;
+const MAX_IDLE_BLOCKING: f64 = 1.0;
+const MAX_WAKE_UP: f64 = 2.0;
+const MAX_DISTURBANCE: f64 = 1.5;
 
 /// The options of `waiting`.
 #[derive(Clone, Copy, Debug, Args, Serialize)]
@@ -49,8 +50,8 @@ pub(crate) struct WaitingOptions {
     /// Fewer and shorter rounds: done within 15 seconds instead of 60
     #[arg(long)]
     quick: bool,
-    /// Hold the figures to their bounds, and show them: a missed one is a failed check, exit code 1, or 3 where the
-    /// machine was too noisy to tell
+    /// Hold the figures to their bounds, and show them: a missed one is a failed check, exit code
+    /// 1, or 3 where the machine was too noisy to tell
     #[arg(long)]
     check: bool,
 }
@@ -97,8 +98,9 @@ pub(crate) fn waiting(options: &WaitingOptions) -> Result<Report, Error> {
     neighbour(&extent, &mut report, &mut progress)?;
     report.judge_bounds(options.check);
     report.notes.push(
-        "a wake-up counts from before the publish, or the ring of the futex, to the woken thread's first instruction; \
-         p99.9 of a neighbour is its lateness for a message imagined every microsecond, the median of its rounds"
+        "a wake-up counts from before the publish, or the ring of the futex, to the woken thread's \
+         first instruction; p99.9 of a neighbour is its lateness for a message imagined every \
+         microsecond, the median of its rounds"
             .to_owned(),
     );
     report.elapsed_s = Some(started.elapsed().as_secs_f64());
@@ -166,12 +168,12 @@ fn unbuilt(error: BuildError) -> Error {
     Error::Usage(error.to_string())
 }
 
-/// The part of a core that an idle ring takes, in per cent: one that waits by default, after a second, and one that
-/// blocks, from the start.
+/// The part of a core that an idle ring takes, in per cent: one that waits by default, after a
+/// second, and one that blocks, from the start.
 fn idle(extent: &Extent, report: &mut Report, progress: &mut Progress) -> Result<(), Error> {
     let cases = [
-        (WaitStrategy::default(), LONG, MOST_IDLE_DEFAULT, "the default, idle for 1 s"),
-        (WaitStrategy::Blocking, Duration::ZERO, MOST_IDLE_BLOCKING, "blocking"),
+        (WaitStrategy::default(), LONG, MAX_IDLE_DEFAULT, "the default, idle for 1 s"),
+        (WaitStrategy::Blocking, Duration::ZERO, MAX_IDLE_BLOCKING, "blocking"),
     ];
     for (strategy, before, most, name) in cases {
         let ring = Waited::start(strategy, None, |_| {})?;
@@ -343,13 +345,14 @@ fn describe_wake_ups(after: &str, times: &[Histogram<u64>], report: &mut Report)
             if let (Some(strategy), Some(latency)) = (kind, latency) {
                 let name = format!("wake-up after {after}, p99: {strategy}");
                 let times = latency.p99 as f64 / bare.p99 as f64;
-                bound(report, name, times, MOST_WAKE_UP, "of a bare futex's");
+                bound(report, name, times, MAX_WAKE_UP, "of a bare futex's");
             }
         }
     }
 }
 
-/// What a pinned thread that spins notices of another one that goes to sleep a thousand times a second on another core.
+/// What a pinned thread that spins notices of another one that goes to sleep a thousand times a
+/// second on another core.
 fn neighbour(extent: &Extent, report: &mut Report, progress: &mut Progress) -> Result<(), Error> {
     let places = cores::place(None, 2);
     let [Some(spinning), Some(sleeping)] = places[..] else {
@@ -379,13 +382,13 @@ fn neighbour(extent: &Extent, report: &mut Report, progress: &mut Progress) -> R
     }
     if let (Some(alone), Some(beside)) = (median(&alone), median(&beside)) {
         let name = "p99.9 of a pinned spinner, neighbour parks 1,000/s".to_owned();
-        bound(report, name, beside / alone, MOST_DISTURBANCE, "of alone");
+        bound(report, name, beside / alone, MAX_DISTURBANCE, "of alone");
     }
     Ok(())
 }
 
-/// Does something while a ring's blocking consumer on that core is woken, and goes to sleep again, a thousand times a
-/// second.
+/// Does something while a ring's blocking consumer on that core is woken, and goes to sleep again,
+/// a thousand times a second.
 fn beside_a_sleeper<T>(
     core: usize,
     report: &mut Report,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// No run of these tests takes nearly as long.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long something may take that is promised within so many seconds. Where all is slowed down, as under a sanitizer,
-/// the environment variable `RINGMAIN_SLOWDOWN` says how many times.
+/// How long something may take that is promised within so many seconds. Where all is slowed down,
+/// as under a sanitizer, the environment variable `RINGMAIN_SLOWDOWN` says how many times.
 pub(crate) fn within_seconds(promised: u64) -> Duration {
     let slowdown = std::env::var("RINGMAIN_SLOWDOWN").map(|times| times.parse().expect("a whole number"));
     Duration::from_secs(promised * slowdown.unwrap_or(1))
@@ -131,8 +131,8 @@ pub(crate) fn stop_for(child: &mut Child, pause: Duration) {
     send_signal(child, "CONT");
 }
 
-/// Waits until a run shows this sign of being under way. The system tells no one when a thread of another process starts
-/// or works, so this looks again and again, until the limit.
+/// Waits until a run shows this sign of being under way. The system tells no one when a thread of
+/// another process starts or works, so this looks again and again, until the limit.
 #[cfg(target_os = "linux")]
 pub(crate) fn until(child: &mut Child, sign: impl Fn(&Seen) -> bool) {
     let started = Instant::now();
@@ -171,7 +171,8 @@ impl Seen {
         }
     }
 
-    /// From a line such as `12 (a name) S …`, in which the 14th and the 15th word count hundredths of a second.
+    /// From a line such as `12 (a name) S …`, in which the 14th and the 15th word count hundredths
+    /// of a second.
     fn name_and_work(folder: &Path) -> Option<(String, Duration)> {
         let line = std::fs::read_to_string(folder.join("stat")).ok()?;
         let (before, after) = line.rsplit_once(')')?;

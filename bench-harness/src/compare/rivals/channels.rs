@@ -1,10 +1,11 @@
-//! Bounded channels, through the calls that return at once: crossbeam, crossfire, kanal, flume, and the standard library's.
+//! Bounded channels, through the calls that return at once: crossbeam, crossfire, kanal, flume, and
+//! the standard library's.
 
 use std::sync::mpsc;
 
 use crossfire::{BlockingRxTrait, BlockingTxTrait};
 
-use super::super::duct::{Duct, Receiver, Sender, Setup};
+use super::super::channel::{Channel, Receiver, Sender, Setup};
 use super::super::event::Handle;
 use crate::error::Error;
 
@@ -27,7 +28,7 @@ fn drain<const W: usize>(
 
 pub(in crate::compare) struct CrossbeamChannel;
 
-impl Duct for CrossbeamChannel {
+impl Channel for CrossbeamChannel {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -62,7 +63,7 @@ pub(in crate::compare) struct CrossfireMpsc;
 struct Sending<T>(T);
 struct Taking<R>(R);
 
-impl Duct for CrossfireSpsc {
+impl Channel for CrossfireSpsc {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -71,7 +72,7 @@ impl Duct for CrossfireSpsc {
     }
 }
 
-impl Duct for CrossfireMpsc {
+impl Channel for CrossfireMpsc {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -97,7 +98,7 @@ impl<const W: usize, R: BlockingRxTrait<[u64; W]> + Send> Receiver<W> for Taking
 
 pub(in crate::compare) struct Kanal;
 
-impl Duct for Kanal {
+impl Channel for Kanal {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -126,7 +127,7 @@ impl<const W: usize> Receiver<W> for kanal::Receiver<[u64; W]> {
 
 pub(in crate::compare) struct Flume;
 
-impl Duct for Flume {
+impl Channel for Flume {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -156,7 +157,7 @@ impl<const W: usize> Receiver<W> for flume::Receiver<[u64; W]> {
 /// The standard library's `sync_channel`.
 pub(in crate::compare) struct Std;
 
-impl Duct for Std {
+impl Channel for Std {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {

@@ -1,12 +1,13 @@
-//! The `disruptor` crate, through its event pollers, so that its consumers run on the driver's threads and wait as all do.
+//! The `disruptor` crate, through its event pollers, so that its consumers run on the driver's
+//! threads and wait as all do.
 
 use disruptor::{
     BusySpin, EventPoller, MultiConsumerBarrier, MultiProducerBarrier, Polling, Producer,
     SingleConsumerBarrier, SingleProducerBarrier, build_multi_producer, build_single_producer,
 };
 
+use super::super::channel::{Channel, Receiver, Sender, Setup, Shape};
 use super::super::drive::{Outcome, Receiving, Sending, Task, drive, receiving, sending};
-use super::super::duct::{Duct, Receiver, Sender, Setup, Shape};
 use super::super::event::{Handle, event};
 use crate::error::Error;
 
@@ -61,7 +62,7 @@ receiver_behind!(SingleProducerBarrier, MultiProducerBarrier, SingleConsumerBarr
 /// One producer.
 pub(in crate::compare) struct Single;
 
-impl Duct for Single {
+impl Channel for Single {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -74,7 +75,7 @@ impl Duct for Single {
 /// Several producers.
 pub(in crate::compare) struct Multi;
 
-impl Duct for Multi {
+impl Channel for Multi {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {

@@ -4,10 +4,10 @@ use std::thread::JoinHandle;
 
 use crossfire::{BlockingRxTrait, BlockingTxTrait};
 
-use super::super::duct::Setup;
-use super::super::pool::{Desk, Inlet, Pool, W};
-use crate::cores;
+use super::super::channel::Setup;
+use super::super::pool::{Input, Pool, W, WorkerHandlers};
 use crate::error::Error;
+use crate::machine::cores;
 
 type Event = [u64; W];
 
@@ -15,15 +15,19 @@ type Event = [u64; W];
 pub(in crate::compare) struct Threads<T>(Vec<JoinHandle<()>>, std::marker::PhantomData<fn(T)>);
 
 impl<T> Threads<T> {
-    fn start(setup: &Setup, desk: &Desk, take: impl Fn() -> Option<Event> + Clone + Send + 'static) -> Self {
+    fn start(
+        setup: &Setup,
+        handlers: &WorkerHandlers,
+        take: impl Fn() -> Option<Event> + Clone + Send + 'static,
+    ) -> Self {
         let worker = |core: &Option<usize>| {
-            let (core, take, desk) = (*core, take.clone(), desk.clone());
+            let (core, take, handlers) = (*core, take.clone(), handlers.clone());
             std::thread::spawn(move || {
                 // Senders are pinned to the same cores, and report it.
                 let _ = cores::pin(core);
-                let mut hand = desk.hand();
+                let mut handler = handlers.make();
                 while let Some(event) = take() {
-                    hand.handle(&event);
+                    handler.handle(&event);
                 }
             })
         };
@@ -39,12 +43,12 @@ impl<T> Threads<T> {
 macro_rules! pool {
     ($sender:ty, $setup:ident => $channel:expr, $receiver:ident => $take:expr) => {
         impl Pool for Threads<$sender> {
-            type Inlet = Sending<$sender>;
+            type Input = Sending<$sender>;
 
-            fn start($setup: &Setup, desk: &Desk) -> Result<(Self, Vec<Self::Inlet>), Error> {
+            fn start($setup: &Setup, handlers: &WorkerHandlers) -> Result<(Self, Vec<Self::Input>), Error> {
                 let (sender, $receiver) = $channel;
                 let senders = (0..$setup.senders).map(|_| Sending(sender.clone())).collect();
-                Ok((Self::start($setup, desk, move || $take), senders))
+                Ok((Self::start($setup, handlers, move || $take), senders))
             }
 
             // Workers that take what there is until senders are gone are not stuck.
@@ -65,24 +69,28 @@ pub(in crate::compare) type CrossfireSender = crossfire::MTx<crossfire::mpmc::Ar
 pub(in crate::compare) type KanalSender = kanal::Sender<Event>;
 
 pool!(CrossbeamSender, setup => crossbeam_channel::bounded(setup.capacity), receiver => receiver.recv().ok());
-pool!(CrossfireSender, setup => crossfire::mpmc::bounded_blocking(setup.capacity), receiver => receiver.recv().ok());
+pool!(
+    CrossfireSender,
+    setup => crossfire::mpmc::bounded_blocking(setup.capacity),
+    receiver => receiver.recv().ok()
+);
 pool!(KanalSender, setup => kanal::bounded(setup.capacity), receiver => receiver.recv().ok());
 
-impl Inlet for Sending<CrossbeamSender> {
+impl Input for Sending<CrossbeamSender> {
     #[inline(always)]
     fn send(&mut self, event: Event) -> bool {
         self.0.send(event).is_ok()
     }
 }
 
-impl Inlet for Sending<CrossfireSender> {
+impl Input for Sending<CrossfireSender> {
     #[inline(always)]
     fn send(&mut self, event: Event) -> bool {
         self.0.send(event).is_ok()
     }
 }
 
-impl Inlet for Sending<KanalSender> {
+impl Input for Sending<KanalSender> {
     #[inline(always)]
     fn send(&mut self, event: Event) -> bool {
         self.0.send(event).is_ok()

@@ -1,4 +1,5 @@
-//! Queues that leave waiting to their user: crossbeam's `ArrayQueue`, and `ThingBuf`, which is filled and read in place.
+//! Queues that leave waiting to their user: crossbeam's `ArrayQueue`, and `ThingBuf`, which is
+//! filled and read in place.
 
 use std::sync::Arc;
 
@@ -6,13 +7,13 @@ use crossbeam_queue::ArrayQueue;
 use thingbuf::ThingBuf;
 use thingbuf::recycling::Recycle;
 
-use super::super::duct::{Duct, Receiver, Sender, Setup, for_each_sender};
+use super::super::channel::{Channel, Receiver, Sender, Setup, for_each_sender};
 use super::super::event::Handle;
 use crate::error::Error;
 
 pub(in crate::compare) struct CrossbeamQueue;
 
-impl Duct for CrossbeamQueue {
+impl Channel for CrossbeamQueue {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -60,7 +61,7 @@ impl<const W: usize> Recycle<[u64; W]> for Kept {
     fn recycle(&self, _element: &mut [u64; W]) {}
 }
 
-impl Duct for Things {
+impl Channel for Things {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {

@@ -1,8 +1,9 @@
-//! `rtrb`: a ring of one producer and one consumer. One item at a time, and by chunks where batches are asked for.
+//! `rtrb`: a ring of one producer and one consumer. One item at a time, and by chunks where batches
+//! are asked for.
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use super::super::duct::{Duct, Receiver, Sender, Setup};
+use super::super::channel::{Channel, Receiver, Sender, Setup};
 use super::super::event::{Handle, event};
 use crate::error::Error;
 
@@ -16,7 +17,7 @@ struct Popping<const W: usize>(Consumer<[u64; W]>);
 struct Writing<const W: usize>(Producer<[u64; W]>);
 struct Reading<const W: usize>(Consumer<[u64; W]>);
 
-impl Duct for Items {
+impl Channel for Items {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
@@ -25,7 +26,7 @@ impl Duct for Items {
     }
 }
 
-impl Duct for Chunks {
+impl Channel for Chunks {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {

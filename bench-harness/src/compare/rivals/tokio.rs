@@ -1,10 +1,11 @@
-//! tokio's broadcast channel, without a runtime. It never waits for slow receivers but overwrites what they have not read;
-//! so that nothing is lost here, its sender asks how many events are still to be read before it sends as many as are free.
+//! tokio's broadcast channel, without a runtime. It never waits for slow receivers but overwrites
+//! what they have not read; so that nothing is lost here, its sender asks how many events are still
+//! to be read before it sends as many as are free.
 
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
+use super::super::channel::{Receiver, Sender, Setup};
 use super::super::drive::{Outcome, Task, drive, receiving, sending};
-use super::super::duct::{Receiver, Sender, Setup};
 use super::super::event::Handle;
 use crate::error::Error;
 

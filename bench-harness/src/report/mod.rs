@@ -1,0 +1,11 @@
+//! What a run found: its form, what follows from it, and how it is written.
+
+mod output;
+mod schema;
+mod text;
+mod verdict;
+
+pub(crate) use output::{Answer, Destination, complain, print, write_json};
+pub(crate) use schema::{
+    Bound, Comparison, Figure, Ledger, OpenLoop, Report, RoundReport, Side, SubscriptionReport, Switches,
+};
