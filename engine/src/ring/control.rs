@@ -8,7 +8,7 @@ use super::signals::Signals;
 use super::slots::Slots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING};
-use crate::sync::{CachePadded, Watched, fence};
+use crate::sync::{CachePadded, Watched};
 use crate::wait::{Parking, ParkingExcluded, SharedStrategy, WaitStrategy};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +132,7 @@ impl Control {
         if has_many_producers && !edge::left_out("close-without-closed-bit") {
             self.claim.fetch_or(CLOSED_BIT, Ordering::Relaxed);
         }
-        fence::heavy(&CLOSE);
+        self.standing.phase.heavy(&CLOSE);
         // Edge `CLOSE_RING`, release side.
         self.advance(Phase::Sealed, CLOSE_RING.release());
         self.signals.wake_everybody();

@@ -48,6 +48,18 @@ impl Watched {
         self.get(Ordering::Relaxed) == 0
     }
 
+    /// The heavy fence behind a change of the word. Sleeps where the system call that it is made of is
+    /// refused after it was granted.
+    pub(crate) fn heavy(&self, edge: &Edge) {
+        fence::heavy_after_watching(edge, self.fenced != 0);
+    }
+
+    /// The same where no thread may sleep. Returns whether the fence holds.
+    #[must_use]
+    pub(crate) fn try_heavy(&self, edge: &Edge) -> bool {
+        fence::try_heavy_after_watching(edge, self.fenced != 0)
+    }
+
     #[inline(always)]
     pub(crate) fn get(&self, ordering: Ordering) -> u32 {
         self.word.load(ordering) & !FENCED

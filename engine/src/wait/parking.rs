@@ -31,12 +31,15 @@
 //! microsecond, while the napper goes on looking for longer than that ([`LOOKS`]). Were a wake-up ever lost, it
 //! would cost the rest of the nap and nothing more: correctness hangs on the nap's end, not on the buffer.
 //!
+//! Where the system refuses the heavy fence after it has granted it (see `sync/fence.rs`), there is no sleep
+//! without limit any more: one nap follows the other.
+//!
 //! This is the blocking wait of the LMAX disruptor with its lock taken off the publisher's path.
 
 use super::Deadline;
 use crate::sync::atomic::Ordering;
 use crate::sync::edge::{self, PARK};
-use crate::sync::{CachePadded, Condvar, Mutex, Watched, fence, hint};
+use crate::sync::{CachePadded, Condvar, Mutex, Watched, hint};
 use std::time::Duration;
 
 /// How long a thread naps before it pays for a sleep without limit. One thread makes at most a hundred heavy fences a
@@ -107,9 +110,8 @@ impl Parking {
         let mut has_napped = false;
         let found = loop {
             self.parked.set(1, Ordering::Relaxed);
-            if has_napped {
-                fence::heavy(&PARK);
-            } else if let Some(value) = look_for_a_while(&mut ready) {
+            has_napped = has_napped && self.parked.try_heavy(&PARK);
+            if !has_napped && let Some(value) = look_for_a_while(&mut ready) {
                 break Some(value);
             }
             if !edge::left_out("park-without-second-look")
