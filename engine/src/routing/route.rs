@@ -30,7 +30,8 @@
 //! routes are freed, and listed for an audit, a few at a time. Whoever helps frees about as many
 //! routes as have been unlinked since the last help, which is a constant for each.
 
-use super::address::{ConsumerAddr, RingId};
+use super::address::RingId;
+use super::destinations::Destinations;
 use crate::observe::Counter;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{CachePadded, Mutex, edge};
@@ -57,15 +58,6 @@ pub struct RouteId {
     pub(crate) version: u32,
 }
 
-/// A subscription as the routing table knows it: who it is, and which consumer owns its handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Destination {
-    /// The consumer that owns its handler.
-    pub consumer: ConsumerAddr,
-    /// The subscription's number, never used again.
-    pub subscription: u64,
-}
-
 /// One ring that a route's messages go into.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteTarget {
@@ -81,8 +73,7 @@ pub(crate) struct RouteTarget {
 pub(crate) struct Route {
     pub(crate) id: RouteId,
     pub(crate) topic: Topic,
-    /// Every matching subscription once, in order of dispatcher and consumer.
-    pub(crate) destinations: SmallVec<[Destination; 4]>,
+    pub(crate) destinations: Destinations,
     /// Every ring that leads to destinations once, in order of dispatcher.
     pub(crate) targets: SmallVec<[RouteTarget; 1]>,
     /// The step of the registry in which what it has carried was handed on to its destinations; 0
@@ -148,8 +139,9 @@ struct Entries {
 }
 
 /// All routes of a broker. No lock is taken under another.
-#[derive(Default)]
 pub(crate) struct Routes {
+    /// How many there may be.
+    limit: usize,
     /// By the indices of ids. The lock that consumers take.
     linked: Mutex<Entries>,
     /// For each topic, how many routes lead from it.
@@ -167,24 +159,41 @@ pub(crate) struct Routes {
 )]
 pub struct TooManyRoutes;
 
+impl Default for Routes {
+    fn default() -> Self {
+        Self::with_limit(MAX_ROUTES)
+    }
+}
+
 impl Routes {
+    /// Creates a list for so many routes.
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self {
+            limit,
+            linked: Mutex::default(),
+            topics: Mutex::default(),
+            unlinked: Mutex::default(),
+            waiting: Mutex::default(),
+        }
+    }
+
     /// Makes a route for a topic and its destinations, which are sorted and distinct. `ring_of`
     /// tells which ring leads to a dispatcher's consumers.
     pub(crate) fn link(
         &self,
         topic: &Topic,
-        destinations: &[Destination],
+        destinations: &Destinations,
         ring_of: impl Fn(u16) -> RingId,
     ) -> Result<Arc<Route>, TooManyRoutes> {
         let targets = destinations
-            .chunk_by(|a, b| a.consumer.dispatcher == b.consumer.dispatcher)
-            .map(|same| same[0].consumer.dispatcher)
+            .dispatchers()
+            .into_iter()
             .map(|dispatcher| RouteTarget { ring: ring_of(dispatcher), dispatcher, accepted: Arc::default() })
             .collect();
         let mut linked = self.linked.lock();
         let index = match linked.free.pop() {
             Some(index) => index,
-            None if linked.entries.len() < MAX_ROUTES => {
+            None if linked.entries.len() < self.limit => {
                 linked.entries.push(Entry { version: 0, route: None });
                 (linked.entries.len() - 1) as u32
             }
@@ -195,7 +204,7 @@ impl Routes {
         let route = Arc::new(Route {
             id: RouteId { index, version: entry.version },
             topic: topic.clone(),
-            destinations: destinations.into(),
+            destinations: destinations.clone(),
             targets,
             handed_on: AtomicU64::new(0),
         });
@@ -303,6 +312,7 @@ impl Routes {
 #[cfg(all(test, not(ringmain_loom)))]
 mod tests {
     use super::*;
+    use crate::routing::{ConsumerAddr, Destination};
     use proptest::prelude::*;
     use std::cell::Cell;
     use std::collections::BTreeSet;
@@ -314,7 +324,8 @@ mod tests {
         let to =
             |&(dispatcher, _): &(u16, u64)| Destination { consumer: consumer(dispatcher), subscription: 0 };
         let destinations: Vec<_> = targets.iter().map(to).collect();
-        let route = routes.link(&Topic::new("a").unwrap(), &destinations, RingId::new).unwrap();
+        let topic = Topic::new("a").unwrap();
+        let route = routes.link(&topic, &Destinations::new(&destinations), RingId::new).unwrap();
         for (target, (_, accepted)) in route.targets.iter().zip(targets) {
             target.accepted.add(*accepted);
         }
@@ -361,6 +372,21 @@ mod tests {
             .filter(|index| !matches!(index, Some(5 | 6)))
             .collect();
         assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn no_more_routes_are_linked_than_there_may_be() {
+        let routes = Routes::with_limit(2);
+        let topic = Topic::new("a").unwrap();
+        let link = || routes.link(&topic, &Destinations::new(&[]), RingId::new);
+        let (first, _second) = (link().unwrap(), link().unwrap());
+        assert_eq!(link().unwrap_err(), TooManyRoutes);
+        assert_eq!((routes.count(), routes.topic_count()), (2, 1));
+        // Not before it is freed: messages may still carry its id.
+        routes.unlink(first, |_| 0);
+        assert_eq!(link().unwrap_err(), TooManyRoutes);
+        routes.free(&routes.take_past(|_| 0));
+        assert_eq!(link().unwrap().id, RouteId { index: 0, version: 2 });
     }
 
     #[derive(Clone, Debug)]

@@ -27,6 +27,9 @@ use node::Node;
 use smallvec::SmallVec;
 use std::fmt;
 use std::ptr;
+use values::Values;
+
+pub(crate) use values::{Chunk, MAX_CHUNK};
 
 /// A set of (pattern, value) pairs that finds all values whose pattern matches a topic.
 ///
@@ -146,7 +149,24 @@ impl<T: Copy + Ord> Trie<T> {
 
     /// Does the work of [`matches`](Self::matches), and returns how many nodes it has looked at.
     fn count_visits(&self, topic: &str, found: &mut Vec<T>) -> usize {
-        found.clear();
+        let (live, visits) = self.follow(topic);
+        collect(live.values(), found);
+        visits
+    }
+
+    /// Does what [`matches`](Self::matches) does, unless a pattern has very many values. Those stay
+    /// in their chunks: then returns chunks, in ascending order, of all values that match, and what
+    /// is put into `found` means nothing.
+    pub(crate) fn find(&self, topic: &str, found: &mut Vec<T>) -> Option<Vec<Chunk<T>>> {
+        let (live, _) = self.follow(topic);
+        let largest = live.values().filter(|values| values.is_many()).max_by_key(|values| values.len());
+        let is_other = |values: &&Values<T>| !largest.is_some_and(|largest| ptr::eq(largest, *values));
+        collect(live.values().filter(is_other), found);
+        largest.map(|largest| largest.chunks_with(found))
+    }
+
+    /// Returns the nodes that are live after a topic's last word, and how many have been looked at.
+    fn follow(&self, topic: &str) -> (Live<'_, T>, usize) {
         let mut live = Live::at_root(&self.root);
         let mut visits = 0;
         let mut words = topic.split('.').peekable();
@@ -155,14 +175,7 @@ impl<T: Copy + Ord> Trie<T> {
             live.step(KeyRef::word(word), words.peek().is_none());
         }
         visits += live.resident.len() + live.moving.len();
-        for node in live.resident.iter().chain(&live.moving) {
-            node.values().extend(found);
-        }
-        // The stable one merges what is sorted in parts, as each pattern's values are: a third less
-        // for a thousand.
-        found.sort();
-        found.dedup();
-        visits
+        (live, visits)
     }
 
     /// Returns how many patterns have a value.
@@ -223,6 +236,11 @@ impl<'a, T: Copy + Ord> Live<'a, T> {
         live
     }
 
+    /// Returns the values of the live nodes.
+    fn values(&self) -> impl Iterator<Item = &'a Values<T>> {
+        self.resident.iter().chain(&self.moving).map(|node| node.values())
+    }
+
     fn step(&mut self, word: KeyRef<'_>, is_last: bool) {
         self.spare.clear();
         for node in self.resident.iter().chain(&self.moving) {
@@ -254,6 +272,16 @@ impl<'a, T: Copy + Ord> Live<'a, T> {
             self.resident.dedup_by(|a, b| ptr::eq(*a, *b));
         }
     }
+}
+
+/// Puts all values into `found`: sorted, each once, and nothing else.
+fn collect<'a, T: Copy + Ord + 'a>(values: impl Iterator<Item = &'a Values<T>>, found: &mut Vec<T>) {
+    found.clear();
+    values.for_each(|values| values.extend(found));
+    // The stable one merges what is sorted in parts, as each pattern's values are: a third less for
+    // a thousand.
+    found.sort();
+    found.dedup();
 }
 
 #[cfg(test)]

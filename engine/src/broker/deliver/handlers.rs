@@ -14,7 +14,7 @@ use crate::broker::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
-use crate::routing::{ConsumerAddr, Destination, RouteId, Routes};
+use crate::routing::{ConsumerAddr, RouteId, Routes};
 use crate::sync::edge;
 use crate::sync::panics::{discard_panic, guard};
 use smallvec::SmallVec;
@@ -137,9 +137,7 @@ impl<P: Clone> HandlerTable<P> {
             });
             return;
         };
-        let mine = |to: &&Destination| to.consumer == self.consumer;
-        let subscriptions: SmallVec<[u64; 8]> =
-            route.destinations.iter().filter(mine).map(|to| to.subscription).collect();
+        let subscriptions: SmallVec<[u64; 8]> = route.destinations.of(self.consumer).collect();
         let mut deliveries = SmallVec::new();
         for subscription in subscriptions {
             if let Some(place) = self.place_of(subscription) {

@@ -10,8 +10,8 @@ use crate::routing::ConsumerAddr;
 use crate::topic::Topic;
 use std::time::Duration;
 
-/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else
-/// in the drop of what a handler had captured, or behind a publish closure that does not return.
+/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else in the drop of what a
+/// handler had captured, or behind a publish closure that does not return.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Abandoned {
@@ -62,14 +62,10 @@ pub(super) fn abandon<P: MessagePayload>(
             stuck.topic = Some(route.topic.clone());
         }
         let mut subscriptions = Vec::new();
-        for to in &route.destinations {
-            let is_theirs = to.consumer == consumer;
+        for subscription in route.destinations.of(consumer) {
             // Of the event in doubt, deliveries were made in ascending order of subscription.
-            let is_open = !is_in_doubt || to.subscription > call.subscription;
-            if is_theirs
-                && is_open
-                && let Some(state) = core.registry.find(to.subscription)
-            {
+            let is_open = !is_in_doubt || subscription > call.subscription;
+            if is_open && let Some(state) = core.registry.find(subscription) {
                 state.tally.count(Term::Undelivered);
                 subscriptions.push(state.name.clone());
             }

@@ -2,11 +2,12 @@
 
 use crate::broker::core::Core;
 use crate::broker::error::PublishFailure;
-use crate::routing::{Destination, Route, RouteId, RouteTarget};
+use crate::routing::{Destination, Destinations, Route, RouteId, RouteTarget};
 use crate::topic::Topic;
 use std::sync::Arc;
 
-/// A publisher that finds so many routes unlinked since the reclaimer last looked does its work for once.
+/// A publisher that finds so many routes unlinked since the reclaimer last looked does its work for
+/// once.
 const MAX_UNLINKED: usize = 4_096;
 
 /// A topic, resolved in one snapshot of the routing table.
@@ -16,8 +17,8 @@ pub(crate) struct ResolvedTopic {
     generation: u64,
     /// `None` while nobody wants the topic.
     pub(super) route: Option<Arc<Route>>,
-    /// What a publish needs of a route that leads to one ring, at hand without going through the route: among a thousand
-    /// topics each line that is not touched counts.
+    /// What a publish needs of a route that leads to one ring, at hand without going through the
+    /// route: among a thousand topics each line that is not touched counts.
     pub(super) direct: Option<Direct>,
 }
 
@@ -64,24 +65,29 @@ impl ResolvedTopic {
             self.generation = generation;
             return Ok(());
         }
-        let generation = {
+        let (generation, mut destinations) = {
             let snapshot = core.table.load();
-            snapshot.trie.matches(self.topic.as_str(), found);
-            snapshot.generation
+            let destinations = Destinations::find(&snapshot.trie, self.topic.as_str(), found);
+            (snapshot.generation, destinations)
         };
         // What leads where it led stays: no consumer has to learn it anew.
-        let is_unchanged =
-            self.route.as_ref().map_or(found.is_empty(), |route| route.destinations[..] == found[..]);
+        let is_unchanged = match self.route.as_deref() {
+            None => destinations.is_empty(),
+            Some(route) => {
+                destinations.share(&route.destinations);
+                destinations.is_same(&route.destinations)
+            }
+        };
         if !is_unchanged {
             // Unlinked first, so that a publisher at the limit can go on.
             self.release(core);
-            core.registry.attach(found);
-            if !found.is_empty() {
-                self.route = match core.routes.link(&self.topic, found, |dispatcher| core.ring_of(dispatcher))
-                {
+            core.registry.attach(&mut destinations);
+            if !destinations.is_empty() {
+                let ring_of = |dispatcher| core.ring_of(dispatcher);
+                self.route = match core.routes.link(&self.topic, &destinations, ring_of) {
                     Ok(route) => Some(route),
                     Err(error) => {
-                        core.registry.detach(found);
+                        core.registry.detach(&destinations);
                         return Err(error.into());
                     }
                 };
@@ -92,7 +98,8 @@ impl ResolvedTopic {
         Ok(())
     }
 
-    /// Lets the topic go: its route is freed, by the reclaimer, when its last message has been consumed.
+    /// Lets the topic go: its route is freed, by the reclaimer, when its last message has been
+    /// consumed.
     pub(crate) fn release<P>(&mut self, core: &Core<P>) {
         self.direct = None;
         if let Some(route) = self.route.take() {
@@ -100,7 +107,8 @@ impl ResolvedTopic {
             if core.routes.unlink(route, |ring| core.ring(ring).claimed()) >= MAX_UNLINKED {
                 core.free_routes();
             }
-            // After the help: what could not be freed was in our hand, where the reclaimer did not see it.
+            // After the help: what could not be freed was in our hand, where the reclaimer did not
+            // see it.
             core.reclaim_signal.notify();
         }
     }

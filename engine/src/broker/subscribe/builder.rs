@@ -74,10 +74,11 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Has a callback called whenever the handler returns an error or panics, with the message and the failure: for a
-    /// log of one's own, whose text may quote what the engine's never does. It runs on the consumer's thread within the
-    /// handler's call, so a slow one delays the consumer; a panic in it is caught. After it comes the broker's own, if
-    /// there is one ([`BrokerBuilder::on_error`](crate::broker::BrokerBuilder::on_error)).
+    /// Has a callback called whenever the handler returns an error or panics, with the message and
+    /// the failure: for a log of one's own, whose text may quote what the engine's never does. It
+    /// runs on the consumer's thread within the handler's call, so a slow one delays the consumer;
+    /// a panic in it is caught. After it comes the broker's own, if there is one
+    /// ([`BrokerBuilder::on_error`](crate::broker::BrokerBuilder::on_error)).
     ///
     /// ```
     /// # use ringmain::broker::Broker;
@@ -89,7 +90,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     ///     .name("billing")
     ///     .pattern("orders.#")
     ///     .on_error(move |message, failed| {
-    ///         let _ = sender.send(format!("{} failed for {}: {:?}", message.topic(), failed.subscription, failed.error));
+    ///         let (topic, name) = (message.topic(), failed.subscription);
+    ///         let _ = sender.send(format!("{topic} failed for {name}: {:?}", failed.error));
     ///     })
     ///     .subscribe(|_| Err::<(), _>("no such customer"))?;
     /// broker.publisher("orders.eu")?.publish("4711")?;

@@ -46,6 +46,18 @@ impl<T: Copy + Ord> Values<T> {
         }
     }
 
+    pub(super) fn is_many(&self) -> bool {
+        matches!(self, Self::Many(_))
+    }
+
+    /// Returns the values and others, which ascend, in chunks that ascend.
+    pub(super) fn chunks_with(&self, others: &[T]) -> Vec<Chunk<T>> {
+        match self {
+            Self::Many(values) => values.chunks_with(others),
+            _ => unreachable!("asked of many alone"),
+        }
+    }
+
     /// Returns the values in ascending order, some at a time.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[T]> {
         let (some, many): (&[T], _) = match self {
@@ -132,6 +144,29 @@ impl<T: Copy + Ord> Chunked<T> {
     /// Returns the chunks in ascending order.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk<T>> {
         self.chunks.values()
+    }
+
+    fn chunks_with(&self, mut others: &[T]) -> Vec<Chunk<T>> {
+        let mut all = Vec::with_capacity(self.count / (MAX_CHUNK / 2) + 1);
+        let mut chunks = self.chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            // Those that belong before the next chunk.
+            let end = match chunks.peek() {
+                Some(next) => others.partition_point(|other| *other < next[0]),
+                None => others.len(),
+            };
+            let (own, rest) = others.split_at(end);
+            others = rest;
+            if own.iter().all(|other| chunk.binary_search(other).is_ok()) {
+                all.push(chunk.clone());
+            } else {
+                let mut merged = [chunk, own].concat();
+                merged.sort();
+                merged.dedup();
+                all.extend(merged.chunks(MAX_CHUNK).map(Chunk::from));
+            }
+        }
+        all
     }
 
     /// Returns the chunk where a value is, or would be: the last that begins at or before it, or
