@@ -1,5 +1,39 @@
 //! Numbers as people read them: times with a unit, thousands apart.
 
+/// A unit of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Unit {
+    pub(crate) name: &'static str,
+    nanoseconds: f64,
+}
+
+const UNITS: [Unit; 4] = [
+    Unit { name: "ns", nanoseconds: 1.0 },
+    Unit { name: "µs", nanoseconds: 1e3 },
+    Unit { name: "ms", nanoseconds: 1e6 },
+    Unit { name: "s", nanoseconds: 1e9 },
+];
+
+impl Unit {
+    /// Returns the largest unit in which all of these times, in nanoseconds, are one or more; those
+    /// that are zero are so in any.
+    pub(crate) fn common(times: impl Iterator<Item = f64>) -> Self {
+        let least = times.filter(|time| *time > 0.0).fold(f64::INFINITY, f64::min);
+        let fits = |unit: &&Unit| least.is_finite() && least >= unit.nanoseconds;
+        *UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0])
+    }
+
+    /// Writes a time in this unit, to three digits or as a whole number.
+    pub(crate) fn show(self, ns: f64) -> String {
+        match ns / self.nanoseconds {
+            0.0 => "0".to_owned(),
+            value if value >= 99.95 => grouped(value.round() as u64),
+            value if value >= 9.995 => format!("{value:.1}"),
+            value => format!("{value:.2}"),
+        }
+    }
+}
+
 /// Nanoseconds with a unit, to three digits.
 pub(crate) fn time(ns: f64) -> String {
     let (value, unit) = match ns {
@@ -54,6 +88,19 @@ mod tests {
         for (ns, text) in expected {
             assert_eq!(time(ns), text);
         }
+    }
+
+    #[test]
+    fn times_of_a_column_have_the_largest_unit_that_keeps_all_of_them_legible() {
+        let column = |times: [f64; 3]| {
+            let unit = Unit::common(times.into_iter());
+            (unit.name, times.map(|time| unit.show(time)))
+        };
+        let shown = |cells: [&str; 3]| cells.map(str::to_owned);
+        assert_eq!(column([29.0, 118.4, 2e6]), ("ns", shown(["29.0", "118", "2,000,000"])));
+        assert_eq!(column([1_230.0, 0.0, 7.1e6]), ("µs", shown(["1.23", "0", "7,100"])));
+        assert_eq!(column([0.0; 3]), ("ns", shown(["0"; 3])));
+        assert_eq!(column([1e9, 2e9, 3e9]).0, "s");
     }
 
     #[test]

@@ -281,6 +281,14 @@ fn lint_knows_the_wildcards_of_other_systems() {
 }
 
 #[test]
+fn help_names_every_kind_of_finding() {
+    let help = run(&["route", "--help"]).stdout;
+    for kind in ["duplicate", "equivalent", "shadowed", "foreign", "unmatched"] {
+        assert!(help.contains(&format!("'{kind}'")), "{kind} is not in: {help}");
+    }
+}
+
+#[test]
 fn lint_refuses_what_is_no_name_and_says_nothing_else() {
     let scratch = Scratch::new("route-lint-grammar");
     lint(&scratch, "a\na\nb#\n", None).refused(2, &["patterns.txt", "line 3", "'#'"]);

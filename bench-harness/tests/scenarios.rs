@@ -63,6 +63,12 @@ fn latency_reports_the_percentiles_of_all_messages_at_the_rate_that_was_asked_fo
     let published = count(&json, "published");
     assert_eq!((published, count(&json, "sent"), count(&json, "omitted")), (1_000, 1_000, 0), "{json}");
     assert_eq!(json["config"]["rate"], 2_000.0);
+    assert!(
+        json["verdict"].as_str().is_some_and(|verdict| verdict.contains("half of the messages")),
+        "{json}"
+    );
+    assert_eq!(json["setup"]["wait"], json["config"]["wait"]);
+    assert_eq!(json["setup"]["publisher_cores"].as_array().map(Vec::len), Some(1));
     assert!(json["config"]["wait"].is_string() && json["config"]["consumers"] == 1, "{json}");
     let latency = &json["latency_ns"];
     let of = |field| count(latency, field);
@@ -160,11 +166,63 @@ fn the_main_job_shows_every_part_of_it() {
     for part in ["run-time topics", "raw ring", "ledger balanced", "how to read it", "p99.9"] {
         assert!(answer.stdout.contains(part), "{part}: {}", answer.stdout);
     }
+    // The head says what it comes to, and how it was set up.
+    let head: Vec<_> = answer.stdout.lines().take_while(|line| !line.is_empty()).collect();
+    for part in ["verdict: at 100,000 messages a second", "setup: ", " slots"] {
+        assert!(head.iter().any(|line| line.contains(part)), "{part}: {head:?}");
+    }
+    let has_mode = head.iter().any(|line| line.starts_with("mode "));
+    assert_eq!(has_mode, head.iter().any(|line| line.contains("share")), "what mode means: {head:?}");
+    for part in ["default options", "  publishers' lateness", "switches of publisher", "omitted"] {
+        assert!(answer.stdout.contains(part), "{part}: {}", answer.stdout);
+    }
+    every_column_of_times_has_one_unit(&answer.stdout);
     let json: Value = serde_json::from_slice(&std::fs::read(file).expect("the file")).expect("JSON");
     assert_eq!((&json["scenario"], &json["ledger"]["balanced"]), (&Value::from("run"), &Value::from(true)));
-    let latencies = json["results"].as_array().expect("results").iter();
-    let latencies = latencies.filter(|result| result["latency_ns"]["count"].as_u64() > Some(0));
-    assert_eq!(latencies.count(), 4);
+    assert!(json["verdict"].is_string() && json["config"]["quick"] == true, "{json}");
+    assert_eq!(
+        (&json["setup"]["wait"], &json["setup"]["capacity"]),
+        (&json["config"]["wait"], &Value::from(1_024))
+    );
+    let results = json["results"].as_array().expect("results");
+    let latencies: Vec<_> =
+        results.iter().filter(|result| result["latency_ns"]["count"].as_u64() > Some(0)).collect();
+    assert_eq!(latencies.len(), 5);
+    for result in &latencies {
+        // In each row what came due is accounted for.
+        let due = count(result, "sent") + count(result, "omitted");
+        assert_eq!(count(&result["lateness_ns"], "count"), due, "{result}");
+        let asked = number(result, "rate");
+        assert!(due as f64 >= asked * 0.12 * 0.99, "a turn of 120 ms at least: {result}");
+        if cfg!(target_os = "linux") {
+            assert!(result["involuntary_switches"]["publishers"].is_u64(), "{result}");
+            assert!(result["involuntary_switches"]["consumers"].is_u64(), "{result}");
+        }
+        // A row beyond saturation says so in the row.
+        let label = format!("{}, engine (beyond saturation)", result["case"].as_str().expect("a case"));
+        assert_eq!(answer.stdout.contains(&label), result["saturated"] == true, "{label}: {}", answer.stdout);
+    }
+    let by_default = results
+        .iter()
+        .filter(|result| result["case"].as_str().is_some_and(|case| case.ends_with("default options")));
+    assert_eq!(by_default.count(), 2, "one of latency and one of throughput: {json}");
+}
+
+/// A unit stands in the header, and in no cell.
+#[track_caller]
+fn every_column_of_times_has_one_unit(text: &str) {
+    let tables: Vec<_> = text.split("\n\n").filter(|table| table.contains("  p90 ")).collect();
+    assert_eq!(tables.len(), 1, "{text}");
+    let mut lines = tables[0].lines();
+    let header = lines.next().expect("a header");
+    let units = header.split_whitespace().filter(|word| ["ns", "µs", "ms", "s"].contains(word)).count();
+    assert_eq!(units, 6, "{header}");
+    for line in lines {
+        let cells: Vec<_> = line.split("  ").filter(|cell| !cell.trim().is_empty()).collect();
+        let is_number =
+            |cell: &&str| cell.trim().chars().all(|char| char.is_ascii_digit() || ",.".contains(char));
+        assert!(cells.len() == 8 && cells[1..].iter().all(is_number), "{line}");
+    }
 }
 
 #[test]

@@ -176,7 +176,8 @@ impl Tally {
         let (machine, publish) = (self.machine_stalls, self.publish_stalls);
         let stalls = |stalls: Stalls| {
             let [longest, total] = [stalls.longest_ns, stalls.total_ns].map(|ns| units::time(ns as f64));
-            format!("{} longer than 10 ms, {longest} at most and {total} in all", units::times(stalls.count))
+            let count = units::times(stalls.count);
+            format!("{count} for 10 ms or more, {longest} at most and {total} in all")
         };
         if machine.count > 0 {
             blame.push(format!(

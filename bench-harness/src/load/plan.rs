@@ -7,7 +7,10 @@ use serde::Serialize;
 use super::options::{Load, Wait};
 use crate::machine::baseline::Baseline;
 use crate::machine::cores;
+use crate::report::Setup;
 
+/// The slots of a dispatcher that was not told how many.
+const DEFAULT_CAPACITY: usize = 4_096;
 /// The most consumers of one dispatcher.
 const MAX_CONSUMERS: usize = 256;
 
@@ -22,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) consumers: usize,
     /// The core of each thread, publishers first; null for wherever the scheduler likes.
     pub(crate) placed: Vec<Option<usize>>,
+    /// The broker is built without any option, as a newcomer does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) by_default: bool,
 }
 
 impl Plan {
@@ -34,7 +40,15 @@ impl Plan {
         let placed = cores::place(named, load.publishers + consumers);
         let default = if shares_cores(&placed) { Wait::Adaptive } else { Wait::BusySpin };
         load.wait.get_or_insert(default);
-        Self { load, consumers, placed }
+        Self { load, consumers, placed, by_default: false }
+    }
+
+    /// A load like this on a broker with default options, of which no thread is pinned.
+    pub(crate) fn on_default_broker(load: &Load) -> Self {
+        let mut load = load.clone();
+        (load.wait, load.capacity) = (Some(Wait::Adaptive), DEFAULT_CAPACITY);
+        let placed = vec![None; load.publishers + 1];
+        Self { load, consumers: 1, placed, by_default: true }
     }
 
     /// The same threads on the same cores with another number of topics, known only at run time or
@@ -46,7 +60,23 @@ impl Plan {
 
     /// Whether threads of this load must share a core, so that none of them may keep it while idle.
     pub(crate) fn shares_cores(&self) -> bool {
-        shares_cores(&self.placed)
+        if self.by_default {
+            // The scheduler finds them cores of their own, where there are some.
+            cores::allowed() < self.placed.len()
+        } else {
+            shares_cores(&self.placed)
+        }
+    }
+
+    /// How the threads are set up, as reports have it.
+    pub(crate) fn setup(&self) -> Setup {
+        let (publishers, consumers) = self.placed.split_at(self.load.publishers);
+        Setup {
+            wait: self.wait().to_string(),
+            publisher_cores: publishers.to_vec(),
+            consumer_cores: consumers.to_vec(),
+            capacity: self.load.capacity,
+        }
     }
 
     /// How the engine is to wait.

@@ -167,12 +167,16 @@ impl<'p> Session<'p> {
                  --runtime-topics every thread has one"
             )));
         }
-        let dispatcher = Dispatcher::new("bench")
-            .capacity(plan.load.capacity)
-            .wait(plan.wait())
-            .pinning(plan.pinning())
-            .stages(&[plan.consumers]);
-        let broker: Broker = Broker::builder().clock(clock.clone()).dispatcher(dispatcher).build()?;
+        let mut builder = Broker::builder().clock(clock.clone());
+        if !plan.by_default {
+            let dispatcher = Dispatcher::new("bench")
+                .capacity(plan.load.capacity)
+                .wait(plan.wait())
+                .pinning(plan.pinning())
+                .stages(&[plan.consumers]);
+            builder = builder.dispatcher(dispatcher);
+        }
+        let broker: Broker = builder.build()?;
         let body = Body::new(plan.load.payload);
         let record_from = Arc::new(AtomicU64::new(u64::MAX));
         let (all_senders, schedules) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));

@@ -7,5 +7,7 @@ mod verdict;
 
 pub(crate) use output::{Answer, Destination, complain, print, write_json};
 pub(crate) use schema::{
-    Bound, Comparison, Figure, Ledger, OpenLoop, Report, RoundReport, Side, SubscriptionReport, Switches,
+    Bound, Comparison, Figure, Ledger, OpenLoop, Report, RoundReport, Setup, Side, SubscriptionReport,
+    Switches,
 };
+pub(crate) use verdict::latency_sentence;

@@ -28,6 +28,12 @@ pub(crate) struct Report {
     /// Near, far or mixed: see [`crate::machine::floor::Floor::mode`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<&'static str>,
+    /// How the threads of the load were set up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) setup: Option<Setup>,
+    /// What the figures come to, in one sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) verdict: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) published: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +92,17 @@ pub(crate) struct Report {
     /// The run was stopped; the figures are those of the part that was done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) interrupted: bool,
+}
+
+/// How the threads of a load wait, where they run, and how many messages may be under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Setup {
+    pub(crate) wait: String,
+    /// The core of each; null for wherever the scheduler likes.
+    pub(crate) publisher_cores: Vec<Option<usize>>,
+    pub(crate) consumer_cores: Vec<Option<usize>>,
+    /// Slots of the ring.
+    pub(crate) capacity: usize,
 }
 
 /// What became of the messages that came due at a rate, whether or not anything was ready for them.
@@ -205,6 +222,9 @@ pub(crate) struct RoundReport {
 pub(crate) struct Comparison {
     pub(crate) case: String,
     pub(crate) contender: String,
+    /// Messages a second that were asked for: the median of the rounds, where each has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ns_per_message: Option<f64>,
     /// The spread of `ns_per_message` over the rounds.
@@ -292,6 +312,8 @@ impl Report {
             config: serde_json::Value::Null,
             machine: None,
             mode: None,
+            setup: None,
+            verdict: None,
             published: None,
             delivered: None,
             elapsed_s: None,

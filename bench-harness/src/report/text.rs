@@ -2,19 +2,54 @@
 
 use std::fmt::Write;
 
-use super::schema::{Bound, Comparison, Ledger, OpenLoop, Report};
+use super::schema::{Bound, Comparison, Ledger, OpenLoop, Report, Setup};
 use crate::machine::fingerprint;
 use crate::stats::{LatencyNs, Spread};
-use crate::units::{grouped, time};
+use crate::units::{Unit, grouped, time};
 
 /// Characters of a line of prose.
 const LINE: usize = 100;
 
-/// Rows of cells; the first column is aligned to the left, the others to the right.
+/// A cell of a table.
+enum Cell {
+    Text(String),
+    /// In nanoseconds; the column decides on the unit.
+    Time(f64),
+}
+
+impl Cell {
+    fn empty() -> Self {
+        Self::Text(String::new())
+    }
+
+    /// A time; a dash where there is none.
+    fn time(ns: Option<f64>) -> Self {
+        ns.map_or_else(|| Self::Text("-".to_owned()), Self::Time)
+    }
+
+    /// A text; a dash where there is none.
+    fn text(text: Option<String>) -> Self {
+        Self::Text(text.unwrap_or_else(|| "-".to_owned()))
+    }
+
+    /// A count; a dash where there is none.
+    fn count(count: Option<u64>) -> Self {
+        Self::text(count.map(grouped))
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// Rows of cells; the first column is aligned to the left, the others to the right. All times of a
+/// column have the same unit, which stands in its header.
 #[derive(Default)]
 struct Table {
     header: Option<Vec<String>>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
@@ -22,8 +57,40 @@ impl Table {
         Self { header: Some(header.map(str::to_owned).to_vec()), rows: Vec::new() }
     }
 
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+    fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.rows.push(cells.into());
+    }
+
+    /// The unit of a column's times, if it has some.
+    fn unit(&self, column: usize) -> Option<Unit> {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        let times: Vec<f64> = cells
+            .filter_map(|cell| match cell {
+                Cell::Time(ns) => Some(*ns),
+                Cell::Text(_) => None,
+            })
+            .collect();
+        (!times.is_empty()).then(|| Unit::common(times.into_iter()))
+    }
+
+    /// The lines, header first, as texts of cells.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let units: Vec<_> = (0..columns).map(|column| self.unit(column)).collect();
+        let header = self.header.as_ref().map(|header| {
+            let with_unit = |(name, unit): (&String, &Option<Unit>)| match unit {
+                Some(unit) => format!("{name} {}", unit.name).trim_start().to_owned(),
+                None => name.clone(),
+            };
+            header.iter().zip(&units).map(with_unit).collect()
+        });
+        let show = |(cell, unit): (&Cell, &Option<Unit>)| match (cell, unit) {
+            (Cell::Text(text), _) => text.clone(),
+            (Cell::Time(ns), Some(unit)) => unit.show(*ns),
+            (Cell::Time(ns), None) => time(*ns),
+        };
+        let rows = self.rows.iter().map(|row| row.iter().zip(&units).map(show).collect());
+        header.into_iter().chain(rows).collect()
     }
 
     /// Writes the table with an empty line before it, unless it has no rows.
@@ -31,12 +98,12 @@ impl Table {
         if self.rows.is_empty() {
             return;
         }
-        let lines = || self.header.iter().chain(&self.rows);
+        let lines = self.lines();
         let width = |column: usize| {
-            lines().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            lines.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         out.push('\n');
-        for row in lines() {
+        for row in &lines {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let width = width(column);
@@ -56,6 +123,7 @@ pub(crate) fn render(report: &Report) -> String {
     let mut out = String::new();
     heading(report, &mut out);
     percentiles(report, &mut out);
+    open_loops(report, &mut out);
     figures(report, &mut out);
     comparisons(&report.results, &mut out);
     spreads(report, &mut out);
@@ -89,17 +157,50 @@ fn heading(report: &Report, out: &mut String) {
         let _ = write!(out, " on {cpu}, cores {} of {}", machine.process_mask, machine.cores_online);
     }
     out.push('\n');
-    if let (Some(mode), Some(floor)) = (report.mode, report.floor_ns) {
-        let _ = writeln!(
-            out,
-            "mode {mode}: a cache line goes there and back in {} ({} at best), one way {}",
-            time(floor.round_trip),
-            time(floor.min),
-            time(floor.one_way)
-        );
-    }
     if report.machine.is_some() && !fingerprint::is_release_build() {
         out.push_str("this is a debug build: its figures say nothing about the engine\n");
+    }
+    if let Some(verdict) = &report.verdict {
+        write_wrapped(&format!("verdict: {verdict}"), out);
+    }
+    if let Some(Setup { wait, publisher_cores, consumer_cores, capacity }) = &report.setup {
+        let _ = writeln!(
+            out,
+            "setup: {wait}; {}; {}; {} slots",
+            placed("publisher", publisher_cores),
+            placed("consumer", consumer_cores),
+            grouped(*capacity as u64)
+        );
+    }
+    if let (Some(mode), Some(floor)) = (report.mode, report.floor_ns) {
+        let meaning = match mode {
+            "near" => "these two cores share a cache",
+            "far" => {
+                "these two cores share no cache, and all that crosses takes two to five times as long as where they do"
+            }
+            _ => "these two cores shared a cache for a part of this run, so that only ratios tell something",
+        };
+        write_wrapped(
+            &format!(
+                "mode {mode}: {meaning}; a cache line goes there and back in {} ({} at best), one way {}",
+                time(floor.round_trip),
+                time(floor.min),
+                time(floor.one_way)
+            ),
+            out,
+        );
+    }
+}
+
+/// Where threads run, in words.
+fn placed(what: &str, cores: &[Option<usize>]) -> String {
+    let plural = if cores.len() == 1 { "" } else { "s" };
+    match cores.iter().copied().collect::<Option<Vec<_>>>() {
+        None => format!("{what}{plural} not pinned"),
+        Some(cores) => {
+            let cores: Vec<_> = cores.iter().map(ToString::to_string).collect();
+            format!("{what}{plural} on core{plural} {}", cores.join(","))
+        }
     }
 }
 
@@ -109,16 +210,49 @@ fn percentiles(report: &Report, out: &mut String) {
         if let Some(times) = times {
             let [p50, p90, p95, p99, p99_9, max] =
                 [times.p50, times.p90, times.p95, times.p99, times.p99_9, times.max]
-                    .map(|ns| time(ns as f64));
-            table.row([name.to_owned(), p50, p90, p95, p99, p99_9, max, grouped(times.count)]);
+                    .map(|ns| Cell::Time(ns as f64));
+            table.row([name.into(), p50, p90, p95, p99, p99_9, max, grouped(times.count).into()]);
         }
     };
+    let lateness = |open_loop: Option<OpenLoop>| open_loop.and_then(|open_loop| open_loop.lateness_ns);
     add("latency", report.latency_ns);
-    for result in &report.results {
+    add("publishers' lateness", lateness(report.open_loop));
+    for result in report.results.iter().filter(|result| result.latency_ns.is_some()) {
         add(&label(result), result.latency_ns);
+        add("  publishers' lateness", lateness(result.open_loop));
     }
-    add("publishers' lateness", report.open_loop.and_then(|open_loop| open_loop.lateness_ns));
     add("noise of this machine", report.noise_ns);
+    table.write(out);
+}
+
+/// What became of the messages that came due.
+fn open_loops(report: &Report, out: &mut String) {
+    let mut table = Table::with_header([
+        "open loop",
+        "came due",
+        "sent",
+        "1 ms late",
+        "omitted",
+        "switches of publisher",
+        "of consumer",
+    ]);
+    let mut add = |name: String, open_loop: Option<OpenLoop>| {
+        if let Some(OpenLoop { sent, late, omitted, involuntary_switches: switches, .. }) = open_loop {
+            table.row([
+                name.into(),
+                grouped(sent + omitted).into(),
+                grouped(sent).into(),
+                grouped(late).into(),
+                grouped(omitted).into(),
+                Cell::count(switches.map(|switches| switches.publishers)),
+                Cell::count(switches.map(|switches| switches.consumers)),
+            ]);
+        }
+    };
+    add("latency".to_owned(), report.open_loop);
+    for result in report.results.iter().filter(|result| result.latency_ns.is_some()) {
+        add(label(result), result.open_loop);
+    }
     table.write(out);
 }
 
@@ -126,15 +260,9 @@ fn figures(report: &Report, out: &mut String) {
     let mut table = Table::default();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
-            table.row([name.to_owned(), value]);
+            table.row([name.into(), value.into()]);
         }
     };
-    if let Some(OpenLoop { sent, late, omitted, .. }) = report.open_loop {
-        add("came due", Some(grouped(sent + omitted)));
-        add("  sent", Some(grouped(sent)));
-        add("  of these 1 ms late or later", Some(grouped(late)));
-        add("  omitted", Some(grouped(omitted)));
-    }
     add("published", report.published.map(grouped));
     add("delivered", report.delivered.map(grouped));
     add("elapsed", report.elapsed_s.map(|seconds| format!("{seconds:.2} s")));
@@ -163,15 +291,14 @@ fn comparisons(results: &[Comparison], out: &mut String) {
     for result in
         results.iter().filter(|result| result.ns_per_message.is_some() || result.messages_per_s.is_some())
     {
-        let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         table.row([
-            result.case.clone(),
-            result.contender.clone(),
-            cell(result.ns_per_message.map(time)),
-            cell(result.spread.map(|spread| time(spread.min))),
-            cell(result.spread.map(|spread| time(spread.max))),
-            cell(result.messages_per_s.map(|rate| grouped(rate.round() as u64))),
-            cell(result.ratio.map(|ratio| format!("{ratio:.2}"))),
+            result.case.as_str().into(),
+            result.contender.as_str().into(),
+            Cell::time(result.ns_per_message),
+            Cell::time(result.spread.map(|spread| spread.min)),
+            Cell::time(result.spread.map(|spread| spread.max)),
+            Cell::count(result.messages_per_s.map(|rate| rate.round() as u64)),
+            Cell::text(result.ratio.map(|ratio| format!("{ratio:.2}"))),
         ]);
     }
     table.write(out);
@@ -184,6 +311,8 @@ fn contests(results: &[Comparison], out: &mut String) {
         let has_batches = case.iter().any(|result| result.mean_batch.is_some());
         let has_lags = case.iter().any(|result| result.mean_lag.is_some());
         let has_shares = case.iter().any(|result| result.least_share.is_some());
+        let has_omitted =
+            case.iter().any(|result| result.open_loop.is_some_and(|open_loop| open_loop.omitted > 0));
         let heading = |is_there, heading| if is_there { heading } else { "" };
         let mut table = Table::with_header([
             title,
@@ -196,24 +325,26 @@ fn contests(results: &[Comparison], out: &mut String) {
             heading(has_batches, "batch"),
             heading(has_lags, "lag"),
             heading(has_shares, "least share"),
+            heading(has_omitted, "omitted"),
         ]);
         for result in case {
-            let ns = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), time);
             let number = |value: Option<f64>, decimals: usize| {
-                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+                Cell::text(value.map(|value| format!("{value:.decimals$}")))
             };
+            let only_if = |is_there: bool, cell: Cell| if is_there { cell } else { Cell::empty() };
             let (spread, ratios) = (result.spread, result.ratio_spread);
             table.row([
-                result.contender.clone(),
-                ns(result.ns_per_message),
-                ns(spread.map(|spread| spread.min)),
-                ns(spread.map(|spread| spread.max)),
+                result.contender.as_str().into(),
+                Cell::time(result.ns_per_message),
+                Cell::time(spread.map(|spread| spread.min)),
+                Cell::time(spread.map(|spread| spread.max)),
                 number(result.ratio, 2),
                 number(ratios.map(|spread| spread.min), 2),
                 number(ratios.map(|spread| spread.max), 2),
-                if has_batches { number(result.mean_batch, 1) } else { String::new() },
-                if has_lags { number(result.mean_lag, 0) } else { String::new() },
-                if has_shares { number(result.least_share, 2) } else { String::new() },
+                only_if(has_batches, number(result.mean_batch, 1)),
+                only_if(has_lags, number(result.mean_lag, 0)),
+                only_if(has_shares, number(result.least_share, 2)),
+                only_if(has_omitted, Cell::count(result.open_loop.map(|open_loop| open_loop.omitted))),
             ]);
         }
         table.write(out);
@@ -223,17 +354,23 @@ fn contests(results: &[Comparison], out: &mut String) {
 /// Figures with their spread, and their bounds where they have some.
 fn spreads(report: &Report, out: &mut String) {
     let [allowed, met] = if report.shows_bounds { ["allowed", "met"] } else { [""; 2] };
-    let mut table = Table::with_header(["case", "figure", "from", "to", allowed, met]);
+    let mut table = Table::with_header(["case", "figure", "from", "to", "", allowed, met]);
     for figure in &report.figures {
-        let value = |value: f64| match figure.unit {
-            "ns" => time(value),
-            "" => grouped(value.round() as u64),
-            unit => format!("{value:.2} {unit}"),
+        let Spread { min, max, .. } = figure.spread;
+        // Rows are of different kinds: each has its own unit, which its three figures share.
+        let times = [figure.value, min, max];
+        let (unit, cells) = match figure.unit {
+            "ns" => {
+                let unit = Unit::common(times.into_iter());
+                (unit.name, times.map(|ns| unit.show(ns)))
+            }
+            "" => ("", times.map(|count| grouped(count.round() as u64))),
+            unit => (unit, times.map(|value| format!("{value:.2}"))),
         };
         let bound = shown_bounds(report).iter().find(|bound| bound.name == figure.case);
         let [allowed, met] = bound.map_or_else(Default::default, allowance);
-        let Spread { min, max, .. } = figure.spread;
-        table.row([figure.case.clone(), value(figure.value), value(min), value(max), allowed, met]);
+        let [value, min, max] = cells.map(Cell::from);
+        table.row([figure.case.as_str().into(), value, min, max, unit.into(), allowed.into(), met.into()]);
     }
     table.write(out);
 }
@@ -244,7 +381,8 @@ fn bounds(report: &Report, out: &mut String) {
     let stands_above = |bound: &&Bound| report.figures.iter().any(|figure| figure.case == bound.name);
     for bound in shown_bounds(report).iter().filter(|bound| !stands_above(bound)) {
         let [allowed, met] = allowance(bound);
-        table.row([bound.name.clone(), format!("{:.2} {}", bound.value, bound.unit), allowed, met]);
+        let figure = format!("{:.2} {}", bound.value, bound.unit);
+        table.row([bound.name.as_str().into(), figure.into(), allowed.into(), met.into()]);
     }
     table.write(out);
 }
@@ -262,7 +400,7 @@ fn allowance(bound: &Bound) -> [String; 2] {
 fn subscriptions(report: &Report, out: &mut String) {
     let mut table = Table::with_header(["subscription", "delivered"]);
     for subscription in &report.subscriptions {
-        table.row([subscription.pattern.clone(), grouped(subscription.delivered)]);
+        table.row([subscription.pattern.as_str().into(), grouped(subscription.delivered).into()]);
     }
     table.write(out);
 }
@@ -312,17 +450,21 @@ fn write_wrapped(text: &str, out: &mut String) {
     out.push('\n');
 }
 
+/// A row's name. A latency beyond saturation tells how long the overload lasted, and says so.
 fn label(result: &Comparison) -> String {
-    if result.contender.is_empty() {
-        result.case.clone()
-    } else {
-        format!("{}, {}", result.case, result.contender)
+    let mut label = result.case.clone();
+    if !result.contender.is_empty() {
+        label = format!("{label}, {}", result.contender);
     }
+    if result.open_loop.is_some_and(|open_loop| open_loop.saturated) {
+        label += " (beyond saturation)";
+    }
+    label
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::SubscriptionReport;
+    use super::super::schema::{SubscriptionReport, Switches};
     use super::*;
     use crate::machine::floor::FloorNs;
 
@@ -359,13 +501,43 @@ mod tests {
         report.subscriptions.push(SubscriptionReport { pattern: "a.#".to_owned(), delivered: 10_000 });
         report.ledger =
             Some(Ledger { balanced: true, published: 10_000, delivered: 10_000, ..Ledger::default() });
+        report.verdict = Some("quick".to_owned());
+        report.setup = Some(Setup {
+            wait: "busy-spin".to_owned(),
+            publisher_cores: vec![Some(0)],
+            consumer_cores: vec![Some(1), Some(2)],
+            capacity: 1_024,
+        });
+        report.results.push(Comparison {
+            case: "half".to_owned(),
+            latency_ns: Some(LatencyNs { p50: 1_000_000, ..latency }),
+            open_loop: Some(OpenLoop {
+                sent: 1_000,
+                late: 20,
+                omitted: 500,
+                lateness_ns: Some(LatencyNs { p50: 900_000, ..latency }),
+                saturated: true,
+                machine_stalls: None,
+                publish_stalls: None,
+                involuntary_switches: Some(Switches { publishers: 3, consumers: 0 }),
+            }),
+            ..Comparison::default()
+        });
         let expected = "\
 ringmain-bench latency
-mode near: a cache line goes there and back in 110 ns (104 ns at best), one way 55.0 ns
+verdict: quick
+setup: busy-spin; publisher on core 0; consumers on cores 1,2; 1,024 slots
+mode near: these two cores share a cache; a cache line goes there and back in 110 ns (104 ns at
+      best), one way 55.0 ns
 
-                           p50     p90     p95      p99    p99.9      max   count
-latency                 120 ns  140 ns  150 ns  1.20 µs  45.0 µs  2.00 ms  10,000
-noise of this machine  11.0 ns  140 ns  150 ns  1.20 µs  45.0 µs  2.00 ms       5
+                             p50 ns  p90 ns  p95 ns  p99 µs  p99.9 µs  max ms   count
+latency                         120     140     150    1.20      45.0    2.00  10,000
+half (beyond saturation)  1,000,000     140     150    1.20      45.0    2.00  10,000
+  publishers' lateness      900,000     140     150    1.20      45.0    2.00  10,000
+noise of this machine          11.0     140     150    1.20      45.0    2.00       5
+
+open loop                 came due   sent  1 ms late  omitted  switches of publisher  of consumer
+half (beyond saturation)     1,500  1,000         20      500                      3            0
 
 published  10,000
 elapsed    0.10 s

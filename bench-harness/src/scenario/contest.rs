@@ -186,6 +186,7 @@ fn case(plan: &Plan) -> String {
         (true, topics) => format!("engine run-time topics ({})", grouped(topics as u64)),
     };
     match load.subscribers {
+        _ if plan.by_default => format!("{topics}, default options"),
         1 => topics,
         subscribers => format!("{topics}, {subscribers} subscribers"),
     }

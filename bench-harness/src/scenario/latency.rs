@@ -14,7 +14,7 @@ use crate::load::reader::Numbers;
 use crate::load::session::Session;
 use crate::machine::baseline;
 use crate::progress::Progress;
-use crate::report::{Ledger, OpenLoop, Report, Switches};
+use crate::report::{Ledger, OpenLoop, Report, Switches, latency_sentence};
 use crate::stats::{LatencyNs, histogram};
 use crate::units::grouped;
 
@@ -49,6 +49,7 @@ pub(crate) fn latency(load: &Load) -> Result<Report, Error> {
     }
     baseline.round(baseline::ROUND)?;
     report.describe_machine(&baseline);
+    report.setup = Some(plan.setup());
     found.describe(load.rate, &mut report);
     report.notes.extend(plan.note());
     report.finish();
@@ -143,21 +144,21 @@ impl Found {
         self.tally.as_ref().map(|tally| tally.to_report(self.switches))
     }
 
-    /// Says in words why messages were late or omitted: who stood still, and whether the rate was
-    /// beyond saturation.
-    pub(super) fn blame(&self, rate: Rate) -> Vec<String> {
-        let (Rate::PerSecond(asked), Some(tally)) = (rate, &self.tally) else { return Vec::new() };
-        let mut blame = tally.blame();
-        if tally.is_saturated {
-            let reached = self.messages_per_s().unwrap_or(0.0);
-            blame.push(format!(
+    /// What became of the messages that came due, with all that was recorded.
+    pub(super) fn tally(&self) -> Option<&Tally> {
+        self.tally.as_ref()
+    }
+
+    /// Says in words that a rate was beyond saturation, if it was.
+    pub(super) fn saturation(&self, asked: f64) -> Option<String> {
+        self.tally.as_ref().filter(|tally| tally.is_saturated).map(|_| {
+            format!(
                 "{} messages/s were asked for and {} reached: beyond saturation latency only tells how \
                  long the overload lasted",
                 grouped(asked.round() as u64),
-                grouped(reached.round() as u64)
-            ));
-        }
-        blame
+                grouped(self.messages_per_s().unwrap_or(0.0).round() as u64)
+            )
+        })
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -172,6 +173,9 @@ impl Found {
     fn describe(self, rate: Rate, report: &mut Report) {
         report.latency_ns = self.latency();
         report.open_loop = self.open_loop();
+        report.verdict = report
+            .latency_ns
+            .map(|latency| latency_sentence(&latency, report.open_loop.as_ref(), report.floor_ns.as_ref()));
         report.published = Some(self.ledger.published);
         report.delivered = Some(self.ledger.delivered);
         report.elapsed_s = Some(self.elapsed.as_secs_f64());
@@ -191,7 +195,10 @@ impl Found {
             }
         };
         report.notes.push(explanation);
-        report.notes.extend(self.blame(rate));
+        if let (Rate::PerSecond(asked), Some(tally)) = (rate, &self.tally) {
+            report.notes.extend(tally.blame());
+            report.notes.extend(self.saturation(asked));
+        }
         report.ledger = Some(self.ledger);
         report.failed_checks.extend(self.failures);
     }

@@ -15,6 +15,7 @@ use crate::load::session::Session;
 use crate::machine::baseline;
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::units::{grouped, time};
 
 /// The topics of the case in which topics are known only at run time.
 pub(super) const RUNTIME_TOPICS: usize = 1_000;
@@ -59,6 +60,13 @@ pub(crate) fn throughput(load: &Load) -> Result<Report, Error> {
     count_allocations(&plan, &clock, turn, &mut report)?;
     report.ns_per_message = contest.ns_per_message();
     report.messages_per_s = report.ns_per_message.map(|ns| 1e9 / ns);
+    report.setup = Some(plan.setup());
+    report.verdict = report.ns_per_message.map(|ns| {
+        let over_floor = report.time_over_floor.map_or_else(String::new, |part| {
+            format!(", {part:.2} of the floor's round trip in the same rounds")
+        });
+        format!("a message takes {}{over_floor}: {} a second", time(ns), grouped((1e9 / ns) as u64))
+    });
     report.elapsed_s = Some(contest.elapsed.as_secs_f64());
     report.published = Some(contest.ledger.published);
     report.delivered = Some(contest.ledger.delivered);

@@ -28,8 +28,9 @@ pub(crate) struct RouteFiles {
     /// pattern's line from 1, the pattern, the kind, the other pattern, its line, and the simplest
     /// pattern for the same topics if that is another, separated by tabs. Kinds: 'duplicate' (an
     /// earlier line is the same), 'equivalent' (an earlier pattern matches the same topics),
-    /// 'shadowed' (another pattern matches all its topics, and more), 'unmatched' (with --topics:
-    /// none of these matches). The exit code is 0 whatever is found
+    /// 'shadowed' (another pattern matches all its topics, and more), 'foreign' (a word of it is a
+    /// wildcard elsewhere, and none here; what to write instead comes last), 'unmatched' (with
+    /// --topics: none of these matches). The exit code is 0 whatever is found
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) lint: bool,
