@@ -21,7 +21,7 @@ const MAX_RESERVE: Duration = Duration::from_millis(100);
 /// Even a shutdown without any time gives those that it stops a moment to hand over.
 const MIN_RESERVE: Duration = Duration::from_millis(5);
 
-/// What [`Broker::shutdown`](super::Broker::shutdown) has come to.
+/// What [`Broker::shutdown`](crate::broker::Broker::shutdown) has come to.
 #[derive(Clone, Debug)]
 #[must_use = "it says what was not delivered"]
 #[non_exhaustive]
@@ -35,7 +35,7 @@ pub struct ShutdownReport<P> {
     pub undelivered: Vec<Arc<Undelivered<P>>>,
 }
 
-/// Shuts a broker down. See [`Broker::shutdown`](super::Broker::shutdown).
+/// Shuts a broker down. See [`Broker::shutdown`](crate::broker::Broker::shutdown).
 pub(crate) fn shut_down<P: MessagePayload>(
     core: &Core<P>,
     limit: Duration,

@@ -3,6 +3,8 @@
 use super::backpressure::WaitMode;
 use super::fill::{Fill, Value, With};
 use super::options::{PublishOptions, Published};
+#[cfg(doc)]
+use super::publisher::Publisher;
 use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
 use crate::broker::core::Core;

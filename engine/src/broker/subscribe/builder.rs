@@ -16,7 +16,7 @@ use crate::topic::Pattern;
 use std::fmt;
 use std::sync::Arc;
 
-/// The options of a subscription. See [`Broker::subscription`](super::Broker::subscription).
+/// The options of a subscription. See [`Broker::subscription`](crate::broker::Broker::subscription).
 ///
 /// ```
 /// # use ringmain::broker::{Broker, Dispatcher};
@@ -123,7 +123,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     }
 
     /// Completes it without subscribing yet, for
-    /// [`Broker::subscribe_all`](super::Broker::subscribe_all).
+    /// [`Broker::subscribe_all`](crate::broker::Broker::subscribe_all).
     pub fn prepare<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
@@ -181,7 +181,7 @@ impl<P> fmt::Debug for SubscriptionBuilder<P> {
 }
 
 /// A complete subscription that has not started. See
-/// [`Broker::subscribe_all`](super::Broker::subscribe_all).
+/// [`Broker::subscribe_all`](crate::broker::Broker::subscribe_all).
 #[must_use = "nothing is subscribed yet"]
 pub struct Prepared<P> {
     options: SubscriptionBuilder<P>,
