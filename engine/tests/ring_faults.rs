@@ -8,6 +8,7 @@ use ring_support::{
 };
 use ringmain::ring::{
     Batch, ConsumerOptions, EventHandler, Layout, MultiProducer, Polled, PublishError, RingBuilder, Sequence,
+    Stopped,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -505,4 +506,22 @@ fn a_handler_that_panics_when_it_is_dropped_does_not_hold_up_the_shutdown() {
         let (_producer, mut ring) = graph.build_single_producer().expect("a thread");
         assert_eq!(shut_down(&mut ring)[0].panics, 1);
     });
+}
+
+#[test]
+fn a_stopped_poller_does_not_overtake_the_stage_before_it() {
+    let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph();
+    let (first, mut before) = graph.poller(&[]).expect("a first stage");
+    let (_, mut after) = graph.poller(&[first]).expect("a second stage");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
+    producer.publish(|event| *event = 7).expect("there is room");
+    assert!(matches!(after.supervisor().stop(), Stopped::BetweenCalls));
+    assert!(!after.is_ready());
+    assert_eq!(after.poll(8, |_, _, _| panic!("the stage before has not finished")), Polled::Empty);
+    assert_eq!(after.poll_slices(8, |_, _| panic!("the stage before has not finished")), Polled::Empty);
+    assert_eq!(before.poll(8, |_, _, _| {}), Polled::Events(1));
+    assert!(after.is_ready());
+    let mut seen = 0;
+    assert_eq!(after.poll(8, |event, _, _| seen = *event), Polled::Events(1));
+    assert_eq!(seen, 7);
 }

@@ -367,3 +367,31 @@ fn the_graph_forgets_those_that_have_left() {
     }
     assert!(matches!(ring.join_poller(&[gone], LIMIT), Err(BuildError::ForeignConsumer { .. })));
 }
+
+#[test]
+fn a_joiner_keeps_its_limit_behind_a_joiner_that_waits_for_a_producer() {
+    let graph = builder(8).graph();
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
+    let (filling, is_filling) = channel();
+    let (go_on, may_go_on) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            producer
+                .publish(|event| {
+                    filling.send(()).expect("somebody waits");
+                    let _ = may_go_on.recv_timeout(LIMIT);
+                    *event = 1;
+                })
+                .expect("there is room");
+        });
+        is_filling.recv_timeout(LIMIT).expect("the producer fills");
+        let patient = scope.spawn(|| ring.join_poller(&[], LIMIT).map(drop));
+        let start = Instant::now();
+        let hurried = ring.join_poller(&[], Duration::from_millis(10)).map(drop);
+        let took = start.elapsed();
+        assert!(matches!(hurried, Err(BuildError::TimedOut { .. })), "{hurried:?}");
+        assert!(took < LIMIT / 4, "a limit of 10 ms took {took:?}");
+        drop(go_on);
+        patient.join().expect("no panic").expect("it joins once the producer has filled");
+    });
+}

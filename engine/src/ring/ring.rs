@@ -14,7 +14,7 @@ use super::topology::{Node, Plan};
 use crate::affinity::Pinning;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::panics::discard_panic;
-use crate::sync::{Condvar, Mutex, thread, unique_number};
+use crate::sync::{Condvar, Mutex, TimedLock, thread, unique_number};
 use crate::wait::{Deadline, ParkingExcluded, WaitStrategy};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,7 +58,7 @@ pub struct Ring<E> {
     has_many_producers: bool,
     plan: Mutex<Plan>,
     /// Held by whoever joins: one at a time.
-    joining: Mutex<()>,
+    joining: TimedLock,
     keys: Keys<E>,
     managed: Vec<Running>,
     progress: Arc<Progress>,
@@ -93,7 +93,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         let cores =
             pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
-        let (plan, joining) = (Mutex::new(plan), Mutex::new(()));
+        let (plan, joining) = (Mutex::new(plan), TimedLock::new());
         let mut ring = Self { core, has_many_producers, plan, joining, keys, managed: Vec::new(), progress };
         for (planned, core) in planned.into_iter().zip(cores) {
             if let Err(reason) = ring.spawn(planned, core) {
@@ -238,7 +238,10 @@ impl<E: Send + Sync + 'static> Ring<E> {
     ) -> Result<(ConsumerId, Poller<E>), BuildError> {
         let deadline = Deadline::after(limit);
         // One joiner at a time; the plan is not locked while it waits for producers.
-        let _joining = self.joining.lock();
+        let _joining = self
+            .joining
+            .lock_until(deadline.at())
+            .ok_or_else(|| BuildError::TimedOut { name: name.to_owned() })?;
         let place = {
             let mut plan = self.plan.lock();
             plan.sweep();

@@ -89,3 +89,43 @@ impl Condvar {
         }
     }
 }
+
+/// A lock of nothing but a right: one thread at a time has it. Unlike a
+/// [`Mutex`] it can be waited for with a deadline.
+#[derive(Debug)]
+pub struct TimedLock {
+    is_taken: Mutex<bool>,
+    given_back: Condvar,
+}
+
+/// The right, until it is dropped.
+#[derive(Debug)]
+pub struct TimedLockGuard<'a>(&'a TimedLock);
+
+impl TimedLock {
+    /// Returns a right that nobody has.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { is_taken: Mutex::new(false), given_back: Condvar::new() }
+    }
+
+    /// Waits for the right, at most until the deadline.
+    pub fn lock_until(&self, deadline: Option<Instant>) -> Option<TimedLockGuard<'_>> {
+        let mut is_taken = self.is_taken.lock();
+        while *is_taken {
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                return None;
+            }
+            is_taken = self.given_back.wait_until(is_taken, deadline);
+        }
+        *is_taken = true;
+        Some(TimedLockGuard(self))
+    }
+}
+
+impl Drop for TimedLockGuard<'_> {
+    fn drop(&mut self) {
+        *self.0.is_taken.lock() = false;
+        self.0.given_back.notify_all();
+    }
+}

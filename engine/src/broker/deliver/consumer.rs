@@ -128,7 +128,7 @@ impl<P: Clone> Consumer<P> {
                             let has_mail = || {
                                 poller.has_commands() && !(poller.lease().is_stopped() && mailbox.is_empty())
                             };
-                            (poller.is_ready() || has_mail()).then_some(())
+                            (poller.is_ready_leased() || has_mail()).then_some(())
                         },
                     );
                 }

@@ -84,6 +84,11 @@ impl<E> Poller<E> {
     /// Polls as [`poll`](Self::poll) does, for handlers that call user code under the [`Lease`]
     /// that they get. When such a call does not return, a [`Supervisor`] can take the position
     /// over. This poller then finds the ring `Finished` and does not touch it any more.
+    ///
+    /// A supervisor can also stop a poller between calls. The lease then refuses all further calls,
+    /// and the poller goes on to the end without waiting for stages that may have been taken over.
+    /// Only this method does so: after a stop, [`poll`](Self::poll) and
+    /// [`poll_slices`](Self::poll_slices) go on as before, behind the stages before them.
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         self.poll_visiting(max, &mut EachLeased(handler))
@@ -115,7 +120,7 @@ impl<E> Poller<E> {
     }
 
     #[inline(always)]
-    pub(in crate::ring) fn poll_visiting(&mut self, max: u64, visitor: &mut impl Visit<E>) -> Polled {
+    pub(in crate::ring) fn poll_visiting<V: Visit<E>>(&mut self, max: u64, visitor: &mut V) -> Polled {
         let mut left = max;
         // Between runs, so that a halted consumer does not handle a whole ring first.
         while left > 0 && !self.core.control.is_halted() && !self.lease.is_lost() {
@@ -126,7 +131,7 @@ impl<E> Poller<E> {
                 return Polled::Missed(self.take_missed());
             }
             let first = self.next;
-            let end = self.available(self.max_run.min(left));
+            let end = self.available::<V>(self.max_run.min(left));
             if end == first {
                 // The look may have found a later event, whose producer has just moved this
                 // consumer on.
@@ -163,8 +168,11 @@ impl<E> Poller<E> {
 
     /// Returns the end of what may be handled, at most `max` sequences.
     #[inline(always)]
-    fn available(&mut self, max: u64) -> Sequence {
-        self.barrier.available(&self.core, self.next, max, || self.lease.is_stopped())
+    fn available<V: Visit<E>>(&mut self, max: u64) -> Sequence {
+        // Who calls user code past the lease would call it for events that an earlier stage has not
+        // finished.
+        let is_stopped = || V::IS_LEASED && self.lease.is_stopped();
+        self.barrier.available(&self.core, self.next, max, is_stopped)
     }
 
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
@@ -225,16 +233,22 @@ impl<E> Poller<E> {
     /// Returns whether a poll would find something: an event, the news of missed ones, or the end.
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.lease.is_lost() || self.has_more() || self.core.control.is_finished(self.next)
+        self.has_something(false)
     }
 
-    /// Returns whether a poll would find events, or that some were missed.
+    /// Returns whether a [`poll_leased`](Self::poll_leased) would find something. One that has been
+    /// stopped does not wait for earlier stages.
+    #[inline]
+    pub fn is_ready_leased(&self) -> bool {
+        self.has_something(self.lease.is_stopped())
+    }
+
     #[inline(always)]
-    fn has_more(&self) -> bool {
-        if self.can_miss && self.position.own() != self.next {
-            return true;
-        }
-        self.barrier.is_available(&self.core, self.next, || self.lease.is_stopped())
+    fn has_something(&self, is_stopped: bool) -> bool {
+        self.lease.is_lost()
+            || (self.can_miss && self.position.own() != self.next)
+            || self.barrier.is_available(&self.core, self.next, || is_stopped)
+            || self.core.control.is_finished(self.next)
     }
 
     /// Returns whether the lease says that there is mail or a stop. A consumer must wait for that

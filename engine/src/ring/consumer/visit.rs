@@ -7,6 +7,10 @@ use crate::ring::slots::{Layout, Slots};
 
 /// Way to handle events.
 pub(in crate::ring) trait Visit<E> {
+    /// Whether calls of user code are made under the lease. A poller that has been stopped then
+    /// refuses them, and may go on where stages before it have been taken over.
+    const IS_LEASED: bool = false;
+
     /// Called before the first event of a run, which reaches from `first` to `end`.
     #[inline(always)]
     fn run_starts(&mut self, _control: &Control, _first: Sequence, _end: Sequence) {}
@@ -87,6 +91,8 @@ impl<E, F: FnMut(&E, Sequence, bool)> Visit<E> for Each<F> {
 pub(in crate::ring) struct EachLeased<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
+    const IS_LEASED: bool = true;
+
     #[inline(always)]
     unsafe fn visit(
         &mut self,
