@@ -200,7 +200,8 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
             None if edge::left_out("switch-without-look") => None,
             None => (strategy() != *chosen).then_some(End::Switched),
         });
-        ended.unwrap_or(End::Over(None))
+        // At the deadline, one last look.
+        ended.unwrap_or_else(|| End::Over((self.ready)()))
     }
 }
 
@@ -219,6 +220,34 @@ mod tests {
             let outcome =
                 wait_until(strategy, &Parking::new(true), Deadline::after(Duration::ZERO), || Some(7));
             assert_eq!(outcome, Some(7));
+        }
+    }
+
+    /// What comes and the deadline pass in the same moment, between a look and the one at the clock: at whichever of
+    /// these moments, the last look finds it.
+    #[test]
+    fn every_strategy_looks_once_more_after_the_deadline() {
+        use std::cell::Cell;
+
+        for &strategy in WaitStrategy::ALL {
+            let mut came = 0;
+            for moment in (1..=8).chain((20..120).step_by(3)) {
+                let deadline = Deadline::after(Duration::from_millis(1));
+                let (asked, is_ready) = (Cell::new(0), Cell::new(false));
+                let choose = || {
+                    asked.set(asked.get() + 1);
+                    if asked.get() == moment + 1 {
+                        while !deadline.has_passed() {}
+                        is_ready.set(true);
+                    }
+                    strategy
+                };
+                let ready = || is_ready.get().then_some(());
+                let got = Waiter::new().wait_until(choose, &Parking::new(true), deadline, ready);
+                assert_eq!(got.is_some(), is_ready.get(), "{strategy} missed it at its look number {moment}");
+                came += u32::from(is_ready.get());
+            }
+            assert!(came > 0, "{strategy}: it never came in time");
         }
     }
 

@@ -7,6 +7,7 @@
 //! is all there will be for long.
 
 use crate::ring::claim::Unclaimed;
+use crate::wait::Deadline;
 use std::time::{Duration, Instant};
 
 /// A producer resumes once one part in so many of the ring is free.
@@ -27,13 +28,46 @@ impl Hysteresis {
         Self { enough: (capacity / PARTS).max(1), since: Instant::now() }
     }
 
-    /// Returns whether to resume, given the room there is. Reads the clock when there is some room
-    /// and not enough.
-    pub(in crate::ring) fn is_over(&self, room: Result<u64, Unclaimed>) -> bool {
+    /// Returns whether to resume, given the room there is. At the deadline any room will do. Reads
+    /// the clock when there is some room and not enough.
+    pub(in crate::ring) fn is_over(&self, room: Result<u64, Unclaimed>, deadline: Deadline) -> bool {
         match room {
-            Ok(free) => free >= self.enough || self.since.elapsed() >= MAX_WAIT,
+            Ok(free) => free >= self.enough || self.since.elapsed() >= MAX_WAIT || deadline.has_passed(),
             Err(Unclaimed::Full) => false,
             Err(_) => true,
         }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A wait that begins when the test has long ended: its own limit does not pass.
+    fn patient(capacity: u64) -> Hysteresis {
+        Hysteresis { since: Instant::now() + HOUR, ..Hysteresis::new(capacity) }
+    }
+
+    #[test]
+    fn a_quarter_of_the_ring_is_enough_and_less_is_not() {
+        assert!(patient(16).is_over(Ok(4), Deadline::NEVER));
+        assert!(!patient(16).is_over(Ok(3), Deadline::NEVER));
+        assert!(!patient(16).is_over(Err(Unclaimed::Full), Deadline::NEVER));
+        assert!(patient(16).is_over(Err(Unclaimed::Closed), Deadline::NEVER), "it will not open again");
+        assert!(patient(1).is_over(Ok(1), Deadline::NEVER), "that is the whole ring");
+    }
+
+    #[test]
+    fn any_room_will_do_when_either_limit_has_passed() {
+        let impatient = Hysteresis::new(16);
+        while impatient.since.elapsed() < MAX_WAIT {}
+        assert!(impatient.is_over(Ok(1), Deadline::NEVER));
+        assert!(!impatient.is_over(Err(Unclaimed::Full), Deadline::NEVER));
+        let passed = Deadline::after(Duration::ZERO);
+        assert!(patient(16).is_over(Ok(1), passed), "the caller's limit may be the shorter one");
+        assert!(!patient(16).is_over(Ok(1), Deadline::after(HOUR)));
+        assert!(!patient(16).is_over(Err(Unclaimed::Full), passed), "there is no room");
     }
 }

@@ -194,8 +194,7 @@ impl<E, S: Sequencer> Producer<E, S> {
         let hysteresis = Hysteresis::new(control.capacity);
         let mut outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
             let room = self.claimant.sequencer.room(&self.claimant.core);
-            // At the deadline any room will do.
-            if !hysteresis.is_over(room) && (room.is_err() || !deadline.has_passed()) {
+            if !hysteresis.is_over(room, deadline) {
                 return None;
             }
             match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
