@@ -3,18 +3,20 @@
 mod ring_support;
 
 use ring_support::{
-    BOTH_LAYOUTS, Bomb, LIMIT, graph, graph_in, panics, quiet_panic, rejecting, rest, shut_down, take,
-    within_limit,
+    BOTH_LAYOUTS, Bomb, LIMIT, eventually_fast_asleep, graph, graph_in, panics, quiet_panic, rejecting, rest,
+    shut_down, take, within_limit,
 };
 use ringmain::ring::{
     Batch, ConsumerOptions, EventHandler, Layout, MultiProducer, Polled, PublishError, RingBuilder, Sequence,
     Stopped,
 };
+use ringmain::wait::WaitStrategy;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 // Fill closures.
 
@@ -236,6 +238,38 @@ fn a_fill_closure_of_one_of_many_producers_that_panics_leaves_a_tombstone_which_
         assert_eq!(seen, [(1, 0), (3, 2)]);
         assert_eq!(poller.tombstones(), 1);
     }
+}
+
+/// The wake-up that is called `wake-after-tombstone`. A model cannot hold it: there threads share
+/// one count of panics, so that a lock which one of them gives up while another unwinds is
+/// poisoned.
+#[test]
+fn a_tombstone_wakes_who_is_fast_asleep_over_it() {
+    let builder = RingBuilder::new(4, || 0_u64).expect("a power of two");
+    let mut graph = builder.wait(WaitStrategy::Blocking).graph();
+    let (saw, has_seen) = channel();
+    let handler = move |event: &u64, _, _| saw.send(*event).expect("the test listens");
+    graph.consumer("sleeper", &[], handler).expect("no dependency");
+    let (mut producer, mut ring) = graph.build_multi_producer().expect("a thread");
+    let (claimed, has_claimed) = channel();
+    let (give_up, may_give_up) = channel::<()>();
+    let mut panicking = producer.clone();
+    let faulty = thread::spawn(move || {
+        let fill = |_: &mut u64| {
+            claimed.send(()).expect("the test listens");
+            may_give_up.recv_timeout(LIMIT).expect("the test lets it");
+            quiet_panic();
+        };
+        assert!(panics(|| panicking.publish(fill)), "the panic must reach the publisher");
+    });
+    has_claimed.recv_timeout(LIMIT).expect("it claims");
+    // It wakes the consumer for nothing: what comes before it is still to be filled.
+    producer.publish(|event| *event = 7).expect("room");
+    eventually_fast_asleep("sleeper");
+    give_up.send(()).expect("it waits for that");
+    faulty.join().expect("the panic was caught");
+    assert_eq!(has_seen.recv_timeout(Duration::from_secs(20)), Ok(7), "the consumer sleeps on");
+    shut_down(&mut ring);
 }
 
 #[test]

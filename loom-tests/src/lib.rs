@@ -10,7 +10,8 @@
 //!
 //! # What each edge is worth
 //!
-//! Any end of any edge (`ringmain::sync::edge`), and some pieces of logic, can be taken away at run time by the
+//! Any end of any edge (`ringmain::sync::edge`), any wake-up, and some pieces of logic can be taken
+//! away at run time by the
 //! environment variable `RINGMAIN_MUTANT`. For every line below a test runs the model with that mutant and demands that
 //! it fails: `mutants::every_mutant_is_killed_by_its_model` checks the table against the code.
 //!
@@ -75,7 +76,6 @@
 //! | `finish-stage.acquire` | a later stage misses what a worker did | `groups::a_stage_behind_a_group_sees_what_each_worker_did` |
 //! | `claim-only-published` | a worker reads an event that is being written | `groups::only_what_is_published_is_claimed` |
 //! | `retract-announcement` | a worker with nothing in hand holds producers up | `groups::each_event_goes_to_one_of_two_workers_and_neither_holds_on` |
-//! | `wake-after-announcement` | a producer sleeps for ever over what a worker did not claim | `groups::a_producer_that_slept_over_an_announcement_is_woken` |
 //! | `lease-lane.release` | two workers are at one lane's events, or handle one twice | `groups::a_lane_hands_over_where_it_stands_and_what_was_done_there` |
 //! | `lease-lane.acquire` | the same | `groups::a_lane_hands_over_where_it_stands_and_what_was_done_there` |
 //! | `swap-table.release` | a publisher remembers an old table as the new one | `routing::a_table_is_never_older_than_the_generation_that_was_read` |
@@ -89,12 +89,41 @@
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
-//! | `wake-after-giving-up` | a producer sleeps for ever over the place of a joiner who gave up | `joining::a_join_that_gives_up_wakes_who_slept_over_it` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
 //! | `finish-stage.acquire` | a later stage reads what a mutating consumer is writing | `stages::what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |
 //! | `release-slot.release` | a producer overwrites what a worker has left behind while another reads it | `groups::what_a_worker_leaves_behind_is_handled_once_and_not_overwritten` |
 //! | `lease-lane.release` | who joins is at a lane's events together with who leaves | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
 //! | `lease-lane.acquire` | the same | `groups::who_joins_keyed_lanes_goes_on_where_they_stand_or_is_refused` |
+//! | `gate-bounded-by-cursor` | a stalled producer overwrites what a joiner is to read | `joining::a_stalled_producer_with_an_old_list_does_not_overrun_a_joiner` |
+//! | `skip-without-second-look` | two producers write one slot, beside a joiner | `dropping::a_joiner_is_not_moved_on_past_what_a_producer_has_in_hand` |
+//! | `takeover-behind-writers` | what was taken over is read while an earlier stage changes it | `lease::what_an_earlier_stage_is_changing_is_not_read` |
+//! | `claim-without-second-look` | a worker takes nothing where there was something all the time | `groups::a_worker_that_is_outrun_still_finds_what_is_there` |
+//! | `place-without-second-look` | a worker finds nothing where there was something all the time | `groups::a_worker_that_is_outrun_still_finds_what_is_there` |
+//! | `second-left-behind` | what the second of two workers left behind is handled by nobody | `groups::what_two_workers_leave_behind_is_all_handled` |
+//! | `wake-after-publish.consumers` | a consumer sleeps for ever | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
+//! | `wake-after-batch.consumers` | the same, of a batch | `waking::a_consumer_is_woken_by_a_batch` |
+//! | `wake-after-abandoning.consumers` | a consumer sleeps for ever over a claim that was taken back | `closing::a_claim_that_is_taken_back_leaves_no_consumer_asleep` |
+//! | `wake-after-release.producers` | a producer sleeps for ever | `parking::a_sleeping_producer_is_woken_by_a_release` |
+//! | `wake-after-release.consumers` | a later stage sleeps for ever | `parking::a_sleeping_later_stage_is_woken_by_the_earlier_one` |
+//! | `wake-after-leaving.producers` | a producer sleeps for ever over a consumer that has left | `parking::a_sleeping_producer_is_woken_by_a_consumer_that_leaves` |
+//! | `wake-after-leaving.consumers` | the same, of a later stage | `waking::a_later_stage_is_woken_by_an_earlier_one_that_leaves` |
+//! | `wake-after-work.producers` | a producer sleeps for ever over what a worker has handled | `waking::a_producer_is_woken_by_a_worker` |
+//! | `wake-after-work.consumers` | the same, of a later stage | `waking::a_later_stage_is_woken_by_a_worker` |
+//! | `wake-after-announcement.producers` | a producer sleeps for ever over what a worker did not claim | `groups::a_producer_that_slept_over_an_announcement_is_woken` |
+//! | `wake-after-announcement.consumers` | the same, of a later stage | `waking::a_later_stage_that_slept_over_an_announcement_is_woken` |
+//! | `wake-after-lane.producers` | a producer sleeps for ever over a lane that has moved | `waking::a_producer_is_woken_by_a_lane_that_moves` |
+//! | `wake-after-lane.consumers` | a worker sleeps for ever over a lane that was given back | `waking::a_worker_is_woken_by_a_lane_that_is_given_back` |
+//! | `wake-after-worker-left.producers` | a producer sleeps for ever over workers that have left | `waking::a_producer_is_woken_by_the_last_worker_that_leaves` |
+//! | `wake-after-worker-left.consumers` | a worker sleeps for ever over what another has left behind | `waking::a_worker_is_woken_by_what_another_leaves_behind` |
+//! | `wake-after-joining.producers` | a producer sleeps for ever over the place at which a joiner has come in | `joining::a_joiner_wakes_who_slept_over_its_first_place` |
+//! | `wake-after-giving-up.producers` | the same, of a joiner who gave up | `joining::a_join_that_gives_up_wakes_who_slept_over_it` |
+//! | `wake-after-mail.consumers` | a consumer sleeps for ever over its mail | `waking::a_consumer_is_woken_by_mail` |
+//! | `wake-after-stop.consumers` | a consumer that was stopped sleeps for ever | `waking::a_consumer_is_woken_by_a_stop` |
+//! | `wake-at-close.consumers` | a consumer of a closed ring sleeps for ever | `closing::a_claim_that_is_taken_back_leaves_no_consumer_asleep` |
+//! | `wake-at-close.producers` | the same, of a producer | `parking::closing_wakes_a_producer_that_sleeps_over_a_full_ring` |
+//! | `wake-at-halt.consumers` | a consumer of a halted ring sleeps for ever | `waking::a_consumer_is_woken_by_a_halt` |
+//! | `wake-after-switch.consumers` | a consumer sleeps on after it was told to spin | `waking::all_are_woken_by_a_switch_of_the_strategy` |
+//! | `wake-after-switch.producers` | the same, of a producer | `waking::all_are_woken_by_a_switch_of_the_strategy` |
 //!
 //! Two ends that one might look for are not there: `finish-stage.release` is the same store as
 //! `release-slot.release`, and `lease-return.heavy` the same fence as `lease.heavy`.
@@ -103,9 +132,15 @@
 //! tests. Each line is run by `scripts/loom.sh`; `scripts/mutants.sh` tries each mutant once more,
 //! and one that is not there against all models.
 //!
-//! A mutant with which no model fails would stand in a table of its own, of columns `survivor`,
-//! what it does, and the file that argues why what it takes away is needed all the same. There is
-//! none.
+//! A wake-up has a name and one or two sides, whom it wakes: `wake-at-close.producers`. A wake-up
+//! without a name fails the tests.
+//!
+//! A mutant with which no model fails stands in a table of its own, with the file that argues why
+//! what it takes away is needed all the same, or has the test that fails without it:
+//!
+//! | survivor | what goes wrong | file |
+//! |---|---|---|
+//! | `wake-after-tombstone.consumers` | a consumer sleeps for ever behind a panic | `engine/tests/ring_faults.rs` |
 //!
 //! # What the models cannot see
 //!

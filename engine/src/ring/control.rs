@@ -135,14 +135,15 @@ impl Control {
         self.standing.phase.heavy(&CLOSE);
         // Edge `CLOSE_RING`, release side.
         self.advance(Phase::Sealed, CLOSE_RING.release());
-        self.signals.wake_everybody();
+        self.signals.wake_everybody("wake-at-close");
     }
 
     /// Closes, and has consumers stop where they are.
     pub(super) fn halt(&self, has_many_producers: bool) {
         self.close(has_many_producers);
         self.advance(Phase::Halted, CLOSE_RING.release());
-        self.signals.wake_everybody();
+        // Producers know by the close.
+        self.signals.wake_consumers("wake-at-halt");
     }
 
     fn advance(&self, to: Phase, ordering: Ordering) {
@@ -152,7 +153,7 @@ impl Control {
     /// Changes how consumers and producers wait.
     pub(super) fn set_wait(&self, strategy: WaitStrategy) -> Result<(), ParkingExcluded> {
         self.wait.set(strategy)?;
-        self.signals.wake_everybody();
+        self.signals.wake_everybody("wake-after-switch");
         Ok(())
     }
 

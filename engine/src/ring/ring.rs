@@ -457,6 +457,32 @@ impl<E> Ring<E> {
     }
 }
 
+/// For models: to wait as the ring's own threads do, for what rings no bell.
+#[cfg(ringmain_loom)]
+impl<E> Ring<E> {
+    /// Waits as a consumer does.
+    pub fn wait_among_consumers(&self, ready: impl FnMut() -> Option<()>) {
+        let control = &self.core.control;
+        crate::wait::Waiter::new().wait_until(
+            || control.wait.get(),
+            &control.signals.consumers,
+            Deadline::NEVER,
+            ready,
+        );
+    }
+
+    /// Waits as a producer on a full ring does.
+    pub fn wait_among_producers(&self, ready: impl FnMut() -> Option<()>) {
+        let control = &self.core.control;
+        crate::wait::Waiter::new().wait_until(
+            || control.wait_for_room(),
+            &control.signals.producers,
+            Deadline::NEVER,
+            ready,
+        );
+    }
+}
+
 impl<E> Drop for Ring<E> {
     fn drop(&mut self) {
         self.close();

@@ -1,6 +1,7 @@
 //! Where threads sleep that wait for each other on one ring: consumers in one place, producers that
 //! found it full in another.
 
+use crate::sync::edge;
 use crate::wait::Parking;
 use std::sync::Arc;
 
@@ -17,17 +18,32 @@ impl Signals {
         Self { consumers, producers }
     }
 
-    /// Wakes all who sleep.
-    pub(super) fn wake_everybody(&self) {
-        self.consumers.wake_all();
-        self.producers.wake_all();
+    /// Wakes the consumers that sleep. Each wake-up has a name, under which a model leaves it out.
+    #[inline(always)]
+    pub(super) fn wake_consumers(&self, wake_up: &'static str) {
+        if edge::wakes(wake_up, "consumers") {
+            self.consumers.wake_all();
+        }
+    }
+
+    /// Wakes the producers that sleep.
+    #[inline(always)]
+    pub(super) fn wake_producers(&self, wake_up: &'static str) {
+        if edge::wakes(wake_up, "producers") {
+            self.producers.wake_all();
+        }
+    }
+
+    pub(super) fn wake_everybody(&self, wake_up: &'static str) {
+        self.wake_consumers(wake_up);
+        self.wake_producers(wake_up);
     }
 
     /// Wakes whoever may be waiting for a consumer to move on.
     #[inline(always)]
-    pub(super) fn consumer_moved(&self) {
-        self.producers.wake_all();
+    pub(super) fn consumer_moved(&self, wake_up: &'static str) {
+        self.wake_producers(wake_up);
         // A later stage may be waiting for what this one has finished.
-        self.consumers.wake_all();
+        self.wake_consumers(wake_up);
     }
 }

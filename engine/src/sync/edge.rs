@@ -143,6 +143,17 @@ pub fn mutant() -> Option<&'static str> {
     MUTANT.get_or_init(|| std::env::var("RINGMAIN_MUTANT").ok()).as_deref()
 }
 
+/// Whether a named wake-up wakes those of one side, `consumers` or `producers`. Only a mutant says
+/// no.
+#[inline(always)]
+pub(crate) fn wakes(wake_up: &str, side: &str) -> bool {
+    #[cfg(ringmain_loom)]
+    let wakes = mutant().and_then(|mutant| mutant.split_once('.')) != Some((wake_up, side));
+    #[cfg(not(ringmain_loom))]
+    let (wakes, _) = (true, (wake_up, side));
+    wakes
+}
+
 /// Whether a named piece of logic is to be left out: for mutants that are not a weakened ordering.
 #[cfg(ringmain_loom)]
 pub fn left_out(what: &str) -> bool {

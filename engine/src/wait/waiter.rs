@@ -223,8 +223,8 @@ mod tests {
         }
     }
 
-    /// What comes and the deadline pass in the same moment, between a look and the one at the clock: at whichever of
-    /// these moments, the last look finds it.
+    /// What comes and the deadline pass in the same moment, between a look and the one at the
+    /// clock: at whichever of these moments, the last look finds it.
     #[test]
     fn every_strategy_looks_once_more_after_the_deadline() {
         use std::cell::Cell;

@@ -124,6 +124,38 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Waits until the thread of that name has slept for several times as long as a nap may last: only
+/// what wakes it ends such a sleep. Where the system does not tell of threads, that is a matter of
+/// time.
+pub fn eventually_fast_asleep(name: &str) {
+    const LONGER_THAN_NAPS: Duration = Duration::from_millis(50);
+    let started = Instant::now();
+    let mut before = None;
+    loop {
+        assert!(started.elapsed() < LIMIT, "{name} does not fall asleep");
+        let switches = switches_of(name);
+        if before.is_some() && switches == before {
+            return;
+        }
+        before = switches.or(Some(String::new()));
+        thread::sleep(LONGER_THAN_NAPS);
+    }
+}
+
+/// How often a sleeping thread of this process has given up its core; nothing for one that is
+/// running.
+fn switches_of(name: &str) -> Option<String> {
+    let threads = std::fs::read_dir("/proc/self/task").ok()?;
+    let mut statuses =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("status")).ok());
+    // The system cuts names off.
+    let named = format!("Name:\t{}\n", &name[..name.len().min(15)]);
+    let status = statuses.find(|status| status.starts_with(&named))?;
+    let is_asleep = status.lines().any(|line| line.starts_with("State:\tS"));
+    let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
+    is_asleep.then(|| switches.collect())
+}
+
 // Panics.
 
 /// A panic without a report on standard error.

@@ -195,6 +195,35 @@ fn a_joiner_that_is_moved_on_starts_there() {
     .in_at_least(1_000);
 }
 
+/// A consumer comes in between a producer's two looks, at a place that another producer has in
+/// hand.
+#[test]
+fn a_joiner_is_not_moved_on_past_what_a_producer_has_in_hand() {
+    explore("joiner between two looks", Bound::Preemptions(2), || {
+        let (producer, ring) =
+            dropping(1, WaitStrategy::BusySpin).build_multi_producer().expect("no threads to start");
+        let joiner = thread::spawn(move || {
+            let (_, poller) = ring.join_poller(&[], Duration::MAX).expect("an open ring");
+            (poller, ring)
+        });
+        let writers = [1, 2].map(|value| {
+            let mut producer = producer.clone();
+            // Two who write one slot at once are a race that the model sees.
+            thread::spawn(move || offer(&mut producer, value))
+        });
+        let (mut poller, ring) = joiner.join().expect("the joiner panicked");
+        let start = poller.next_sequence();
+        let offered = writers.map(|writer| writer.join().expect("a writer panicked"));
+        let mut log = Log(vec![None; start as usize]);
+        while log.poll(&mut poller, 4) {}
+        let taken = offered.iter().flatten().count() as u64;
+        assert_eq!((taken, log.0.len() as u64), (ring.claimed(), ring.claimed()));
+        (start, taken)
+    })
+    .saw_exactly([(0, 1), (0, 2), (1, 1), (1, 2), (2, 2)])
+    .in_at_least(1_000);
+}
+
 #[test]
 fn a_sleeping_consumer_that_is_moved_on_wakes_and_misses_no_news() {
     explore("sleeper moved on", Bound::Preemptions(3), || {

@@ -16,20 +16,20 @@ use std::sync::Arc;
 /// which hides the swap from whoever has read the word before. A step in the worker's handler and a
 /// look before the other thread's brings those orders back.
 #[derive(Clone, Default)]
-struct Step(Arc<AtomicU64>);
+pub(super) struct Step(Arc<AtomicU64>);
 
 impl Step {
     fn take(&self) {
         self.0.store(1, Ordering::Relaxed);
     }
 
-    fn look(&self) {
+    pub(super) fn look(&self) {
         self.0.load(Ordering::Relaxed);
     }
 }
 
 /// Polls once, with a step at each event and one at the end, and tells what came.
-fn poll_in_steps(worker: &mut Worker<Pair>, max: u64, step: &Step) -> Vec<u64> {
+pub(super) fn poll_in_steps(worker: &mut Worker<Pair>, max: u64, step: &Step) -> Vec<u64> {
     let mut seen = Vec::new();
     worker.poll(max, |event, _, _| {
         step.take();
@@ -150,6 +150,36 @@ fn a_producer_that_slept_over_an_announcement_is_woken() {
     })
     .saw_exactly([(vec![1], vec![]), (vec![], vec![1]), (vec![1], vec![2]), (vec![2], vec![1])])
     .in_at_least(100);
+}
+
+/// There is something to claim at every moment: two events, and where one of them is handled a
+/// third comes in its place. A place that was read too early looks empty then.
+#[test]
+fn a_worker_that_is_outrun_still_finds_what_is_there() {
+    explore("outrun worker", Bound::Preemptions(3), || {
+        let mut graph = spinning(2);
+        let [mut quick, mut outrun] = two(&mut graph);
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let step = Step::default();
+        let taken = step.clone();
+        let quick = thread::spawn(move || {
+            let seen = poll_in_steps(&mut quick, 1, &taken);
+            let has_published = producer.try_publish(|event| event.set(3)).is_ok();
+            taken.take();
+            (seen, has_published, quick, producer)
+        });
+        step.look();
+        assert!(outrun.is_ready(), "it found nothing, and there was something all the time");
+        let outruns = poll_in_steps(&mut outrun, 1, &Step::default());
+        let (seen, has_published, _quick, _producer) = quick.join().expect("the quick worker panicked");
+        assert_eq!(outruns.len(), 1, "it took nothing, and there was something all the time");
+        (seen[0], outruns[0], has_published)
+    })
+    .saw_exactly([(1, 2, false), (1, 2, true), (2, 1, false), (2, 1, true)])
+    .in_at_least(20);
 }
 
 #[test]
@@ -414,4 +444,43 @@ fn a_producer_waits_for_all_lanes() {
     })
     .saw_exactly([false, true])
     .in_at_least(50);
+}
+
+/// Two workers have each an event in hand when they panic, and leave. Whoever is left finds both,
+/// and comes to the end.
+#[test]
+fn what_two_workers_leave_behind_is_all_handled() {
+    explore("two adoptions", Bound::Preemptions(2), || {
+        let mut graph = spinning(8);
+        let (group, mut workers) = graph.worker_pollers(&[], 2).expect("no dependency");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
+        for value in 1..=8 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        // The look of a ring of many producers tells exactly how much there is, so that each claims
+        // two.
+        for leaver in &mut workers {
+            let give_up = || leaver.poll(8, |_, _, _| resume_unwind(Box::new("the handler gave up")));
+            assert!(catch_unwind(AssertUnwindSafe(give_up)).is_err(), "the panic must reach the worker");
+        }
+        let mut heir = ring.join_worker_poller(group).expect("a group with workers");
+        let leavers = workers.into_iter().map(|leaver| thread::spawn(move || drop(leaver)));
+        let leavers: Vec<_> = leavers.collect();
+        let mut seen = poll(&mut heir, 8);
+        let early = seen.len();
+        for leaver in leavers {
+            leaver.join().expect("a leaver panicked");
+        }
+        ring.close();
+        let mut polled = Polled::Empty;
+        for _ in 0..3 {
+            polled = heir.poll(8, |event, _, _| seen.push(event.get()));
+        }
+        assert_eq!(polled, Polled::Finished, "something was left behind for good");
+        seen.sort_unstable();
+        assert_eq!(seen, [2, 4, 5, 6, 7, 8]);
+        early
+    })
+    .saw_exactly([4, 5, 6])
+    .in_at_least(20);
 }

@@ -87,6 +87,40 @@ fn a_joiner_sees_two_producers_events_without_gap_from_its_start() {
     .in_at_least(200);
 }
 
+/// A producer reads the cursor, and then the list of consumers, and stalls. Meanwhile another one
+/// publishes, a consumer joins behind that, and one more event comes. What the stalled producer
+/// then reads of the consumer that its list has lies past the joiner's start, which its list does
+/// not have.
+#[test]
+fn a_stalled_producer_with_an_old_list_does_not_overrun_a_joiner() {
+    explore("join beside a stalled producer", Bound::Preemptions(3), || {
+        let mut graph = spinning(1);
+        let (_, mut stays) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
+        let mut stalled = producer.clone();
+        let stalled = thread::spawn(move || stalled.try_publish(|event| event.set(7)).ok());
+        let mut published = Vec::new();
+        let mut publish = |value| {
+            published.extend(producer.try_publish(|event| event.set(value)).ok().map(|at| (at, value)));
+        };
+        publish(1);
+        all(&mut stays);
+        // Without a yield, which would let the stalled producer run to its end.
+        let (_, mut poller) = ring.join_poller(&[], Duration::MAX).expect("an open ring");
+        publish(2);
+        all(&mut stays);
+        let stalled = stalled.join().expect("the stalled producer panicked");
+        published.extend(stalled.map(|at| (at, 7)));
+        let start = poller.next_sequence();
+        published.retain(|&(at, _)| at >= start);
+        published.sort_unstable();
+        assert_eq!(all(&mut poller), published, "what the joiner was to see was overwritten");
+        (start, stalled)
+    })
+    .saw_exactly([(1, None), (1, Some(0)), (1, Some(1)), (2, Some(1))])
+    .in_at_least(40);
+}
+
 /// One producer has an event in hand while a consumer joins and the other consumer leaves. What the gate then leaves
 /// behind is below the joiner's start, and another producer takes it to be free.
 #[test]
@@ -230,6 +264,34 @@ fn a_join_that_gives_up_wakes_who_slept_over_it() {
         (Some(3), true),
     ])
     .in_at_least(1_000);
+}
+
+/// The same of a joiner who does not give up, and comes in where the producer may go on.
+#[test]
+fn a_joiner_wakes_who_slept_over_its_first_place() {
+    explore("join beside a sleeper", Bound::Preemptions(2), || {
+        let mut graph = parking(1);
+        let (_, leaver) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let mut sleeper = producer.clone();
+        let sleeper = thread::spawn(move || sleeper.publish(|event| event.set(2)).expect("an open ring"));
+        thread::yield_now();
+        let writer = thread::spawn(move || {
+            drop(leaver);
+            producer.try_publish(|event| event.set(3)).is_ok()
+        });
+        let (_, poller) = ring.join_poller(&[], Duration::MAX).expect("an open ring");
+        let start = poller.next_sequence();
+        // One that is a place behind holds the other two up, and there is nothing to learn from
+        // that.
+        let _stays = (start > 1).then_some(poller);
+        let has_published = writer.join().expect("the writer panicked");
+        sleeper.join().expect("the sleeper panicked");
+        (start, has_published)
+    })
+    .saw_exactly([(1, false), (1, true), (2, false), (2, true), (3, true)])
+    .in_at_least(500);
 }
 
 /// Who has joined a closing ring comes to its end, and sees what was accepted from its start on.

@@ -1,6 +1,6 @@
 //! Edges `LEASE`, `LEASE_RETURN` and `LEASE_CALL`: a consumer is stopped while it may be in a call.
 
-use super::{Pair, single, take_over};
+use super::{Pair, single, spinning, take_over};
 use ringmain::ring::{Called, Poller, Stopped, Supervisor};
 use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use ringmain_loom_tests::sync::thread;
@@ -125,6 +125,39 @@ fn what_remains_is_not_overwritten() {
         (vec![1, 2], 1),
     ])
     .in_at_least(500);
+}
+
+/// An earlier stage is changing an event, in its place, while the position of a later one is taken
+/// over: what that stage has not finished is passed over.
+#[test]
+fn what_an_earlier_stage_is_changing_is_not_read() {
+    explore("remains beside a writer", Bound::Preemptions(3), || {
+        let mut graph = spinning(2);
+        let (first, mut sole) = graph.mut_poller(&[]).expect("alone");
+        let (_, mut poller) = graph.poller(&[first]).expect("its own ring");
+        let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        sole.poll(1, |event, _, _| event.set(11));
+        let supervisor = poller.supervisor();
+        let consumer = thread::spawn(move || (work(&mut poller, &AtomicBool::new(false)), poller));
+        // A reference to what is being changed would be a race that the model sees.
+        let changer = thread::spawn(move || {
+            sole.poll(1, |event, _, _| event.set(12));
+            sole
+        });
+        let read = take_over(&supervisor).map(|takeover| {
+            let mut read = Vec::new();
+            let passed_over = takeover.for_each(Duration::ZERO, |_, event| read.push(event.get()));
+            (read, passed_over)
+        });
+        consumer.join().expect("the consumer panicked");
+        changer.join().expect("the earlier stage panicked");
+        read
+    })
+    .saw_exactly([None, Some((vec![11], 1)), Some((vec![11, 12], 0)), Some((vec![12], 0))])
+    .in_at_least(100);
 }
 
 #[test]

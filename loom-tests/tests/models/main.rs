@@ -15,6 +15,7 @@ mod parking;
 mod publish;
 mod routing;
 mod stages;
+mod waking;
 
 use ringmain::ring::{
     Graph, MultiProducer, Polled, Poller, Ring, RingBuilder, SingleProducer, Stopped, Supervisor, Takeover,

@@ -100,7 +100,21 @@ fn is_of_a_name(char: char) -> bool {
     char.is_ascii_uppercase() || char.is_ascii_digit() || char == '_'
 }
 
-/// All mutants there are: each end of each edge that the engine uses, and each piece of logic that can be left out.
+/// The calls that wake, and whom.
+const WAKE_UPS: [(&str, &[&str]); 4] = [
+    ("wake_consumers", &["consumers"]),
+    ("wake_producers", &["producers"]),
+    ("wake_everybody", &["consumers", "producers"]),
+    ("consumer_moved", &["consumers", "producers"]),
+];
+
+/// The word in quotes that is all of a call's arguments.
+fn word(arguments: &str) -> Option<&str> {
+    arguments.strip_prefix('"')?.split_once("\")").map(|(word, _)| word)
+}
+
+/// All mutants there are: each end of each edge that the engine uses, each wake-up, and each piece
+/// of logic that can be left out.
 fn mutants() -> BTreeSet<String> {
     let edges = edges();
     assert!(edges.len() >= 8, "the edges were not found: {edges:?}");
@@ -130,9 +144,18 @@ fn mutants() -> BTreeSet<String> {
                 end(&after[..after.len() - after.trim_start_matches(is_of_a_name).len()], side);
             }
         }
+        let defines_them = file.ends_with("ring/signals.rs");
+        for (call, sides) in WAKE_UPS.into_iter().filter(|_| !defines_them) {
+            for (at, _) in code.match_indices(&format!(".{call}(")) {
+                let what = word(&code[at + call.len() + 2..]);
+                let Some(what) = what else { panic!("{}: {call} without a name", file.display()) };
+                mutants.extend(sides.iter().map(|side| format!("{what}.{side}")));
+            }
+        }
+        assert!(defines_them || !code.contains(".wake_all("), "{}: a wake-up without a name", file.display());
         for (at, call) in code.match_indices("left_out(") {
-            let what = code[at + call.len()..].strip_prefix('"').and_then(|rest| rest.split_once("\")"));
-            let (what, _) = what.unwrap_or_else(|| panic!("{}: left_out without a word", file.display()));
+            let what = word(&code[at + call.len()..]);
+            let what = what.unwrap_or_else(|| panic!("{}: left_out without a word", file.display()));
             mutants.insert(what.to_owned());
         }
     }

@@ -105,7 +105,11 @@ fn a_sleeping_later_stage_is_woken_by_the_earlier_one() {
         let (_, mut later) = graph.poller(&[first]).expect("its own ring");
         let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
         producer.publish(|event| event.set(1)).expect("an open ring with room");
-        let reader = thread::spawn(move || assert_eq!(take(&mut earlier, 1), [1]));
+        let reader = thread::spawn(move || {
+            assert_eq!(take(&mut earlier, 1), [1]);
+            // It stays: who leaves rings too.
+            earlier
+        });
         let was_ready = later.is_ready();
         assert!(later.wait(WaitStrategy::Blocking, Duration::MAX));
         assert_eq!(take(&mut later, 1), [1]);

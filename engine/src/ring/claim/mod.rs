@@ -9,6 +9,7 @@ mod single;
 use crate::ring::control::{Control, Core};
 use crate::ring::overflow::PublishError;
 use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
+use crate::sync::edge;
 pub use multi::Multi;
 pub use single::Single;
 
@@ -114,7 +115,8 @@ impl CachedGate {
         };
         // Starts no further than the cursor was before the list was loaded (see `gating`). Ends
         // with the sequences, so that the hot path need not check for their end.
-        self.end = (minimum.min(next) + core.control.capacity).min(END_OF_SEQUENCES);
+        let minimum = if edge::left_out("gate-bounded-by-cursor") { minimum } else { minimum.min(next) };
+        self.end = (minimum + core.control.capacity).min(END_OF_SEQUENCES);
         match self.end.saturating_sub(next) {
             0 if next >= END_OF_SEQUENCES => Err(Unclaimed::Exhausted),
             0 => Err(full),

@@ -78,7 +78,7 @@ impl Claims for Single {
     fn abandon(&mut self, control: &Control, from: Sequence) -> bool {
         control.claim.store(from, Ordering::Relaxed);
         // A consumer may have gone to sleep on this claim, which no event follows.
-        control.signals.consumers.wake_all();
+        control.signals.wake_consumers("wake-after-abandoning");
         false
     }
 }

@@ -214,7 +214,7 @@ impl<E> Poller<E> {
     fn release(&mut self) {
         if !self.lease.is_lost() || edge::left_out("release-after-loss") {
             self.position.release(self.next);
-            self.core.control.signals.consumer_moved();
+            self.core.control.signals.consumer_moved("wake-after-release");
         }
     }
 
@@ -324,7 +324,7 @@ impl<E> Drop for Poller<E> {
         }
         self.position.leave();
         self.core.control.gating.remove(&Stage::Consumer(self.position.clone()));
-        self.core.control.signals.wake_everybody();
+        self.core.control.signals.wake_everybody("wake-after-leaving");
     }
 }
 

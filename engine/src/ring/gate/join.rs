@@ -40,13 +40,12 @@ pub(in crate::ring) fn join<E>(core: &Core<E>, deadline: Deadline) -> Option<(Po
         control.gating.remove(&stage);
         // A producer may be asleep because of this place alone, and a publish wakes only consumers.
         // No consumer waits for it: nobody depends on a consumer that has not joined.
-        if !edge::left_out("wake-after-giving-up") {
-            control.signals.producers.wake_all();
-        }
+        control.signals.wake_producers("wake-after-giving-up");
         return None;
     };
     let start = position.start_at(start);
-    control.signals.consumer_moved();
+    // No consumer waits for this one yet.
+    control.signals.wake_producers("wake-after-joining");
     Some((position, start))
 }
 

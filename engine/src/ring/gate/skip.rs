@@ -14,6 +14,9 @@ use crate::sync::edge;
 pub(in crate::ring) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<(), Unskippable> {
     let Some(target) = (next + 1).checked_sub(core.control.capacity) else { return Ok(()) };
     let is_published = |sequence| core.slots.was_published(sequence) || edge::left_out("skip-only-published");
+    // Checked again where it is done: a consumer may have joined meanwhile, at a place that another
+    // producer has in hand.
+    let is_still = |sequence| is_published(sequence) || edge::left_out("skip-without-second-look");
     // Check first: no consumer is to lose its oldest event in vain because another one holds it.
     core.control.gating.try_for_each(|stage| match stage {
         Stage::Consumer(position) => position.can_skip_to(target, is_published),
@@ -21,7 +24,7 @@ pub(in crate::ring) fn make_room<E>(core: &Core<E>, next: Sequence) -> Result<()
         Stage::Group(_) | Stage::Lanes(_) => Ok(()),
     })?;
     core.control.gating.try_for_each(|stage| match stage {
-        Stage::Consumer(position) => position.skip_to(target, is_published),
+        Stage::Consumer(position) => position.skip_to(target, is_still),
         // Such a ring has none.
         Stage::Group(_) | Stage::Lanes(_) => Ok(()),
     })

@@ -166,6 +166,6 @@ impl Drop for LaneLease<'_> {
         // Edge `LEASE_LANE`, release side.
         self.lane.is_leased.store(false, LEASE_LANE.release());
         // Even if the lane has not advanced: whoever found it leased may have gone to sleep.
-        self.signals.consumer_moved();
+        self.signals.consumer_moved("wake-after-lane");
     }
 }

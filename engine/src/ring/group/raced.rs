@@ -219,7 +219,8 @@ impl Group {
     pub(in crate::ring) fn adopt(&self, in_hand: &mut WorkerRun) -> bool {
         let mut members = self.members.lock();
         let Some(left_behind) = members.left_behind.pop() else { return false };
-        self.has_left_behind.store(!members.left_behind.is_empty(), Ordering::Relaxed);
+        let is_last = members.left_behind.is_empty() || edge::left_out("second-left-behind");
+        self.has_left_behind.store(!is_last, Ordering::Relaxed);
         self.forget(&mut members, &in_hand.word);
         *in_hand = left_behind;
         true
@@ -247,7 +248,7 @@ impl Group {
             let end = available(at);
             if end == at {
                 let moved = self.claim.load(Ordering::Relaxed);
-                if moved == at {
+                if moved == at || edge::left_out("claim-without-second-look") {
                     break false;
                 }
                 at = moved;
@@ -282,9 +283,7 @@ impl Group {
         if !has_claimed && !edge::left_out("retract-announcement") {
             in_hand.word.release(IDLE);
         }
-        if !edge::left_out("wake-after-announcement") {
-            signals.consumer_moved();
-        }
+        signals.consumer_moved("wake-after-announcement");
     }
 }
 
@@ -301,7 +300,7 @@ pub(in crate::ring) fn has_any(
             return true;
         }
         let moved = place();
-        if moved == at {
+        if moved == at || edge::left_out("place-without-second-look") {
             return false;
         }
         at = moved;

@@ -176,7 +176,7 @@ impl<E> Worker<E> {
             #[inline(always)]
             fn drop(&mut self) {
                 self.0.release();
-                self.1.signals.consumer_moved();
+                self.1.signals.consumer_moved("wake-after-work");
             }
         }
         let Self { core, share: Share::Raced(_, in_hand), lease, .. } = self else { return 0 };
@@ -398,7 +398,7 @@ impl<E> Drop for Worker<E> {
                 }
             }
         }
-        control.signals.wake_everybody();
+        control.signals.wake_everybody("wake-after-worker-left");
     }
 }
 

@@ -66,7 +66,7 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.claimant.core.control.signals.consumers.wake_all();
+        self.claimant.core.control.signals.wake_consumers("wake-after-batch");
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn fill_one<E, S: Sequencer>(
     // SAFETY: `sequence` is the claimed run and not yet published.
     unsafe { write::<E, S>(core, sequence, writer) };
     core.slots.publish(sequence, false);
-    core.control.signals.consumers.wake_all();
+    core.control.signals.wake_consumers("wake-after-publish");
     std::mem::forget(unfilled);
     sequence
 }
@@ -143,5 +143,5 @@ fn abandon<E, S: Sequencer>(claimant: &mut Claimant<E, S>, from: Sequence, end: 
             core.slots.publish(sequence, true);
         }
     }
-    core.control.signals.consumers.wake_all();
+    core.control.signals.wake_consumers("wake-after-tombstone");
 }
