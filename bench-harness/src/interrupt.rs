@@ -5,7 +5,9 @@
 //! return (a pipe nobody reads, a file system that hangs), the thread that took the signal ends the
 //! process when its patience is over.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
@@ -19,11 +21,28 @@ const PATIENCE: Duration = Duration::from_millis(1_200);
 /// A flag and nothing else hangs on it, so relaxed is enough.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// The file that was made for the answer and has none yet.
+static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Names the file that is to be taken away should the process end by force, or says that there is
+/// none any more.
+pub(crate) fn set_unfinished(path: Option<PathBuf>) {
+    *unfinished() = path;
+}
+
 /// Takes the signals over. Call it once, before the first loop.
 pub(crate) fn install() -> Result<(), Error> {
     ctrlc::set_handler(|| {
         INTERRUPTED.store(true, Ordering::Relaxed);
         std::thread::sleep(PATIENCE);
+        // Nothing is dropped any more, so what was begun is taken away here.
+        if let Some(path) = unfinished().as_ref() {
+            let _ = std::fs::remove_file(path);
+        }
         std::process::exit(i32::from(Exit::Interrupted as u8));
     })
     .map_err(|source| Error::io("take over the signals", std::io::Error::other(source)))

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::schema::Report;
 use super::text;
 use crate::error::Error;
-use crate::interrupt::interrupted;
+use crate::interrupt::{self, interrupted};
 
 /// The file that standard output goes to, where the system has a name for that.
 const STDOUT: &str = "/dev/stdout";
@@ -136,7 +136,10 @@ impl JsonFile {
     fn open(path: PathBuf) -> Result<Self, Error> {
         let refused = |source| Error::io(format!("write {}", path.display()), source);
         let (file, ours) = match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => (file, true),
+            Ok(file) => {
+                interrupt::set_unfinished(Some(path.clone()));
+                (file, true)
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Through a dangling link this creates its target.
                 let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
@@ -150,6 +153,9 @@ impl JsonFile {
     fn write(mut self, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
         let written = self.replace(content);
         self.ours &= written.is_err();
+        if written.is_ok() {
+            interrupt::set_unfinished(None);
+        }
         written.map_err(|source| refused(format!("write {}", self.path.display()), source))
     }
 
