@@ -127,15 +127,33 @@ impl fmt::Debug for Clock {
 pub struct VirtualTime(Arc<CachePadded<AtomicU64>>);
 
 impl VirtualTime {
-    /// Moves the clock forward.
+    /// Moves the clock forward, at most to the last moment that it can tell, some 584 years after its
+    /// origin. Wakes nobody: nothing in the engine waits by this clock. What it decides, such as whether
+    /// a message has expired, is decided when somebody looks.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::AcqRel);
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        let later = |nanos: u64| Some(nanos.saturating_add(by));
+        // The closure refuses nothing.
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn virtual_time_stops_at_its_end_and_never_runs_backwards() {
+        let (clock, time) = Clock::manual();
+        let almost = Duration::from_nanos(u64::MAX - 1);
+        time.advance(almost);
+        let before = clock.now();
+        for by in [Duration::from_nanos(1), Duration::from_secs(1), Duration::MAX] {
+            time.advance(by);
+            assert!(clock.now() >= before);
+            assert_eq!(clock.now().as_nanos(), u64::MAX);
+        }
+    }
 
     #[test]
     fn the_hardware_clock_keeps_the_time_of_the_system() {
