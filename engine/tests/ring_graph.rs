@@ -4,10 +4,11 @@ mod ring_support;
 
 use ring_support::{graph, shut_down, take, within_limit};
 use ringmain::affinity::{AffinityError, Pinning};
-use ringmain::ring::{BuildError, Polled, RingBuilder};
+use ringmain::ring::{BuildError, ConsumerOptions, Polled, RingBuilder};
 use ringmain::wait::WaitStrategy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 // Stages.
 
@@ -171,4 +172,23 @@ fn an_empty_list_of_cores_is_an_error() {
         graph.build_multi_producer(),
         Err(BuildError::Affinity { reason: AffinityError::NoCores, .. })
     ));
+}
+
+#[test]
+fn a_name_that_no_thread_can_bear_is_an_error() {
+    let name = "with\0nul";
+    let refused = |outcome: Result<_, BuildError>| match outcome {
+        Err(error) => {
+            assert_eq!(error, BuildError::Name { name: name.to_owned() });
+            assert!(!error.to_string().contains('\0'), "{error}");
+        }
+        Ok(()) => panic!("it was accepted"),
+    };
+    let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph();
+    let options = || ConsumerOptions::new(name);
+    let handler = || |_: &u64, _, _| {};
+    refused(graph.consumer(name, &[], handler()).map(drop));
+    refused(graph.workers(options(), 2, move |_| handler()).map(drop));
+    let (_producer, mut ring) = graph.build_multi_producer().expect("no threads to start");
+    refused(ring.join_consumer(options(), Duration::from_secs(1), handler).map(drop));
 }

@@ -20,6 +20,12 @@ pub enum BuildError {
         /// The nearest capacity that would do, not smaller where possible.
         next: usize,
     },
+    /// A name that no thread can bear.
+    #[error("consumer {name:?}: a name holds no NUL, because threads bear it")]
+    Name {
+        /// What was asked for.
+        name: String,
+    },
     /// A dependency that belongs to another ring, or that has left this one.
     #[error("consumer {name:?} depends on a consumer that is not of this ring, or has left it")]
     ForeignConsumer {

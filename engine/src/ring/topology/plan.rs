@@ -60,6 +60,9 @@ impl Plan {
         is_mut: bool,
         overflow: Overflow,
     ) -> Result<Place, BuildError> {
+        if name.contains('\0') {
+            return Err(BuildError::Name { name: name.to_owned() });
+        }
         if overflow == Overflow::DropOldest && !after.is_empty() {
             return Err(BuildError::StagesThatDrop { name: name.to_owned() });
         }
