@@ -1,11 +1,15 @@
 //! Pinning threads to cores.
 //!
-//! By default threads are pinned only inside the mask that the process was given (by `taskset`, a container or an
-//! operator). Cores that the user names may lie outside of it; they are checked against the machine before any
-//! thread starts, so that a typing error is an error and not a slow program. Both work when the calling thread is
-//! itself pinned: the process's mask is not read from the calling thread, and it is remembered before the engine
-//! pins its first thread.
+//! By default threads are pinned only inside the mask that the process has (from `taskset`, a container or
+//! an operator). The mask is read whenever it is needed, because it may shrink while the process runs.
+//! Cores that the user names may lie outside of it; they are checked against the machine before any
+//! thread starts, so that a typing error is an error and not a slow program.
+//!
+//! On Linux the mask of the process is that of its first thread. All works too when the calling thread
+//! is itself pinned, and when the first thread was pinned by this module, which remembers the mask that
+//! it had.
 
+use crate::sync::thread;
 use std::sync::OnceLock;
 
 /// Where the threads of a consumer group run.
@@ -15,8 +19,8 @@ pub enum Pinning {
     /// Wherever the scheduler likes. The default: a library must not take a core from the program around it unasked.
     #[default]
     Unpinned,
-    /// On cores of the process's mask, the last one first, one after the other. Where the mask has one core only,
-    /// unpinned.
+    /// On cores of the process's mask, the last one first, one after the other. Where the mask has one
+    /// core only, unpinned. So is a thread whose core is taken away before it starts.
     Auto,
     /// On these cores, in this order and again from the start when there are more threads than cores. They may lie
     /// outside the process's mask.
@@ -46,20 +50,50 @@ pub enum AffinityError {
     },
 }
 
+/// Where one thread runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// Wherever the scheduler likes.
+    #[default]
+    Anywhere,
+    /// On this core, if the system lets it.
+    Preferred(usize),
+    /// On this core and no other.
+    Required(usize),
+}
+
+impl Placement {
+    /// Puts the calling thread there.
+    ///
+    /// # Errors
+    /// The core is required, and [`pin_current_thread`] refuses it.
+    pub(crate) fn apply(self) -> Result<(), AffinityError> {
+        match self {
+            Self::Anywhere => Ok(()),
+            Self::Preferred(core) => {
+                let _ = pin_current_thread(core);
+                Ok(())
+            }
+            Self::Required(core) => pin_current_thread(core),
+        }
+    }
+}
+
 impl Pinning {
-    /// The core of each of `threads` threads, `None` for wherever the scheduler likes. Reads files of the system.
+    /// Returns the place of each of `threads` threads. Reads files of the system.
     ///
     /// # Errors
     /// A core that does not exist, or an empty list.
-    pub fn place(&self, threads: usize) -> Result<Vec<Option<usize>>, AffinityError> {
+    pub fn place(&self, threads: usize) -> Result<Vec<Placement>, AffinityError> {
         match self {
-            Self::Unpinned => Ok(vec![None; threads]),
+            Self::Unpinned => Ok(vec![Placement::Anywhere; threads]),
             Self::Auto => {
                 let allowed = allowed_cores();
                 if allowed.len() < 2 {
-                    return Ok(vec![None; threads]);
+                    return Ok(vec![Placement::Anywhere; threads]);
                 }
-                Ok((0..threads).map(|thread| allowed.iter().rev().cycle().nth(thread).copied()).collect())
+                Ok(allowed.into_iter().rev().cycle().take(threads).map(Placement::Preferred).collect())
             }
             Self::Cores(cores) => {
                 if cores.is_empty() {
@@ -68,7 +102,7 @@ impl Pinning {
                 for &core in cores {
                     check_core(core)?;
                 }
-                Ok((0..threads).map(|thread| Some(cores[thread % cores.len()])).collect())
+                Ok(cores.iter().copied().cycle().take(threads).map(Placement::Required).collect())
             }
         }
     }
@@ -97,24 +131,52 @@ pub fn online_cores() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, usize::from)).collect()
 }
 
-/// The cores that this process was given, in ascending order. Remembered from the first call, which the engine
-/// makes before it pins anything.
-pub fn allowed_cores() -> &'static [usize] {
-    static ALLOWED: OnceLock<Vec<usize>> = OnceLock::new();
-    ALLOWED.get_or_init(|| {
-        // The status of the process is that of its first thread, not of the one that happens to ask.
-        #[cfg(target_os = "linux")]
-        if let Some(cores) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-            parse_ranges(line)
-        }) {
-            return cores;
-        }
-        match core_affinity::get_core_ids() {
-            Some(ids) if !ids.is_empty() => ids.into_iter().map(|core| core.id).collect(),
-            _ => online_cores(),
-        }
-    })
+/// The mask that the first thread had before it was pinned by this module. Elsewhere than on Linux, the
+/// mask that was there before any thread was.
+static BEFORE_PINNING: OnceLock<Vec<usize>> = OnceLock::new();
+
+/// The cores that this process may use at present, in ascending order. Reads a file of the system; where
+/// the first thread was pinned by [`pin_current_thread`], starts a thread that tries which of the cores
+/// the process had then it still may use.
+pub fn allowed_cores() -> Vec<usize> {
+    BEFORE_PINNING.get().map_or_else(mask, |before| still_allowed(before))
+}
+
+/// The present mask of the process's first thread.
+fn mask() -> Vec<usize> {
+    // This is the status of the first thread, not of the one that happens to ask.
+    #[cfg(target_os = "linux")]
+    if let Some(cores) = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        parse_ranges(line)
+    }) {
+        return cores;
+    }
+    match core_affinity::get_core_ids() {
+        Some(ids) if !ids.is_empty() => ids.into_iter().map(|core| core.id).collect(),
+        _ => online_cores(),
+    }
+}
+
+/// Those of the cores on which a thread of this process may run; all, where none can be tried.
+fn still_allowed(cores: &[usize]) -> Vec<usize> {
+    let tried = cores.to_vec();
+    let mut allowed = Vec::new();
+    if cfg!(target_os = "linux") {
+        let may_run = |core: &usize| core_affinity::set_for_current(core_affinity::CoreId { id: *core });
+        let trial = move || tried.into_iter().filter(may_run).collect();
+        let thread = thread::Builder::new().name("rm-cores".to_owned()).spawn(trial);
+        allowed = thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_default();
+    }
+    if allowed.is_empty() { cores.to_vec() } else { allowed }
+}
+
+/// Whether pinning the calling thread changes what [`mask`] tells.
+fn is_told_by_mask() -> bool {
+    // The link reads `PROCESS/task/THREAD`.
+    let link = std::fs::read_link("/proc/thread-self").ok();
+    let numbers = link.as_deref().and_then(|link| link.to_str()).and_then(|link| link.split_once("/task/"));
+    numbers.is_none_or(|(process, thread)| process == thread)
 }
 
 /// Pins the calling thread to a core, in the process's mask or out of it.
@@ -122,8 +184,10 @@ pub fn allowed_cores() -> &'static [usize] {
 /// # Errors
 /// The machine has no such core, or the system refuses.
 pub fn pin_current_thread(core: usize) -> Result<(), AffinityError> {
-    let _ = allowed_cores();
     check_core(core)?;
+    if is_told_by_mask() {
+        BEFORE_PINNING.get_or_init(mask);
+    }
     if core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         Ok(())
     } else {
@@ -177,12 +241,12 @@ mod tests {
 
     #[test]
     fn a_pinned_thread_still_sees_the_cores_of_its_process() {
-        let before = allowed_cores().to_vec();
+        let before = allowed_cores();
         std::thread::spawn(move || {
             pin_current_thread(before[0]).expect("a core of our own mask");
             assert_eq!(allowed_cores(), before);
             let last = *before.last().expect("a core");
-            assert_eq!(Pinning::Cores(vec![last]).place(1), Ok(vec![Some(last)]));
+            assert_eq!(Pinning::Cores(vec![last]).place(1), Ok(vec![Placement::Required(last)]));
             pin_current_thread(last).expect("moving a pinned thread");
         })
         .join()

@@ -53,7 +53,7 @@ fn look() -> Machine {
     Machine {
         cpu: field("model name"),
         cores_online: cores::ranges(&affinity::online_cores()),
-        process_mask: cores::ranges(affinity::allowed_cores()),
+        process_mask: cores::ranges(&affinity::allowed_cores()),
         virtual_machine: field("flags").map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
         kernel: read("/proc/sys/kernel/osrelease"),
         os: distribution().unwrap_or_else(|| std::env::consts::OS.to_owned()),

@@ -5,7 +5,7 @@ use super::deliver::consumer::Consumer;
 use super::deliver::handlers::{Common, HandlerTable};
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
-use crate::affinity::Pinning;
+use crate::affinity::{Pinning, Placement};
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::{
     self, ConsumerId, MultiProducer, Overflow, Poller, Ring, RingBuilder, check_capacity, spawn_pinned,
@@ -120,7 +120,7 @@ pub(crate) struct ConsumerState<P> {
 pub(super) struct PlannedConsumer<P> {
     dispatcher: String,
     thread: String,
-    cpu: Option<usize>,
+    placement: Placement,
     pub(super) consumer: Consumer<P>,
 }
 
@@ -161,7 +161,7 @@ impl Dispatcher {
             .wait(self.wait)
             .overflow(self.overflow)
             .graph();
-        let mut cpus = self.place(self.stages.iter().sum())?.into_iter();
+        let mut placements = self.place(self.stages.iter().sum())?.into_iter();
         let mut state =
             DispatcherState { name: self.name.clone(), ring, stages: Vec::new(), consumers: Vec::new() };
         let mut consumers = Vec::new();
@@ -173,7 +173,8 @@ impl Dispatcher {
                 let (id, poller) = graph.poller(&before).map_err(|reason| self.ring_error(reason))?;
                 stage.push(id);
                 let addr = ConsumerAddr { dispatcher: number, number: index as u16 };
-                let (known, planned) = self.consumer(addr, poller, cpus.next().flatten(), common);
+                let (known, planned) =
+                    self.consumer(addr, poller, placements.next().unwrap_or_default(), common);
                 state.consumers.push(known);
                 consumers.push(planned);
             }
@@ -190,7 +191,7 @@ impl Dispatcher {
         &self,
         addr: ConsumerAddr,
         poller: Poller<Envelope<P>>,
-        cpu: Option<usize>,
+        placement: Placement,
         common: &Common<P>,
     ) -> (ConsumerState<P>, PlannedConsumer<P>) {
         let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
@@ -199,12 +200,12 @@ impl Dispatcher {
         let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone());
         let consumer = Consumer::new(poller, handlers, tally.clone());
         let planned =
-            PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), cpu, consumer };
+            PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), placement, consumer };
         (ConsumerState { thread, mailbox, tally, subscriptions: AtomicU32::new(0) }, planned)
     }
 
-    /// Returns the processor that each of so many threads is to run on.
-    fn place(&self, count: usize) -> Result<Vec<Option<usize>>, BrokerBuildError> {
+    /// Returns where each of so many threads is to run.
+    fn place(&self, count: usize) -> Result<Vec<Placement>, BrokerBuildError> {
         self.pinning
             .place(count)
             .map_err(|reason| self.ring_error(ring::BuildError::Affinity { name: self.name.clone(), reason }))
@@ -218,11 +219,11 @@ impl Dispatcher {
 impl<P: MessagePayload> PlannedConsumer<P> {
     /// Starts the consumer's thread and waits until it runs where it should.
     pub(super) fn start(self) -> Result<(), BrokerBuildError> {
-        let Self { dispatcher, thread, cpu, consumer } = self;
+        let Self { dispatcher, thread, placement, consumer } = self;
         let threads = consumer.threads().clone();
         threads.enter();
         // Detached: a shutdown waits for the registry of threads and not for them.
-        spawn_pinned(&thread, cpu, move || consumer.run()).map(drop).map_err(|reason| {
+        spawn_pinned(&thread, placement, move || consumer.run()).map(drop).map_err(|reason| {
             drop(threads.exit_guard(None));
             BrokerBuildError::Ring { dispatcher, reason }
         })

@@ -11,7 +11,7 @@ use super::options::{ConsumerId, ConsumerOptions, Keys};
 use super::reentrancy;
 use super::sequence::Sequence;
 use super::topology::{Node, Plan};
-use crate::affinity::Pinning;
+use crate::affinity::{Pinning, Placement};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::panics::discard_panic;
 use crate::sync::{Condvar, Mutex, TimedLock, thread, unique_number};
@@ -90,13 +90,13 @@ impl<E: Send + Sync + 'static> Ring<E> {
         pinning: &Pinning,
     ) -> Result<Self, BuildError> {
         let name = || planned.first().map_or_else(String::new, |first| first.name.clone());
-        let cores =
+        let placements =
             pinning.place(planned.len()).map_err(|reason| BuildError::Affinity { name: name(), reason })?;
         let progress = Arc::new(Progress { running: Mutex::new(Vec::new()), ended: Condvar::new() });
         let (plan, joining) = (Mutex::new(plan), TimedLock::new());
         let mut ring = Self { core, has_many_producers, plan, joining, keys, managed: Vec::new(), progress };
-        for (planned, core) in planned.into_iter().zip(cores) {
-            if let Err(reason) = ring.spawn(planned, core) {
+        for (planned, placement) in planned.into_iter().zip(placements) {
+            if let Err(reason) = ring.spawn(planned, placement) {
                 // Nothing was published, so the threads that have started end at once.
                 ring.close();
                 for thread in ring.managed.iter_mut().filter_map(|managed| managed.thread.take()) {
@@ -108,7 +108,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         Ok(ring)
     }
 
-    fn spawn(&mut self, planned: PlannedThread, core: Option<usize>) -> Result<(), BuildError> {
+    fn spawn(&mut self, planned: PlannedThread, placement: Placement) -> Result<(), BuildError> {
         let PlannedThread { id, name, ask_to_leave, life } = planned;
         let panics = Arc::new(AtomicU64::new(0));
         let has_ended = Arc::new(AtomicBool::new(false));
@@ -128,7 +128,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
                 progress.forget(&name);
             }
         };
-        let thread = spawn_pinned(&name, core, body).inspect_err(|_| self.progress.forget(&name))?;
+        let thread = spawn_pinned(&name, placement, body).inspect_err(|_| self.progress.forget(&name))?;
         let number = unique_number();
         let thread = Some(thread);
         self.managed.push(Running { id, number, name, panics, has_ended, ask_to_leave, thread });
@@ -179,7 +179,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Result<ConsumerId, BuildError> {
         let (id, poller) = self.join(options.name, options.after, limit)?;
-        self.spawn(PlannedThread::hooked(id, options, poller, make), None)?;
+        self.spawn(PlannedThread::hooked(id, options, poller, make), Placement::Anywhere)?;
         Ok(id)
     }
 
@@ -217,7 +217,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Result<(), BuildError> {
         let (name, worker) = self.join_group(group)?;
-        self.spawn(PlannedThread::worker(group, &name, worker, make), None)
+        self.spawn(PlannedThread::worker(group, &name, worker, make), Placement::Anywhere)
     }
 
     fn join_group(&self, group: ConsumerId) -> Result<(String, Worker<E>), BuildError> {

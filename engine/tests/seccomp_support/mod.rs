@@ -1,4 +1,7 @@
-//! Takes the system call `membarrier` away from this process.
+//! Takes system calls away from this process.
+
+// Each test binary uses some of it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::io::Error;
 
@@ -10,16 +13,22 @@ fn membarrier() -> libc::c_long {
 
 /// Has `membarrier` fail in all threads of this process from now on, as on a kernel that does not know
 /// it. There is no way back.
-#[allow(unreachable_pub, reason = "each test binary has this module")]
 pub fn take_membarrier_away() {
+    refuse(libc::SYS_membarrier, libc::ENOSYS);
+    assert_eq!((membarrier(), Error::last_os_error().raw_os_error()), (-1, Some(libc::ENOSYS)));
+}
+
+/// Has a system call fail with that error in all threads of this process from now on. There is no way
+/// back.
+pub fn refuse(system_call: libc::c_long, error: libc::c_int) {
     const LOAD_NUMBER: libc::sock_filter = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
     const fn answer(with: u32) -> libc::sock_filter {
         libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: with }
     }
     let mut program = [
         LOAD_NUMBER,
-        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: libc::SYS_membarrier as u32 },
-        answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: system_call as u32 },
+        answer(libc::SECCOMP_RET_ERRNO | error as u32),
         answer(libc::SECCOMP_RET_ALLOW),
     ];
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -37,5 +46,4 @@ pub fn take_membarrier_away() {
         )
     };
     assert_eq!(outcome, 0, "{}", Error::last_os_error());
-    assert_eq!((membarrier(), Error::last_os_error().raw_os_error()), (-1, Some(libc::ENOSYS)));
 }
