@@ -42,6 +42,8 @@
 //! | `close.light` | an accepted event is not consumed | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
 //! | `close.heavy` | the same | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
 //! | `close-ring.release` | the same | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
+//! | `refuse.release` | who was refused by a closed broker's ring is accepted elsewhere | `routing::broker::who_was_refused_by_a_closed_broker_is_refused_everywhere` |
+//! | `refuse.acquire` | the same | `routing::broker::who_was_refused_by_a_closed_broker_is_refused_everywhere` |
 //! | `close-ring.acquire` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `close-without-closed-bit` | the same | `closing::a_ring_of_many_producers_loses_nothing_when_it_closes` |
 //! | `tombstone` | consumers wait for ever behind a panic | `faults::a_panic_between_two_producers_is_skipped` |

@@ -7,7 +7,7 @@ use super::sequence::Sequence;
 use super::signals::Signals;
 use super::slots::Slots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::edge::{self, CLOSE, CLOSE_RING};
+use crate::sync::edge::{self, CLOSE, CLOSE_RING, REFUSE};
 use crate::sync::{CachePadded, Watched};
 use crate::wait::{Parking, ParkingExcluded, SharedStrategy, WaitStrategy};
 use std::sync::Arc;
@@ -125,12 +125,19 @@ impl Control {
         phase == Phase::Halted as u32 || (phase == Phase::Sealed as u32 && self.claimed() <= next)
     }
 
+    /// Has one of many producers, which has seen the closed bit, see what was done before the ring
+    /// was closed. Edge `REFUSE`, acquire side.
+    pub(super) fn see_closed(&self) {
+        self.claim.load(REFUSE.acquire());
+    }
+
     /// Refuses claims from now on, and tells consumers where the end is. Any number of threads may
     /// call it. It does not write the claim word of a single producer, who alone writes it.
     pub(super) fn close(&self, has_many_producers: bool) {
         self.advance(Phase::Closing, Ordering::Relaxed);
         if has_many_producers && !edge::left_out("close-without-closed-bit") {
-            self.claim.fetch_or(CLOSED_BIT, Ordering::Relaxed);
+            // Edge `REFUSE`, release side.
+            self.claim.fetch_or(CLOSED_BIT, REFUSE.release());
         }
         self.standing.phase.heavy(&CLOSE);
         // Edge `CLOSE_RING`, release side.

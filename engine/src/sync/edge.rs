@@ -12,6 +12,7 @@
 //! | [`RELEASE_SLOT`] | the consumer moves its sequence on | the gate reads the sequence | that the slot is no longer read |
 //! | [`FINISH_STAGE`] | the same store: `release-slot.release` | the barrier of a later stage reads it | what the earlier stage did |
 //! | [`CLOSE_RING`] | the closer seals the ring | the consumer sees it sealed | the last claim there will be |
+//! | [`REFUSE`] | the closer sets the closed bit of the claim word | a producer that was refused looks at it again | what was done before the ring was closed |
 //! | [`PARK`] | publication, then the light fence | `parked`, then the heavy fence | one of the two sees the other |
 //! | [`CLOSE`] | a claim of a single producer, then the light fence | closing, then the heavy fence | one of the two sees the other |
 //! | [`LEASE`] | what is being handled, then the light fence | the stop, then the heavy fence | one of the two sees the other |
@@ -51,6 +52,8 @@ pub const RELEASE_SLOT: Edge = Edge { label: "release-slot" };
 pub const FINISH_STAGE: Edge = Edge { label: "finish-stage" };
 /// A sealed ring has had its last claim.
 pub const CLOSE_RING: Edge = Edge { label: "close-ring" };
+/// Who is refused by a closed ring sees what was done before it was closed.
+pub const REFUSE: Edge = Edge { label: "refuse" };
 /// Either the publisher sees the sleeper or the sleeper sees the publication.
 pub const PARK: Edge = Edge { label: "park" };
 /// Either a single producer sees that the ring closes or the closer sees its claim.

@@ -149,6 +149,24 @@ mod broker {
         .in_at_least(100);
     }
 
+    /// A broker that has refused one message because it was closed accepts no other.
+    #[test]
+    fn who_was_refused_by_a_closed_broker_is_refused_everywhere() {
+        explore("closed flag", Bound::Preemptions(2), || {
+            let (broker, mut consumers) = broker();
+            broker.subscribe("a", |_| ()).expect("a pattern").detach();
+            let mut routed = broker.publisher("a").expect("a topic");
+            let mut unrouted = broker.publisher("nobody").expect("a topic");
+            let closer = thread::spawn(move || drop(broker));
+            let is_accepted = [routed.publish(7).is_ok(), unrouted.publish(7).is_ok()];
+            closer.join().expect("the closer panicked");
+            finish(&mut consumers);
+            is_accepted
+        })
+        .saw_exactly([[true, true], [true, false], [false, false]])
+        .in_at_least(10);
+    }
+
     /// A route is freed, and its id used again, only when no message that travels it can be met any more.
     #[test]
     fn a_message_never_travels_a_route_that_is_freed() {

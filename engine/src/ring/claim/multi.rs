@@ -39,7 +39,7 @@ impl Claims for Multi {
         let backoff = Backoff::new();
         loop {
             if next & CLOSED_BIT != 0 {
-                return Err(Unclaimed::Closed);
+                return Err(closed(control));
             }
             let count =
                 wanted.min(self.gate.free(core, next, |core, from| published_below(core, from, next))?);
@@ -65,7 +65,7 @@ impl Claims for Multi {
     fn room<E>(&mut self, core: &Core<E>) -> Result<u64, Unclaimed> {
         let next = core.control.claim.load(Ordering::Relaxed);
         if next & CLOSED_BIT != 0 {
-            return Err(Unclaimed::Closed);
+            return Err(closed(&core.control));
         }
         self.gate.refresh(core, next, |core, from| published_below(core, from, next))
     }
@@ -78,6 +78,14 @@ impl Claims for Multi {
     fn abandon(&mut self, _control: &Control, _from: Sequence) -> bool {
         true
     }
+}
+
+/// Refuses a claim of a closed ring.
+#[cold]
+#[inline(never)]
+fn closed(control: &Control) -> Unclaimed {
+    control.see_closed();
+    Unclaimed::Closed
 }
 
 /// Spins for a while, up to some microseconds. Out of line: a claim that succeeds at once does not
