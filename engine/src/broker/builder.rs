@@ -7,6 +7,7 @@ use super::dispatcher::{Dispatcher, PlannedConsumer};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;
 use super::id::BrokerId;
+use super::lifecycle::process::Process;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
@@ -122,6 +123,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             wait_graph,
             threads,
             reclaim_signal: Arc::new(ReclaimSignal::new()),
+            process: Process::current(),
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
         Ok((Broker::from_core(core), planned))

@@ -4,6 +4,7 @@ use super::account::publishers::Publishers;
 use super::deliver::mailbox::{Command, Latch};
 use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
+use super::lifecycle::process::Process;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::wait_graph::WaitForGraph;
@@ -33,20 +34,42 @@ pub(crate) struct Core<P> {
     pub(crate) wait_graph: WaitForGraph,
     pub(crate) threads: Arc<ThreadRegistry<P>>,
     pub(crate) reclaim_signal: Arc<ReclaimSignal>,
+    pub(crate) process: Process,
     pub(crate) is_closed: CachePadded<AtomicBool>,
 }
 
 impl<P> Core<P> {
+    /// Returns whether the broker was closed. Whoever was refused by one of its rings for that
+    /// reason finds that it was: the flag is set first, and crosses with edge `REFUSE`. To all
+    /// others it says nothing but itself.
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Refuses publishes and subscriptions from now on. Consumers drain and end by themselves.
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Release);
+        self.is_closed.store(true, Ordering::Relaxed);
         for state in &self.rings {
             state.ring.close();
         }
+    }
+
+    /// Returns whether this process is a child of the one that has built the broker, made by
+    /// `fork`: it has none of the broker's threads, and must take none of its locks.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process.is_forked()
+    }
+
+    /// Leaves everything as it is, for ever, in a child that drops its copy of it.
+    pub(crate) fn forsake(self: &Arc<Self>) {
+        std::mem::forget(self.clone());
+    }
+
+    /// Returns the name of a dispatcher one of whose consumers has died, while the broker is open.
+    #[cold]
+    pub(crate) fn dead_dispatcher(&self, dispatcher: u16) -> Option<String> {
+        let has_died = !self.is_closed() && self.threads.has_died(dispatcher);
+        has_died.then(|| self.dispatchers[usize::from(dispatcher)].name.clone())
     }
 
     pub(crate) fn ring(&self, id: RingId) -> &Ring<Envelope<P>> {

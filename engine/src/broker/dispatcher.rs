@@ -166,15 +166,20 @@ impl Dispatcher {
             DispatcherState { name: self.name.clone(), ring, stages: Vec::new(), consumers: Vec::new() };
         let mut consumers = Vec::new();
         let mut before: Vec<ConsumerId> = Vec::new();
-        for &width in &self.stages {
+        for (number_of_stage, &width) in self.stages.iter().enumerate() {
             let start = state.consumers.len();
             let mut stage = Vec::new();
             for index in start..start + width {
                 let (id, poller) = graph.poller(&before).map_err(|reason| self.ring_error(reason))?;
                 stage.push(id);
                 let addr = ConsumerAddr { dispatcher: number, number: index as u16 };
-                let (known, planned) =
-                    self.consumer(addr, poller, placements.next().unwrap_or_default(), common);
+                let (known, planned) = self.consumer(
+                    addr,
+                    number_of_stage,
+                    poller,
+                    placements.next().unwrap_or_default(),
+                    common,
+                );
                 state.consumers.push(known);
                 consumers.push(planned);
             }
@@ -190,6 +195,7 @@ impl Dispatcher {
     fn consumer<P: MessagePayload>(
         &self,
         addr: ConsumerAddr,
+        stage: usize,
         poller: Poller<Envelope<P>>,
         placement: Placement,
         common: &Common<P>,
@@ -197,6 +203,7 @@ impl Dispatcher {
         let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
         let tally = Arc::new(ConsumerTally::default());
         let thread = format!("rm-{}-{}", self.name, addr.number);
+        common.threads.enter(addr, stage, &thread, poller.supervisor());
         let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone());
         let consumer = Consumer::new(poller, handlers, tally.clone());
         let planned =
@@ -220,11 +227,11 @@ impl<P: MessagePayload> PlannedConsumer<P> {
     /// Starts the consumer's thread and waits until it runs where it should.
     pub(super) fn start(self) -> Result<(), BrokerBuildError> {
         let Self { dispatcher, thread, placement, consumer } = self;
-        let threads = consumer.threads().clone();
-        threads.enter();
+        let (threads, addr) = (consumer.threads().clone(), consumer.addr());
+        threads.start(addr);
         // Detached: a shutdown waits for the registry of threads and not for them.
         spawn_pinned(&thread, placement, move || consumer.run()).map(drop).map_err(|reason| {
-            drop(threads.exit_guard(None));
+            drop(threads.exit_guard(addr));
             BrokerBuildError::Ring { dispatcher, reason }
         })
     }

@@ -27,6 +27,15 @@ pub enum PublishFailure {
     /// The broker has been shut down.
     #[error("the broker has been shut down")]
     Closed,
+    /// A consumer of that dispatcher has died: it takes no further message.
+    #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
+    ConsumerDied {
+        /// The dispatcher's name.
+        dispatcher: String,
+    },
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of; build one here")]
+    Forked,
     /// Waiting for room could never have ended: the calling thread is needed to make that room.
     #[error(
         "the ring is full and waiting for it would never end: this thread consumes it, or fills a slot of it; publish \
@@ -155,6 +164,15 @@ pub enum SubscribeError {
         /// The limit.
         limit: usize,
     },
+    /// A consumer of that dispatcher has died: it takes no message any more.
+    #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
+    ConsumerDied {
+        /// The dispatcher's name.
+        dispatcher: String,
+    },
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of; build one here")]
+    Forked,
     /// It was prepared for another broker.
     #[error("the subscription was prepared for another broker")]
     OtherBroker,
@@ -184,6 +202,9 @@ pub enum UnsubscribeError {
     /// wait for.
     #[error("waiting for a handler to be dropped would never end: this thread fills a slot of a ring")]
     WouldDeadlock,
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of")]
+    Forked,
 }
 
 /// Why it is not known that all that was published before a [`drain`](super::Broker::drain) has
@@ -197,12 +218,21 @@ pub enum DrainError {
         /// The limit that passed.
         limit: Duration,
     },
+    /// A consumer has died, or was taken over by a shutdown: its ring drains no more.
+    #[error("the consumer {thread:?} has died or was taken over, and its ring drains no more")]
+    ConsumerLost {
+        /// Its thread's name.
+        thread: String,
+    },
     /// Waiting could never have ended: the calling thread is a consumer of this broker, or fills a
     /// slot of a ring.
     #[error(
         "waiting for the rings to drain would never end: this thread consumes one, or fills a slot of one"
     )]
     WouldDeadlock,
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of")]
+    Forked,
 }
 
 /// Why a broker was not shut down.
@@ -212,6 +242,9 @@ pub enum ShutdownError {
     /// Waiting could never have ended: the calling thread fills a slot of a ring.
     #[error("waiting for the consumers to end would never end: this thread fills a slot of a ring")]
     WouldDeadlock,
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of")]
+    Forked,
 }
 
 /// Why a broker could not be built.

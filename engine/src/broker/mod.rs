@@ -75,11 +75,9 @@ pub use error::{
     UnsubscribeError,
 };
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
-pub use handle::Broker;
+pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;
-pub use lifecycle::shutdown::ShutdownReport;
-pub use lifecycle::takeover::Abandoned;
-pub use lifecycle::threads::Undelivered;
+pub use lifecycle::report::{Abandoned, ShutdownReport, Undelivered};
 pub use publish::options::{PublishOptions, Published};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};

@@ -225,6 +225,11 @@ impl<E> Supervisor<E> {
         self.core.control.signals.wake_consumers("wake-after-mail");
     }
 
+    /// Closes the ring, which has many producers: they are refused from now on.
+    pub(crate) fn close_ring(&self) {
+        self.core.control.close(true);
+    }
+
     /// Stops the consumer: no further call begins. Where it is in a call, its position can be taken
     /// over until that call returns, by whoever stopped it first; a later stop is told
     /// `BetweenCalls`. Makes a system call.

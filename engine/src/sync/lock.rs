@@ -10,7 +10,7 @@ use loom::sync as imp;
 #[cfg(not(ringmain_loom))]
 use std::sync as imp;
 
-use imp::MutexGuard;
+pub use imp::MutexGuard;
 
 /// A lock for slow paths.
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ pub(crate) mod swapped;
 mod watched;
 
 pub use crossbeam_utils::CachePadded;
-pub use lock::{Condvar, Mutex, TimedLock};
+pub use lock::{Condvar, Mutex, MutexGuard, TimedLock};
 pub(crate) use watched::Watched;
 
 /// Atomics and their orderings.

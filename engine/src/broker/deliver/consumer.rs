@@ -12,13 +12,17 @@ use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
 use crate::ring::{LINGER, Linger, Polled, Poller};
 use crate::routing::ConsumerAddr;
-use crate::sync::panics::discard_panic;
+use crate::sync::panics::guard;
+use crate::sync::thread;
 use crate::wait::{Deadline, Waiter};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most events of one turn.
 const EVENTS_PER_TURN: u64 = 64;
+
+/// Turns that may panic one after the other, of a consumer that has died.
+const MAX_PANICS: u32 = 100;
 
 /// A consumer of one ring.
 pub(crate) struct Consumer<P> {
@@ -39,6 +43,10 @@ impl<P: Clone> Consumer<P> {
         Self { poller, handlers, tally, sampler }
     }
 
+    pub(crate) fn addr(&self) -> ConsumerAddr {
+        self.handlers.consumer
+    }
+
     /// The threads of the broker, where this one's is to sign off.
     pub(crate) fn threads(&self) -> &Arc<ThreadRegistry<P>> {
         &self.handlers.common.threads
@@ -53,6 +61,8 @@ impl<P: Clone> Consumer<P> {
         if poller.has_commands() {
             handlers.read_mail(poller.lease());
         }
+        #[cfg(all(test, not(ringmain_loom)))]
+        assert!(!std::mem::take(&mut handlers.panics_in_turn), "planted");
         let mut unreleased = 0;
         let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
             if sampler.takes(sequence) {
@@ -91,28 +101,13 @@ impl<P: Clone> Consumer<P> {
         }
     }
 
-    /// A turn that no panic leaves. Handlers' panics are caught where they are called; this one
-    /// catches those of what else runs here and is not ours: the drop of a late result, a log's
-    /// subscriber.
-    fn safe_turn(&mut self) -> Polled {
-        catch_unwind(AssertUnwindSafe(|| self.turn(EVENTS_PER_TURN))).unwrap_or_else(|payload| {
-            discard_panic(payload);
-            self.count();
-            Polled::Events(0)
-        })
-    }
-
-    /// The life of a consumer's thread.
-    pub(crate) fn run(mut self) {
-        let threads = self.handlers.common.threads.clone();
-        let _exit_guard = threads.exit_guard(Some(self.handlers.mailbox.clone()));
-        let consuming = Consuming { broker: self.handlers.common.id, consumer: self.handlers.consumer };
-        context::enter_consumer(consuming);
+    /// Takes turns until the ring is finished, and waits between them.
+    fn consume(&mut self) {
         let readers = self.poller.readers();
         let mut waiter = Waiter::new();
         let mut linger = Linger::new(LINGER);
         loop {
-            match self.safe_turn() {
+            match self.turn(EVENTS_PER_TURN) {
                 Polled::Events(handled) => linger.after(handled, EVENTS_PER_TURN),
                 // A dispatcher's ring never drops.
                 Polled::Missed(_) => {}
@@ -132,13 +127,244 @@ impl<P: Clone> Consumer<P> {
                         },
                     );
                 }
-                Polled::Finished => break,
+                Polled::Finished => return,
             }
         }
+    }
+
+    /// Does what is left to do after a panic: hands back what is there. Panics may come again;
+    /// whatever panics so often in a row is given up.
+    #[cold]
+    fn end_after_panic(&mut self) {
+        self.count();
+        self.handlers.die();
+        let mut panics = 0;
+        while panics < MAX_PANICS {
+            match guard(|| self.turn(EVENTS_PER_TURN)) {
+                Some(Polled::Finished) => return,
+                // A publisher has a slot in hand. Not as `consume` waits: that may be what panicked.
+                Some(Polled::Empty) => thread::sleep(Duration::from_millis(1)),
+                Some(_) => panics = 0,
+                None => {
+                    panics += 1;
+                    self.count();
+                }
+            }
+        }
+    }
+
+    /// The life of a consumer's thread.
+    ///
+    /// All that is foreign is called where a panic of it is caught. What panics all the same is a
+    /// fault of this crate; the consumer then dies, and everybody learns of it.
+    pub(crate) fn run(mut self) {
+        let (threads, addr) = (self.threads().clone(), self.addr());
+        // Dropped last, whatever happens.
+        let _exit_guard = threads.exit_guard(addr);
+        context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: addr });
+        if guard(|| self.consume()).is_none() {
+            self.end_after_panic();
+        }
+        threads.leave(addr);
         // Handlers and what they captured are dropped here, on their own thread, while it still
         // counts as a consumer: a captured publisher may publish when it is dropped.
-        self.handlers.clear();
-        threads.hand_back(std::mem::take(&mut self.handlers.handed_back));
+        guard(|| self.handlers.clear());
         context::leave_consumer();
+        guard(|| drop(self));
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use crate::broker::deliver::mailbox::Command;
+    use crate::broker::{Broker, Dispatcher, DrainError, PublishFailure, SubscribeError, Subscription, Term};
+    use crate::routing::ConsumerAddr;
+    use crate::sync::{Condvar, Mutex};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A door that a handler waits at.
+    struct Door(Mutex<(bool, bool)>, Condvar);
+
+    impl Door {
+        fn new() -> Arc<Self> {
+            Arc::new(Self(Mutex::new((false, false)), Condvar::new()))
+        }
+
+        fn wait(&self, until: impl Fn(&(bool, bool)) -> bool) {
+            let deadline = Instant::now() + LIMIT;
+            let mut state = self.0.lock();
+            while !until(&state) {
+                assert!(Instant::now() < deadline, "nobody came to the door, or opened it");
+                state = self.1.wait_until(state, Some(deadline));
+            }
+        }
+
+        fn pass(&self) {
+            self.0.lock().0 = true;
+            self.1.notify_all();
+            self.wait(|(_, is_open)| *is_open);
+        }
+
+        fn open(&self) {
+            self.0.lock().1 = true;
+            self.1.notify_all();
+        }
+    }
+
+    /// A broker whose first dispatcher has died, with messages in its ring.
+    struct Dead {
+        broker: Broker<u64>,
+        subscriptions: Vec<Subscription<u64>>,
+        witness: Arc<()>,
+    }
+
+    /// The messages that are published, of which the first is handled before the consumer dies.
+    const MESSAGES: u64 = 20;
+
+    fn dead(command: fn() -> Command<u64>) -> Dead {
+        let broker: Broker<u64> = Broker::builder()
+            .dispatcher(Dispatcher::new("dies").capacity(32).stages(&[1, 1]))
+            .dispatcher(Dispatcher::new("lives"))
+            .build()
+            .expect("valid options");
+        let (door, witness) = (Door::new(), Arc::new(()));
+        let (held, owned) = (door.clone(), witness.clone());
+        let on = |name: &str, dispatcher: &str, stage| {
+            broker.subscription().name(name).pattern("a").dispatcher(dispatcher).stage(stage)
+        };
+        let subscriptions = vec![
+            on("first", "dies", 0)
+                .subscribe(move |_| {
+                    let _owned = &owned;
+                    held.pass();
+                })
+                .expect("valid"),
+            on("behind", "dies", 1).subscribe(|_| ()).expect("valid"),
+            on("beside", "lives", 0).subscribe(|_| ()).expect("valid"),
+        ];
+        let mut publisher = broker.publisher("a").expect("a topic");
+        for number in 0..MESSAGES {
+            publisher.publish(number).expect("room");
+        }
+        door.wait(|(has_come, _)| *has_come);
+        let addr = ConsumerAddr { dispatcher: 0, number: 0 };
+        let posted = broker.core().consumer(addr).mailbox.post(command());
+        assert!(posted.is_ok(), "it has not died yet");
+        door.open();
+        let deadline = Instant::now() + LIMIT;
+        while Arc::strong_count(&witness) > 1 {
+            assert!(Instant::now() < deadline, "its handlers are not dropped");
+            crate::sync::thread::sleep(Duration::from_millis(1));
+        }
+        Dead { broker, subscriptions, witness }
+    }
+
+    fn for_each_panic(claim: impl Fn(Dead)) {
+        for command in [|| Command::Panic, || Command::PanicInTurn] {
+            claim(dead(command));
+        }
+    }
+
+    #[test]
+    fn publishers_are_told_that_a_consumer_has_died_and_others_go_on() {
+        for_each_panic(|Dead { broker, .. }| {
+            let only = broker.subscription().pattern("only").dispatcher("lives").subscribe(|_| ());
+            let only = only.expect("that dispatcher lives");
+            // Into both rings, of which one takes it.
+            let outcome = broker.publisher("a").expect("a topic").publish(7);
+            assert!(outcome.is_err() || outcome.is_ok_and(|published| published.refused == 1));
+            broker.publisher("only").expect("a topic").publish(7).expect("that dispatcher lives");
+            let report = broker.shutdown(LIMIT).expect("not inside of a closure");
+            assert_eq!(report.dead, ["rm-dies-0"]);
+            assert_eq!(only.delivered(), 1);
+        });
+    }
+
+    #[test]
+    fn who_publishes_to_a_dead_consumer_alone_is_refused() {
+        for_each_panic(|Dead { broker, subscriptions, .. }| {
+            let mut publisher = broker.publisher("a").expect("a topic");
+            let [first, behind, beside] = <[_; 3]>::try_from(subscriptions).expect("three");
+            beside.unsubscribe();
+            let died = PublishFailure::ConsumerDied { dispatcher: "dies".to_owned() };
+            for _ in 0..100 {
+                assert_eq!(publisher.publish(7).expect_err("it takes nothing").kind(), &died);
+            }
+            // Afterwards it is the broker that is closed.
+            let _report = broker.shutdown(LIMIT).expect("not inside of a closure");
+            assert_eq!(publisher.publish(7).expect_err("closed").kind(), &PublishFailure::Closed);
+            drop((first, behind));
+        });
+    }
+
+    #[test]
+    fn a_publisher_that_waits_for_room_is_told_that_the_consumer_has_died() {
+        let broker: Broker<u64> =
+            Broker::builder().dispatcher(Dispatcher::new("dies").capacity(1)).build().expect("valid options");
+        let door = Door::new();
+        let held = door.clone();
+        broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
+        let mut publisher = broker.publisher("a").expect("a topic");
+        publisher.publish(1).expect("room");
+        door.wait(|(has_come, _)| *has_come);
+        let waiting = std::thread::spawn(move || {
+            // One may still get the slot that the handler leaves.
+            (0..2).find_map(|number| publisher.publish(number).err()).map(|error| error.kind().clone())
+        });
+        let mailbox = &broker.core().consumer(ConsumerAddr::default()).mailbox;
+        assert!(mailbox.post(Command::Panic).is_ok());
+        door.open();
+        let died = PublishFailure::ConsumerDied { dispatcher: "dies".to_owned() };
+        assert_eq!(waiting.join().expect("no panic"), Some(died));
+        let report = broker.shutdown(LIMIT).expect("not inside of a closure");
+        assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
+    }
+
+    #[test]
+    fn all_who_wait_for_a_dead_consumer_return() {
+        for_each_panic(|Dead { broker, mut subscriptions, witness }| {
+            let thread = "rm-dies-0".to_owned();
+            assert_eq!(broker.drain(LIMIT), Err(DrainError::ConsumerLost { thread }));
+            let died = Err(SubscribeError::ConsumerDied { dispatcher: "dies".to_owned() });
+            for stage in [0, 1] {
+                let subscription = broker.subscription().pattern("b").stage(stage);
+                assert_eq!(subscription.subscribe(|_| ()).map(drop), died, "stage {stage}");
+            }
+            let started = Instant::now();
+            subscriptions.remove(0).unsubscribe();
+            assert!(started.elapsed() < LIMIT / 2);
+            assert_eq!(Arc::strong_count(&witness), 1);
+        });
+    }
+
+    #[test]
+    fn what_a_dead_consumer_had_in_its_ring_is_handed_back_and_delivered_behind_it() {
+        for_each_panic(|Dead { broker, subscriptions, .. }| {
+            let report = broker.shutdown(LIMIT).expect("not inside of a closure");
+            assert_eq!(report.dead, ["rm-dies-0"]);
+            assert!(report.abandoned.is_empty(), "{:?}", report.abandoned);
+            assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
+            let first = &report.ledger.subscriptions[0];
+            assert_eq!(first.count(Term::Delivered) + report.undelivered.len() as u64, MESSAGES);
+            assert!(report.undelivered.iter().all(|one| *one.subscriptions == [Box::from("first")]));
+            let delivered: Vec<_> = subscriptions.iter().map(Subscription::delivered).collect();
+            assert_eq!(delivered[1..], [MESSAGES, MESSAGES], "behind and beside it");
+        });
+    }
+
+    #[test]
+    fn a_broker_with_a_dead_consumer_can_be_dropped() {
+        for_each_panic(|Dead { broker, subscriptions, .. }| {
+            let core = Arc::downgrade(broker.core());
+            drop((broker, subscriptions));
+            let deadline = Instant::now() + LIMIT;
+            while core.strong_count() > 0 {
+                assert!(Instant::now() < deadline, "it is not freed");
+                crate::sync::thread::sleep(Duration::from_millis(1));
+            }
+        });
     }
 }

@@ -8,7 +8,8 @@ use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::{Failure, Next, settle};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::id::BrokerId;
-use crate::broker::lifecycle::threads::{ThreadRegistry, Undelivered, owned_copy};
+use crate::broker::lifecycle::report::Undelivered;
+use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::broker::subscribe::handler::drop_handler;
 use crate::broker::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
@@ -42,10 +43,10 @@ pub(crate) struct HandlerTable<P> {
     free: Vec<u32>,
     /// Places in `owned` by subscription.
     places: HashMap<u64, u32, ahash::RandomState>,
-    /// What could not be delivered before the broker stopped.
-    pub(crate) handed_back: Vec<Undelivered<P>>,
     /// What handlers failed with at the moment of the stop.
     undropped: Vec<Outcome>,
+    #[cfg(all(test, not(ringmain_loom)))]
+    pub(super) panics_in_turn: bool,
 }
 
 impl<P: Clone> HandlerTable<P> {
@@ -58,8 +59,9 @@ impl<P: Clone> HandlerTable<P> {
             owned: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
-            handed_back: Vec::new(),
             undropped: Vec::new(),
+            #[cfg(all(test, not(ringmain_loom)))]
+            panics_in_turn: false,
         }
     }
 
@@ -85,7 +87,7 @@ impl<P: Clone> HandlerTable<P> {
         let topic = &cached.route.topic;
         let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
-        let mut handed_back = Vec::new();
+        let mut refused = Vec::new();
         for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
@@ -103,7 +105,7 @@ impl<P: Clone> HandlerTable<P> {
                         Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
                         Called::Returned(Err(payload)) => Outcome::Panicked(payload),
                         Called::Refused => {
-                            handed_back.push(state.clone());
+                            refused.push(state.name.clone());
                             Outcome::Undelivered
                         }
                         Called::TakenOver => return,
@@ -119,10 +121,9 @@ impl<P: Clone> HandlerTable<P> {
                 }
             }
         }
-        if !handed_back.is_empty() {
-            let names = handed_back.iter().map(|state| state.name.clone()).collect();
-            self.handed_back
-                .extend(owned_copy(&message).map(|message| Undelivered { message, subscriptions: names }));
+        if !refused.is_empty() {
+            // At once: what comes next may never return.
+            self.common.threads.hand_back(self.consumer, Undelivered::copy(&message, refused));
         }
     }
 
@@ -171,9 +172,27 @@ impl<P: Clone> HandlerTable<P> {
         place
     }
 
-    /// Carries out all commands.
+    /// Carries out all commands. A panic there is the end of this consumer.
     #[cold]
     pub(crate) fn read_mail(&mut self, lease: &Lease) {
+        while guard(|| self.read_commands(lease)).is_none() {
+            self.die();
+        }
+    }
+
+    /// Says that this consumer has died. It calls no handler any more: what is left in its ring it
+    /// hands back. Publishers are refused.
+    #[cold]
+    pub(crate) fn die(&self) {
+        // First of all: who finds the ring closed is to find out why.
+        self.common.threads.note_death(self.consumer);
+        let supervisor = self.mailbox.supervisor();
+        supervisor.close_ring();
+        // By the consumer itself, between two calls.
+        let _ = supervisor.stop();
+    }
+
+    fn read_commands(&mut self, lease: &Lease) {
         lease.take_mail();
         while let Some(command) = self.mailbox.fetch() {
             self.read(command);
@@ -196,6 +215,10 @@ impl<P: Clone> HandlerTable<P> {
                     }
                 }
             }
+            #[cfg(all(test, not(ringmain_loom)))]
+            Command::Panic => panic!("planted"),
+            #[cfg(all(test, not(ringmain_loom)))]
+            Command::PanicInTurn => self.panics_in_turn = true,
         }
     }
 

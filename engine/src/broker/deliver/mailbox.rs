@@ -27,14 +27,18 @@ pub(crate) enum Command<P> {
     Release { subscription: u64, done: Arc<Latch> },
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
+    /// Panic, as only a fault of this crate does.
+    #[cfg(all(test, not(ringmain_loom)))]
+    Panic,
+    /// Panic at the beginning of the next turn.
+    #[cfg(all(test, not(ringmain_loom)))]
+    PanicInTurn,
 }
 
 struct Inner<P> {
     commands: VecDeque<Command<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
-    /// Whether the consumer's thread has done all it had to do.
-    has_left: bool,
 }
 
 /// The mailbox of one consumer. Anybody may post; only its consumer fetches.
@@ -45,10 +49,7 @@ pub(crate) struct Mailbox<P> {
 
 impl<P> Mailbox<P> {
     pub(crate) fn new(supervisor: Supervisor<Envelope<P>>) -> Self {
-        Self {
-            inner: Mutex::new(Inner { commands: VecDeque::new(), closed: false, has_left: false }),
-            supervisor,
-        }
+        Self { inner: Mutex::new(Inner { commands: VecDeque::new(), closed: false }), supervisor }
     }
 
     /// Puts a command in and tells the consumer. Hands it back when the consumer has gone.
@@ -79,15 +80,6 @@ impl<P> Mailbox<P> {
         let mut inner = self.inner.lock();
         inner.closed = inner.commands.is_empty();
         inner.closed
-    }
-
-    /// Says that the consumer's thread has done all it had to do.
-    pub(crate) fn leave(&self) {
-        self.inner.lock().has_left = true;
-    }
-
-    pub(crate) fn has_left(&self) -> bool {
-        self.inner.lock().has_left
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor<Envelope<P>> {

@@ -1,7 +1,11 @@
-//! Beginning and end: the threads, the shutdown, what is taken over from a stuck consumer, and what
-//! frees memory.
+//! Beginning and end: the threads, the shutdown, what is taken over from a stuck consumer, and the
+//! reclaimer.
 
+mod aside;
+pub(super) mod drain;
+pub(super) mod process;
 pub(super) mod reclaimer;
+pub(super) mod report;
 pub(super) mod shutdown;
-pub(super) mod takeover;
+mod takeover;
 pub(super) mod threads;

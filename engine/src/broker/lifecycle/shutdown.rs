@@ -1,152 +1,270 @@
 //! Shutting down: refuse, drain, stop by the deadline, and account for everything.
+//!
+//! # One shutdown, whoever calls
+//!
+//! Any number of threads may call, at once or one after the other, from outside and from handlers.
+//! None of them leads: what is due is done by whoever is there, once, under the lock of
+//! [`threads`](super::threads), and each caller leaves when there is nothing left for it to wait
+//! for. The time limit that is up first counts for all.
+//!
+//! 1. The rings are closed, and consumers drain them.
+//! 2. Shortly before the time is up, all that still run are stopped: no further call begins, and
+//!    what is left they hand back by themselves.
+//! 3. Who was in a call then is given half of what is left for it to return. Healthy handlers do.
+//! 4. From who still is in that same call the position is taken over: the call is in doubt, and what
+//!    came behind it is counted and handed back by who shuts down.
+//! 5. Who does not come back from somewhere else is reported, and left to itself.
+//!
+//! However many consumers are stuck, they share these times.
+//!
+//! # From a handler
+//!
+//! A call from a consumer's thread is a part of what others wait for. Neither its own consumer nor
+//! those of later stages, which wait for that, can end before it returns. So it waits for none of
+//! these, and while it runs nobody stops them. Others wait for them as for all, in case that they
+//! come to their end in time.
+//!
+//! # Foreign code
+//!
+//! No foreign code runs between the first and the last count. Payloads are copied for the report on
+//! the consumer's thread, or aside (see `aside`), and what is to be logged is logged last, and
+//! aside as well: a panic costs nothing, and what does not return is left to itself.
 
-use super::takeover::{Abandoned, abandon};
-use super::threads::Undelivered;
-use crate::broker::account::ledger::Ledger;
+use super::aside::run_aside;
+use super::report::{Abandoned, ShutdownReport};
+use super::takeover::{Taken, account_for};
+use super::threads::{Caller, Stop, Threads};
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::error::{DrainError, ShutdownError};
+use crate::broker::error::ShutdownError;
 use crate::broker::handle::Broker;
 use crate::message::MessagePayload;
 use crate::ring::Stopped;
-use crate::routing::ConsumerAddr;
-use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The part of the time limit that is kept for stopping those that have not drained, and its
 /// bounds.
-const RESERVE_DIVISOR: u32 = 8;
+const RESERVE_DIVISOR: u32 = 4;
 const MAX_RESERVE: Duration = Duration::from_millis(100);
 /// Even a shutdown without any time gives those that it stops a moment to hand over.
-const MIN_RESERVE: Duration = Duration::from_millis(5);
+const MIN_RESERVE: Duration = Duration::from_millis(10);
 
-/// What [`Broker::shutdown`](crate::broker::Broker::shutdown) has come to.
-#[derive(Clone, Debug)]
-#[must_use = "it says what was not delivered"]
-#[non_exhaustive]
-pub struct ShutdownReport<P> {
-    /// Where every message has gone. Exact, unless a consumer was left running: because this was
-    /// called from its own handler, or because it was abandoned outside of a handler.
-    pub ledger: Ledger,
-    /// Consumers that did not come back: their threads are left to themselves.
-    pub abandoned: Vec<Abandoned>,
-    /// Messages that were accepted and not delivered, in order for each consumer.
-    pub undelivered: Vec<Arc<Undelivered<P>>>,
+/// How much longer than its limit a shutdown waits for who is handing messages back all the time,
+/// for what is being copied, and for the log.
+const OVERTIME: Duration = Duration::from_millis(30);
+
+/// What a caller is to do next.
+enum Step<P> {
+    /// Account for consumers that were taken over, until then.
+    TakeOver(Vec<Taken<P>>, Instant),
+    /// Nothing is left to wait for, or no time.
+    Over,
 }
 
 /// Shuts a broker down. See [`Broker::shutdown`](crate::broker::Broker::shutdown).
-pub(crate) fn shut_down<P: MessagePayload>(
-    core: &Core<P>,
+fn shut_down<P: MessagePayload>(
+    core: &Arc<Core<P>>,
     limit: Duration,
 ) -> Result<ShutdownReport<P>, ShutdownError> {
+    if core.is_forked() {
+        return Err(ShutdownError::Forked);
+    }
     if context::is_filling() {
         return Err(ShutdownError::WouldDeadlock);
     }
+    let now = Instant::now();
     let reserve = (limit / RESERVE_DIVISOR).clamp(MIN_RESERVE, MAX_RESERVE);
-    let deadline = Deadline::after(limit.max(reserve));
-    let drained_by = Deadline::after(limit.saturating_sub(reserve));
+    let drained_by = now.checked_add(limit.saturating_sub(reserve));
+    let deadline = now.checked_add(limit.max(reserve));
     core.close();
-    let spared = spared(core);
-    let is_spared = |number, index| {
-        spared
-            .as_ref()
-            .is_some_and(|(dispatcher, consumers)| *dispatcher == number && consumers.contains(&index))
-    };
-    let own = spared.as_ref().map_or(0, |(_, consumers)| consumers.len());
-    let mut abandoned = Vec::new();
-    if !core.threads.wait(own, drained_by) {
-        for (number, dispatcher) in core.dispatchers.iter().enumerate() {
-            for (index, consumer) in dispatcher.consumers.iter().enumerate() {
-                if is_spared(number, index) {
-                    continue;
-                }
-                if let Stopped::InCall(call) = consumer.mailbox.supervisor().stop()
-                    && let Some(takeover) = call.take_over()
-                {
-                    abandoned.push(abandon(
-                        core,
-                        ConsumerAddr { dispatcher: number as u16, number: index as u16 },
-                        &consumer.thread,
-                        &takeover,
-                        reserve / 2,
-                    ));
-                    core.threads.abandon_one();
-                }
-            }
-        }
-        // The others are in code of ours, and hand over by themselves; or else they drop what a
-        // handler had captured, or wait for a publisher that is stuck in its closure.
-        if !core.threads.wait(own, deadline) {
-            for (number, dispatcher) in core.dispatchers.iter().enumerate() {
-                for (index, consumer) in dispatcher.consumers.iter().enumerate() {
-                    let mailbox = &consumer.mailbox;
-                    if !is_spared(number, index)
-                        && !mailbox.has_left()
-                        && !mailbox.supervisor().is_taken_over()
-                    {
-                        abandoned.push(Abandoned::outside_of_a_handler(&consumer.thread));
-                    }
-                }
-            }
-        }
+    let me = context::consuming(core.id);
+    let guard = core.threads.begin_shutdown(me, drained_by, deadline, reserve);
+    let caller = &guard.caller;
+    while let Step::TakeOver(taken, until) = next_step(core, caller) {
+        account_for(core, taken, until);
+        core.threads.lock().pending -= 1;
+        core.threads.notify();
     }
     core.reclaim_signal.stop();
-    let undelivered = core.threads.take_handed_back().into_iter().map(Arc::new).collect();
-    for stuck in &abandoned {
-        tracing::error!(
-            target: "ringmain::shutdown",
-            thread = stuck.thread,
-            subscription = stuck.subscription,
-            "a consumer did not come back in time and was abandoned"
-        );
-    }
-    Ok(ShutdownReport { ledger: core.audit(), abandoned, undelivered })
+    let (report, unlogged) = report(core, caller);
+    log(unlogged, caller.deadline);
+    Ok(report)
 }
 
-/// The consumers that a shutdown from a handler cannot wait for: the handler's own, and those of
-/// later stages, which wait for it. As the dispatcher's number and the consumers' numbers.
-fn spared<P>(core: &Core<P>) -> Option<(usize, Vec<usize>)> {
-    let me = context::consuming(core.id)?;
-    let (dispatcher, consumer) = (usize::from(me.dispatcher), usize::from(me.number));
-    let stages = &core.dispatchers[dispatcher].stages;
-    // Only while a message is being handled does the consumer hold them up.
-    let is_handling = context::handling().is_some();
-    let later = stages.iter().filter(|stage| is_handling && stage.start > consumer).cloned().flatten();
-    Some((dispatcher, std::iter::once(consumer).chain(later).collect()))
+/// Waits until there is something to do, does what can be done under the lock, and returns what
+/// cannot.
+fn next_step<P>(core: &Core<P>, caller: &Caller) -> Step<P> {
+    let mut threads = core.threads.lock();
+    loop {
+        if threads.pending == 0 && !threads.awaited(caller).any(|_| true) {
+            return Step::Over;
+        }
+        let now = Instant::now();
+        let is_past = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
+        // The earliest moment from now on at which something is due.
+        let mut due = None;
+        let mut wake_at = |moment: Option<Instant>| {
+            due = [due, moment].into_iter().flatten().filter(|moment| *moment > now).min();
+        };
+
+        let drained_by = threads.callers.iter().filter_map(|caller| caller.drained_by).min();
+        if is_past(drained_by) {
+            threads.stop_all(now);
+        } else {
+            wake_at(drained_by);
+        }
+
+        let (taken, until) = threads.take_over_all(now);
+        if !taken.is_empty() {
+            threads.pending += 1;
+            return Step::TakeOver(taken, until);
+        }
+
+        let may_come = |stop: &Stop<P>| stop.until > now;
+        let stops = || threads.to_be_stopped().map(|thread| thread.stop.as_ref());
+        for stop in stops().flatten() {
+            wake_at(stop.call.is_some().then_some(stop.grace_until));
+            wake_at(Some(stop.until));
+        }
+        let overtime = caller.deadline.and_then(|deadline| deadline.checked_add(OVERTIME));
+        wake_at(caller.deadline);
+        if is_past(caller.deadline) && !stops().any(|stop| stop.is_none_or(may_come)) {
+            if threads.pending == 0 || is_past(overtime) {
+                return Step::Over;
+            }
+            wake_at(overtime);
+        }
+        threads = core.threads.wait(threads, due);
+    }
+}
+
+impl<P> Threads<P> {
+    /// Returns the threads that a caller waits for.
+    fn awaited<'t>(
+        &'t self,
+        caller: &'t Caller,
+    ) -> impl Iterator<Item = &'t super::threads::ConsumerThread<P>> {
+        let is_awaited = |thread: &&_| caller.consumer.is_none() || !self.is_held_up(thread);
+        self.consumers.iter().filter(|thread| thread.is_on_its_way()).filter(is_awaited)
+    }
+
+    /// Returns the threads that are not to go on when the time is up.
+    fn to_be_stopped(&self) -> impl Iterator<Item = &super::threads::ConsumerThread<P>> {
+        self.consumers.iter().filter(|thread| thread.is_on_its_way() && !self.is_held_up(thread))
+    }
+
+    /// Stops all that still run.
+    fn stop_all(&mut self, now: Instant) {
+        let reserve = self.callers.iter().map(|caller| caller.reserve).min().unwrap_or(MIN_RESERVE);
+        let (grace_until, until) = (now + reserve / 2, now + reserve);
+        for index in 0..self.consumers.len() {
+            let thread = &self.consumers[index];
+            if thread.stop.is_some() || !thread.is_on_its_way() || self.is_held_up(thread) {
+                continue;
+            }
+            let call = match thread.supervisor.stop() {
+                Stopped::InCall(call) => Some(call),
+                // In code of ours, and about to notice; or else it drops what a handler had
+                // captured, or waits for a publisher that is stuck in its closure.
+                Stopped::BetweenCalls => None,
+            };
+            let at_most_until = until + OVERTIME;
+            self.consumers[index].stop = Some(Stop { call, grace_until, until, at_most_until });
+        }
+    }
+
+    /// Takes over all that have been given the time to return, and are still in their calls; and
+    /// returns until when they are to be accounted for.
+    fn take_over_all(&mut self, now: Instant) -> (Vec<Taken<P>>, Instant) {
+        let (mut taken, mut until) = (Vec::new(), now);
+        for index in 0..self.consumers.len() {
+            let thread = &self.consumers[index];
+            if !thread.is_on_its_way() || self.is_held_up(thread) {
+                continue;
+            }
+            let thread = &mut self.consumers[index];
+            let Some(stop) = thread.stop.as_mut().filter(|stop| stop.grace_until <= now) else { continue };
+            until = until.max(stop.until);
+            if let Some(takeover) = stop.call.take().and_then(|call| call.take_over()) {
+                thread.is_taken_over = true;
+                taken.push(Taken { addr: thread.addr, thread: thread.name.clone(), takeover });
+            }
+        }
+        (taken, until)
+    }
+}
+
+/// What is to be logged of a shutdown.
+#[derive(Default)]
+struct Unlogged {
+    abandoned: Vec<Abandoned>,
+    dead: Vec<String>,
+}
+
+/// Says what the shutdown has come to by now, and what of that nobody has logged.
+fn report<P: MessagePayload>(core: &Core<P>, caller: &Caller) -> (ShutdownReport<P>, Unlogged) {
+    let (mut report, unlogged) = {
+        let mut threads = core.threads.lock();
+        let dead = threads.dead();
+        let mut abandoned = threads.abandoned.clone();
+        let logged = std::mem::replace(&mut threads.logged, (abandoned.len(), dead.len()));
+        let mut unlogged = Unlogged {
+            abandoned: abandoned.get(logged.0..).unwrap_or_default().to_vec(),
+            dead: dead.get(logged.1..).unwrap_or_default().to_vec(),
+        };
+        let outside: Vec<_> = threads
+            .awaited(caller)
+            .filter(|thread| !threads.is_held_up(thread))
+            .map(|thread| Abandoned::outside_of_a_handler(&thread.name))
+            .collect();
+        unlogged.abandoned.extend(outside.iter().cloned());
+        abandoned.extend(outside);
+        let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
+        let ledger = Default::default();
+        (ShutdownReport { ledger, abandoned, dead, undelivered, withheld }, unlogged)
+    };
+    report.ledger = core.audit();
+    (report, unlogged)
+}
+
+/// Logs what was not as it should be. Last, and aside: a log's subscriber is foreign code.
+fn log(unlogged: Unlogged, deadline: Option<Instant>) {
+    let Unlogged { abandoned, dead } = unlogged;
+    if abandoned.is_empty() && dead.is_empty() {
+        return;
+    }
+    let until = Instant::now() + OVERTIME;
+    run_aside(deadline.map_or(until, |deadline| deadline.max(until)), move || {
+        for thread in dead {
+            tracing::error!(target: "ringmain::shutdown", thread, "a consumer has died");
+        }
+        for stuck in abandoned {
+            tracing::error!(
+                target: "ringmain::shutdown",
+                thread = stuck.thread,
+                subscription = stuck.subscription,
+                "a consumer did not come back in time and was abandoned"
+            );
+        }
+    });
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// Waits until everything published before this call has been delivered or otherwise settled,
-    /// at most for `limit`. Publishers may go on meanwhile; where they rest, an
-    /// [`audit`](Self::audit) after it is exact. Spins, yields and sleeps.
-    ///
-    /// # Errors
-    /// The time is up; or this is a thread that would wait for itself: a consumer of this broker,
-    /// or inside of a publish closure.
-    pub fn drain(&self, limit: Duration) -> Result<(), DrainError> {
-        let core = self.core();
-        if context::is_filling() || context::consuming(core.id).is_some() {
-            return Err(DrainError::WouldDeadlock);
-        }
-        let claimed: Vec<u64> = core.rings.iter().map(|state| state.ring.claimed()).collect();
-        let is_drained = || {
-            let mut rings = core.rings.iter().zip(&claimed);
-            rings.all(|(state, &claimed)| state.ring.released() >= claimed).then_some(())
-        };
-        // The rings' own parking spots are for those whom a publication or a release wakes.
-        wait_until(WaitStrategy::Backoff, &Parking::new(false), Deadline::after(limit), is_drained)
-            .ok_or(DrainError::TimedOut { limit })
-    }
-
     /// Refuses further publishes and subscriptions, lets consumers handle what was accepted, and
-    /// returns when they have or when `limit` (or 5 ms, should it be shorter) has passed, whichever
-    /// is first.
+    /// returns when they have or when `limit` (or 10 ms, should it be shorter) has passed,
+    /// whichever is first. While messages are being handed back it may take 60 ms longer.
     ///
-    /// Consumers that have not finished by then are stopped: what they have not handled is handed
-    /// back in the report, and one that is stuck in a handler is abandoned, its running call in
-    /// doubt. From a handler, all consumers are waited for but its own, and those of later stages,
-    /// which wait for it. May be called again; the second report has nothing to hand back.
+    /// Shortly before the limit, consumers that have not finished are stopped: what they have not
+    /// handled they hand back, in the report. One that even then does not return from its handler
+    /// is abandoned, its running call in doubt, and what it has left is handed back for it.
+    ///
+    /// May be called by any number of threads, and again: calls that overlap are one shutdown,
+    /// which the shortest of their limits ends, and each report says all that there is to say.
+    /// From a handler, all consumers are waited for but its own, and those of later stages, which
+    /// wait for it; what was accepted for these is delivered later.
+    ///
+    /// The broker keeps what it has handed back for further reports, until it is dropped.
     ///
     /// # Errors
     /// It is called inside of a publish closure, whose slot its consumers wait for. Nothing is

@@ -1,44 +1,54 @@
 //! The take-over: what a consumer that is stuck in a handler has left.
+//!
+//! First all of it is counted, which runs no foreign code and takes no longer than it is given.
+//! Then it is copied for the report, aside: the payload's `Clone` may panic, and may never return.
 
-use super::threads::{Undelivered, owned_copy};
+use super::aside::run_aside;
+use super::report::{Abandoned, Undelivered};
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::outcome::CallMark;
-use crate::message::{Envelope, Message, MessageId, MessagePayload};
-use crate::ring::Takeover;
+use crate::message::{Envelope, Message, MessagePayload};
+use crate::ring::{Sequence, Takeover};
 use crate::routing::ConsumerAddr;
-use crate::topic::Topic;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
-/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else in the drop of what a
-/// handler had captured, or behind a publish closure that does not return.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Abandoned {
-    /// The thread's name.
-    pub thread: String,
-    /// The subscription whose handler it is stuck in; empty where it is not in a handler.
-    pub subscription: String,
-    /// The message that the handler was called with, which is in doubt; where it can be told.
-    pub message: Option<MessageId>,
-    /// The topic of that message.
-    pub topic: Option<Topic>,
+/// A consumer whose position has been taken over.
+pub(super) struct Taken<P> {
+    pub(super) addr: ConsumerAddr,
+    pub(super) thread: String,
+    pub(super) takeover: Takeover<Envelope<P>>,
 }
 
-impl Abandoned {
-    pub(super) fn outside_of_a_handler(thread: &str) -> Self {
-        Self { thread: thread.to_owned(), subscription: String::new(), message: None, topic: None }
+/// A message that has been counted as undelivered, and the names of the subscriptions that it was
+/// not delivered to.
+type Counted = (Sequence, Vec<Box<str>>);
+
+/// Accounts for what stuck consumers have left: the calls in doubt, and all that came behind them.
+/// All of it together takes until then at most, save what is copied aside.
+pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
+    let mut rest = Vec::new();
+    for taken in taken {
+        let (abandoned, counted) = count(core, &taken, until);
+        let mut threads = core.threads.lock();
+        threads.abandoned.push(abandoned);
+        threads.withheld += counted.len() as u64;
+        if !counted.is_empty() {
+            rest.push((taken, counted));
+        }
+    }
+    if !rest.is_empty() {
+        // Without waiting for it: the shutdown does, beside other things.
+        let copying = core.clone();
+        core.threads.lock().pending += 1;
+        run_aside(Instant::now(), move || copy(&copying, rest));
     }
 }
 
-/// Takes over what a stuck consumer has left: the call in doubt, and all that came behind it.
-pub(super) fn abandon<P: MessagePayload>(
-    core: &Core<P>,
-    consumer: ConsumerAddr,
-    thread: &str,
-    takeover: &Takeover<Envelope<P>>,
-    limit: Duration,
-) -> Abandoned {
+/// Counts what a consumer has left.
+fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) -> (Abandoned, Vec<Counted>) {
+    let takeover = &taken.takeover;
     let call = CallMark::from_lease(takeover.delivery());
     let in_doubt = core.registry.find(call.subscription);
     if let Some(state) = &in_doubt
@@ -46,23 +56,22 @@ pub(super) fn abandon<P: MessagePayload>(
     {
         state.tally.count(Term::InDoubt);
     }
-    let mut stuck = Abandoned {
-        thread: thread.to_owned(),
-        subscription: in_doubt.map_or_else(String::new, |state| state.name.to_string()),
-        message: None,
-        topic: None,
-    };
-    let mut handed_back = Vec::new();
+    let mut abandoned = Abandoned::outside_of_a_handler(&taken.thread);
+    if let Some(state) = in_doubt {
+        abandoned.subscription = state.name.to_string();
+    }
+    let mut counted = Vec::new();
+    let limit = until.saturating_duration_since(Instant::now());
     takeover.for_each(limit, |sequence, envelope| {
         let Some(route) = core.routes.get(envelope.route) else { return };
-        let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
         let is_in_doubt = sequence == takeover.sequence();
         if is_in_doubt {
-            stuck.message = Some(message.id());
-            stuck.topic = Some(route.topic.clone());
+            let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+            abandoned.message = Some(message.id());
+            abandoned.topic = Some(route.topic.clone());
         }
         let mut subscriptions = Vec::new();
-        for subscription in route.destinations.of(consumer) {
+        for subscription in route.destinations.of(taken.addr) {
             // Of the event in doubt, deliveries were made in ascending order of subscription.
             let is_open = !is_in_doubt || subscription > call.subscription;
             if is_open && let Some(state) = core.registry.find(subscription) {
@@ -71,9 +80,34 @@ pub(super) fn abandon<P: MessagePayload>(
             }
         }
         if !subscriptions.is_empty() {
-            handed_back.extend(owned_copy(&message).map(|message| Undelivered { message, subscriptions }));
+            counted.push((sequence, subscriptions));
         }
     });
-    core.threads.hand_back(handed_back);
-    stuck
+    (abandoned, counted)
+}
+
+/// Copies what has been counted, and hands it back.
+fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Taken<P>, Vec<Counted>)>) {
+    struct Copied<'c, P>(&'c Core<P>);
+    impl<P> Drop for Copied<'_, P> {
+        fn drop(&mut self) {
+            self.0.threads.lock().pending -= 1;
+            self.0.threads.notify();
+        }
+    }
+    let _copied = Copied(core);
+    for (Taken { takeover, .. }, counted) in rest {
+        for (sequence, subscriptions) in counted {
+            let copied = takeover.read(sequence, |envelope| {
+                let route = core.routes.get(envelope.route)?;
+                let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+                Undelivered::copy(&message, subscriptions)
+            });
+            if let Some(undelivered) = copied.flatten() {
+                let mut threads = core.threads.lock();
+                threads.withheld -= 1;
+                threads.handed_back.push(Arc::new(undelivered));
+            }
+        }
+    }
 }

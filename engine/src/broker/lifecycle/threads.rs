@@ -1,119 +1,323 @@
-//! The consumers' threads: how many run, and what those that stopped early have handed back.
+//! The consumers' threads: which of them run, how far each has come on its way out, and what those
+//! that stopped early have handed back.
+//!
+//! All that a shutdown waits for stands here, under one lock, and wakes it when it changes.
 
-use crate::broker::deliver::mailbox::Mailbox;
-use crate::message::{Message, OwnedMessage};
-use crate::sync::panics::discard_panic;
-use crate::sync::{Condvar, Mutex};
-use crate::wait::Deadline;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use super::report::{Abandoned, Undelivered};
+use crate::message::Envelope;
+use crate::ring::{StoppedCall, Supervisor};
+use crate::routing::ConsumerAddr;
+use crate::sync::panics::guard;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// A message that a shutdown hands back.
-#[non_exhaustive]
-pub struct Undelivered<P> {
-    /// The message.
-    pub message: OwnedMessage<P>,
-    /// The names of the subscriptions that it was not delivered to.
-    pub subscriptions: Vec<Box<str>>,
+/// The time in which a consumer that was stopped may come back from a shutdown of its own.
+const OWN_GRACE: Duration = Duration::from_millis(10);
+
+/// The time that a consumer which hands messages back is given for the next one.
+const NEXT_MESSAGE: Duration = Duration::from_millis(5);
+
+/// How far a consumer's thread has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Unstarted,
+    Running,
+    /// It has gone through its ring, and drops its handlers.
+    Leaving,
+    Ended,
 }
 
-impl<P> fmt::Debug for Undelivered<P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Undelivered")
-            .field("message", &self.message)
-            .field("subscriptions", &self.subscriptions)
-            .finish()
+/// What a consumer that was stopped is given time for.
+pub(super) struct Stop<P> {
+    /// The call that it was in, until its position is taken over.
+    pub(super) call: Option<StoppedCall<Envelope<P>>>,
+    /// Until then the call may return.
+    pub(super) grace_until: Instant,
+    /// Until then the consumer may hand over.
+    pub(super) until: Instant,
+    /// Until then at the most, as long as message comes after message.
+    pub(super) at_most_until: Instant,
+}
+
+/// A consumer's thread as those know it who wait for it.
+pub(super) struct ConsumerThread<P> {
+    pub(super) addr: ConsumerAddr,
+    stage: usize,
+    pub(super) name: String,
+    pub(super) supervisor: Supervisor<Envelope<P>>,
+    phase: Phase,
+    /// Calls of `shutdown` that are running on this thread.
+    shutdowns: u32,
+    pub(super) stop: Option<Stop<P>>,
+    pub(super) is_taken_over: bool,
+    has_died: bool,
+}
+
+impl<P> ConsumerThread<P> {
+    /// Returns whether there is something to wait for: that it ends.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Leaving) && !self.is_taken_over
     }
 }
 
-struct Inner<P> {
-    running: usize,
-    /// Of these, the ones that nobody waits for any more. Below zero for the moment in which one of
-    /// them returns before it has been counted.
-    abandoned: isize,
-    handed_back: Vec<Undelivered<P>>,
+/// A call of `shutdown` that is running, and how long it waits.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    number: u64,
+    /// The consumer whose thread it is.
+    pub(super) consumer: Option<ConsumerAddr>,
+    /// Until then consumers may drain. `None` is never.
+    pub(super) drained_by: Option<Instant>,
+    /// The end of its time.
+    pub(super) deadline: Option<Instant>,
+    /// The time that is kept for those that have to be stopped.
+    pub(super) reserve: Duration,
 }
 
-/// How many consumer threads run, and what those that stopped early have handed back.
+/// What stands under the lock.
+pub(super) struct Threads<P> {
+    pub(super) consumers: Vec<ConsumerThread<P>>,
+    pub(super) callers: Vec<Caller>,
+    callers_so_far: u64,
+    /// Take-overs whose messages are being counted or copied.
+    pub(super) pending: usize,
+    /// Consumers that were taken over.
+    pub(super) abandoned: Vec<Abandoned>,
+    /// How many of these, and of the dead, have been logged.
+    pub(super) logged: (usize, usize),
+    pub(super) handed_back: Vec<Arc<Undelivered<P>>>,
+    /// Messages that have been counted as undelivered, and have not been handed back.
+    pub(super) withheld: u64,
+}
+
+impl<P> Threads<P> {
+    /// Returns whether a thread cannot end before a call of `shutdown` on a consumer's thread
+    /// returns: its own, or one of an earlier stage, whose consumers it waits for.
+    pub(super) fn is_held_up(&self, thread: &ConsumerThread<P>) -> bool {
+        thread.shutdowns > 0
+            || self.consumers.iter().any(|other| {
+                other.shutdowns > 0
+                    && other.phase == Phase::Running
+                    && other.addr.dispatcher == thread.addr.dispatcher
+                    && other.stage < thread.stage
+            })
+    }
+
+    /// Returns the names of the threads that have died.
+    pub(super) fn dead(&self) -> Vec<String> {
+        let dead = self.consumers.iter().filter(|thread| thread.has_died);
+        dead.map(|thread| thread.name.clone()).collect()
+    }
+
+    /// Gives those that were stopped while a shutdown held them up the time to come back.
+    fn give_time(&mut self, dispatcher: u16, until: Instant) {
+        for thread in self.consumers.iter_mut().filter(|thread| thread.addr.dispatcher == dispatcher) {
+            if let Some(stop) = &mut thread.stop {
+                stop.grace_until = stop.grace_until.max(until);
+                stop.until = stop.until.max(until);
+                stop.at_most_until = stop.at_most_until.max(until);
+            }
+        }
+    }
+
+    fn consumer(&mut self, addr: ConsumerAddr) -> Option<&mut ConsumerThread<P>> {
+        // They were entered in this order.
+        let key = |addr: ConsumerAddr| (addr.dispatcher, addr.number);
+        let index = self.consumers.binary_search_by_key(&key(addr), |thread| key(thread.addr)).ok()?;
+        self.consumers.get_mut(index)
+    }
+}
+
+impl<P> Drop for Threads<P> {
+    fn drop(&mut self) {
+        // Payloads are foreign, and whoever is the last to hold them may be a consumer's thread.
+        for undelivered in self.handed_back.drain(..) {
+            guard(|| drop(undelivered));
+        }
+    }
+}
+
+/// The consumers' threads of a broker.
 pub(crate) struct ThreadRegistry<P> {
-    inner: Mutex<Inner<P>>,
+    threads: Mutex<Threads<P>>,
     changed: Condvar,
-}
-
-/// Says, when it is dropped, that a consumer thread has ended.
-pub(crate) struct ExitGuard<'a, P> {
-    threads: &'a ThreadRegistry<P>,
-    /// Of a consumer that may have been taken over.
-    mailbox: Option<Arc<Mailbox<P>>>,
 }
 
 impl<P> ThreadRegistry<P> {
     pub(crate) fn new() -> Self {
         Self {
-            inner: Mutex::new(Inner { running: 0, abandoned: 0, handed_back: Vec::new() }),
+            threads: Mutex::new(Threads {
+                consumers: Vec::new(),
+                callers: Vec::new(),
+                callers_so_far: 0,
+                pending: 0,
+                abandoned: Vec::new(),
+                logged: (0, 0),
+                handed_back: Vec::new(),
+                withheld: 0,
+            }),
             changed: Condvar::new(),
         }
     }
 
-    /// A thread is about to start.
-    pub(crate) fn enter(&self) {
-        self.inner.lock().running += 1;
+    /// Enters a consumer whose thread is yet to be started. In ascending order.
+    pub(crate) fn enter(
+        &self,
+        addr: ConsumerAddr,
+        stage: usize,
+        name: &str,
+        supervisor: Supervisor<Envelope<P>>,
+    ) {
+        self.threads.lock().consumers.push(ConsumerThread {
+            addr,
+            stage,
+            name: name.to_owned(),
+            supervisor,
+            phase: Phase::Unstarted,
+            shutdowns: 0,
+            stop: None,
+            is_taken_over: false,
+            has_died: false,
+        });
     }
 
-    pub(crate) fn exit_guard(&self, mailbox: Option<Arc<Mailbox<P>>>) -> ExitGuard<'_, P> {
-        ExitGuard { threads: self, mailbox }
+    /// Says that a consumer's thread is about to start.
+    pub(crate) fn start(&self, addr: ConsumerAddr) {
+        self.change(addr, |thread| thread.phase = Phase::Running);
     }
 
-    /// A thread has been taken over, and what it left has been counted.
-    pub(super) fn abandon_one(&self) {
-        self.inner.lock().abandoned += 1;
+    /// Says that a consumer has gone through its ring. It has handlers to drop yet.
+    pub(crate) fn leave(&self, addr: ConsumerAddr) {
+        self.change(addr, |thread| thread.phase = Phase::Leaving);
+    }
+
+    /// Says that a consumer has died: it will call no handler any more.
+    pub(crate) fn note_death(&self, addr: ConsumerAddr) {
+        self.change(addr, |thread| thread.has_died = true);
+    }
+
+    /// Returns what says, when it is dropped, that a consumer's thread has ended.
+    pub(crate) fn exit_guard(&self, addr: ConsumerAddr) -> ExitGuard<'_, P> {
+        ExitGuard { registry: self, addr }
+    }
+
+    fn change(&self, addr: ConsumerAddr, f: impl FnOnce(&mut ConsumerThread<P>)) {
+        if let Some(thread) = self.threads.lock().consumer(addr) {
+            f(thread);
+        }
         self.changed.notify_all();
     }
 
-    pub(crate) fn hand_back(&self, messages: Vec<Undelivered<P>>) {
-        self.inner.lock().handed_back.extend(messages);
-    }
-
-    /// Takes what has been handed back so far.
-    pub(super) fn take_handed_back(&self) -> Vec<Undelivered<P>> {
-        std::mem::take(&mut self.inner.lock().handed_back)
-    }
-
-    pub(crate) fn running(&self) -> usize {
-        self.inner.lock().running
-    }
-
-    /// Waits until no more than `remaining` threads run, beside those that are abandoned. Returns
-    /// whether that is so.
-    pub(super) fn wait(&self, remaining: usize, deadline: Deadline) -> bool {
-        let mut inner = self.inner.lock();
-        while inner.running as isize - inner.abandoned > remaining as isize {
-            if deadline.has_passed() {
-                return false;
-            }
-            inner = self.changed.wait_until(inner, deadline.at());
+    /// Hands a message back that a consumer has counted as undelivered. Without a copy of it, it is
+    /// counted as withheld.
+    pub(crate) fn hand_back(&self, addr: ConsumerAddr, copy: Option<Undelivered<P>>) {
+        let mut threads = self.threads.lock();
+        if let Some(stop) = threads.consumer(addr).and_then(|thread| thread.stop.as_mut()) {
+            stop.until = stop.until.max(Instant::now() + NEXT_MESSAGE).min(stop.at_most_until);
         }
-        true
+        match copy {
+            Some(undelivered) => threads.handed_back.push(Arc::new(undelivered)),
+            None => threads.withheld += 1,
+        }
     }
+
+    /// Returns how many threads run.
+    pub(crate) fn running(&self) -> usize {
+        let runs = |thread: &&ConsumerThread<P>| matches!(thread.phase, Phase::Running | Phase::Leaving);
+        self.threads.lock().consumers.iter().filter(runs).count()
+    }
+
+    /// Returns the name of a thread whose consumer calls no handler any more, though its ring has
+    /// been left undrained: it has died, or it was taken over.
+    pub(super) fn lost(&self) -> Option<String> {
+        let threads = self.threads.lock();
+        let mut lost = threads.consumers.iter().filter(|thread| thread.has_died || thread.is_taken_over);
+        lost.next().map(|thread| thread.name.clone())
+    }
+
+    /// Returns whether a consumer of a dispatcher has died.
+    ///
+    /// It is written down before the ring is closed: who has found that ring closed, and the broker
+    /// open, learns of it here.
+    pub(crate) fn has_died(&self, dispatcher: u16) -> bool {
+        let threads = self.threads.lock();
+        threads.consumers.iter().any(|thread| thread.has_died && thread.addr.dispatcher == dispatcher)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Threads<P>> {
+        self.threads.lock()
+    }
+
+    /// Waits until something may have changed, at most until then.
+    pub(super) fn wait<'a>(
+        &self,
+        threads: MutexGuard<'a, Threads<P>>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, Threads<P>> {
+        self.changed.wait_until(threads, until)
+    }
+
+    /// Says that something has changed.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Says that a call of `shutdown` has begun. It has ended when what is returned is dropped.
+    pub(super) fn begin_shutdown(
+        &self,
+        consumer: Option<ConsumerAddr>,
+        drained_by: Option<Instant>,
+        deadline: Option<Instant>,
+        reserve: Duration,
+    ) -> CallerGuard<'_, P> {
+        let caller = {
+            let mut threads = self.threads.lock();
+            threads.callers_so_far += 1;
+            let number = threads.callers_so_far;
+            let caller = Caller { number, consumer, drained_by, deadline, reserve };
+            threads.callers.push(caller);
+            if let Some(thread) = consumer.and_then(|addr| threads.consumer(addr)) {
+                thread.shutdowns += 1;
+            }
+            caller
+        };
+        // Others have it to spare, and perhaps less time.
+        self.changed.notify_all();
+        CallerGuard { registry: self, caller }
+    }
+}
+
+/// Says, when it is dropped, that a consumer's thread has ended.
+pub(crate) struct ExitGuard<'a, P> {
+    registry: &'a ThreadRegistry<P>,
+    addr: ConsumerAddr,
 }
 
 impl<P> Drop for ExitGuard<'_, P> {
     fn drop(&mut self) {
-        let was_taken_over = self.mailbox.as_ref().is_some_and(|mailbox| {
-            mailbox.leave();
-            mailbox.supervisor().is_taken_over()
-        });
-        {
-            let mut inner = self.threads.inner.lock();
-            inner.running -= 1;
-            inner.abandoned -= isize::from(was_taken_over);
-        }
-        self.threads.changed.notify_all();
+        self.registry.change(self.addr, |thread| thread.phase = Phase::Ended);
     }
 }
 
-/// A message to be handed back. Nothing where cloning its payload panics.
-pub(crate) fn owned_copy<P: Clone>(message: &Message<'_, P>) -> Option<OwnedMessage<P>> {
-    catch_unwind(AssertUnwindSafe(|| message.to_owned())).map_err(discard_panic).ok()
+/// A call of `shutdown`, until it is dropped.
+pub(super) struct CallerGuard<'a, P> {
+    registry: &'a ThreadRegistry<P>,
+    pub(super) caller: Caller,
+}
+
+impl<P> Drop for CallerGuard<'_, P> {
+    fn drop(&mut self) {
+        {
+            let mut threads = self.registry.threads.lock();
+            threads.callers.retain(|caller| caller.number != self.caller.number);
+            if let Some(addr) = self.caller.consumer {
+                if let Some(thread) = threads.consumer(addr) {
+                    thread.shutdowns -= 1;
+                }
+                threads.give_time(addr.dispatcher, Instant::now() + OWN_GRACE);
+            }
+        }
+        self.registry.changed.notify_all();
+    }
 }

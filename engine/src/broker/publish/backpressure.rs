@@ -34,7 +34,7 @@ pub(super) fn reserve<P>(
 ) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
         Ok(run) => Ok(run),
-        Err(ring::PublishError::Closed) => Err(PublishFailure::Closed),
+        Err(ring::PublishError::Closed) => Err(why_closed(core, target)),
         Err(_) => wait_for_room(core, producer, target, count, wait),
     }
 }
@@ -53,6 +53,9 @@ fn wait_for_room<P>(
         // No dispatcher drops: the builder sees to that.
         (WaitMode::None, _) | (WaitMode::Policy, _) => return Err(PublishFailure::Full),
     };
+    if core.is_forked() {
+        return Err(PublishFailure::Forked);
+    }
     // The slot that is being filled holds its ring up, and perhaps, through it, any other.
     if context::is_filling() {
         return Err(PublishFailure::WouldDeadlock);
@@ -73,6 +76,15 @@ fn wait_for_room<P>(
         ring::PublishError::TimedOut => PublishFailure::TimedOut,
         ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock,
         // To the user a ring that has used up its sequences is one that takes no more.
-        ring::PublishError::Closed | ring::PublishError::Exhausted => PublishFailure::Closed,
+        ring::PublishError::Closed | ring::PublishError::Exhausted => why_closed(core, target),
     })
+}
+
+/// Says why a ring takes no message any more.
+#[cold]
+fn why_closed<P>(core: &Core<P>, target: &RouteTarget) -> PublishFailure {
+    match core.dead_dispatcher(target.dispatcher) {
+        Some(dispatcher) => PublishFailure::ConsumerDied { dispatcher },
+        None => PublishFailure::Closed,
+    }
 }

@@ -12,6 +12,7 @@ use crate::message::{IntoPayload, MessagePayload, Payload, PublisherId};
 use crate::topic::{Topic, TopicError};
 use crate::wait::Deadline;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,9 +144,15 @@ impl<P: MessagePayload> Clone for Publisher<P> {
     }
 }
 
+// A publish closure that panics leaves a tombstone in the ring, and nothing half-done here.
+impl<P: MessagePayload> UnwindSafe for Publisher<P> {}
+impl<P: MessagePayload> RefUnwindSafe for Publisher<P> {}
+
 impl<P: MessagePayload> Drop for Publisher<P> {
     fn drop(&mut self) {
-        self.inner.release(&mut self.resolved);
+        if !self.inner.core().is_forked() {
+            self.inner.release(&mut self.resolved);
+        }
     }
 }
 

@@ -61,6 +61,9 @@ impl ResolvedTopic {
             // Nobody frees routes any more.
             return Err(PublishFailure::Closed);
         }
+        if core.is_forked() {
+            return Err(PublishFailure::Forked);
+        }
         if let Some(generation) = core.table.still_holds(self.generation, &self.topic) {
             self.generation = generation;
             return Ok(());

@@ -295,6 +295,9 @@ impl<P, F: Fill<P>> Write<Envelope<P>> for Writing<'_, F> {
 
 impl<P> Drop for PublisherCore<P> {
     fn drop(&mut self) {
+        if self.core.is_forked() {
+            return self.core.forsake();
+        }
         self.core.publishers.leave(self.id.get());
     }
 }

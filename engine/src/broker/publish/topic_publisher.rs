@@ -15,6 +15,7 @@ use crate::routing::TopicCache;
 use crate::topic::Topic;
 use crate::wait::Deadline;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,8 +231,15 @@ impl<P: MessagePayload> Drop for ReleasedOnDrop<'_, P> {
     }
 }
 
+// A publish closure that panics leaves a tombstone in the ring, and nothing half-done here.
+impl<P: MessagePayload> UnwindSafe for AnyTopicPublisher<P> {}
+impl<P: MessagePayload> RefUnwindSafe for AnyTopicPublisher<P> {}
+
 impl<P: MessagePayload> Drop for AnyTopicPublisher<P> {
     fn drop(&mut self) {
+        if self.inner.core().is_forked() {
+            return;
+        }
         for mut resolved in self.cache.drain() {
             self.inner.release(&mut resolved);
         }

@@ -202,6 +202,9 @@ pub(super) fn start_all<P: MessagePayload>(
     if core.is_closed() {
         return Err(SubscribeError::Closed);
     }
+    if core.is_forked() {
+        return Err(SubscribeError::Forked);
+    }
     let mut beginning = Beginning { core, entered: Vec::new() };
     for Prepared { options, handler } in prepared {
         if !Arc::ptr_eq(core, &options.core) {
@@ -215,10 +218,17 @@ pub(super) fn start_all<P: MessagePayload>(
     // First the handlers, then the table: whoever is routed here is expected here.
     for (state, handler) in &mut beginning.entered {
         let owned = OwnedSubscription { state: state.clone(), handler: handler.take(), routes: 0 };
+        let ConsumerAddr { dispatcher, .. } = state.destination.consumer;
         let mailbox = &core.consumer(state.destination.consumer).mailbox;
-        if let Err(Command::Adopt(owned)) = mailbox.post(Command::Adopt(Box::new(owned))) {
+        let posted = mailbox.post(Command::Adopt(Box::new(owned)));
+        if let Err(Command::Adopt(owned)) = posted {
             *handler = owned.handler;
-            return Err(SubscribeError::Closed);
+            let died = core.dead_dispatcher(dispatcher);
+            return Err(died.map_or(SubscribeError::Closed, consumer_died));
+        }
+        // A consumer beside the one that has died would wait for nothing: the ring is closed.
+        if let Some(dispatcher) = core.dead_dispatcher(dispatcher) {
+            return Err(consumer_died(dispatcher));
         }
     }
     let states: Vec<_> = std::mem::take(&mut beginning.entered).into_iter().map(|(state, _)| state).collect();
@@ -232,6 +242,10 @@ pub(super) fn start_all<P: MessagePayload>(
     core.reclaim_signal.notify();
     let subscription = |state| Subscription::new(core.clone(), state);
     Ok(states.into_iter().map(subscription).collect())
+}
+
+fn consumer_died(dispatcher: String) -> SubscribeError {
+    SubscribeError::ConsumerDied { dispatcher }
 }
 
 /// Subscriptions that are about to start. Those left here when it is dropped do not.

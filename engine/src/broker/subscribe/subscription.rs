@@ -13,6 +13,7 @@ use crate::sync::edge;
 use crate::topic::Pattern;
 use crate::wait::Deadline;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ fn unsubscribe_all<P: MessagePayload>(
     core: &Arc<Core<P>>,
     subscriptions: impl Iterator<Item = Subscription<P>>,
 ) {
+    if core.is_forked() {
+        return;
+    }
     let ended = end_all(core, subscriptions);
     if may_wait() {
         for (_, dropped) in ended {
@@ -62,6 +66,9 @@ fn unsubscribe_all_timeout<P: MessagePayload>(
     subscriptions: impl Iterator<Item = Subscription<P>>,
     limit: Duration,
 ) -> Result<(), UnsubscribeError> {
+    if core.is_forked() {
+        return Err(UnsubscribeError::Forked);
+    }
     let deadline = Deadline::after(limit);
     let ended = end_all(core, subscriptions);
     if context::is_filling() && !ended.iter().all(|(_, dropped)| dropped.is_open()) {
@@ -139,8 +146,15 @@ impl<P: MessagePayload> Subscription<P> {
     }
 }
 
+// It only names what its consumer owns.
+impl<P: MessagePayload> UnwindSafe for Subscription<P> {}
+impl<P: MessagePayload> RefUnwindSafe for Subscription<P> {}
+
 impl<P: MessagePayload> Drop for Subscription<P> {
     fn drop(&mut self) {
+        if self.core.is_forked() {
+            return self.core.forsake();
+        }
         if !self.is_ended {
             self.core.end_subscriptions([&*self.state]);
         }

@@ -1,0 +1,79 @@
+//! What a shutdown has come to.
+
+use crate::broker::account::ledger::Ledger;
+use crate::message::{Message, MessageId, OwnedMessage};
+use crate::sync::panics::guard;
+use crate::topic::Topic;
+use std::fmt;
+use std::sync::Arc;
+
+/// What [`Broker::shutdown`](crate::broker::Broker::shutdown) has come to.
+///
+/// Calls that overlap are one shutdown, and a later call goes on where the earlier one ended: each
+/// report says all that there is to say by then, and takes nothing away from another.
+#[derive(Clone, Debug)]
+#[must_use = "it says what was not delivered"]
+#[non_exhaustive]
+pub struct ShutdownReport<P> {
+    /// Where every message has gone. Exact, unless a consumer was left running: because its own
+    /// handler has shut the broker down, or because it was abandoned outside of a handler.
+    pub ledger: Ledger,
+    /// Consumers that did not come back: their threads are left to themselves.
+    pub abandoned: Vec<Abandoned>,
+    /// Consumers that have died, by their threads' names: code of this crate panicked there. What
+    /// the message at hand was still to be delivered to is in no account.
+    pub dead: Vec<String>,
+    /// Messages that were accepted and not delivered, in order for each consumer.
+    pub undelivered: Vec<Arc<Undelivered<P>>>,
+    /// How many more there are, which could not be copied in time: the payload's `Clone` panicked,
+    /// or did not return.
+    pub withheld: u64,
+}
+
+/// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else
+/// in the drop of what a handler had captured, or behind a publish closure that does not return.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Abandoned {
+    /// The thread's name.
+    pub thread: String,
+    /// The subscription whose handler it is stuck in; empty where it is not in a handler.
+    pub subscription: String,
+    /// The message that the handler was called with, which is in doubt; where it can be told.
+    pub message: Option<MessageId>,
+    /// The topic of that message.
+    pub topic: Option<Topic>,
+}
+
+impl Abandoned {
+    pub(super) fn outside_of_a_handler(thread: &str) -> Self {
+        Self { thread: thread.to_owned(), subscription: String::new(), message: None, topic: None }
+    }
+}
+
+/// A message that a shutdown hands back.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Undelivered<P> {
+    /// The message.
+    pub message: OwnedMessage<P>,
+    /// The names of the subscriptions that it was not delivered to.
+    pub subscriptions: Vec<Box<str>>,
+}
+
+impl<P: Clone> Undelivered<P> {
+    /// Copies a message. Returns nothing where the payload's `Clone` panics.
+    pub(crate) fn copy(message: &Message<'_, P>, subscriptions: Vec<Box<str>>) -> Option<Self> {
+        let message = guard(|| message.to_owned())?;
+        Some(Self { message, subscriptions })
+    }
+}
+
+impl<P> fmt::Debug for Undelivered<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Undelivered")
+            .field("message", &self.message)
+            .field("subscriptions", &self.subscriptions)
+            .finish()
+    }
+}
