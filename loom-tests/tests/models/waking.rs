@@ -89,7 +89,8 @@ fn a_consumer_is_woken_by_a_stop() {
         let (_producer, _ring) = full(graph);
         let supervisor = poller.supervisor();
         let sleeper = thread::spawn(move || {
-            sleep(&poller);
+            // Only who polls under the lease goes on after a stop.
+            assert!(poller.wait_leased(WaitStrategy::Blocking, Duration::MAX));
             poller
         });
         have_it_sleep();

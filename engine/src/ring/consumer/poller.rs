@@ -224,10 +224,21 @@ impl<E> Poller<E> {
     /// # Panics
     /// When the strategy parks and the ring was built so that it never does.
     pub fn wait(&self, strategy: WaitStrategy, limit: Duration) -> bool {
-        wait_until(strategy, &self.core.control.signals.consumers, Deadline::after(limit), || {
-            self.is_ready().then_some(())
-        })
-        .is_some()
+        self.wait_for(strategy, limit, || self.is_ready())
+    }
+
+    /// Waits as [`wait`](Self::wait) does, until a [`poll_leased`](Self::poll_leased) would find
+    /// something: also a stop, after which it does not wait for earlier stages.
+    ///
+    /// # Panics
+    /// As [`wait`](Self::wait).
+    pub fn wait_leased(&self, strategy: WaitStrategy, limit: Duration) -> bool {
+        self.wait_for(strategy, limit, || self.is_ready_leased())
+    }
+
+    fn wait_for(&self, strategy: WaitStrategy, limit: Duration, is_ready: impl Fn() -> bool) -> bool {
+        let consumers = &self.core.control.signals.consumers;
+        wait_until(strategy, consumers, Deadline::after(limit), || is_ready().then_some(())).is_some()
     }
 
     /// Returns whether a poll would find something: an event, the news of missed ones, or the end.
