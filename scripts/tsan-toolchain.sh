@@ -39,14 +39,18 @@ cd "$new"
 fetch() {
   apt-get -o APT::Sandbox::User=root download -q "$@" >&2
 }
-if ! fetch rustc-web rust-web-src; then
-  apt-get update -qq >&2 || give_up "apt-get could not fetch its package lists"
+# The version of the package that was fetched, where it is new enough.
+fetch_new_enough() {
   rm -f ./*.deb
-  fetch rustc-web rust-web-src || give_up "apt-get has no rustc-web"
+  fetch rustc-web rust-web-src || return
+  version=$(dpkg-deb -f rustc-web_*.deb Version)
+  printf '%s\n%s\n' "$oldest" "$version" | sort -C -V
+}
+# Package lists that were fetched long ago may name a package that is gone, or one that is too old.
+if ! fetch_new_enough; then
+  apt-get update -qq >&2 || give_up "apt-get could not fetch its package lists"
+  fetch_new_enough || give_up "apt-get offers rustc-web ${version:-in no version}, and the workspace needs $oldest"
 fi
-version=$(dpkg-deb -f rustc-web_*.deb Version)
-printf '%s\n%s\n' "$oldest" "$version" | sort -C -V \
-  || give_up "apt-get offers rustc-web $version, and the workspace needs $oldest"
 # The compiler proper is a shared library, named after its version; and that is linked with an LLVM.
 compiler=libstd-rust-web-$(cut -d. -f1,2 <<<"$version")
 fetch libstd-rust-web-dev "$compiler" || give_up "apt-get has no $compiler"
