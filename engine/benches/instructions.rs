@@ -87,7 +87,7 @@ fn laps<const WORDS: usize, S: Sequencer>(
 
 fn ring_laps<const WORDS: usize>(has_many_producers: bool, counting: Counted) {
     let ring = RingBuilder::new(CAPACITY, || [0; WORDS]).expect("a power of two");
-    let mut graph = ring.wait(WaitStrategy::BusySpin).graph();
+    let mut graph = ring.wait(WaitStrategy::BusySpin).graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
     if has_many_producers {
         let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");

@@ -17,7 +17,7 @@ use std::hint::black_box;
 const TOPICS: usize = 1_000;
 
 fn ring(c: &mut Criterion) {
-    let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
     let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
     c.bench_function("ring: publish and poll, single producer, 120 bytes", |b| {
@@ -29,7 +29,7 @@ fn ring(c: &mut Criterion) {
         });
     });
 
-    let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(1_024, || [0_u64; 15]).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("a first consumer");
     let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");
     c.bench_function("ring: publish and poll, many producers, 120 bytes", |b| {

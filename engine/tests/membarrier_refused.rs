@@ -37,8 +37,11 @@ fn a_filter_that_comes_after_the_build_costs_no_message_and_no_thread() {
     let mut publisher = broker.publisher("a.b").expect("a topic");
     publisher.publish(0).expect("room");
     eventually("the first message", || delivered.load(Ordering::Relaxed) == 2);
-    let mut graph =
-        RingBuilder::new(2, u64::default).expect("a power of two").wait(WaitStrategy::Blocking).graph();
+    let mut graph = RingBuilder::new(2, u64::default)
+        .expect("a power of two")
+        .wait(WaitStrategy::Blocking)
+        .graph()
+        .expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Publishes from several threads through a managed consumer and checks what came, producer by producer.
 fn all_come_in_order(capacity: usize, producers: u64, wait: WaitStrategy, events: u64) {
     let graph = RingBuilder::new(capacity, || (0_u64, 0_u64)).expect("a power of two").wait(wait);
-    let mut graph = graph.graph();
+    let mut graph = graph.graph().expect("memory");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
     let mut expected_sequence = 0;
@@ -76,7 +76,7 @@ fn a_single_producer_is_heard_in_order_and_completely() {
             within_limit("a single producer", move || {
                 let events = if wait == WaitStrategy::BusySpin && capacity < 8 { 200 } else { 5_000 };
                 let builder = RingBuilder::new(capacity, || 0_u64).expect("a power of two").wait(wait);
-                let mut graph = builder.graph();
+                let mut graph = builder.graph().expect("memory");
                 let (sink, source) = channel();
                 let send = move |event: &u64, _, _| sink.send(*event).expect("the test listens");
                 graph.consumer("sink", &[], send).expect("no dependency");
@@ -153,7 +153,11 @@ fn a_random_ring(random: &mut Random) {
     let close_after = random.below(producers * events + 1);
     let panics_every = 2 + random.below(50);
 
-    let mut graph = RingBuilder::new(capacity, || (0_u64, 0_u64)).expect("a power of two").wait(wait).graph();
+    let mut graph = RingBuilder::new(capacity, || (0_u64, 0_u64))
+        .expect("a power of two")
+        .wait(wait)
+        .graph()
+        .expect("memory");
     let consumers = 1 + random.below(3);
     let mut sinks = Vec::new();
     let mut after = Vec::new();

@@ -103,7 +103,7 @@ fn a_publish_from_the_factory_says_so_when_it_would_deadlock() {
                 0
             }
         };
-        let mut graph = RingBuilder::new(1, factory).expect("a power of two").graph();
+        let mut graph = RingBuilder::new(1, factory).expect("a power of two").graph().expect("memory");
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
         *again.lock().expect("nobody has panicked") = Some(producer.clone());

@@ -196,7 +196,7 @@ fn a_fill_closure_of_the_only_producer_that_panics_publishes_nothing_and_the_eve
     let made = Arc::new(AtomicU64::new(0));
     let count = made.clone();
     let factory = move || count.fetch_add(1, Ordering::Relaxed);
-    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -246,7 +246,7 @@ fn a_fill_closure_of_one_of_many_producers_that_panics_leaves_a_tombstone_which_
 #[test]
 fn a_tombstone_wakes_who_is_fast_asleep_over_it() {
     let builder = RingBuilder::new(4, || 0_u64).expect("a power of two");
-    let mut graph = builder.wait(WaitStrategy::Blocking).graph();
+    let mut graph = builder.wait(WaitStrategy::Blocking).graph().expect("memory");
     let (saw, has_seen) = channel();
     let handler = move |event: &u64, _, _| saw.send(*event).expect("the test listens");
     graph.consumer("sleeper", &[], handler).expect("no dependency");
@@ -312,7 +312,7 @@ fn a_factory_that_panics_while_a_fill_closure_does_is_survived() {
         }
         0_u64
     };
-    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(2, factory).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
     assert!(catch_unwind(AssertUnwindSafe(|| producer.publish(|_| quiet_panic()))).is_err());
@@ -544,7 +544,7 @@ fn a_handler_that_panics_when_it_is_dropped_does_not_hold_up_the_shutdown() {
 
 #[test]
 fn a_stopped_poller_does_not_overtake_the_stage_before_it() {
-    let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph().expect("memory");
     let (first, mut before) = graph.poller(&[]).expect("a first stage");
     let (_, mut after) = graph.poller(&[first]).expect("a second stage");
     let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");

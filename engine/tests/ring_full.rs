@@ -37,7 +37,7 @@ fn a_blocked_publish_gives_up_at_its_limit_and_not_before() {
     for wait in ALL_STRATEGIES {
         let limit = Duration::from_millis(20);
         let builder = RingBuilder::new(2, || 0_u64).expect("a power of two").wait(wait);
-        let mut graph = builder.overflow(Overflow::Block { limit: Some(limit) }).graph();
+        let mut graph = builder.overflow(Overflow::Block { limit: Some(limit) }).graph().expect("memory");
         let (_, _poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
         assert_eq!(producer.publish_batch(2, |_, _| {}), Ok(()));
@@ -53,7 +53,7 @@ fn a_blocked_publish_goes_on_when_a_slot_is_released() {
     for wait in ALL_STRATEGIES {
         within_limit("a blocked publish", move || {
             let builder = RingBuilder::new(1, || 0_u64).expect("a power of two").wait(wait);
-            let mut graph = builder.graph();
+            let mut graph = builder.graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             producer.publish(|event| *event = 1).expect("room for one");
@@ -149,7 +149,11 @@ fn without_consumers_a_slot_in_hand_is_not_given_to_a_second_producer() {
 fn many_producers_without_consumers_go_on_for_ever() {
     for wait in [WaitStrategy::Blocking, WaitStrategy::Yielding] {
         within_limit("no consumers", move || {
-            let graph = RingBuilder::new(2, || [0_u64; 8]).expect("a power of two").wait(wait).graph();
+            let graph = RingBuilder::new(2, || [0_u64; 8])
+                .expect("a power of two")
+                .wait(wait)
+                .graph()
+                .expect("memory");
             let (producer, ring) = graph.build_multi_producer().expect("no threads");
             thread::scope(|scope| {
                 for id in 1..=3 {

@@ -23,7 +23,7 @@ fn a_later_stage_never_sees_an_event_before_the_earlier_has_finished() {
     for wait in [WaitStrategy::Blocking, WaitStrategy::Backoff] {
         within_limit("pipeline", move || {
             let builder = RingBuilder::new(8, Staged::default).expect("a power of two").wait(wait);
-            let mut graph = builder.graph();
+            let mut graph = builder.graph().expect("memory");
             let mut after = Vec::new();
             for stage in 0..3 {
                 let handler = move |event: &Staged, _, _| {
@@ -59,7 +59,7 @@ fn a_later_stage_never_sees_an_event_before_the_earlier_has_finished() {
 fn the_join_of_a_diamond_waits_for_both_sides() {
     within_limit("diamond", || {
         let builder = RingBuilder::new(4, || [const { AtomicU64::new(0) }; 2]).expect("a power of two");
-        let mut graph = builder.graph();
+        let mut graph = builder.graph().expect("memory");
         let source = graph.consumer("source", &[], |_, _, _| {}).expect("no dependency");
         let sides = [0, 1].map(|side| {
             let handler = move |event: &[AtomicU64; 2], sequence, _| {
@@ -145,7 +145,7 @@ fn threads_named(prefix: &str) -> usize {
 #[cfg(target_os = "linux")]
 fn a_core_that_does_not_exist_is_an_error_and_leaves_no_thread_running() {
     let builder = RingBuilder::new(4, || 0_u64).expect("a power of two");
-    let mut graph = builder.pinning(Pinning::Cores(vec![0, 999])).graph();
+    let mut graph = builder.pinning(Pinning::Cores(vec![0, 999])).graph().expect("memory");
     let witness = Arc::new(());
     for place in 0..2 {
         let witness = witness.clone();
@@ -165,8 +165,11 @@ fn a_core_that_does_not_exist_is_an_error_and_leaves_no_thread_running() {
 
 #[test]
 fn an_empty_list_of_cores_is_an_error() {
-    let mut graph =
-        RingBuilder::new(4, || 0_u64).expect("a power of two").pinning(Pinning::Cores(vec![])).graph();
+    let mut graph = RingBuilder::new(4, || 0_u64)
+        .expect("a power of two")
+        .pinning(Pinning::Cores(vec![]))
+        .graph()
+        .expect("memory");
     graph.consumer("nowhere", &[], |_, _, _| {}).expect("no dependency");
     assert!(matches!(
         graph.build_multi_producer(),
@@ -184,7 +187,7 @@ fn a_name_that_no_thread_can_bear_is_an_error() {
         }
         Ok(()) => panic!("it was accepted"),
     };
-    let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph().expect("memory");
     let options = || ConsumerOptions::new(name);
     let handler = || |_: &u64, _, _| {};
     refused(graph.consumer(name, &[], handler()).map(drop));

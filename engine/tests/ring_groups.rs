@@ -39,7 +39,7 @@ impl Event {
 }
 
 fn graph(capacity: usize, wait: WaitStrategy) -> Graph<Event> {
-    RingBuilder::new(capacity, Event::default).expect("a power of two").wait(wait).graph()
+    RingBuilder::new(capacity, Event::default).expect("a power of two").wait(wait).graph().expect("memory")
 }
 
 /// A group of the given kind, polled by hand.
@@ -182,8 +182,11 @@ fn a_ring_of_one_producer_has_workers_too() {
         for layout in [ringmain::ring::Layout::Stamped, ringmain::ring::Layout::Dense] {
             within_limit("a group behind one producer", move || {
                 let handled = Handled::default();
-                let mut graph =
-                    RingBuilder::new(32, Event::default).expect("a power of two").layout(layout).graph();
+                let mut graph = RingBuilder::new(32, Event::default)
+                    .expect("a power of two")
+                    .layout(layout)
+                    .graph()
+                    .expect("memory");
                 let notes = handled.clone();
                 managed(&mut graph, kind, 3, move |_| {
                     let notes = notes.clone();
@@ -512,7 +515,8 @@ struct Marked {
 fn a_later_stage_sees_what_the_group_has_finished_and_nothing_else() {
     for is_keyed in [false, true] {
         within_limit("a stage behind a group", move || {
-            let mut graph = RingBuilder::new(16, Marked::default).expect("a power of two").graph();
+            let mut graph =
+                RingBuilder::new(16, Marked::default).expect("a power of two").graph().expect("memory");
             let make = |_| {
                 |event: &Marked, _: Sequence, _: bool| {
                     // Not always at the same speed.
@@ -554,7 +558,8 @@ fn a_later_stage_sees_what_the_group_has_finished_and_nothing_else() {
 #[test]
 fn a_group_comes_after_what_it_depends_on() {
     within_limit("a group behind a stage", || {
-        let mut graph = RingBuilder::new(16, Marked::default).expect("a power of two").graph();
+        let mut graph =
+            RingBuilder::new(16, Marked::default).expect("a power of two").graph().expect("memory");
         let (first, mut doubling) = graph.mut_poller(&[]).expect("alone");
         let (group, mut workers) = graph.worker_pollers(&[first], 2).expect("its own ring");
         let (mut producer, ring) = graph.build_single_producer().expect("no threads");
@@ -729,7 +734,7 @@ fn a_handler_that_would_wait_for_itself_is_told_so() {
 fn groups_that_cannot_be_are_refused() {
     let dropping =
         RingBuilder::new(8, Event::default).expect("a power of two").overflow(Overflow::DropOldest);
-    let mut dropping = dropping.graph();
+    let mut dropping = dropping.graph().expect("memory");
     let refused = |outcome: Result<_, BuildError>| outcome.map(drop).expect_err("it cannot be");
     assert!(matches!(refused(dropping.worker_pollers(&[], 2)), BuildError::WorkersThatDrop { .. }));
     let keyed = dropping.keyed_worker_pollers(&[], 2, None, Event::key);

@@ -127,7 +127,7 @@ fn a_thousand_consumers_come_and_go_beside_a_single_producer() {
         for (layout, capacity) in
             [(Layout::Stamped, 2), (Layout::Stamped, 64), (Layout::Dense, 4), (Layout::Dense, 256)]
         {
-            let mut graph = builder(capacity).layout(layout).graph();
+            let mut graph = builder(capacity).layout(layout).graph().expect("memory");
             let (_, stays) = graph.poller(&[]).expect("no dependency");
             let (producer, ring) = graph.build_single_producer().expect("no threads");
             come_and_go(vec![producer], ring, stays, rounds(1_000), 3, &mut random);
@@ -140,7 +140,7 @@ fn a_thousand_consumers_come_and_go_beside_several_producers() {
     let mut random = Random::seeded();
     within_limit("coming and going", move || {
         for (capacity, producers) in [(1, 2), (8, 3), (256, 2)] {
-            let mut graph = builder(capacity).graph();
+            let mut graph = builder(capacity).graph().expect("memory");
             let (_, stays) = graph.poller(&[]).expect("no dependency");
             let (producer, ring) = graph.build_multi_producer().expect("no threads");
             let producers = (0..producers).map(|_| producer.clone()).collect();
@@ -155,7 +155,8 @@ fn a_joiner_of_a_ring_without_consumers_starts_at_the_cursor_and_holds_the_ring_
     let mut random = Random::seeded();
     within_limit("a ring that is mostly alone", move || {
         for capacity in [1, 4, 64] {
-            let (mut producer, ring) = builder(capacity).graph().build_multi_producer().expect("no threads");
+            let (mut producer, ring) =
+                builder(capacity).graph().expect("memory").build_multi_producer().expect("no threads");
             let mut other = producer.clone();
             let is_over = AtomicBool::new(false);
             thread::scope(|scope| {
@@ -180,7 +181,7 @@ fn a_later_stage_can_join_and_sees_only_what_the_earlier_has_finished() {
     let mut random = Random::seeded();
     within_limit("a later stage", move || {
         let finished = Arc::new(AtomicU64::new(0));
-        let mut graph = builder(32).graph();
+        let mut graph = builder(32).graph().expect("memory");
         let mark = finished.clone();
         let handler = move |_: &u64, sequence, _| mark.store(sequence + 1, Ordering::Relaxed);
         let first = graph.consumer("first", &[], handler).expect("no dependency");
@@ -209,7 +210,7 @@ fn a_later_stage_can_join_and_sees_only_what_the_earlier_has_finished() {
 fn managed_consumers_join_and_leave_and_mix_with_pollers() {
     let mut random = Random::seeded();
     within_limit("managed consumers", move || {
-        let mut graph = builder(64).graph();
+        let mut graph = builder(64).graph().expect("memory");
         let (_, mut stays) = graph.poller(&[]).expect("no dependency");
         let kept = Arc::new(AtomicU64::new(0));
         let count = kept.clone();
@@ -271,7 +272,7 @@ fn managed_consumers_join_and_leave_and_mix_with_pollers() {
 #[test]
 fn a_consumer_that_is_slow_to_leave_is_named_and_leaves_when_its_handler_returns() {
     within_limit("a slow leaver", || {
-        let mut graph = builder(4).graph();
+        let mut graph = builder(4).graph().expect("memory");
         let (slow, has_entered, gate) = gated(&mut graph, "slow");
         let (mut producer, mut ring) = graph.build_single_producer().expect("a thread");
         producer.publish(|event| *event = 1).expect("room");
@@ -290,7 +291,7 @@ fn a_consumer_that_is_slow_to_leave_is_named_and_leaves_when_its_handler_returns
 fn a_consumer_that_leaves_wakes_a_producer_that_it_held_up() {
     for wait in [WaitStrategy::Blocking, WaitStrategy::Yielding] {
         within_limit("a producer held up by a leaver", move || {
-            let mut graph = builder(2).wait(wait).graph();
+            let mut graph = builder(2).wait(wait).graph().expect("memory");
             let (_, poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             let (_, guest) = ring.join_poller(&[], LIMIT).expect("an open ring");
@@ -306,7 +307,8 @@ fn a_consumer_that_leaves_wakes_a_producer_that_it_held_up() {
 
 #[test]
 fn nobody_joins_a_closed_ring_and_a_join_waits_no_longer_than_told() {
-    let (mut producer, ring) = builder(4).graph().build_multi_producer().expect("no threads");
+    let (mut producer, ring) =
+        builder(4).graph().expect("memory").build_multi_producer().expect("no threads");
     let name = || "poller".to_owned();
     producer
         .publish(|_| {
@@ -331,7 +333,8 @@ fn a_fill_closure_may_ask_for_statistics_while_somebody_joins() {
     /// Long enough for the joiner to get to where it waits.
     const FILLING: Duration = Duration::from_millis(20);
     within_limit("a statistic in a fill closure", || {
-        let (mut producer, ring) = builder(4).graph().build_multi_producer().expect("no threads");
+        let (mut producer, ring) =
+            builder(4).graph().expect("memory").build_multi_producer().expect("no threads");
         let filling = Barrier::new(2);
         thread::scope(|scope| {
             let joiner = scope.spawn(|| {
@@ -356,7 +359,8 @@ fn a_fill_closure_may_ask_for_statistics_while_somebody_joins() {
 
 #[test]
 fn the_graph_forgets_those_that_have_left() {
-    let (mut producer, ring) = builder(4).graph().build_single_producer().expect("no threads");
+    let (mut producer, ring) =
+        builder(4).graph().expect("memory").build_single_producer().expect("no threads");
     let (gone, poller) = ring.join_poller(&[], LIMIT).expect("an open ring");
     drop(poller);
     for value in 0..100 {
@@ -370,7 +374,7 @@ fn the_graph_forgets_those_that_have_left() {
 
 #[test]
 fn a_joiner_keeps_its_limit_behind_a_joiner_that_waits_for_a_producer() {
-    let graph = builder(8).graph();
+    let graph = builder(8).graph().expect("memory");
     let (mut producer, ring) = graph.build_multi_producer().expect("no threads to start");
     let (filling, is_filling) = channel();
     let (go_on, may_go_on) = channel::<()>();

@@ -98,7 +98,7 @@ impl Event for Nothing {
 fn come_through<E: Event>(layout: Layout, capacity: usize) {
     const EVENTS: u64 = 500;
     let builder = RingBuilder::new(capacity, E::empty).expect("a power of two");
-    let mut graph = builder.layout(layout).wait(WaitStrategy::Yielding).graph();
+    let mut graph = builder.layout(layout).wait(WaitStrategy::Yielding).graph().expect("memory");
     let (_, mut singly) = graph.poller(&[]).expect("no dependency");
     let (_, mut sliced) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_single_producer().expect("no threads");
@@ -172,7 +172,11 @@ fn events_of_all_shapes_come_through_whole_in_both_layouts() {
 
 #[test]
 fn a_slice_ends_at_the_seam_of_the_ring_and_the_next_one_begins_there() {
-    let mut graph = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense).graph();
+    let mut graph = RingBuilder::new(64, || 0_u64)
+        .expect("a power of two")
+        .layout(Layout::Dense)
+        .graph()
+        .expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(60, |place, event| *event = place as u64).expect("room");
@@ -194,7 +198,11 @@ fn a_slice_ends_at_the_seam_of_the_ring_and_the_next_one_begins_there() {
 
 #[test]
 fn a_slice_is_as_long_as_asked_for_at_most_and_one_that_panics_is_past() {
-    let mut graph = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense).graph();
+    let mut graph = RingBuilder::new(64, || 0_u64)
+        .expect("a power of two")
+        .layout(Layout::Dense)
+        .graph()
+        .expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(20, |place, event| *event = place as u64).expect("room");
@@ -239,7 +247,7 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
         let census = Arc::new(Census::default());
         let in_factory = census.clone();
         let builder = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two");
-        let mut graph = builder.layout(layout).graph();
+        let mut graph = builder.layout(layout).graph().expect("memory");
         let (_, mut poller) = graph.mut_poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         for _ in 0..20 {
@@ -267,7 +275,7 @@ fn every_event_is_dropped_exactly_once_in_both_layouts() {
 
 #[test]
 fn events_without_a_size_come_through() {
-    let mut graph = RingBuilder::new(4, || ()).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(4, || ()).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(3, |_, ()| {}).expect("room for three");
@@ -280,7 +288,8 @@ fn events_without_a_size_come_through() {
 #[test]
 fn events_of_a_page_come_through_untorn() {
     within_limit("pages", || {
-        let mut graph = RingBuilder::new(2, || [0_u64; 512]).expect("a power of two").graph();
+        let mut graph =
+            RingBuilder::new(2, || [0_u64; 512]).expect("a power of two").graph().expect("memory");
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         let writer = thread::spawn(move || {
@@ -303,7 +312,7 @@ fn events_of_a_page_come_through_untorn() {
 fn over_aligned_events_come_through_aligned() {
     #[repr(align(512))]
     struct Wide(u8);
-    let mut graph = RingBuilder::new(4, || Wide(0)).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(4, || Wide(0)).expect("a power of two").graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     for value in 0..4 {
@@ -327,7 +336,10 @@ fn over_aligned_events_come_through_aligned() {
 fn every_event_is_dropped_exactly_once() {
     let census = Arc::new(Census::default());
     let in_factory = census.clone();
-    let mut graph = RingBuilder::new(8, move || Citizen::new(&in_factory)).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(8, move || Citizen::new(&in_factory))
+        .expect("a power of two")
+        .graph()
+        .expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
     assert_eq!(census.made.load(Ordering::Relaxed), 8);
@@ -350,7 +362,7 @@ fn every_event_is_dropped_exactly_once() {
 
 #[test]
 fn a_mutating_consumer_stands_alone_at_its_stage() {
-    let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(8, || 0_u64).expect("a power of two").graph().expect("memory");
     let (mutating, _poller) = graph.mut_poller(&[]).expect("the first consumer");
     let beside = graph.poller(&[]).expect_err("beside one that changes events");
     assert_eq!(beside, BuildError::NotAlone { name: "poller".into(), other: "mut poller".into() });
@@ -369,7 +381,7 @@ fn a_mutating_consumer_stands_alone_at_its_stage() {
 fn a_diamond_of_mutating_managed_and_polled_consumers_hands_events_on() {
     for layout in BOTH_LAYOUTS {
         let builder = RingBuilder::new(16, || [0_u64; 4]).expect("a power of two").layout(layout);
-        let mut graph = builder.wait(WaitStrategy::Blocking).graph();
+        let mut graph = builder.wait(WaitStrategy::Blocking).graph().expect("memory");
         let square = |event: &mut [u64; 4], _, _| event[1] = event[0] * event[0];
         let source = graph.mut_consumer("square", &[], square).expect("no dependency");
         let check = |event: &[u64; 4], sequence: u64, _| {
@@ -415,7 +427,7 @@ fn a_diamond_of_mutating_managed_and_polled_consumers_hands_events_on() {
 
 #[test]
 fn a_mut_poller_that_leaves_lets_those_behind_it_pass() {
-    let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph();
+    let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").graph().expect("memory");
     let (first, mut mutating) = graph.mut_poller(&[]).expect("no dependency");
     let (_, mut last) = graph.poller(&[first]).expect("behind it");
     let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");

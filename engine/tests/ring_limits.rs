@@ -53,7 +53,7 @@ fn a_publish_that_waits_takes_any_room_there_is_at_its_deadline() {
     }
 
     let builder = RingBuilder::new(CAPACITY, || 0_u64).expect("a power of two").wait(WaitStrategy::BusySpin);
-    let mut graph = builder.graph();
+    let mut graph = builder.graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(CAPACITY, |_, _| {}).expect("room for all");
@@ -103,7 +103,7 @@ fn sequences_end_where_they_end_and_not_before() {
     for layout in BOTH_LAYOUTS {
         for (capacity, before) in [(1, 5), (2, 5), (8, 20), (8, 3)] {
             let builder = RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout);
-            let mut graph = builder.first_sequence(END - before).graph();
+            let mut graph = builder.first_sequence(END - before).graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             for sequence in END - before..END {
@@ -127,7 +127,7 @@ fn many_producers_use_up_all_sequences_and_no_more() {
     for overflow in [Overflow::default(), Overflow::Reject, Overflow::DropNewest, Overflow::DropOldest] {
         within_limit("the last sequences", move || {
             let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").overflow(overflow);
-            let mut graph = builder.first_sequence(END - 100).graph();
+            let mut graph = builder.first_sequence(END - 100).graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (producer, ring) = graph.build_multi_producer().expect("no threads");
             let writers: Vec<_> = (0..3)
@@ -173,7 +173,7 @@ fn a_ring_may_start_anywhere() {
     for layout in BOTH_LAYOUTS {
         for first in [0, 1, 2, 7, 8, 9, 1_000_003, (1 << 62) - 200] {
             let builder = RingBuilder::new(8, || 0_u64).expect("a power of two").layout(layout);
-            let mut graph = builder.first_sequence(first).graph();
+            let mut graph = builder.first_sequence(first).graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             assert_eq!(rest(&mut poller), (vec![], false), "nothing is there before the first event");

@@ -14,7 +14,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn dropping(capacity: usize, overflow: Overflow) -> Graph<u64> {
-    RingBuilder::new(capacity, || u64::MAX).expect("a power of two").overflow(overflow).graph()
+    RingBuilder::new(capacity, || u64::MAX)
+        .expect("a power of two")
+        .overflow(overflow)
+        .graph()
+        .expect("memory")
 }
 
 /// What a consumer has gone through: it checks that nothing comes twice and that no sequence is left out.
@@ -95,7 +99,7 @@ fn drop_oldest_keeps_the_newest_and_says_what_was_missed() {
     for layout in [Layout::Stamped, Layout::Dense] {
         for capacity in [1, 2, 16_u64] {
             let builder = RingBuilder::new(capacity as usize, || 0_u64).expect("a power of two");
-            let mut graph = builder.layout(layout).overflow(Overflow::DropOldest).graph();
+            let mut graph = builder.layout(layout).overflow(Overflow::DropOldest).graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_single_producer().expect("no threads");
             for value in 0..capacity + 5 {
@@ -298,7 +302,7 @@ impl Drop for Telling {
 fn all_is_counted(overflow: Overflow, wait: WaitStrategy, capacity: usize, producers: u64, consumers: usize) {
     const EACH: u64 = 10_000;
     let builder = RingBuilder::new(capacity, || u64::MAX).expect("a power of two");
-    let mut graph = builder.overflow(overflow).wait(wait).graph();
+    let mut graph = builder.overflow(overflow).wait(wait).graph().expect("memory");
     let (sum, sums) = channel();
     for place in 0..consumers {
         let sum = sum.clone();
@@ -370,7 +374,7 @@ fn all_that_is_offered_is_counted_exactly_once() {
 #[test]
 fn a_consumer_that_comes_late_to_a_dense_ring_finds_the_newest_by_the_slice() {
     let builder = RingBuilder::new(64, || 0_u64).expect("a power of two").layout(Layout::Dense);
-    let mut graph = builder.overflow(Overflow::DropOldest).graph();
+    let mut graph = builder.overflow(Overflow::DropOldest).graph().expect("memory");
     let (_, mut poller) = graph.poller(&[]).expect("no dependency");
     let (mut producer, ring) = graph.build_single_producer().expect("no threads");
     producer.publish_batch(1_000, |place, event| *event = place as u64).expect("an open ring");

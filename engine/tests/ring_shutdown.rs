@@ -32,7 +32,8 @@ fn what_was_published_before_the_close_is_handled_and_nothing_after_it() {
 fn a_ring_that_is_closed_before_anything_was_published_ends_at_once() {
     within_limit("an empty ring", || {
         for wait in ALL_STRATEGIES {
-            let mut graph = RingBuilder::new(4, || 0_u64).expect("a power of two").wait(wait).graph();
+            let mut graph =
+                RingBuilder::new(4, || 0_u64).expect("a power of two").wait(wait).graph().expect("memory");
             let first =
                 graph.consumer("first", &[], |_, _, _| panic!("there is no event")).expect("no dependency");
             graph.consumer("second", &[first], |_, _, _| panic!("there is no event")).expect("its own ring");
@@ -49,7 +50,8 @@ fn a_ring_that_is_closed_before_anything_was_published_ends_at_once() {
 fn closing_frees_a_producer_that_is_blocked_by_a_full_ring() {
     for wait in ALL_STRATEGIES {
         within_limit("a producer of a full ring", move || {
-            let mut graph = RingBuilder::new(1, || 0_u64).expect("a power of two").wait(wait).graph();
+            let mut graph =
+                RingBuilder::new(1, || 0_u64).expect("a power of two").wait(wait).graph().expect("memory");
             let (_, mut poller) = graph.poller(&[]).expect("no dependency");
             let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
             producer.publish(|event| *event = 1).expect("room for one");

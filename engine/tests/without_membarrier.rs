@@ -19,7 +19,11 @@ fn threads_sleep_and_wake_and_rings_close_without_membarrier() {
     take_membarrier_away();
     for strategy in [WaitStrategy::Blocking, WaitStrategy::Adaptive] {
         // Of two slots, so that both sides wait for each other all the time.
-        let mut graph = RingBuilder::new(2, u64::default).expect("a power of two").wait(strategy).graph();
+        let mut graph = RingBuilder::new(2, u64::default)
+            .expect("a power of two")
+            .wait(strategy)
+            .graph()
+            .expect("memory");
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
         let (ended, has_ended) = channel();

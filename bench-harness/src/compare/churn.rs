@@ -89,7 +89,7 @@ pub(super) fn churning(setup: &Setup, task: &Task) -> Result<Outcome, Error> {
 }
 
 fn section(setup: &Setup, task: &Task, beside: Option<Beside<'_, Event<W>>>) -> Result<Outcome, Error> {
-    let mut graph = builder::<W>(setup)?.graph();
+    let mut graph = builder::<W>(setup)?.graph()?;
     let consumers = Consumers::add(&mut graph, setup, task)?;
     let (producer, ring) = graph.build_single_producer()?;
     let (finder, found) = mpsc::channel();

@@ -84,7 +84,7 @@ fn of_width<const W: usize>(setup: &Setup, task: &Task, options: Options) -> Res
     if options.never_lingers {
         ring = ring.linger(Duration::ZERO);
     }
-    let mut graph = ring.graph();
+    let mut graph = ring.graph()?;
     let consumers = Consumers::add(&mut graph, setup, task)?;
     if options.has_many_producers {
         let (producer, ring) = graph.build_multi_producer()?;
@@ -137,7 +137,7 @@ impl Channel for Slices {
     fn make<const W: usize>(
         setup: &Setup,
     ) -> Result<(Vec<impl Sender<W> + 'static>, impl Receiver<W> + 'static), Error> {
-        let mut graph = builder::<W>(setup)?.layout(Layout::Dense).graph();
+        let mut graph = builder::<W>(setup)?.layout(Layout::Dense).graph()?;
         let (_id, poller) = graph.poller(&[])?;
         let (producer, ring) = graph.build_single_producer()?;
         Ok((vec![Publishing(producer)], Sliced { poller, _ring: ring }))

@@ -37,7 +37,7 @@ pub(super) fn ours(setup: &Setup, lasting: Duration) -> Result<Outcome, Error> {
     }
     let graph = |core| -> Result<_, Error> {
         let builder = RingBuilder::new(setup.capacity, || [0; WORDS])?.wait(WaitStrategy::BusySpin);
-        Ok(builder.pinning(pinning(&[core])).graph())
+        Ok(builder.pinning(pinning(&[core])).graph()?)
     };
     let (hand_over, sending) = mpsc::channel();
     let (finder, found) = mpsc::channel();

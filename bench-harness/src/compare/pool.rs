@@ -194,7 +194,7 @@ impl Pool for Workers {
 
     fn start(setup: &Setup, handlers: &WorkerHandlers) -> Result<(Self, Vec<Self::Input>), Error> {
         let pinning = ours::pinning(&setup.places[setup.senders..]);
-        let mut graph = RingBuilder::new(setup.capacity, || [0; W])?.pinning(pinning).graph();
+        let mut graph = RingBuilder::new(setup.capacity, || [0; W])?.pinning(pinning).graph()?;
         let handlers = handlers.clone();
         let make = move |_number| {
             let mut handler = handlers.make();

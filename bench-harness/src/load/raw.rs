@@ -81,7 +81,7 @@ pub(crate) fn saturate(
     let mut graph = RingBuilder::new(plan.load.capacity, Event::default)?
         .wait(plan.wait())
         .pinning(plan.pinning())
-        .graph();
+        .graph()?;
     for number in 0..plan.consumers {
         let mut reader = Reader { next: vec![0; producers], wrong: 0, found: found.clone() };
         graph.consumer(&format!("raw-{number}"), &[], move |event, _sequence, _end| reader.read(event))?;

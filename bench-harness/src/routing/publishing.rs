@@ -93,8 +93,10 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
     let mut ring = {
         let pinning = context.others_core.map_or(Pinning::Unpinned, |core| Pinning::Cores(vec![core]));
         let gate = gate.clone();
-        let mut graph =
-            RingBuilder::new(CAPACITY, Body::default)?.wait(WaitStrategy::Yielding).pinning(pinning).graph();
+        let mut graph = RingBuilder::new(CAPACITY, Body::default)?
+            .wait(WaitStrategy::Yielding)
+            .pinning(pinning)
+            .graph()?;
         graph.consumer("routing", &[], move |_event, _sequence, _end| gate.pass())?;
         graph.build_multi_producer()?
     };

@@ -147,7 +147,7 @@ impl Waited {
     ) -> Result<Self, Error> {
         let pinning = core.map_or(Pinning::Unpinned, |core| Pinning::Cores(vec![core]));
         let ring = RingBuilder::new(CAPACITY, u64::default).map_err(unbuilt)?;
-        let mut graph = ring.wait(wait).pinning(pinning).graph();
+        let mut graph = ring.wait(wait).pinning(pinning).graph().map_err(unbuilt)?;
         graph.consumer("waiting", &[], move |event, _sequence, _end| handler(*event)).map_err(unbuilt)?;
         let (producer, ring) = graph.build_single_producer().map_err(unbuilt)?;
         Ok(Self { producer, ring })

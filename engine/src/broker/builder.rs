@@ -67,7 +67,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// running.
     ///
     /// # Errors
-    /// Options that do not do, a core that does not exist, or a thread that the system refuses.
+    /// Options that do not do, rings that do not fit the memory, a core that does not exist, or a thread that the
+    /// system refuses.
     pub fn build(self) -> Result<Broker<P>, BrokerBuildError> {
         // From here on a failure drops the broker, which closes it, which ends the threads that have started.
         let (broker, planned) = self.assemble()?;

@@ -24,7 +24,8 @@ const DEFAULT_CAPACITY: usize = 4_096;
 ///
 /// A dispatcher takes two cache lines of memory a slot (with payloads of up to 64 bytes), plus what
 /// the payloads keep on the heap: at most 4 KiB for a slot that holds a small message, at most 64
-/// KiB for one that holds a large message.
+/// KiB for one that holds a large message. Where the slots do not fit the memory, building the broker
+/// is an error; see [`RingBuilder::graph`] for what that cannot find out.
 #[derive(Clone, Debug)]
 pub struct Dispatcher {
     pub(super) name: String,
@@ -160,7 +161,8 @@ impl Dispatcher {
             .map_err(|reason| self.ring_error(reason))?
             .wait(self.wait)
             .overflow(self.overflow)
-            .graph();
+            .graph()
+            .map_err(|reason| self.ring_error(reason))?;
         let mut placements = self.place(self.stages.iter().sum())?.into_iter();
         let mut state =
             DispatcherState { name: self.name.clone(), ring, stages: Vec::new(), consumers: Vec::new() };

@@ -20,6 +20,17 @@ pub enum BuildError {
         /// The nearest capacity that would do, not smaller where possible.
         next: usize,
     },
+    /// The slots take more memory than there is.
+    #[error(
+        "{capacity} slots take {bytes} bytes of memory, which there are not: choose a smaller capacity, or \
+         smaller events"
+    )]
+    Memory {
+        /// What was asked for.
+        capacity: usize,
+        /// What that takes; `usize::MAX` also where it is more.
+        bytes: usize,
+    },
     /// A name that no thread can bear.
     #[error("consumer {name:?}: a name holds no NUL, because threads bear it")]
     Name {

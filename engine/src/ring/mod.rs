@@ -7,7 +7,7 @@
 //! ```
 //! use ringmain::ring::{Polled, RingBuilder};
 //!
-//! let mut graph = RingBuilder::new(1_024, || 0_u64)?.graph();
+//! let mut graph = RingBuilder::new(1_024, || 0_u64)?.graph()?;
 //! let (_id, mut poller) = graph.poller(&[])?;
 //! let (mut producer, _ring) = graph.build_multi_producer()?;
 //!

@@ -147,7 +147,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     /// use ringmain::ring::{Polled, RingBuilder};
     /// use std::time::Duration;
     ///
-    /// let (mut producer, ring) = RingBuilder::new(64, || 0_u64)?.graph().build_multi_producer()?;
+    /// let (mut producer, ring) = RingBuilder::new(64, || 0_u64)?.graph()?.build_multi_producer()?;
     /// producer.publish(|event| *event = 1)?;
     /// let (_id, mut late) = ring.join_poller(&[], Duration::from_secs(1))?;
     /// producer.publish(|event| *event = 2)?;
@@ -189,7 +189,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     /// ```
     /// use ringmain::ring::{Polled, RingBuilder};
     ///
-    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
+    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph()?;
     /// let (group, first) = graph.worker_pollers(&[], 1)?;
     /// let (mut producer, ring) = graph.build_single_producer()?;
     /// producer.publish(|event| *event = 1)?;

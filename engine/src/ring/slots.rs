@@ -7,14 +7,16 @@
 //!
 //! *Dense*: the events side by side as in an array, and one published cursor on a line of its own.
 
+use super::error::BuildError;
 use super::sequence::Sequence;
 use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::cell::{UnsafeCell, with_slice};
+use crate::sync::cell::{self, UnsafeCell, with_slice};
 use crate::sync::edge::{PUBLISH_CURSOR, PUBLISH_SLOT};
 use crate::sync::hint;
-use std::alloc::{Layout as Memory, alloc, dealloc, handle_alloc_error};
-use std::mem::offset_of;
+use std::alloc::{Layout as Memory, alloc, dealloc};
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, offset_of};
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -91,7 +93,7 @@ pub(super) struct Slots<E> {
     /// Dense layout: all below it is published.
     cursor: CachePadded<AtomicU64>,
     memory: Memory,
-    _events: std::marker::PhantomData<Slot<E>>,
+    _events: PhantomData<Slot<E>>,
 }
 
 // SAFETY: the slots own their events, so sending them sends events. Sharing them lets several
@@ -115,19 +117,77 @@ fn first_stamp(first: Sequence, capacity: u64, index: u64) -> u64 {
     first.checked_sub(1 + back).map_or(0, |sequence| stamp_of(sequence, false))
 }
 
+/// Slots that are being built: the first `built` hold an event. Dropped early, because the factory
+/// has panicked, it frees what there is.
+struct Building<E> {
+    slots: ManuallyDrop<Slots<E>>,
+    built: usize,
+}
+
+impl<E> Building<E> {
+    /// Builds the next event where it is to lie.
+    ///
+    /// Never inline: an event that is too large for the stack must not be in the frame of who finds
+    /// out that there is no memory for it.
+    #[inline(never)]
+    fn build_next(&mut self, first: Sequence, factory: &mut impl FnMut() -> E) {
+        let slots = &*self.slots;
+        let (index, capacity) = (self.built, slots.capacity());
+        debug_assert!((index as u64) < capacity);
+        // SAFETY: the slot lies inside the allocation, aligned for what is written there for the
+        // first time. A stamp has no drop: it may be left behind by a factory that panics.
+        unsafe {
+            let place = slots.base.as_ptr().add(index * slots.stride);
+            if slots.layout == Layout::Stamped {
+                let stamp = AtomicU64::new(first_stamp(first, capacity, index as u64));
+                place.add(offset_of!(Slot<E>, stamp)).cast::<AtomicU64>().write(stamp);
+            }
+            cell::init(place.add(slots.offset).cast::<UnsafeCell<E>>(), factory);
+        }
+        self.built += 1;
+    }
+
+    fn finish(mut self) -> Slots<E> {
+        debug_assert_eq!(self.built as u64, self.slots.capacity());
+        // SAFETY: `self` is forgotten at once, so the slots are moved out exactly once.
+        let slots = unsafe { ManuallyDrop::take(&mut self.slots) };
+        std::mem::forget(self);
+        slots
+    }
+}
+
+impl<E> Drop for Building<E> {
+    fn drop(&mut self) {
+        // SAFETY: the first `built` slots were written, and nobody else knows this memory.
+        unsafe { self.slots.free(self.built) }
+    }
+}
+
 impl<E> Slots<E> {
     /// Allocates the ring and builds each event. `capacity` is a power of two; sequences start at
     /// `first`.
     ///
+    /// # Errors
+    /// [`BuildError::Memory`]: the factory has not been called.
+    ///
     /// # Panics
-    /// When the factory panics (what was built is dropped), or when the size overflows the address
-    /// space.
+    /// When the factory panics; what was built is dropped.
     pub(super) fn new(
         layout: Layout,
         capacity: usize,
         first: Sequence,
         mut factory: impl FnMut() -> E,
-    ) -> Self {
+    ) -> Result<Self, BuildError> {
+        let slots = Self::allocate(layout, capacity, first)?;
+        let mut building = Building { slots: ManuallyDrop::new(slots), built: 0 };
+        for _ in 0..capacity {
+            building.build_next(first, &mut factory);
+        }
+        Ok(building.finish())
+    }
+
+    /// Allocates the memory, and writes nothing there.
+    fn allocate(layout: Layout, capacity: usize, first: Sequence) -> Result<Self, BuildError> {
         debug_assert!(capacity.is_power_of_two());
         let (stride, offset, align) = match layout {
             Layout::Stamped => {
@@ -140,50 +200,15 @@ impl<E> Slots<E> {
             Layout::Dense => (size_of::<UnsafeCell<E>>(), 0, align_of::<UnsafeCell<E>>()),
         };
         // At least one byte: an allocation may not be empty.
-        let bytes = stride.checked_mul(capacity).expect("the ring does not fit the address space").max(1);
+        let bytes = stride.saturating_mul(capacity).max(1);
+        let refused = || BuildError::Memory { capacity, bytes };
         // Two lines: the adjacent-line prefetcher of x86 fetches aligned pairs.
-        let memory = Memory::from_size_align(bytes, align.max(2 * LINE))
-            .expect("the ring does not fit the address space");
+        let memory = Memory::from_size_align(bytes, align.max(2 * LINE)).map_err(|_| refused())?;
         // SAFETY: the size is not zero, see above.
-        let base = NonNull::new(unsafe { alloc(memory) }).unwrap_or_else(|| handle_alloc_error(memory));
-
-        /// Frees what was built if the factory panics half-way.
-        struct Building<E> {
-            slots: std::mem::ManuallyDrop<Slots<E>>,
-            built: usize,
-        }
-        impl<E> Drop for Building<E> {
-            fn drop(&mut self) {
-                // SAFETY: the first `built` slots were written, and nobody else knows this memory.
-                unsafe { self.slots.free(self.built) }
-            }
-        }
-
+        let base = NonNull::new(unsafe { alloc(memory) }).ok_or_else(refused)?;
         let cursor = CachePadded::new(AtomicU64::new(first));
         let mask = capacity as u64 - 1;
-        let _events = std::marker::PhantomData;
-        let slots = Self { base, mask, stride, offset, layout, cursor, memory, _events };
-        let mut building = Building { slots: std::mem::ManuallyDrop::new(slots), built: 0 };
-        for index in 0..capacity {
-            let event = UnsafeCell::new(factory());
-            // SAFETY: `index * stride` is inside the allocation and aligned for what is written
-            // there for the first time.
-            unsafe {
-                let place = building.slots.base.as_ptr().add(index * stride);
-                match layout {
-                    Layout::Stamped => {
-                        let stamp = AtomicU64::new(first_stamp(first, capacity as u64, index as u64));
-                        place.cast::<Slot<E>>().write(Slot { stamp, event });
-                    }
-                    Layout::Dense => place.cast::<UnsafeCell<E>>().write(event),
-                }
-            }
-            building.built += 1;
-        }
-        // SAFETY: `building` is forgotten at once, so the slots are moved out exactly once.
-        let slots = unsafe { std::mem::ManuallyDrop::take(&mut building.slots) };
-        std::mem::forget(building);
-        slots
+        Ok(Self { base, mask, stride, offset, layout, cursor, memory, _events: PhantomData })
     }
 
     /// Drops the first `built` slots and frees the memory.
@@ -406,7 +431,11 @@ mod tests {
     use std::sync::Arc;
 
     fn stamped<E>(capacity: usize, factory: impl FnMut() -> E) -> Slots<E> {
-        Slots::new(Layout::Stamped, capacity, 0, factory)
+        slots(Layout::Stamped, capacity, 0, factory)
+    }
+
+    fn slots<E>(layout: Layout, capacity: usize, first: Sequence, factory: impl FnMut() -> E) -> Slots<E> {
+        Slots::new(layout, capacity, first, factory).expect("memory")
     }
 
     #[test]
@@ -420,14 +449,14 @@ mod tests {
 
     #[test]
     fn dense_slots_are_an_array() {
-        assert_eq!(Slots::new(Layout::Dense, 2, 0, || [0_u8; 20]).stride, 20);
-        assert_eq!(Slots::new(Layout::Dense, 2, 0, || ()).stride, 0);
+        assert_eq!(slots(Layout::Dense, 2, 0, || [0_u8; 20]).stride, 20);
+        assert_eq!(slots(Layout::Dense, 2, 0, || ()).stride, 0);
     }
 
     #[test]
     fn a_ring_that_starts_late_looks_as_if_all_before_had_been_published() {
         for first in [0, 1, 3, 8, 9, 13, (1 << 62) - 5] {
-            let slots = Slots::new(Layout::Stamped, 8, first, || ());
+            let slots = slots(Layout::Stamped, 8, first, || ());
             for sequence in first.saturating_sub(8)..first {
                 assert!(slots.is_published(sequence), "{sequence} before {first}");
             }
@@ -443,7 +472,7 @@ mod tests {
             let witness = Arc::new(());
             let mut built = 0;
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                Slots::new(layout, 8, 0, || {
+                slots(layout, 8, 0, || {
                     built += 1;
                     assert!(built < 5, "the factory gives up");
                     witness.clone()
@@ -459,7 +488,7 @@ mod tests {
         #[repr(align(256))]
         struct Wide(u8);
         for layout in [Layout::Stamped, Layout::Dense] {
-            let slots = Slots::new(layout, 4, 0, || Wide(7));
+            let slots = slots(layout, 4, 0, || Wide(7));
             for sequence in 0..4 {
                 // SAFETY: this test is the only user of the ring.
                 unsafe {

@@ -11,11 +11,6 @@ pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
 #[cfg(not(ringmain_loom))]
 impl<T> UnsafeCell<T> {
-    /// Wraps a value.
-    pub const fn new(value: T) -> Self {
-        Self(std::cell::UnsafeCell::new(value))
-    }
-
     /// Calls `f` with a pointer that may be read while nobody writes.
     #[inline(always)]
     pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
@@ -56,6 +51,28 @@ impl<T> MutPtr<T> {
         // SAFETY: as the caller promises.
         unsafe { &mut *self.0 }
     }
+}
+
+/// Makes a cell at a place that holds none yet. What `make` returns goes there without further copies
+/// on the stack, which a large value might overflow.
+///
+/// # Safety
+/// The place is aligned, and may be written.
+#[cfg(not(ringmain_loom))]
+pub(crate) unsafe fn init<T>(place: *mut UnsafeCell<T>, make: impl FnOnce() -> T) {
+    // SAFETY: as the caller promises; the cell has the layout of its value (`repr(transparent)`,
+    // twice).
+    unsafe { place.cast::<T>().write(make()) };
+}
+
+/// The same in a model, whose cells are larger than their values.
+///
+/// # Safety
+/// As above.
+#[cfg(ringmain_loom)]
+pub(crate) unsafe fn init<T>(place: *mut UnsafeCell<T>, make: impl FnOnce() -> T) {
+    // SAFETY: as the caller promises.
+    unsafe { place.write(UnsafeCell::new(make())) };
 }
 
 /// Calls `f` with pointers to the values of cells that lie side by side, which may be read while nobody writes: one call

@@ -36,11 +36,15 @@ pub fn graph(capacity: usize) -> Graph<u64> {
 }
 
 pub fn graph_in(layout: Layout, capacity: usize) -> Graph<u64> {
-    RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout).graph()
+    RingBuilder::new(capacity, || 0_u64).expect("a power of two").layout(layout).graph().expect("memory")
 }
 
 pub fn rejecting(capacity: usize) -> Graph<u64> {
-    RingBuilder::new(capacity, || 0_u64).expect("a power of two").overflow(Overflow::Reject).graph()
+    RingBuilder::new(capacity, || 0_u64)
+        .expect("a power of two")
+        .overflow(Overflow::Reject)
+        .graph()
+        .expect("memory")
 }
 
 /// A handler that stops at a gate: what it has come to, and how to open the gate.

@@ -12,7 +12,7 @@ const TWO_AT_ONCE: usize = 16;
 
 fn one_producer(layout: Layout, capacity: usize) -> (SingleProducer<Pair>, Poller<Pair>, Ring<Pair>) {
     let builder = RingBuilder::new(capacity, Pair::default).expect("a power of two");
-    let mut graph = builder.layout(layout).wait(WaitStrategy::BusySpin).graph();
+    let mut graph = builder.layout(layout).wait(WaitStrategy::BusySpin).graph().expect("memory");
     let (_, poller) = graph.poller(&[]).expect("no dependency");
     let (producer, ring) = graph.build_single_producer().expect("no threads to start");
     (producer, poller, ring)

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 fn dropping(capacity: usize, wait: WaitStrategy) -> Graph<Pair> {
     let builder = RingBuilder::new(capacity, Pair::default).expect("a power of two");
-    builder.overflow(Overflow::DropOldest).wait(wait).graph()
+    builder.overflow(Overflow::DropOldest).wait(wait).graph().expect("memory")
 }
 
 /// Publishes a value; whether it was taken or dropped.

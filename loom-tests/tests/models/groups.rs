@@ -294,7 +294,7 @@ struct Marked {
 fn a_stage_behind_a_group_sees_what_each_worker_did() {
     explore("stage behind a group", Bound::Preemptions(2), || {
         let graph = RingBuilder::new(2, Marked::default).expect("a power of two");
-        let mut graph = graph.wait(WaitStrategy::BusySpin).graph();
+        let mut graph = graph.wait(WaitStrategy::BusySpin).graph().expect("memory");
         let (group, workers) = graph.worker_pollers(&[], 2).expect("no dependency");
         let (_, mut later) = graph.poller(&[group]).expect("its own ring");
         let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");

@@ -53,7 +53,7 @@ fn parking(capacity: usize) -> Graph<Pair> {
 }
 
 fn graph(capacity: usize, wait: WaitStrategy) -> Graph<Pair> {
-    RingBuilder::new(capacity, Pair::default).expect("a power of two").wait(wait).graph()
+    RingBuilder::new(capacity, Pair::default).expect("a power of two").wait(wait).graph().expect("memory")
 }
 
 fn single(capacity: usize) -> (SingleProducer<Pair>, Poller<Pair>, Ring<Pair>) {

@@ -26,6 +26,7 @@ fn marked(capacity: usize) -> Graph<Marked> {
         .expect("a power of two")
         .wait(WaitStrategy::BusySpin)
         .graph()
+        .expect("memory")
 }
 
 /// Marks `count` events, or those that come before the ring is finished.

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};
 ///
-/// let mut graph = RingBuilder::new(8, || (0_u64, 0_u64))?.graph();
+/// let mut graph = RingBuilder::new(8, || (0_u64, 0_u64))?.graph()?;
 /// let (squares, mut first) = graph.mut_poller(&[])?;
 /// let (_, mut second) = graph.poller(&[squares])?;
 /// let (mut producer, _ring) = graph.build_single_producer()?;

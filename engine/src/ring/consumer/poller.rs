@@ -104,7 +104,7 @@ impl<E> Poller<E> {
     /// ```
     /// use ringmain::ring::{Layout, Polled, RingBuilder};
     ///
-    /// let mut graph = RingBuilder::new(8, || 0_u32)?.layout(Layout::Dense).graph();
+    /// let mut graph = RingBuilder::new(8, || 0_u32)?.layout(Layout::Dense).graph()?;
     /// let (_id, mut poller) = graph.poller(&[])?;
     /// let (mut producer, _ring) = graph.build_single_producer()?;
     /// producer.publish_batch(5, |place, event| *event = place as u32)?;

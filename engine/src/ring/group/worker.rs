@@ -41,7 +41,7 @@ const MAX_RUN: u64 = 64;
 /// ```
 /// use ringmain::ring::{Polled, RingBuilder};
 ///
-/// let mut graph = RingBuilder::new(8, || 0_u64)?.graph();
+/// let mut graph = RingBuilder::new(8, || 0_u64)?.graph()?;
 /// let (_group, mut workers) = graph.worker_pollers(&[], 2)?;
 /// let (mut producer, _ring) = graph.build_single_producer()?;
 /// for value in 1..=4 {

@@ -102,7 +102,7 @@ mod tests {
         let (done, is_done) = channel();
         std::thread::spawn(move || {
             let ring = RingBuilder::new(1, || ()).expect("a capacity").wait(WaitStrategy::Blocking);
-            let (_id, poller) = ring.graph().poller(&[]).expect("no dependency");
+            let (_id, poller) = ring.graph().expect("memory").poller(&[]).expect("no dependency");
             drive(&mut work, 1, poller.core());
             let _ = done.send((work.turns, work.panics));
         });

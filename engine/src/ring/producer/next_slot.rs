@@ -15,7 +15,7 @@ impl<E> SingleProducer<E> {
     ///
     /// ```
     /// # use ringmain::ring::RingBuilder;
-    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph().build_single_producer()?;
+    /// # let (mut producer, ring) = RingBuilder::new(8, || [0_u8; 16])?.graph()?.build_single_producer()?;
     /// let mut slot = producer.next_slot()?;
     /// slot[0] = 7;
     /// slot.publish()?;

@@ -92,15 +92,31 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         self
     }
 
-    /// Allocates the ring. Its consumers come next.
-    pub fn graph(self) -> Graph<E> {
+    /// Allocates the ring, all of it at once, and calls the factory for each slot. The ring's
+    /// consumers come next.
+    ///
+    /// The factory's events are put into their slots one by one. One of them at a time passes the
+    /// caller's stack, if the compiler does not build it in place: an event of `n` bytes takes `n`
+    /// bytes of stack here, and what the factory itself takes (without optimisation often two or
+    /// three times as much). So an event of 768 KiB is right for a stack of 2 MiB; a larger one
+    /// belongs into a `Box` or a `Vec`.
+    ///
+    /// # Errors
+    /// [`BuildError::Memory`], where the allocator refuses the slots or they do not fit the address
+    /// space. The factory has not been called then. A system that grants more than it has (Linux
+    /// does by default) may still end the process when the slots are written; and what the factory
+    /// allocates by itself is its own concern.
+    ///
+    /// # Panics
+    /// When the factory panics. What it had made is dropped.
+    pub fn graph(self) -> Result<Graph<E>, BuildError> {
         let wait = SharedStrategy::new(self.wait);
         let consumers = Arc::new(Parking::new(wait.may_park()));
         let capacity = self.capacity as u64;
         let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, consumers);
-        let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory);
+        let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory)?;
         let core = Arc::new(Core { control, slots, factory: self.factory });
-        Graph::new(self.first, core, self.pinning)
+        Ok(Graph::new(self.first, core, self.pinning))
     }
 }
 

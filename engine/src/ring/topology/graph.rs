@@ -88,7 +88,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///     fn on_batch_end(&mut self) { /* one write for all of them */ self.lines.borrow_mut().clear() }
     /// }
     ///
-    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
+    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph()?;
     /// let journal = || Journal { lines: Rc::default() };
     /// graph.consumer_with(ConsumerOptions::new("journal").max_batch(16), journal)?;
     /// let (mut producer, mut ring) = graph.build_single_producer()?;
@@ -169,7 +169,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     /// use std::{sync::Arc, time::Duration};
     ///
     /// let sum = Arc::new(AtomicU64::new(0));
-    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph();
+    /// let mut graph = RingBuilder::new(64, || 0_u64)?.graph()?;
     /// let shared = sum.clone();
     /// let make = move |_worker| {
     ///     let sum = shared.clone();
