@@ -194,6 +194,10 @@ const CASES: [(&str, fn()); 13] = [
 ];
 
 fn main() -> ExitCode {
+    // A test runner that takes all targets asks each for its tests. There are none.
+    if std::env::args().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
     // `cargo bench` adds a word of its own.
     let Some(wanted) = std::env::args().skip(1).find(|word| word != "--bench") else {
         for (name, _) in CASES {
