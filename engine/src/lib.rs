@@ -13,6 +13,19 @@
 //! | [`observe`] | counters, histograms, metrics |
 //! | [`wait`], [`affinity`], [`clock`] | how threads wait, where they run, what time it is |
 //!
+//! # Handles
+//!
+//! All clones of a [`Broker`] are the same broker, which closes when the last is dropped. A handler
+//! that uses its own broker holds a [`WeakBroker`](broker::WeakBroker) instead: a handler and a
+//! `Broker` that it has captured would keep each other.
+//!
+//! # fork
+//!
+//! A child made by `fork` has a copy of the broker and none of its threads. There, subscribing,
+//! publishing to a topic that is not resolved yet, draining and shutting down fail with `Forked`;
+//! unsubscribing and dropping do nothing. Publishing to a topic that was resolved before succeeds
+//! until the ring is full, and nobody delivers it. A child builds a broker of its own.
+//!
 //! # Features
 //!
 //! * `serde`: the lossless JSON form of messages, [`message`]`::JsonMessage`

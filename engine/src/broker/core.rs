@@ -1,7 +1,7 @@
 //! What a broker's handles and threads share.
 
 use super::account::publishers::Publishers;
-use super::deliver::mailbox::{Command, Latch};
+use super::deliver::mailbox::{Command, Released};
 use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
 use super::lifecycle::process::Process;
@@ -86,11 +86,12 @@ impl<P> Core<P> {
     }
 
     /// Takes subscriptions out in one swap of the table: no further message is routed to them, and
-    /// their consumers are told to drop the handlers. Each latch opens when that is done.
+    /// their consumers are told to drop the handlers, save those that are handed back, in the order
+    /// of the subscriptions.
     pub(crate) fn end_subscriptions<'a>(
         &self,
         states: impl IntoIterator<Item = &'a SubscriptionState, IntoIter: Clone>,
-    ) -> Vec<Arc<Latch>> {
+    ) -> Vec<Released<P>> {
         let states = states.into_iter();
         self.table.update(|edit| {
             for state in states.clone() {
@@ -104,19 +105,12 @@ impl<P> Core<P> {
         ended
     }
 
-    /// Has a subscription to which nothing is routed any more dropped by its consumer. The latch
-    /// opens when it has been.
-    pub(crate) fn dismiss(&self, state: &SubscriptionState) -> Arc<Latch> {
+    /// Ends a subscription to which nothing is routed any more.
+    pub(crate) fn dismiss(&self, state: &SubscriptionState) -> Released<P> {
         self.registry.end(state.id);
-        let done = Arc::new(Latch::new());
         let consumer = self.consumer(state.destination.consumer);
         consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        let command = Command::Release { subscription: state.id, done: done.clone() };
-        if consumer.mailbox.post(command).is_err() {
-            // The consumer has gone, and dropped its handlers when it went.
-            done.open();
-        }
-        done
+        consumer.mailbox.release(state.id)
     }
 
     /// Frees routes that no message can travel any more, and returns how many those were: none only
@@ -127,7 +121,9 @@ impl<P> Core<P> {
         self.registry.free(&self.routes, &past);
         let mut freed: Vec<Vec<RouteId>> = vec![Vec::new(); self.dispatchers.len()];
         for route in &past {
-            for target in &route.targets {
+            // Where nothing was accepted no consumer has met the route: what a stuck one would have
+            // to forget does not grow with what its ring refuses.
+            for target in route.targets.iter().filter(|target| target.has_accepted()) {
                 freed[usize::from(target.dispatcher)].push(route.id);
             }
         }

@@ -68,6 +68,14 @@ pub(crate) struct RouteTarget {
     pub(crate) accepted: Arc<CachePadded<Counter>>,
 }
 
+impl RouteTarget {
+    /// Returns whether the ring has accepted any message of the route. For the route's publisher,
+    /// and for all once that has unlinked it.
+    pub(crate) fn has_accepted(&self) -> bool {
+        self.accepted.get() > 0
+    }
+}
+
 /// What a topic resolves to.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -223,7 +231,7 @@ impl Routes {
     /// Lets a route go; `claimed` tells how far a ring is claimed. Returns how many
     /// there are now that nobody has looked at.
     pub(crate) fn unlink(&self, route: Arc<Route>, claimed: impl Fn(RingId) -> u64) -> usize {
-        let mark = |target: &RouteTarget| if target.accepted.get() == 0 { 0 } else { claimed(target.ring) };
+        let mark = |target: &RouteTarget| if target.has_accepted() { claimed(target.ring) } else { 0 };
         let marks = route.targets.iter().map(mark).collect();
         {
             let mut topics = self.topics.lock();

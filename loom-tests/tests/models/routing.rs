@@ -106,6 +106,7 @@ mod broker {
     use ringmain::broker::{Broker, Dispatcher};
     use ringmain::clock::Clock;
     use ringmain::wait::WaitStrategy;
+    use ringmain_loom_tests::sync::Mutex;
     use ringmain_loom_tests::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// One dispatcher of two slots, whose consumer never sleeps.
@@ -199,16 +200,30 @@ mod broker {
         .in_at_least(100);
     }
 
-    /// Once `unsubscribe` has returned no call begins, and none is running.
+    /// Notes, when it is dropped, that it was, and by which thread.
+    struct Witness(Arc<Mutex<Vec<thread::ThreadId>>>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            self.0.lock().push(thread::current().id());
+        }
+    }
+
+    /// Once `unsubscribe` has returned no call begins, none is running, and the handler has been
+    /// dropped, once, by whoever had it: by the consumer, or by the caller where the consumer had
+    /// not read of it.
     #[test]
     fn no_call_begins_after_unsubscribe_has_returned() {
         explore("unsubscribe", Bound::Preemptions(3), || {
             let (broker, mut consumers) = broker();
             let has_returned = Arc::new(AtomicBool::new(false));
             let calls = Arc::new(AtomicU32::new(0));
+            let drops = Arc::new(Mutex::new(Vec::new()));
             let subscription = {
                 let (has_returned, calls) = (has_returned.clone(), calls.clone());
+                let witness = Witness(drops.clone());
                 let handler = move |_: &ringmain::message::Message<'_, u64>| {
+                    let _captured = &witness;
                     assert!(!has_returned.load(Ordering::Relaxed), "a call began after it");
                     calls.fetch_add(1, Ordering::Relaxed);
                 };
@@ -228,16 +243,20 @@ mod broker {
                 })
             };
             subscription.unsubscribe();
+            let dropped_by = drops.lock().clone();
             has_returned.store(true, Ordering::Relaxed);
             let called = calls.load(Ordering::Relaxed);
+            assert_eq!(dropped_by.len(), 1, "it was not dropped, or more than once");
+            let is_withdrawn = dropped_by[0] == thread::current().id();
             let accepted = publisher.publish(2).expect("room").accepted;
             assert_eq!(accepted, 0, "it was routed to a subscription that had ended");
             let mut consumers = consumer.join().expect("the consumer panicked");
             finish(&mut consumers);
             assert_eq!(calls.load(Ordering::Relaxed), called);
-            called
+            assert_eq!(drops.lock().len(), 1, "it was dropped once more");
+            (called, is_withdrawn)
         })
-        .saw_exactly([0, 1])
+        .saw_exactly([(0, false), (0, true), (1, false)])
         .in_at_least(100);
     }
 }

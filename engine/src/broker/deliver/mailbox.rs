@@ -1,13 +1,18 @@
 //! A consumer's mailbox: through it comes all that is not a message.
+//!
+//! A handler whose subscription ends before the consumer has read of it is taken out again, by who
+//! ends it: what comes and goes beside a consumer that is stuck does not pile up here. Both is
+//! decided under the mailbox's lock. So of one subscription there is never more than one command,
+//! and the order in which different ones are read does not matter.
 
-use crate::broker::subscribe::handler::BoxedHandler;
+use crate::broker::subscribe::handler::{BoxedHandler, drop_handler};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::Envelope;
 use crate::ring::Supervisor;
 use crate::routing::RouteId;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, edge};
 use crate::wait::Deadline;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// A subscription as its consumer owns it.
@@ -36,9 +41,18 @@ pub(crate) enum Command<P> {
 }
 
 struct Inner<P> {
+    /// What the consumer is to own and has not read of yet, by subscription.
+    unread: BTreeMap<u64, Box<OwnedSubscription<P>>>,
+    /// All else.
     commands: VecDeque<Command<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
+}
+
+impl<P> Inner<P> {
+    fn is_empty(&self) -> bool {
+        self.unread.is_empty() && self.commands.is_empty()
+    }
 }
 
 /// The mailbox of one consumer. Anybody may post; only its consumer fetches.
@@ -49,7 +63,8 @@ pub(crate) struct Mailbox<P> {
 
 impl<P> Mailbox<P> {
     pub(crate) fn new(supervisor: Supervisor<Envelope<P>>) -> Self {
-        Self { inner: Mutex::new(Inner { commands: VecDeque::new(), closed: false }), supervisor }
+        let inner = Inner { unread: BTreeMap::new(), commands: VecDeque::new(), closed: false };
+        Self { inner: Mutex::new(inner), supervisor }
     }
 
     /// Puts a command in and tells the consumer. Hands it back when the consumer has gone.
@@ -59,31 +74,84 @@ impl<P> Mailbox<P> {
             if inner.closed {
                 return Err(command);
             }
-            inner.commands.push_back(command);
+            match command {
+                Command::Adopt(owned) => {
+                    inner.unread.insert(owned.state.id, owned);
+                }
+                other => inner.commands.push_back(other),
+            }
         }
         self.supervisor.announce_mail();
         Ok(())
     }
 
+    /// Has a subscription's handler dropped: by the consumer, or by the caller where the consumer
+    /// has not read of it.
+    pub(crate) fn release(&self, subscription: u64) -> Released<P> {
+        let dropped = Arc::new(Latch::new());
+        {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                // It has dropped its handlers when it went.
+                dropped.open();
+                return Released { dropped, withdrawn: None };
+            }
+            if !edge::left_out("withdraw-unread")
+                && let Some(owned) = inner.unread.remove(&subscription)
+            {
+                let withdrawn = Some(Withdrawn { owned, dropped: dropped.clone() });
+                return Released { dropped, withdrawn };
+            }
+            inner.commands.push_back(Command::Release { subscription, done: dropped.clone() });
+        }
+        self.supervisor.announce_mail();
+        Released { dropped, withdrawn: None }
+    }
+
     /// Returns the next command.
     pub(crate) fn fetch(&self) -> Option<Command<P>> {
-        self.inner.lock().commands.pop_front()
+        let mut inner = self.inner.lock();
+        let command = inner.commands.pop_front();
+        command.or_else(|| inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned)))
     }
 
     /// Returns whether no command waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().commands.is_empty()
+        self.inner.lock().is_empty()
     }
 
     /// Takes no further command, if none is left. Returns whether that is so.
     pub(crate) fn close_if_empty(&self) -> bool {
         let mut inner = self.inner.lock();
-        inner.closed = inner.commands.is_empty();
+        inner.closed = inner.is_empty();
         inner.closed
     }
 
     pub(crate) fn supervisor(&self) -> &Supervisor<Envelope<P>> {
         &self.supervisor
+    }
+}
+
+/// A handler that is about to be dropped.
+#[must_use = "a handler that was withdrawn is dropped with it"]
+pub(crate) struct Released<P> {
+    /// Opens when it has been.
+    pub(crate) dropped: Arc<Latch>,
+    /// The handler, where it is for the caller to drop: not under a lock, since what it captured
+    /// is foreign.
+    pub(crate) withdrawn: Option<Withdrawn<P>>,
+}
+
+/// A handler that its consumer never had. It is dropped with this.
+pub(crate) struct Withdrawn<P> {
+    owned: Box<OwnedSubscription<P>>,
+    dropped: Arc<Latch>,
+}
+
+impl<P> Drop for Withdrawn<P> {
+    fn drop(&mut self) {
+        drop_handler(self.owned.handler.take());
+        self.dropped.open();
     }
 }
 

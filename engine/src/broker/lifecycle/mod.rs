@@ -1,7 +1,7 @@
 //! Beginning and end: the threads, the shutdown, what is taken over from a stuck consumer, and the
 //! reclaimer.
 
-mod aside;
+pub(super) mod aside;
 pub(super) mod drain;
 pub(super) mod process;
 pub(super) mod reclaimer;

@@ -38,6 +38,8 @@ pub(crate) struct PublisherCore<P> {
 
 impl<P: MessagePayload> PublisherCore<P> {
     pub(crate) fn new(core: Arc<Core<P>>) -> Self {
+        // First: it is foreign and may panic, and whoever has entered must leave.
+        let scratch = P::default();
         let (id, tally) = core.publishers.enter();
         let producers = Producers::new(&core.rings);
         Self {
@@ -46,7 +48,7 @@ impl<P: MessagePayload> PublisherCore<P> {
             sequence: 0,
             producers,
             tally,
-            scratch: P::default(),
+            scratch,
             inherited: Extras::default(),
             found: Vec::new(),
         }

@@ -258,7 +258,7 @@ struct Beginning<'a, P> {
 impl<P> Drop for Beginning<'_, P> {
     fn drop(&mut self) {
         for (state, handler) in self.entered.drain(..) {
-            self.core.dismiss(&state);
+            drop(self.core.dismiss(&state));
             drop_handler(handler);
         }
     }

@@ -4,10 +4,11 @@ use super::registry::SubscriptionState;
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::deliver::mailbox::Latch;
+use crate::broker::deliver::mailbox::{Latch, Withdrawn};
 use crate::broker::error::UnsubscribeError;
 use crate::broker::handle::Broker;
 use crate::broker::id::SubscriptionId;
+use crate::broker::lifecycle::aside::run_aside;
 use crate::message::{MessagePayload, Payload};
 use crate::sync::edge;
 use crate::topic::Pattern;
@@ -17,25 +18,35 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A subscription that has ended, and what opens once its handler has been dropped.
-type Ended = (Arc<SubscriptionState>, Arc<Latch>);
+/// Subscriptions that have ended.
+struct Ended<P> {
+    /// What opens once its handler has been dropped, for each.
+    latches: Vec<(Arc<SubscriptionState>, Arc<Latch>)>,
+    /// The handlers that are for this thread to drop.
+    withdrawn: Vec<Withdrawn<P>>,
+}
 
 /// Ends subscriptions in one swap of the table, and those of other brokers one by one.
 fn end_all<P: MessagePayload>(
     core: &Arc<Core<P>>,
     subscriptions: impl Iterator<Item = Subscription<P>>,
-) -> Vec<Ended> {
+) -> Ended<P> {
     let (mut ours, mut others): (Vec<_>, Vec<_>) =
         subscriptions.partition(|subscription| Arc::ptr_eq(core, &subscription.core));
     let states =
         ours.iter().chain(&others).map(|subscription| subscription.state.clone()).collect::<Vec<_>>();
     // Before anything is done that may fail half-way, so that none is ended twice.
     ours.iter_mut().chain(&mut others).for_each(|subscription| subscription.is_ended = true);
-    let mut latches = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.state));
+    let mut released = core.end_subscriptions(ours.iter().map(|subscription| &*subscription.state));
     for other in &others {
-        latches.extend(other.core.end_subscriptions([&*other.state]));
+        released.extend(other.core.end_subscriptions([&*other.state]));
     }
-    states.into_iter().zip(latches).collect()
+    let (mut latches, mut withdrawn) = (Vec::with_capacity(states.len()), Vec::new());
+    for (state, released) in states.into_iter().zip(released) {
+        latches.push((state, released.dropped));
+        withdrawn.extend(released.withdrawn);
+    }
+    Ended { latches, withdrawn }
 }
 
 /// Whether this thread may wait for a handler to be dropped. A consumer's might wait for itself,
@@ -52,9 +63,10 @@ fn unsubscribe_all<P: MessagePayload>(
     if core.is_forked() {
         return;
     }
-    let ended = end_all(core, subscriptions);
+    let Ended { latches, withdrawn } = end_all(core, subscriptions);
+    drop(withdrawn);
     if may_wait() {
-        for (_, dropped) in ended {
+        for (_, dropped) in latches {
             dropped.wait(Deadline::NEVER);
         }
     }
@@ -70,20 +82,27 @@ fn unsubscribe_all_timeout<P: MessagePayload>(
         return Err(UnsubscribeError::Forked);
     }
     let deadline = Deadline::after(limit);
-    let ended = end_all(core, subscriptions);
-    if context::is_filling() && !ended.iter().all(|(_, dropped)| dropped.is_open()) {
+    let Ended { latches, withdrawn } = end_all(core, subscriptions);
+    if !withdrawn.is_empty() {
+        // What handlers have captured is foreign, and may take longer than there is time.
+        run_aside(deadline.at(), move || drop(withdrawn));
+    }
+    if context::is_filling() && !latches.iter().all(|(_, dropped)| dropped.is_open()) {
         return Err(UnsubscribeError::WouldDeadlock);
     }
     if !may_wait() {
         return Ok(());
     }
-    let late = |(state, dropped): Ended| (!dropped.wait(deadline)).then(|| state.name.to_string());
-    let subscriptions: Vec<_> = ended.into_iter().filter_map(late).collect();
+    let late = |(state, dropped): (Arc<SubscriptionState>, Arc<Latch>)| {
+        (!dropped.wait(deadline)).then(|| state.name.to_string())
+    };
+    let subscriptions: Vec<_> = latches.into_iter().filter_map(late).collect();
     if subscriptions.is_empty() { Ok(()) } else { Err(UnsubscribeError::TimedOut { subscriptions, limit }) }
 }
 
-/// A subscription. Dropping it unsubscribes without waiting; [`detach`](Self::detach) leaves it for
-/// the life of the broker.
+/// A subscription. Dropping it unsubscribes without waiting for the consumer, as
+/// [`unsubscribe`](Self::unsubscribe) does inside of a handler; [`detach`](Self::detach) leaves it
+/// for the life of the broker.
 #[must_use = "dropping it unsubscribes; use `detach` to leave it for the life of the broker"]
 pub struct Subscription<P: MessagePayload = Payload> {
     core: Arc<Core<P>>,
@@ -117,8 +136,9 @@ impl<P: MessagePayload> Subscription<P> {
     }
 
     /// Unsubscribes, and returns when no further call of the handler can begin and the handler has
-    /// been dropped, by its consumer's thread. What was routed here and not yet delivered is
-    /// counted as dropped.
+    /// been dropped: by its consumer's thread, or by this one where the consumer has not come to
+    /// take the handler over since the subscription began. What was routed here and not yet
+    /// delivered is counted as dropped.
     ///
     /// On a consumer thread, of whatever broker, and inside of a publish closure it does not wait,
     /// since that might be for itself: it takes effect when the running call ends. Where a handler
@@ -156,7 +176,7 @@ impl<P: MessagePayload> Drop for Subscription<P> {
             return self.core.forsake();
         }
         if !self.is_ended {
-            self.core.end_subscriptions([&*self.state]);
+            drop(self.core.end_subscriptions([&*self.state]));
         }
     }
 }
