@@ -6,7 +6,10 @@
 mod broker_support;
 
 use broker_support::{LIMIT, next, shut_down};
-use ringmain::broker::{Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, PublishFailure, Term};
+use proptest::{collection, prelude::*};
+use ringmain::broker::{
+    Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, PublishFailure, SubscribeError, Term,
+};
 use ringmain::message::Payload;
 use ringmain::ring::Overflow;
 use std::cell::Cell;
@@ -36,6 +39,38 @@ fn more_dispatchers_than_a_broker_may_have_are_refused_before_one_is_made() {
     let error = builder.build().expect_err("one too many");
     assert_eq!(error, BrokerBuildError::TooManyDispatchers { count: 1_025 });
     assert!(error.to_string().contains("at most 1024"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_pattern_is_refused_if_and_only_if_it_has_more_wildcards_than_allowed(
+        patterns in collection::vec(collection::vec(prop_oneof![Just("a"), Just("*"), Just("#")], 1..=8), 1..40),
+        limit in 0..6_usize,
+    ) {
+        let broker: Broker = Broker::builder().max_wildcards(limit).build().expect("valid options");
+        let mut accepted = 0;
+        for words in patterns {
+            let (pattern, wildcards) = (words.join("."), words.iter().filter(|word| **word != "a").count());
+            let subscribed = broker.subscribe(&pattern, |_| ()).map(ringmain::broker::Subscription::detach);
+            accepted += usize::from(subscribed.is_ok());
+            let too_many = SubscribeError::TooManyWildcards { pattern, wildcards, limit };
+            prop_assert_eq!(subscribed, if wildcards > limit { Err(too_many) } else { Ok(()) });
+        }
+        prop_assert_eq!(broker.subscriptions().len(), accepted);
+        shut_down(&broker);
+    }
+}
+
+#[test]
+fn one_pattern_with_too_many_wildcards_refuses_the_subscription_and_says_which() {
+    let broker: Broker = Broker::builder().max_wildcards(1).build().expect("valid options");
+    let several = broker.subscription().pattern("a.*").pattern("#.a.*").pattern("b");
+    let error = several.subscribe(|_| ()).expect_err("the second has two");
+    assert_eq!(error.to_string(), r##"pattern "#.a.*" has 2 wildcards, and this broker allows 1"##);
+    assert!(!broker.has_subscribers("b").expect("a topic"));
+    shut_down(&broker);
 }
 
 /// Two payloads of one byte, of which the second is too large when it is asked for again.

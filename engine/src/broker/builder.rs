@@ -30,12 +30,19 @@ pub struct BrokerBuilder<P> {
     dispatchers: Vec<Dispatcher>,
     clock: Option<Clock>,
     on_error: Option<ErrorCallback<P>>,
+    max_wildcards: usize,
     _payload: PhantomData<fn() -> P>,
 }
 
 impl<P: MessagePayload> BrokerBuilder<P> {
     pub(super) fn new() -> Self {
-        Self { dispatchers: Vec::new(), clock: None, on_error: None, _payload: PhantomData }
+        Self {
+            dispatchers: Vec::new(),
+            clock: None,
+            on_error: None,
+            max_wildcards: usize::MAX,
+            _payload: PhantomData,
+        }
     }
 
     /// Declares a dispatcher. Subscriptions that name none go to the first one declared.
@@ -63,6 +70,31 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         self
     }
 
+    /// Refuses patterns with more than so many wildcards, `*` and `#` as they are written; by
+    /// default none is refused.
+    ///
+    /// For brokers whose patterns are written by strangers. A publisher matches a topic when it
+    /// publishes to it for the first time, and after changes that may concern it. That takes time
+    /// in proportion to the nodes of the patterns' tree that are live, of which many patterns of
+    /// many wildcards can make very many: [`Trie`](crate::routing::Trie) says how many, and how few
+    /// a cap leaves. There is no cap by default since no single pattern is at fault: 32 wildcards
+    /// in one cost what 32 words do.
+    ///
+    /// ```
+    /// # use ringmain::broker::{Broker, SubscribeError};
+    /// let broker: Broker = Broker::builder().max_wildcards(1).build()?;
+    /// let _orders = broker.subscribe("orders.*.created", |_| ())?;
+    /// let refused = broker.subscribe("#.a.#.a", |_| ()).map(drop);
+    /// let pattern = "#.a.#.a".to_owned();
+    /// assert_eq!(refused, Err(SubscribeError::TooManyWildcards { pattern, wildcards: 2, limit: 1 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn max_wildcards(mut self, most: usize) -> Self {
+        self.max_wildcards = most;
+        self
+    }
+
     /// Allocates the rings and starts the threads. Everything is checked first; where something fails nothing is left
     /// running.
     ///
@@ -85,7 +117,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
 
     /// Everything but the threads.
     pub(super) fn assemble(self) -> Result<(Broker<P>, Vec<PlannedConsumer<P>>), BrokerBuildError> {
-        let Self { mut dispatchers, clock, on_error, .. } = self;
+        let Self { mut dispatchers, clock, on_error, max_wildcards, _payload } = self;
         if dispatchers.is_empty() {
             dispatchers.push(Dispatcher::new(DEFAULT_NAME));
         }
@@ -115,6 +147,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             origin,
             clock,
             on_error,
+            max_wildcards,
             table: RoutingTable::new(),
             routes,
             registry,

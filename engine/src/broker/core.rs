@@ -24,6 +24,8 @@ pub(crate) struct Core<P> {
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
     pub(crate) on_error: Option<ErrorCallback<P>>,
+    /// The most wildcards of a pattern.
+    pub(crate) max_wildcards: usize,
     pub(crate) table: RoutingTable<Destination>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) registry: Arc<Registry>,

@@ -125,6 +125,17 @@ pub enum SubscribeError {
     /// A pattern is malformed.
     #[error(transparent)]
     Pattern(#[from] TopicError),
+    /// A pattern has more wildcards than the broker was told to allow
+    /// ([`BrokerBuilder::max_wildcards`](super::BrokerBuilder::max_wildcards)).
+    #[error("pattern {pattern:?} has {wildcards} wildcards, and this broker allows {limit}")]
+    TooManyWildcards {
+        /// The pattern.
+        pattern: String,
+        /// How many of its words are `*` or `#`.
+        wildcards: usize,
+        /// How many may be.
+        limit: usize,
+    },
     /// It has no pattern.
     #[error("a subscription needs at least one pattern")]
     NoPattern,

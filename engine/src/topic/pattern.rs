@@ -77,6 +77,20 @@ impl Pattern {
         self.words().map(Segment::of)
     }
 
+    /// Returns how many of its words are wildcards, `*` or `#`, as it is written. Counts them.
+    ///
+    /// What they cost in a [`Trie`](crate::routing::Trie) stands there.
+    ///
+    /// ```
+    /// use ringmain::topic::Pattern;
+    ///
+    /// assert_eq!(Pattern::new("orders.*.#")?.wildcard_count(), 2);
+    /// # Ok::<(), ringmain::topic::TopicError>(())
+    /// ```
+    pub fn wildcard_count(&self) -> usize {
+        self.segments().filter(|segment| !matches!(segment, Segment::Word(_))).count()
+    }
+
     /// Returns whether it has no wildcard, and so matches the one topic that is written like it.
     pub fn is_literal(&self) -> bool {
         !self.text.contains(['*', '#'])

@@ -111,8 +111,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// matches, is delivered. Allocates and locks briefly; does not wait.
     ///
     /// # Errors
-    /// A malformed pattern or name, a name that is taken, a dispatcher or stage that does not
-    /// exist, or a broker that was shut down.
+    /// A malformed pattern or name, a pattern with more wildcards than the broker allows, a name
+    /// that is taken, a dispatcher or stage that does not exist, or a broker that was shut down.
     pub fn subscribe<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
@@ -136,6 +136,13 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         let patterns = self.patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
         if patterns.is_empty() {
             return Err(SubscribeError::NoPattern);
+        }
+        for pattern in &patterns {
+            let (wildcards, limit) = (pattern.wildcard_count(), core.max_wildcards);
+            if wildcards > limit {
+                let pattern = pattern.to_string();
+                return Err(SubscribeError::TooManyWildcards { pattern, wildcards, limit });
+            }
         }
         if let Some(name) = &self.name {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
@@ -273,7 +280,8 @@ impl<P: MessagePayload> Broker<P> {
     /// and counted, and concerns nobody else. Allocates and locks briefly; does not wait.
     ///
     /// # Errors
-    /// A malformed pattern, or a broker that was shut down.
+    /// A malformed pattern, one with more wildcards than the broker allows, or a broker that was
+    /// shut down.
     pub fn subscribe<R: IntoHandled>(
         &self,
         pattern: &str,
