@@ -6,11 +6,12 @@ mod broker_support;
 
 use broker_support::eventually;
 use ringmain::broker::{Broker, Term};
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+use tracing::field::Field;
 use tracing::span;
 
 const QUIET: u8 = 0;
@@ -20,6 +21,8 @@ const HANGS: u8 = 2;
 
 static MODE: AtomicU8 = AtomicU8::new(QUIET);
 static EVENTS: AtomicU64 = AtomicU64::new(0);
+/// The events: target, level, and all fields as text.
+static TEXTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A log whose writer is broken.
 struct Log;
@@ -35,7 +38,13 @@ impl tracing::Subscriber for Log {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
+    fn event(&self, event: &tracing::Event<'_>) {
+        let metadata = event.metadata();
+        let mut text = format!("{} {}", metadata.target(), metadata.level());
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            let _ = write!(text, " {field}={value:?}");
+        });
+        TEXTS.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         let is_first = EVENTS.fetch_add(1, SeqCst) == 0;
         if MODE.load(SeqCst) == PANICS {
             panic!("planted: the log's writer is broken");
@@ -59,6 +68,7 @@ fn log_that(mode: u8) -> impl Drop {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     INSTALL.call_once(|| tracing::subscriber::set_global_default(Log).expect("the only one"));
     EVENTS.store(0, SeqCst);
+    TEXTS.lock().unwrap_or_else(PoisonError::into_inner).clear();
     MODE.store(mode, SeqCst);
     Quiet(turn)
 }
@@ -105,6 +115,62 @@ fn a_log_that_hangs_costs_no_message() {
     assert_eq!(report.undelivered.len(), 11);
     assert_eq!(report.abandoned.len(), 1);
     drop(quiet);
+}
+
+#[test]
+fn a_wildcard_of_another_system_is_warned_of_once_a_call() {
+    let _quiet = log_that(QUIET);
+    let broker: Broker = Broker::builder().build().expect("a broker");
+    let texts = || std::mem::take(&mut *TEXTS.lock().unwrap_or_else(PoisonError::into_inner));
+    broker.subscribe("orders.#.*.x+.a>", |_| ()).expect("a pattern").detach();
+    assert_eq!(texts(), [""; 0]);
+    let hint = r##"">" stands for itself here; write "#" for any number of words"##;
+    broker.subscribe("orders.>", |_| ()).expect("a pattern").detach();
+    let says = |name: &str, others: usize| {
+        format!(
+            "ringmain::subscribe WARN message=in a pattern {hint} subscription={name:?} pattern=orders.> \
+             others={others}"
+        )
+    };
+    assert_eq!(texts(), [says("subscription-1", 0)]);
+    let patterns = ["orders.#", "orders.>", "orders/+/x", "$SYS.load", "orders"];
+    let named = |(number, pattern)| broker.subscription().name(&format!("s{number}")).pattern(pattern);
+    let prepared = patterns.into_iter().enumerate().map(named).map(|options| options.prepare(|_| ()));
+    let subscriptions = broker.subscribe_all(prepared).expect("patterns");
+    assert_eq!(texts(), [says("s1", 2)]);
+    broker.unsubscribe_all(subscriptions);
+    assert_eq!(texts(), [""; 0]);
+}
+
+#[test]
+fn a_log_that_panics_leaves_a_subscription_as_it_is() {
+    let _quiet = log_that(PANICS);
+    let broker: Broker = Broker::builder().build().expect("a broker");
+    let literal = broker.subscribe("orders.>", |_| ()).expect("a pattern");
+    assert_eq!(EVENTS.load(SeqCst), 1);
+    broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
+    let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");
+    assert_eq!(literal.delivered(), 1);
+    assert!(report.ledger.is_balanced(), "{:?}", report.ledger);
+}
+
+#[test]
+fn a_log_that_hangs_at_a_subscription_holds_nobody_else_up() {
+    let quiet = log_that(HANGS);
+    let broker: Broker = Broker::builder().build().expect("a broker");
+    let (sender, delivered) = mpsc::channel();
+    let subscriber = {
+        let broker = broker.clone();
+        thread::spawn(move || broker.subscribe("orders.>", move |_| sender.send(()).expect("the test waits")))
+    };
+    eventually("the log to hang", || EVENTS.load(SeqCst) == 1);
+    broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
+    delivered.recv_timeout(Duration::from_secs(30)).expect("the subscription stands");
+    broker.subscribe("events.>", |_| ()).expect("a pattern").unsubscribe();
+    assert!(!subscriber.is_finished());
+    drop(quiet);
+    let subscription = subscriber.join().expect("the subscriber panicked").expect("a pattern");
+    eventually("the delivery is counted", || subscription.delivered() == 1);
 }
 
 /// An error that shows nothing to anybody.

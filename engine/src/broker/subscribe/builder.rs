@@ -10,11 +10,14 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::message::{Message, MessagePayload};
-use crate::routing::ConsumerAddr;
+use crate::routing::{ConsumerAddr, ForeignWildcard};
 use crate::sync::atomic::Ordering;
+use crate::sync::panics::guard;
 use crate::topic::Pattern;
 use std::fmt;
 use std::sync::Arc;
+
+const LOG: &str = "ringmain::subscribe";
 
 /// The options of a subscription. See [`Broker::subscription`](crate::broker::Broker::subscription).
 ///
@@ -109,6 +112,10 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
 
     /// Subscribes. Every message published after this has returned, to a topic that a pattern
     /// matches, is delivered. Allocates and locks briefly; does not wait.
+    ///
+    /// A pattern with a word that is a wildcard in another system and stands for itself here, such
+    /// as `orders.>`, is logged as a warning, with target `ringmain::subscribe`
+    /// ([`ForeignWildcard`] tells which words).
     ///
     /// # Errors
     /// A malformed pattern or name, a pattern with more wildcards than the broker allows, a name
@@ -248,7 +255,26 @@ pub(super) fn start_all<P: MessagePayload>(
     });
     core.reclaim_signal.notify();
     let subscription = |state| Subscription::new(core.clone(), state);
-    Ok(states.into_iter().map(subscription).collect())
+    let subscriptions: Vec<_> = states.into_iter().map(subscription).collect();
+    warn_of_foreign_wildcards(&subscriptions);
+    Ok(subscriptions)
+}
+
+/// Logs the first pattern that looks like another system's, and how many others do. Last, when the
+/// subscriptions stand and nothing is held: a log is foreign code, which may panic or hang.
+fn warn_of_foreign_wildcards<P: MessagePayload>(subscriptions: &[Subscription<P>]) {
+    guard(|| {
+        if !tracing::enabled!(target: LOG, tracing::Level::WARN) {
+            return;
+        }
+        let patterns = subscriptions.iter().flat_map(|one| one.patterns().iter().map(move |it| (one, it)));
+        let mut foreign = patterns.filter_map(|(one, it)| Some((one, it, ForeignWildcard::find(it)?)));
+        if let Some((subscription, pattern, wildcard)) = foreign.next() {
+            let others = foreign.count();
+            let subscription = subscription.name();
+            tracing::warn!(target: LOG, subscription, %pattern, others, "in a pattern {wildcard}");
+        }
+    });
 }
 
 fn consumer_died(dispatcher: String) -> SubscribeError {
