@@ -128,6 +128,68 @@ fn consumed_and_errors_are_those_of_the_ledger_after_subscriptions_have_gone() {
     assert!(errors > 300, "{errors} errors were planted");
 }
 
+/// Hits and misses as the metrics have them.
+fn cache_looks(broker: &Broker<u64>) -> (u64, u64) {
+    let metrics = broker.metrics();
+    let get = |key| metrics.get(key).expect("a metric") as u64;
+    (get("messaging.route_cache.hits"), get("messaging.route_cache.misses"))
+}
+
+#[test]
+fn hits_and_misses_are_the_sums_of_all_publishers_living_and_gone() {
+    let broker: Broker<u64> = Broker::builder().build().expect("a broker");
+    let _some = broker.subscribe("a.*", |_| ()).expect("a pattern");
+    let mut bound = broker.publisher("a.1").expect("a topic");
+    let (mut hits, mut misses) = (0, 0);
+    let mut living = Vec::new();
+    for (topics, capacity) in [(3, 8), (8, 8), (20, 8), (5, 0)] {
+        let mut publisher = broker.any_topic_publisher_with_cache(capacity);
+        for number in 0..100 {
+            // Every other topic is one that nobody wants.
+            let topic = format!("{}.{}", ["a", "b"][number % 2], number % topics);
+            publisher.publish(&topic, 7).expect("it waits for room");
+            bound.publish(7).expect("it waits for room");
+        }
+        hits += publisher.cache_counts().hits;
+        misses += publisher.cache_counts().misses;
+        assert_eq!(cache_looks(&broker), (hits, misses), "{topics} topics, a cache of {capacity}");
+        if topics % 2 == 0 {
+            living.push(publisher);
+        }
+        assert_eq!(cache_looks(&broker), (hits, misses), "and when it has gone");
+    }
+    assert_eq!(hits + misses, 400);
+    assert!(hits > 150 && misses > 150, "{hits} hits and {misses} misses");
+}
+
+/// What counts as a hit is a message that was published; as a miss, a topic that was not found.
+#[test]
+fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
+    let dispatcher = Dispatcher::new("stuck").capacity(4);
+    let broker: Broker<u64> = Broker::builder().dispatcher(dispatcher).build().expect("a broker");
+    let (let_go, go) = std::sync::mpsc::channel::<()>();
+    let stuck = broker.subscribe("#", move |_| _ = go.recv()).expect("a pattern");
+    let mut publisher = broker.any_topic_publisher();
+    publisher.publish_batch("a", [1, 2]).expect("room");
+    assert_eq!(cache_looks(&broker), (0, 1), "the whole batch came of one look that found nothing");
+    publisher.publish_batch("a", [3, 4]).expect("room");
+    assert_eq!(cache_looks(&broker), (2, 1));
+    assert!(publisher.try_publish("a", 5).is_err(), "it is full");
+    assert_eq!(cache_looks(&broker), (2, 1), "found, and refused");
+    assert!(publisher.try_publish("b", 5).is_err(), "it is full");
+    assert!(publisher.publish("b..", 5).is_err(), "no topic");
+    assert_eq!(cache_looks(&broker), (2, 3), "not found, and refused");
+    drop(let_go);
+    eventually("there is room", || publisher.try_publish("b", 5).is_ok());
+    assert_eq!(cache_looks(&broker), (3, 3));
+    let panics = std::panic::AssertUnwindSafe(|| {
+        publisher.publish_with("c", |_| std::panic::resume_unwind(Box::new("on purpose")))
+    });
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!(cache_looks(&broker), (3, 4));
+    eventually("all is delivered", || stuck.delivered() == 5);
+}
+
 #[test]
 fn metrics_do_not_depend_on_the_number_of_subscriptions() {
     let broker: Broker = Broker::builder().build().expect("a broker");

@@ -13,7 +13,7 @@ impl<P: MessagePayload> Broker<P> {
     pub fn metrics(&self) -> Metrics {
         let core = self.core();
         let consumers = || core.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
-        let published = core.publishers.total().published.get();
+        let publishers = core.publishers.total();
         let depths: Vec<u64> = core.rings.iter().map(|state| state.ring.depth()).collect();
         let lags = core.rings.iter().flat_map(|state| state.ring.lags());
         let active = lags.filter(|(_, lag)| *lag > 0).count();
@@ -28,7 +28,7 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.broker.subscribers", core.registry.live_count() as f64),
             ("messaging.broker.topics", core.routes.topic_count() as f64),
             ("messaging.broker.routes", core.routes.count() as f64),
-            ("messaging.broker.messages.published", published as f64),
+            ("messaging.broker.messages.published", publishers.published as f64),
             ("messaging.broker.messages.consumed", sum(|tally| &tally.delivered)),
             ("messaging.broker.errors", sum(|tally| &tally.failed)),
             ("messaging.broker.dlq.size", 0.0),
@@ -36,6 +36,8 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),
             ("messaging.workers.active", active as f64),
             ("messaging.workers.idle", consumers().count().saturating_sub(active) as f64),
+            ("messaging.route_cache.hits", publishers.cache_hits as f64),
+            ("messaging.route_cache.misses", publishers.cache_misses as f64),
             ("messaging.memory.bytes", memory as f64),
             ("messaging.threads.total", threads as f64),
         ]

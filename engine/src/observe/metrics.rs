@@ -18,6 +18,8 @@ use std::fmt;
 /// | `messaging.broker.dlq.size` | messages | in the dead-letter store; reserved, there is none yet and it is 0 |
 /// | `messaging.queue.depth.max`, `.avg` | messages | in the fullest ring; in the mean ring |
 /// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
+/// | `messaging.route_cache.hits` | messages | that [publishers to topics of run time](crate::broker::AnyTopicPublisher), living and gone, have published to a topic which their cache knew |
+/// | `messaging.route_cache.misses` | topics | that were not in the cache of such a publisher and had to be resolved, whatever came of the message; of a batch, one |
 /// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |
 /// | `messaging.threads.total` | threads | of the engine that are running |
 #[derive(Clone)]

@@ -26,9 +26,9 @@ impl<P> Core<P> {
         let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);
         let published = self.publishers.total();
         Ledger {
-            published: published.published.get(),
-            unrouted: published.unrouted.get(),
-            refused: published.refused.get(),
+            published: published.published,
+            unrouted: published.unrouted,
+            refused: published.refused,
             rings: self.rings.iter().map(|state| self.audit_ring(state)).collect(),
             subscriptions,
             past,

@@ -14,13 +14,51 @@ pub(crate) struct PublisherTally {
     pub(crate) unrouted: Counter,
     /// Refusals by single rings of messages that went into others.
     pub(crate) refused: Counter,
+    /// Of a publisher that has a cache of topics.
+    pub(crate) cache: Option<CacheTally>,
+}
+
+/// What came of the looks into a cache of topics. Counted where a topic was not found: a hit, which
+/// is the hot path, counts nothing of its own.
+#[derive(Debug, Default)]
+pub(crate) struct CacheTally {
+    /// Topics that were not found.
+    pub(crate) misses: Counter,
+    /// Messages that were published to them, each by the look that did not find its topic. All
+    /// others that the publisher has published are hits.
+    pub(crate) published: Counter,
 }
 
 impl PublisherTally {
-    fn add(&self, other: &Self) {
-        self.published.add(other.published.get());
-        self.unrouted.add(other.unrouted.get());
-        self.refused.add(other.refused.get());
+    /// The tally of a publisher that has a cache of topics.
+    pub(crate) fn with_cache() -> Self {
+        Self { cache: Some(CacheTally::default()), ..Self::default() }
+    }
+}
+
+/// The counts of many publishers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PublisherTotals {
+    pub(crate) published: u64,
+    pub(crate) unrouted: u64,
+    pub(crate) refused: u64,
+    /// Messages that were published to topics which were found in a cache.
+    pub(crate) cache_hits: u64,
+    /// Topics that were not found in a cache.
+    pub(crate) cache_misses: u64,
+}
+
+impl PublisherTotals {
+    fn add(&mut self, tally: &PublisherTally) {
+        let published = tally.published.get();
+        self.published += published;
+        self.unrouted += tally.unrouted.get();
+        self.refused += tally.refused.get();
+        if let Some(cache) = &tally.cache {
+            // A publisher that goes on meanwhile may be ahead with either.
+            self.cache_hits += published.saturating_sub(cache.published.get());
+            self.cache_misses += cache.misses.get();
+        }
     }
 }
 
@@ -28,7 +66,7 @@ impl PublisherTally {
 struct PublishersInner {
     present: OrdMap<u32, Arc<CachePadded<PublisherTally>>>,
     next_id: u32,
-    past: PublisherTally,
+    past: PublisherTotals,
 }
 
 /// All publishers of a broker.
@@ -37,14 +75,14 @@ pub(crate) struct Publishers(Mutex<PublishersInner>);
 
 impl Publishers {
     /// Enters a publisher. Numbers wrap after four thousand million; those in use are skipped.
-    pub(crate) fn enter(&self) -> (u32, Arc<CachePadded<PublisherTally>>) {
+    pub(crate) fn enter(&self, tally: PublisherTally) -> (u32, Arc<CachePadded<PublisherTally>>) {
         let mut inner = self.0.lock();
         while inner.present.contains_key(&inner.next_id) {
             inner.next_id = inner.next_id.wrapping_add(1);
         }
         let id = inner.next_id;
         inner.next_id = inner.next_id.wrapping_add(1);
-        let tally = Arc::new(CachePadded::default());
+        let tally = Arc::new(CachePadded::new(tally));
         inner.present.insert(id, Arc::clone(&tally));
         (id, tally)
     }
@@ -57,12 +95,10 @@ impl Publishers {
     }
 
     /// Sums up all publishers, present and past.
-    pub(crate) fn total(&self) -> PublisherTally {
-        let total = PublisherTally::default();
-        let present = {
+    pub(crate) fn total(&self) -> PublisherTotals {
+        let (mut total, present) = {
             let inner = self.0.lock();
-            total.add(&inner.past);
-            inner.present.clone()
+            (inner.past, inner.present.clone())
         };
         for tally in present.values() {
             total.add(tally);

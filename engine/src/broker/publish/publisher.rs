@@ -5,6 +5,7 @@ use super::fill::{Fill, Value, With};
 use super::options::{PublishOptions, Published};
 use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
+use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError};
 use crate::broker::handle::Broker;
@@ -28,7 +29,7 @@ pub struct Publisher<P: MessagePayload = Payload> {
 
 impl<P: MessagePayload> Publisher<P> {
     pub(super) fn new(core: Arc<Core<P>>, topic: Topic) -> Self {
-        let mut inner = PublisherCore::new(core);
+        let mut inner = PublisherCore::new(core, PublisherTally::default());
         let mut resolved = ResolvedTopic::later(topic);
         // Should it fail for want of routes, the first publish says so.
         let _ = inner.refresh(&mut resolved);

@@ -37,10 +37,10 @@ pub(crate) struct PublisherCore<P> {
 }
 
 impl<P: MessagePayload> PublisherCore<P> {
-    pub(crate) fn new(core: Arc<Core<P>>) -> Self {
+    pub(crate) fn new(core: Arc<Core<P>>, tally: PublisherTally) -> Self {
         // First: it is foreign and may panic, and whoever has entered must leave.
         let scratch = P::default();
-        let (id, tally) = core.publishers.enter();
+        let (id, tally) = core.publishers.enter(tally);
         let producers = Producers::new(&core.rings);
         Self {
             core,
@@ -60,6 +60,10 @@ impl<P: MessagePayload> PublisherCore<P> {
 
     pub(crate) fn id(&self) -> PublisherId {
         self.id
+    }
+
+    pub(super) fn tally(&self) -> &PublisherTally {
+        &self.tally
     }
 
     /// Resolves a topic for the first time.

@@ -7,6 +7,7 @@ use super::options::{PublishOptions, Published};
 use super::publisher::Publisher;
 use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
+use crate::broker::account::publishers::{CacheTally, PublisherTally};
 use crate::broker::core::Core;
 use crate::broker::error::{BatchError, PublishError, PublishFailure};
 use crate::broker::handle::Broker;
@@ -44,7 +45,8 @@ pub struct AnyTopicPublisher<P: MessagePayload = Payload> {
 
 impl<P: MessagePayload> AnyTopicPublisher<P> {
     pub(super) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
-        Self { inner: PublisherCore::new(core), cache: TopicCache::new(topics) }
+        let inner = PublisherCore::new(core, PublisherTally::with_cache());
+        Self { inner, cache: TopicCache::new(topics) }
     }
 
     /// Its number in its broker, part of each message's id.
@@ -186,9 +188,13 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic, A) -> R,
     ) -> Result<R, (PublishFailure, A)> {
         let Self { inner, cache } = self;
+        if let Some(CacheTally { misses, .. }) = &inner.tally().cache {
+            misses.bump();
+        }
         match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| inner.resolve(topic)) {
             Ok(resolved) => {
-                let mut guard = ReleasedOnDrop { inner, resolved: Some(resolved) };
+                let published = inner.tally().published.get();
+                let mut guard = ReleasedOnDrop { inner, published, resolved: Some(resolved) };
                 let result = guard.publish(|inner, resolved| f(inner, resolved, input));
                 if let Some(resolved) = guard.resolved.take()
                     && let Some((_, mut evicted)) = cache.insert(resolved.topic.clone(), resolved)
@@ -201,16 +207,21 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         }
     }
 
-    /// Returns what has come of the looks into its cache.
+    /// Returns what has come of the looks into its cache: one look a message, or a batch, whether it
+    /// was published or not. [`Broker::metrics`] has the sums over all publishers, where a hit is a
+    /// message that was published.
     pub fn cache_counts(&self) -> CacheCounts {
         let cache = &self.cache;
         CacheCounts { hits: cache.hits(), misses: cache.misses(), evictions: cache.evictions() }
     }
 }
 
-/// A topic that is not in the cache yet, and is let go should a publish closure panic.
+/// A topic that is not in the cache yet, and is let go should a publish closure panic. What was
+/// published to it is counted.
 struct ReleasedOnDrop<'a, P: MessagePayload> {
     inner: &'a mut PublisherCore<P>,
+    /// How many messages the publisher had published before.
+    published: u64,
     resolved: Option<ResolvedTopic>,
 }
 
@@ -225,6 +236,10 @@ impl<P: MessagePayload> ReleasedOnDrop<'_, P> {
 
 impl<P: MessagePayload> Drop for ReleasedOnDrop<'_, P> {
     fn drop(&mut self) {
+        let PublisherTally { published, cache, .. } = self.inner.tally();
+        if let Some(cache) = cache {
+            cache.published.add(published.get() - self.published);
+        }
         if let Some(mut resolved) = self.resolved.take() {
             self.inner.release(&mut resolved);
         }
