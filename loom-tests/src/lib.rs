@@ -22,6 +22,8 @@
 //! | `release-slot.release` | a producer overwrites an event that is being read | `gate::a_single_producer_waits_for_a_ring_of_one` |
 //! | `release-slot.acquire` | the same | `gate::two_producers_share_a_ring_of_one` |
 //! | `finish-stage.acquire` | a later stage misses what an earlier one did | `stages::a_later_stage_sees_what_an_earlier_one_did` |
+//! | `clear-before-release` | a consumer clears an event that a producer is writing | `clearing::a_producer_finds_a_slot_cleared_when_it_reuses_it` |
+//! | `announce-before-claim` | the last stage clears what a worker is reading | `clearing::what_a_worker_that_joins_is_reading_is_not_cleared` |
 //! | `swap-list.release` | a producer overwrites what a consumer read before it left | `gate::a_consumer_that_leaves_has_stopped_reading` |
 //! | `swap-list.acquire` | the same | `gate::a_consumer_that_leaves_has_stopped_reading` |
 //! | `in-hand` | without consumers two producers write one slot | `gate::without_consumers_no_two_producers_hold_one_slot` |

@@ -8,7 +8,8 @@ use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use crate::affinity::{Pinning, Placement};
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::{
-    self, ConsumerId, MultiProducer, Overflow, Poller, Ring, RingBuilder, check_capacity, spawn_pinned,
+    self, ConsumerId, MultiProducer, Overflow, Poller, Ring, RingBuilder, SlotPolicy, check_capacity,
+    spawn_pinned,
 };
 use crate::routing::{ConsumerAddr, RingId};
 use crate::sync::Mutex;
@@ -34,6 +35,7 @@ pub struct Dispatcher {
     pinning: Pinning,
     overflow: Overflow,
     stages: Vec<usize>,
+    slot_policy: SlotPolicy,
 }
 
 impl Dispatcher {
@@ -47,6 +49,7 @@ impl Dispatcher {
             pinning: Pinning::default(),
             overflow: Overflow::default(),
             stages: vec![1],
+            slot_policy: SlotPolicy::default(),
         }
     }
 
@@ -84,6 +87,27 @@ impl Dispatcher {
     #[must_use]
     pub fn stages(mut self, consumers: &[usize]) -> Self {
         self.stages = consumers.to_vec();
+        self
+    }
+
+    /// Sets what becomes of messages that have been handled: by default they stay in their slots
+    /// until they are overwritten, [`SlotPolicy::Keep`].
+    ///
+    /// With [`SlotPolicy::Clear`] the last consumer clears each slot right after it has handled the
+    /// message, on its own thread. The last stage must have one consumer then: put a stage of one
+    /// behind it, which needs no subscriptions. Cleared are the payload, the headers, the correlation
+    /// and the parent; ids, route and time stay. A [`Payload`](crate::message::Payload) is
+    /// [wiped](crate::message::Payload::wipe), and keeps a buffer of up to 4 KiB for the next message,
+    /// filled with zeros; headers keep their buffer in the same way. Any other type of payload is
+    /// replaced by its `Default`, and dropped: it is for its `Drop` to wipe what it has on the heap.
+    ///
+    /// A `Default` or `Drop` that panics is caught, and one that does not return is taken over by a
+    /// shutdown, as a handler is. What was not handled is not cleared: a shutdown hands it back. Nor
+    /// is what others keep: a handler's own copies, and the copy that a publisher keeps of its last
+    /// message to several dispatchers, until it publishes to several again or is dropped.
+    #[must_use]
+    pub fn slot_policy(mut self, policy: SlotPolicy) -> Self {
+        self.slot_policy = policy;
         self
     }
 }
@@ -143,6 +167,12 @@ impl Dispatcher {
             let (dispatcher, stages) = (self.name.clone(), self.stages.clone());
             return Err(BrokerBuildError::Stages { dispatcher, stages });
         }
+        if self.slot_policy == SlotPolicy::Clear
+            && let Some(&consumers) = self.stages.last()
+            && consumers > 1
+        {
+            return Err(BrokerBuildError::LastStage { dispatcher: self.name.clone(), consumers });
+        }
         check_capacity(self.capacity).map_err(|reason| self.ring_error(reason))?;
         self.place(1).map(drop)
     }
@@ -161,6 +191,8 @@ impl Dispatcher {
             .map_err(|reason| self.ring_error(reason))?
             .wait(self.wait)
             .overflow(self.overflow)
+            .slot_policy(self.slot_policy)
+            .renewed_by(Envelope::clear)
             .graph()
             .map_err(|reason| self.ring_error(reason))?;
         let mut placements = self.place(self.stages.iter().sum())?.into_iter();

@@ -292,6 +292,17 @@ pub enum BrokerBuildError {
         /// What was asked for.
         stages: Vec<usize>,
     },
+    /// Slots are cleared by the last stage's consumer, and there are several.
+    #[error(
+        "dispatcher {dispatcher:?} is to clear its slots, which the consumer of its last stage does, and that stage \
+         has {consumers}: put a stage of one consumer behind it, which needs no subscriptions"
+    )]
+    LastStage {
+        /// The dispatcher.
+        dispatcher: String,
+        /// The consumers of its last stage.
+        consumers: usize,
+    },
     /// A dispatcher's ring would drop messages that the ledger owes to subscriptions.
     #[error(
         "dispatcher {dispatcher:?}: a dispatcher's ring blocks or rejects; only a ring used alone may drop"

@@ -1,5 +1,6 @@
 //! Correlation: what ties the messages of one conversation together.
 
+use super::wipe::wipe;
 use std::fmt;
 use std::str::FromStr;
 
@@ -55,6 +56,12 @@ impl CorrelationId {
         let mut bytes = [0; Self::MAX_LEN];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
         Ok(Self { len: text.len() as u8, bytes })
+    }
+
+    /// Fills the id with zeros, for an owner that is about to drop it.
+    pub(super) fn wipe(&mut self) {
+        self.len = 0;
+        wipe(&mut self.bytes);
     }
 
     /// The id as text.

@@ -3,9 +3,10 @@
 //! With the default payload (64 bytes inline) slot and envelope together are two cache lines. What most messages lack
 //! stands behind one pointer, whose box stays with the slot and is used again.
 
-use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
+use super::{CorrelationId, Headers, MessageId, MessagePayload, Origin, Payload, Priority, PublisherId};
 use crate::clock::{Ticks, Timestamp};
 use crate::routing::RouteId;
+use std::any::Any;
 
 /// The message has extras: what the box holds is of this message and not of an earlier use of the slot.
 const HAS_EXTRAS: u8 = 1;
@@ -43,6 +44,17 @@ impl Extras {
         self.correlation = other.correlation;
         self.parent = other.parent;
     }
+
+    /// Fills what was there with zeros. Keeps the buffers.
+    fn wipe(&mut self) {
+        self.headers.wipe();
+        self.expires_at = None;
+        if let Some(correlation) = &mut self.correlation {
+            correlation.wipe();
+        }
+        self.correlation = None;
+        self.parent = None;
+    }
 }
 
 /// The plain part of an envelope: all but the extras and the payload.
@@ -76,6 +88,24 @@ impl<P> Envelope<P> {
     fn set_extras(&mut self, extras: &Extras) {
         self.extras.get_or_insert_default().copy_from(extras);
         self.flags |= HAS_EXTRAS;
+    }
+
+    /// Clears what its publisher has written: payload, headers, correlation and parent. Ids, route and
+    /// time stay. Runs the payload's `Default` and `Drop`, last, which may panic.
+    pub(crate) fn clear(&mut self)
+    where
+        P: MessagePayload,
+    {
+        if self.flags & HAS_EXTRAS != 0
+            && let Some(extras) = &mut self.extras
+        {
+            extras.wipe();
+        }
+        self.flags = 0;
+        match (&mut self.payload as &mut dyn Any).downcast_mut::<Payload>() {
+            Some(bytes) => bytes.wipe(),
+            None => self.payload = P::default(),
+        }
     }
 
     pub(crate) fn extras(&self) -> Option<&Extras> {

@@ -4,6 +4,7 @@
 //! all, whatever the number of headers, and none until there is a header. With so few entries a search from the front
 //! is quicker than any index. The entries are always packed and in order, so equal headers have equal buffers.
 
+use super::wipe::wipe;
 use std::{fmt, iter::FusedIterator};
 
 /// The key of the W3C trace context: `00-<trace id>-<parent id>-<flags>`, see <https://www.w3.org/TR/trace-context/>.
@@ -148,6 +149,16 @@ impl Headers {
         self.keys.clear();
         self.values.clear();
         self.ends.clear();
+    }
+
+    /// Takes all headers out as [`clear`](Self::clear) does, and fills the buffers with zeros.
+    pub(super) fn wipe(&mut self) {
+        let mut keys = std::mem::take(&mut self.keys).into_bytes();
+        wipe(&mut keys);
+        wipe(&mut self.values);
+        // Zeros are text.
+        self.keys = String::from_utf8(keys).unwrap_or_default();
+        self.clear();
     }
 
     /// The headers in order, each as (key, value).

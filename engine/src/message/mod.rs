@@ -24,6 +24,7 @@ mod json;
 mod payload;
 mod priority;
 mod view;
+mod wipe;
 
 pub use correlation::{CorrelationId, CorrelationIdError};
 pub(crate) use envelope::{Envelope, Extras, Stamp};

@@ -10,6 +10,7 @@
 //!
 //! Both hold for every value of the type, however it was made.
 
+use super::wipe::wipe;
 use smallvec::SmallVec;
 use std::{fmt, io, ops::Deref};
 
@@ -84,6 +85,32 @@ impl Payload {
     pub fn clear(&mut self) {
         self.give_up_buffer_beyond_need_of(0);
         self.bytes.clear();
+    }
+
+    /// Empties the payload as [`clear`](Self::clear) does, and overwrites the content with zeros.
+    ///
+    /// What content has left elsewhere is out of reach: in buffers that it has outgrown while it was written, and in
+    /// copies. Give such content with its whole length at once.
+    ///
+    /// ```
+    /// use ringmain::message::Payload;
+    ///
+    /// let mut payload = Payload::new(b"a password")?;
+    /// payload.wipe();
+    /// assert!(payload.is_empty());
+    /// # Ok::<(), ringmain::message::PayloadTooLarge>(())
+    /// ```
+    pub fn wipe(&mut self) {
+        let mut content = std::mem::take(&mut self.bytes);
+        wipe(&mut content);
+        content.clear();
+        // Beside a buffer, what lay inline before may still lie there.
+        self.bytes = SmallVec::from([0; Self::INLINE]);
+        wipe(&mut self.bytes);
+        self.bytes.clear();
+        if content.spilled() && content.capacity() <= Self::MAX_RETAINED {
+            self.bytes = content;
+        }
     }
 
     /// Appends a copy of `more`. Allocates when the sum fits neither inline nor in the buffer retained.

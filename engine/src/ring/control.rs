@@ -5,6 +5,7 @@ use super::gate::Gating;
 use super::overflow::Overflow;
 use super::sequence::Sequence;
 use super::signals::Signals;
+use super::slot_policy::{Renewal, SlotPolicy};
 use super::slots::Slots;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLOSE, CLOSE_RING, REFUSE};
@@ -176,6 +177,18 @@ impl Control {
 pub struct Core<E> {
     pub(super) control: Control,
     pub(super) slots: Slots<E>,
-    /// Makes an event anew where a fill closure has panicked.
+    pub(super) policy: SlotPolicy,
+    pub(super) renewal: Renewal<E>,
     pub(super) factory: Box<dyn Fn() -> E + Send + Sync>,
+}
+
+impl<E> Core<E> {
+    /// Makes an event anew: one whose fill closure has panicked, or that is to be cleared. Runs user
+    /// code. A panic leaves the event as it was, or new.
+    pub(super) fn renew(&self, event: &mut E) {
+        match self.renewal {
+            Renewal::Anew => *event = (self.factory)(),
+            Renewal::InPlace(clear) => clear(event),
+        }
+    }
 }

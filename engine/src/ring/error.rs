@@ -87,6 +87,23 @@ pub enum BuildError {
          which ends a group"
     )]
     NoSuchGroup,
+    /// Slots are cleared by the one consumer that is behind all others, and there is none.
+    #[error(
+        "a ring that clears its slots needs one consumer behind all others, which clears them, and its last \
+         ones are {last:?}: put one behind them, even if it does nothing else"
+    )]
+    NoSoleLast {
+        /// The consumers and groups that nobody depends on.
+        last: Vec<String>,
+    },
+    /// Nobody joins behind or beside the consumer that clears the slots.
+    #[error("consumer {name:?} cannot join: {last:?} is the last one of this ring, and clears its slots")]
+    BesideLast {
+        /// The consumer that was to join.
+        name: String,
+        /// The last one.
+        last: String,
+    },
     /// The dense layout is for one producer.
     #[error("a dense ring has one producer: build it with build_single_producer(), or stamped for several")]
     DenseForMany,

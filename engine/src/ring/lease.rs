@@ -32,6 +32,10 @@
 //! The ring's memory safety rests on this. Who has taken a position over reads slots that the
 //! stopped consumer has not released, so the stopped consumer must never again move its sequence;
 //! and nobody else may move it either, because the stuck call still holds a reference to its event.
+//! A slot is cleared (`slot_policy.rs`) under a call that says so, because that is user code too, and
+//! writes: whoever takes it over reads from the next event on. A consumer that has been stopped may
+//! be ahead of earlier stages; it begins no call, and so clears nothing.
+//!
 //! Such a ring is at its end: what it holds can be read out as [`Takeover`], and it stays allocated
 //! until the stuck call has returned. It is this file and the poller that see to that, and not
 //! their caller: handlers get the lease as a shared reference, because a mutable one could be
@@ -66,12 +70,16 @@ const TAKEN: u32 = 2;
 /// What is being handled when nothing is.
 const NOTHING: u64 = 0;
 
+/// Bit of the call that says that the event has been handled, and its slot is being cleared. No
+/// sequence has it.
+const CLEARING: u64 = 1 << 63;
+
 /// What a consumer and its supervisors share.
 struct LeaseState {
     /// Written seldom, looked at before each call.
     control: CachePadded<AtomicU32>,
-    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, or
-    /// `NOTHING`.
+    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, perhaps
+    /// with `CLEARING`, or `NOTHING`.
     call: CachePadded<AtomicU64>,
     /// Which delivery of that sequence; written before `call`.
     delivery: AtomicU64,
@@ -121,7 +129,7 @@ pub enum Stopped<E> {
 pub struct StoppedCall<E> {
     core: Arc<Core<E>>,
     shared: Arc<LeaseState>,
-    sequence: Sequence,
+    call: u64,
 }
 
 /// The position of a consumer that was stopped while it was in a call: that call, and all events
@@ -130,6 +138,7 @@ pub struct Takeover<E> {
     core: Arc<Core<E>>,
     shared: Arc<LeaseState>,
     sequence: Sequence,
+    was_clearing: bool,
     delivery: u64,
     /// Where the stopped consumer's sequence stands for ever: no slot from there on is reused.
     guarded: Sequence,
@@ -162,10 +171,21 @@ impl Lease {
     /// after one, it cannot be taken over.
     #[inline(always)]
     pub fn call<R>(&self, sequence: Sequence, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
+        self.shared.delivery.store(delivery, Ordering::Relaxed);
+        self.call_marked(sequence << 1 | 1, f)
+    }
+
+    /// Calls `f`, which clears the slot of an event that has been handled, as [`call`](Self::call)
+    /// does. Where it is taken over, that slot is out of bounds, and nothing is in doubt.
+    pub(super) fn call_clearing<R>(&self, sequence: Sequence, f: impl FnOnce() -> R) -> Called<R> {
+        self.call_marked(sequence << 1 | 1 | CLEARING, f)
+    }
+
+    #[inline(always)]
+    fn call_marked<R>(&self, call: u64, f: impl FnOnce() -> R) -> Called<R> {
         let shared = &*self.shared;
-        shared.delivery.store(delivery, Ordering::Relaxed);
         // Edge `LEASE_CALL`, release side.
-        shared.call.store(sequence << 1 | 1, LEASE_CALL.release());
+        shared.call.store(call, LEASE_CALL.release());
         fence::light(&LEASE);
         if shared.control.load(Ordering::Relaxed) & STOP != 0 {
             return self.refuse();
@@ -246,14 +266,15 @@ impl<E> Supervisor<E> {
             return Stopped::BetweenCalls;
         }
         let (core, shared) = (self.core.clone(), self.shared.clone());
-        Stopped::InCall(StoppedCall { core, shared, sequence: call >> 1 })
+        Stopped::InCall(StoppedCall { core, shared, call })
     }
 
     /// The call that is running at this moment: sequence and delivery. A watcher's look, old when
-    /// it returns.
+    /// it returns. None while a slot is being cleared.
     pub fn current_call(&self) -> Option<(Sequence, u64)> {
         let call = self.shared.call.load(LEASE_CALL.acquire());
-        (call != NOTHING).then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
+        let is_delivery = call != NOTHING && call & CLEARING == 0;
+        is_delivery.then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
     }
 
     /// Whether somebody has taken the position over from the consumer.
@@ -267,22 +288,32 @@ impl<E> StoppedCall<E> {
     /// then on, and the caller owns the position.
     #[must_use = "who has taken a position over accounts for what it holds"]
     pub fn take_over(self) -> Option<Takeover<E>> {
-        let Self { core, shared, sequence } = self;
+        let Self { core, shared, call } = self;
         shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         // The consumer has stored both last before the call that was read, and never stores either
         // again.
         let (guarded, delivery) = (shared.released.hold_for_good(), shared.delivery.load(Ordering::Relaxed));
-        Some(Takeover { core, shared, sequence, delivery, guarded })
+        let was_clearing = call & CLEARING != 0;
+        // The slot that is being cleared is the stuck call's.
+        let sequence = ((call & !CLEARING) >> 1) + u64::from(was_clearing);
+        Some(Takeover { core, shared, sequence, was_clearing, delivery, guarded })
     }
 }
 
 impl<E> Takeover<E> {
-    /// The event of the call in doubt.
+    /// The event of the call in doubt; or the first that has not been handled, where no call is.
     pub fn sequence(&self) -> Sequence {
         self.sequence
     }
 
-    /// The delivery in doubt, as it was given to [`Lease::call`].
+    /// Whether the consumer was clearing the slot of an event that it had handled
+    /// ([`SlotPolicy::Clear`](super::SlotPolicy::Clear)): no delivery is in doubt.
+    pub fn was_clearing(&self) -> bool {
+        self.was_clearing
+    }
+
+    /// The delivery in doubt, as it was given to [`Lease::call`]; the last one, where none is in
+    /// doubt.
     pub fn delivery(&self) -> u64 {
         self.delivery
     }
@@ -355,7 +386,7 @@ impl<E> fmt::Debug for Supervisor<E> {
 
 impl<E> fmt::Debug for StoppedCall<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoppedCall").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("StoppedCall").finish_non_exhaustive()
     }
 }
 

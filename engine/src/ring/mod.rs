@@ -20,7 +20,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | choose capacity, [`Layout`], [`Overflow`], waiting and cores | [`RingBuilder`] |
+//! | choose capacity, [`Layout`], [`Overflow`], [`SlotPolicy`], waiting and cores | [`RingBuilder`] |
 //! | add consumers that you poll, consumers with threads, stages, workers that share events | [`Graph`] |
 //! | publish, one by one, in batches, or over several statements | [`Producer`], [`NextSlot`] |
 //! | close, halt, join, leave, and read statistics | [`Ring`] |
@@ -51,6 +51,7 @@ mod reentrancy;
 mod ring;
 mod sequence;
 mod signals;
+mod slot_policy;
 mod slots;
 mod topology;
 
@@ -69,6 +70,7 @@ pub(crate) use pace::{LINGER, Linger};
 pub use producer::{BatchError, MultiProducer, NextSlot, Producer, SingleProducer};
 pub use ring::{ConsumerReport, Ring, ShutdownError};
 pub use sequence::Sequence;
+pub use slot_policy::SlotPolicy;
 pub use slots::Layout;
 pub(crate) use slots::Write;
 pub use topology::{Graph, RingBuilder};

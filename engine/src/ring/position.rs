@@ -10,7 +10,7 @@
 
 use super::sequence::Sequence;
 use crate::sync::CachePadded;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, FINISH_STAGE, RELEASE_SLOT, SKIP_OLDEST};
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ struct Word {
     /// Sequences that producers have taken away from this consumer, as far as it has noticed.
     /// Written by the consumer.
     missed: AtomicU64,
+    /// Whether this consumer clears the slots that it is done with. Set before there is a producer.
+    clears: AtomicBool,
 }
 
 /// Reason why a producer could not take the oldest events away.
@@ -42,7 +44,11 @@ pub(super) enum Unskippable {
 
 impl Position {
     pub(super) fn new(at: Sequence) -> Self {
-        Self(Arc::new(CachePadded::new(Word { at: AtomicU64::new(at << 1), missed: AtomicU64::new(0) })))
+        Self(Arc::new(CachePadded::new(Word {
+            at: AtomicU64::new(at << 1),
+            missed: AtomicU64::new(0),
+            clears: AtomicBool::new(false),
+        })))
     }
 
     /// Returns the sequence below which all is done with. Edge `RELEASE_SLOT`, acquire side.
@@ -175,6 +181,19 @@ impl Position {
             }
         }
         self.moved_to()
+    }
+
+    /// Has this consumer clear the slots that it is done with. It must be behind all others, and
+    /// there must be no producer yet: the first event's publication tells the consumer.
+    pub(super) fn appoint_clearer(&self) {
+        self.0.clears.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether this consumer clears the slots that it is done with. Only the consumer calls
+    /// it, where there is an event.
+    #[inline(always)]
+    pub(super) fn clears(&self) -> bool {
+        self.0.clears.load(Ordering::Relaxed)
     }
 
     /// Counts missed sequences. Only the consumer calls it.

@@ -57,6 +57,16 @@
 //! sequences and then at the stamps all the same: a dependency that has left bounds nobody, and
 //! then the other dependencies and publication are the bound.
 //!
+//! # Clearing
+//!
+//! With [`SlotPolicy::Clear`](super::SlotPolicy::Clear) the one consumer that is behind all others
+//! writes each event after it has handled it, and before it releases the slot. It may, as a mutating
+//! consumer may: all stages before it have finished with the event, nobody is beside it or behind it
+//! (the graph is checked when the ring is built, and nobody joins there), and no producer claims the
+//! slot before the release. What is written comes before the producer's next event by edge
+//! `RELEASE_SLOT`. A consumer that was stopped may have passed stages before it; it writes nothing
+//! (`lease.rs`). See `consumer/clearing.rs`.
+//!
 //! # Workers: edges `CLAIM_IN_GROUP`, `LEASE_LANE`
 //!
 //! Several workers can share one stage. Each event goes to one of them: to the first that claims it

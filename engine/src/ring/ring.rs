@@ -158,7 +158,7 @@ impl<E: Send + Sync + 'static> Ring<E> {
     ///
     /// # Errors
     /// As [`Graph::poller`](super::Graph::poller); [`BuildError::Closed`],
-    /// [`BuildError::TimedOut`].
+    /// [`BuildError::TimedOut`], [`BuildError::BesideLast`].
     pub fn join_poller(
         &self,
         after: &[ConsumerId],

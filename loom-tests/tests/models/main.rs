@@ -1,5 +1,6 @@
 //! The models, and the mutants that they kill. What they are for stands in the crate's documentation.
 
+mod clearing;
 mod closing;
 mod dense;
 mod dropping;

@@ -31,7 +31,8 @@ pub struct ShutdownReport<P> {
 }
 
 /// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else
-/// in the drop of what a handler had captured, or behind a publish closure that does not return.
+/// in the drop of what a handler had captured or of a payload that it was clearing, or behind a publish
+/// closure that does not return.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Abandoned {

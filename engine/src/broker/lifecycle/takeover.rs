@@ -49,10 +49,11 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
 /// Counts what a consumer has left.
 fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) -> (Abandoned, Vec<Counted>) {
     let takeover = &taken.takeover;
-    let call = CallMark::from_lease(takeover.delivery());
-    let in_doubt = core.registry.find(call.subscription);
+    // None where it was clearing the slot of a message that it had handled.
+    let call = (!takeover.was_clearing()).then(|| CallMark::from_lease(takeover.delivery()));
+    let in_doubt = call.and_then(|call| core.registry.find(call.subscription));
     if let Some(state) = &in_doubt
-        && !call.is_settled
+        && call.is_some_and(|call| !call.is_settled)
     {
         state.tally.count(Term::InDoubt);
     }
@@ -64,8 +65,8 @@ fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) ->
     let limit = until.saturating_duration_since(Instant::now());
     takeover.for_each(limit, |sequence, envelope| {
         let Some(route) = core.routes.get(envelope.route) else { return };
-        let is_in_doubt = sequence == takeover.sequence();
-        if is_in_doubt {
+        let in_doubt = call.filter(|_| sequence == takeover.sequence());
+        if in_doubt.is_some() {
             let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
             abandoned.message = Some(message.id());
             abandoned.topic = Some(route.topic.clone());
@@ -73,7 +74,7 @@ fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) ->
         let mut subscriptions = Vec::new();
         for subscription in route.destinations.of(taken.addr) {
             // Of the event in doubt, deliveries were made in ascending order of subscription.
-            let is_open = !is_in_doubt || subscription > call.subscription;
+            let is_open = in_doubt.is_none_or(|call| subscription > call.subscription);
             if is_open && let Some(state) = core.registry.find(subscription) {
                 state.tally.count(Term::Undelivered);
                 subscriptions.push(state.name.clone());

@@ -1,5 +1,6 @@
 //! Consumers that are polled.
 
+mod clearing;
 mod mut_poller;
 mod poller;
 mod visit;

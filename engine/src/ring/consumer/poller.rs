@@ -2,6 +2,7 @@
 //!
 //! Managed threads, the broker's consumers and a user's own loop all drive this one type.
 
+use super::clearing::Uncleared;
 use super::visit::{Each, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
 use crate::ring::control::Core;
@@ -11,6 +12,8 @@ use crate::ring::overflow::{Missed, Overflow};
 use crate::ring::position::Position;
 use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
+use crate::ring::slot_policy::SlotPolicy;
+use crate::ring::slots::Layout;
 use crate::sync::edge;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::fmt;
@@ -48,6 +51,9 @@ pub struct Poller<E> {
     max_run: u64,
     /// Whether the ring drops its oldest events, so that each run has to be taken hold of.
     can_miss: bool,
+    /// Whether there is more to a run than to handle it: the ring drops its oldest events, or clears
+    /// its slots.
+    is_special: bool,
     tombstones: u64,
     lease: Lease,
 }
@@ -64,7 +70,8 @@ impl<E> Poller<E> {
         let part = core.control.capacity / if can_miss { 4 } else { 8 };
         let max_run = part.clamp(1, MAX_RUN);
         let lease = Lease::new(position.clone(), barrier.writers().to_vec());
-        Self { core, barrier, position, next, max_run, can_miss, tombstones: 0, lease }
+        let is_special = can_miss || core.policy == SlotPolicy::Clear;
+        Self { core, barrier, position, next, max_run, can_miss, is_special, tombstones: 0, lease }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -140,10 +147,18 @@ impl<E> Poller<E> {
                 }
                 break;
             }
-            if self.can_miss && !self.position.try_hold(first) {
-                continue;
+            let mut clears = false;
+            if self.is_special {
+                if self.can_miss && !self.position.try_hold(first) {
+                    continue;
+                }
+                clears = self.position.clears();
             }
-            self.handle_run(end, visitor);
+            if clears {
+                self.handle_and_clear_run(end, visitor);
+            } else {
+                self.handle_run::<V, false>(end, visitor);
+            }
             left -= end - first;
             if left == 0 || self.barrier.has_caught_up() {
                 break;
@@ -175,18 +190,36 @@ impl<E> Poller<E> {
         self.barrier.available(&self.core, self.next, max, is_stopped)
     }
 
+    /// Handles a run as [`handle_run`](Self::handle_run) does, and clears each slot before it is
+    /// released.
+    #[cold]
+    #[inline(never)]
+    fn handle_and_clear_run<V: Visit<E>>(&mut self, end: Sequence, visitor: &mut V) {
+        self.handle_run::<V, true>(end, visitor);
+    }
+
     /// Handles all from `self.next` up to `end`, which is available, and releases it, panic or not.
+    /// Clears it before, where this consumer does.
     #[inline(always)]
-    fn handle_run(&mut self, end: Sequence, visitor: &mut impl Visit<E>) {
-        struct Releasing<'p, E>(&'p mut Poller<E>);
-        impl<E> Drop for Releasing<'_, E> {
+    fn handle_run<V: Visit<E>, const CLEARS: bool>(&mut self, end: Sequence, visitor: &mut V) {
+        struct Releasing<'p, E, const CLEARS: bool>(&'p mut Poller<E>, Uncleared);
+        impl<E, const CLEARS: bool> Drop for Releasing<'_, E, CLEARS> {
             #[inline(always)]
             fn drop(&mut self) {
-                self.0.release();
+                let Self(poller, uncleared) = self;
+                if CLEARS && !edge::left_out("clear-before-release") {
+                    poller.clear(uncleared);
+                }
+                poller.release();
+                if CLEARS && edge::left_out("clear-before-release") {
+                    poller.clear(uncleared);
+                }
             }
         }
-        let running = Releasing(self);
-        let Poller { core, barrier, next, tombstones, lease, .. } = &mut *running.0;
+        let uncleared = Uncleared::new(self.next, V::IS_LEASED);
+        let mut running = Releasing::<E, CLEARS>(self, uncleared);
+        let Releasing(poller, uncleared) = &mut running;
+        let Poller { core, barrier, next, tombstones, lease, .. } = &mut **poller;
         let core = &**core;
         reentrancy::inside(core, || {
             visitor.run_starts(&core.control, *next, end);
@@ -195,17 +228,38 @@ impl<E> Poller<E> {
                 (until, last) = (*next, core.slots.without_tombstones(*next, end));
             }
             loop {
+                // Each event, or slice, is cleared before the next one is handled.
+                let is_by_event = V::IS_BY_EVENT || core.slots.layout() == Layout::Stamped;
+                let stop = if CLEARS && is_by_event { until.min(*next + 1) } else { until };
                 // SAFETY: the barrier has seen all up to `end` published, and nobody but the drop
                 // of `running` releases it; up to `until` there is no tombstone.
-                unsafe { visitor.visit(&core.slots, next, until, last, lease) };
+                unsafe { visitor.visit(&core.slots, next, stop, last, lease) };
+                if CLEARS && !edge::left_out("clear-before-release") {
+                    // SAFETY: this consumer is behind all others, see `Plan::appoint_clearer`. What
+                    // it has visited is released by the drop of `running`.
+                    unsafe { uncleared.clear(core, lease, *next) };
+                }
                 if *next == end || lease.is_lost() {
                     break;
+                }
+                if CLEARS && *next < until {
+                    continue;
                 }
                 let events = core.slots.first_events(*next, end);
                 *tombstones += events.start - *next;
                 (*next, until) = (events.start, events.end);
             }
             visitor.run_ends();
+        });
+    }
+
+    /// Clears what has been handled and is not yet cleared: where a handler has panicked, its event.
+    fn clear(&self, uncleared: &mut Uncleared) {
+        let core = &*self.core;
+        reentrancy::inside(core, || {
+            // SAFETY: this consumer is behind all others, see `Plan::appoint_clearer`, and releases
+            // all up to `self.next` afterwards.
+            unsafe { uncleared.clear(core, &self.lease, self.next) };
         });
     }
 

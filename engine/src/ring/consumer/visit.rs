@@ -11,6 +11,9 @@ pub(in crate::ring) trait Visit<E> {
     /// refuses them, and may go on where stages before it have been taken over.
     const IS_LEASED: bool = false;
 
+    /// Whether it hands over event by event, in a ring of any layout.
+    const IS_BY_EVENT: bool = true;
+
     /// Called before the first event of a run, which reaches from `first` to `end`.
     #[inline(always)]
     fn run_starts(&mut self, _control: &Control, _first: Sequence, _end: Sequence) {}
@@ -116,6 +119,8 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
 pub(in crate::ring) struct Slices<F>(pub(in crate::ring) F);
 
 impl<E, F: FnMut(&[E], Sequence)> Visit<E> for Slices<F> {
+    const IS_BY_EVENT: bool = false;
+
     #[inline(always)]
     unsafe fn visit(
         &mut self,

@@ -6,8 +6,7 @@ use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::{Layout, Write};
 use crate::sync::edge;
-use crate::sync::panics::discard_panic;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::sync::panics::guard;
 use std::sync::Arc;
 
 /// A ring, and a way to claim its sequences: all of a producer that a claimed run needs.
@@ -128,14 +127,10 @@ fn abandon<E, S: Sequencer>(claimant: &mut Claimant<E, S>, from: Sequence, end: 
             // The half-written event is still a value of its type. If making a new one, or
             // dropping the old one, panics as well, it stays, which is safe. One reported panic
             // is enough.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let fresh = (core.factory)();
+            guard(|| {
                 // SAFETY: `sequence` lies in the claimed run and is not yet published.
-                unsafe { core.slots.write(sequence, |event: &mut E| *event = fresh) };
-            }));
-            if let Err(payload) = outcome {
-                discard_panic(payload);
-            }
+                unsafe { core.slots.write(sequence, |event: &mut E| core.renew(event)) };
+            });
         }
     });
     if sequencer.abandon(&core.control, from) && !edge::left_out("tombstone") {

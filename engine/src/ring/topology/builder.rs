@@ -7,6 +7,7 @@ use crate::ring::error::{BuildError, check_capacity};
 use crate::ring::overflow::Overflow;
 use crate::ring::pace::{LINGER, MAX_LINGER};
 use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
+use crate::ring::slot_policy::{Renewal, SlotPolicy};
 use crate::ring::slots::{Layout, Slots};
 use crate::wait::{Parking, SharedStrategy, WaitStrategy};
 use std::fmt;
@@ -23,6 +24,8 @@ pub struct RingBuilder<E> {
     wait: WaitStrategy,
     linger: Duration,
     pinning: Pinning,
+    policy: SlotPolicy,
+    renewal: Renewal<E>,
 }
 
 impl<E: Send + Sync + 'static> RingBuilder<E> {
@@ -42,6 +45,8 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
             wait: WaitStrategy::default(),
             linger: LINGER,
             pinning: Pinning::default(),
+            policy: SlotPolicy::default(),
+            renewal: Renewal::Anew,
         })
     }
 
@@ -92,6 +97,21 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         self
     }
 
+    /// Sets what becomes of events that all consumers have handled: by default they stay until they
+    /// are overwritten.
+    #[must_use]
+    pub fn slot_policy(mut self, policy: SlotPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Has events cleared, and made anew after a panic, in place instead of by the factory.
+    #[must_use]
+    pub(crate) fn renewed_by(mut self, clear: fn(&mut E)) -> Self {
+        self.renewal = Renewal::InPlace(clear);
+        self
+    }
+
     /// Allocates the ring, all of it at once, and calls the factory for each slot. The ring's
     /// consumers come next.
     ///
@@ -115,7 +135,8 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         let capacity = self.capacity as u64;
         let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, consumers);
         let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory)?;
-        let core = Arc::new(Core { control, slots, factory: self.factory });
+        let Self { policy, renewal, factory, .. } = self;
+        let core = Arc::new(Core { control, slots, policy, renewal, factory });
         Ok(Graph::new(self.first, core, self.pinning))
     }
 }

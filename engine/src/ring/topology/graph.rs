@@ -18,6 +18,7 @@ use crate::ring::position::Position;
 use crate::ring::producer::{MultiProducer, Producer, SingleProducer};
 use crate::ring::ring::Ring;
 use crate::ring::sequence::Sequence;
+use crate::ring::slot_policy::SlotPolicy;
 use crate::ring::slots::Layout;
 use std::fmt;
 use std::sync::Arc;
@@ -290,6 +291,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// A thread that cannot be started or pinned; nothing is left running then.
+    /// [`BuildError::NoSoleLast`].
     pub fn build_single_producer(self) -> Result<(SingleProducer<E>, Ring<E>), BuildError> {
         self.core.control.have_stamps_come_in_order();
         let sequencer = Single::new();
@@ -300,7 +302,7 @@ impl<E: Send + Sync + 'static> Graph<E> {
     ///
     /// # Errors
     /// A thread that cannot be started or pinned; nothing is left running then.
-    /// [`BuildError::DenseForMany`].
+    /// [`BuildError::DenseForMany`], [`BuildError::NoSoleLast`].
     pub fn build_multi_producer(self) -> Result<(MultiProducer<E>, Ring<E>), BuildError> {
         if self.core.slots.layout() == Layout::Dense {
             return Err(BuildError::DenseForMany);
@@ -309,7 +311,10 @@ impl<E: Send + Sync + 'static> Graph<E> {
     }
 
     fn build<S: Sequencer>(self, sequencer: S) -> Result<(Producer<E, S>, Ring<E>), BuildError> {
-        let Self { core, pinning, plan, keys, planned, .. } = self;
+        let Self { core, pinning, mut plan, keys, planned, .. } = self;
+        if core.policy == SlotPolicy::Clear {
+            plan.appoint_clearer()?;
+        }
         let producer = Producer::new(core.clone(), sequencer);
         let ring = Ring::start(core, S::ARE_MANY, (plan, keys), planned, &pinning)?;
         Ok((producer, ring))

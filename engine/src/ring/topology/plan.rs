@@ -16,6 +16,8 @@ pub(in crate::ring) struct Node {
     pub(in crate::ring) name: String,
     pub(in crate::ring) stage: Stage,
     is_mut: bool,
+    /// Whether it clears the slots: nobody may come beside it or behind it.
+    clears: bool,
     /// All consumers before it.
     ancestors: Vec<ConsumerId>,
 }
@@ -66,6 +68,9 @@ impl Plan {
         if overflow == Overflow::DropOldest && !after.is_empty() {
             return Err(BuildError::StagesThatDrop { name: name.to_owned() });
         }
+        if let Some(last) = self.nodes.iter().find(|node| node.clears && !node.stage.has_left()) {
+            return Err(BuildError::BesideLast { name: name.to_owned(), last: last.name.clone() });
+        }
         let mut before = Vec::new();
         for dependency in after {
             let Some(node) = self.nodes.iter().find(|node| node.id == *dependency) else {
@@ -99,8 +104,24 @@ impl Plan {
         let Place { name, is_mut, ancestors } = place;
         let id = ConsumerId::unique();
         let ancestors = ancestors.into_iter().map(|(id, _, _)| id).collect();
-        self.nodes.push(Node { id, name, stage, is_mut, ancestors });
+        self.nodes.push(Node { id, name, stage, is_mut, clears: false, ancestors });
         id
+    }
+
+    /// Has the one consumer that comes after all others clear the slots. Must be called before there
+    /// is a producer, and nobody may be added behind it or beside it.
+    pub(in crate::ring) fn appoint_clearer(&mut self) -> Result<(), BuildError> {
+        let before: Vec<ConsumerId> = self.nodes.iter().flat_map(|node| node.ancestors.clone()).collect();
+        let is_last = |node: &&mut Node| !before.contains(&node.id) && !node.stage.has_left();
+        let mut last: Vec<&mut Node> = self.nodes.iter_mut().filter(is_last).collect();
+        if let [only] = &mut *last
+            && let Stage::Consumer(position) = &only.stage
+        {
+            position.appoint_clearer();
+            only.clears = true;
+            return Ok(());
+        }
+        Err(BuildError::NoSoleLast { last: last.iter().map(|node| node.name.clone()).collect() })
     }
 
     /// Forgets those that have left, lest the graph of a ring with much coming and going grow for
