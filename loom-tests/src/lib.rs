@@ -40,6 +40,7 @@
 //! | `park.heavy` | the same | `parking::a_sleeper_notices_that_its_strategy_was_switched` |
 //! | `switch-without-look` | the same | `parking::a_sleeper_notices_that_its_strategy_was_switched` |
 //! | `leave-without-count` | a wake-up is lost | `parking::two_sleeping_consumers_are_both_woken` |
+//! | `up-without-ringing` | who was called, and left to be woken by another sleeper, sleeps for ever | `parking::two_sleeping_consumers_are_both_woken` |
 //! | `park-without-second-look` | a wake-up is lost | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
 //! | `close.light` | an accepted event is not consumed | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
 //! | `close.heavy` | the same | `closing::a_ring_of_one_producer_loses_nothing_when_it_closes` |
@@ -120,6 +121,10 @@
 //! | `wake-after-lane.consumers` | a worker sleeps for ever over a lane that was given back | `waking::a_worker_is_woken_by_a_lane_that_is_given_back` |
 //! | `wake-after-worker-left.producers` | a producer sleeps for ever over workers that have left | `waking::a_producer_is_woken_by_the_last_worker_that_leaves` |
 //! | `wake-after-worker-left.consumers` | a worker sleeps for ever over what another has left behind | `waking::a_worker_is_woken_by_what_another_leaves_behind` |
+//! | `wake-for-more-work.consumers` | an event waits for a busy worker while another sleeps | `waking::no_event_waits_for_a_busy_worker_while_another_sleeps` |
+//! | `up-and-under-way` | the same: a worker that is up counts as under way for ever | `waking::no_event_waits_for_a_busy_worker_while_another_sleeps` |
+//! | `wake-for-other-lanes.consumers` | the same, of another lane's event | `waking::no_lane_waits_for_a_busy_worker_while_another_sleeps` |
+//! | `last-work-for-everybody` | a worker sleeps for ever over the end of the ring | `waking::a_crew_is_woken_by_the_end_of_its_last_work` |
 //! | `wake-after-joining.producers` | a producer sleeps for ever over the place at which a joiner has come in | `joining::a_joiner_wakes_who_slept_over_its_first_place` |
 //! | `wake-after-giving-up.producers` | the same, of a joiner who gave up | `joining::a_join_that_gives_up_wakes_who_slept_over_it` |
 //! | `wake-after-mail.consumers` | a consumer sleeps for ever over its mail | `waking::a_consumer_is_woken_by_mail` |

@@ -54,6 +54,11 @@ impl Barrier {
         self.has_caught_up
     }
 
+    /// Returns whether there are stages that have to be waited for.
+    pub(super) fn has_dependencies(&self) -> bool {
+        !self.dependencies.is_empty()
+    }
+
     /// Returns whether there may be tombstones from `from` on among what was available.
     #[inline(always)]
     pub(super) fn has_tombstones(&self, from: Sequence) -> bool {

@@ -2,7 +2,7 @@
 //! found it full in another.
 
 use crate::sync::edge;
-use crate::wait::Parking;
+use crate::wait::{Crew, News, Parking};
 use std::sync::Arc;
 
 /// Sleeping places of a ring.
@@ -26,6 +26,21 @@ impl Signals {
         }
     }
 
+    /// Wakes the consumers that sleep and may have something to do with a new event.
+    #[inline(always)]
+    pub(super) fn wake_for_event(&self, wake_up: &'static str) {
+        if edge::wakes(wake_up, "consumers") {
+            self.consumers.wake(|| News::Published);
+        }
+    }
+
+    /// Has a worker of a crew, which has found work, wake others for what it will not take.
+    pub(super) fn wake_for_more(&self, wake_up: &'static str, crew: Crew, is_there: impl Fn(u64) -> bool) {
+        if edge::wakes(wake_up, "consumers") {
+            self.consumers.call_more(crew, is_there);
+        }
+    }
+
     /// Wakes the producers that sleep.
     #[inline(always)]
     pub(super) fn wake_producers(&self, wake_up: &'static str) {
@@ -39,11 +54,14 @@ impl Signals {
         self.wake_producers(wake_up);
     }
 
-    /// Wakes whoever may be waiting for a consumer to move on.
+    /// Wakes whoever may be waiting for a consumer to move on. `news` says whose, where somebody
+    /// sleeps.
     #[inline(always)]
-    pub(super) fn consumer_moved(&self, wake_up: &'static str) {
+    pub(super) fn consumer_moved(&self, wake_up: &'static str, news: impl FnOnce() -> News) {
         self.wake_producers(wake_up);
         // A later stage may be waiting for what this one has finished.
-        self.wake_consumers(wake_up);
+        if edge::wakes(wake_up, "consumers") {
+            self.consumers.wake(news);
+        }
     }
 }

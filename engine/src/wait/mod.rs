@@ -30,12 +30,15 @@ mod budget;
 mod deadline;
 mod parking;
 mod shared;
+mod sleepers;
 mod strategy;
 mod waiter;
 
 pub use deadline::Deadline;
 pub use parking::Parking;
+pub(crate) use parking::Place;
 pub use shared::{ParkingExcluded, SharedStrategy};
+pub(crate) use sleepers::{Crew, News, Sleeper};
 pub use strategy::{UnknownWaitStrategy, WaitStrategy};
 pub use waiter::Waiter;
 

@@ -1,25 +1,41 @@
-//! Where threads sleep until somebody wakes them: one word that publishers look at, and a lock and a
-//! condition variable behind it.
+//! Where threads sleep until somebody wakes them: one word that publishers look at, and a list of
+//! sleepers behind a lock.
 //!
 //! # The handshake
 //!
 //! ```text
-//! publisher                         sleeper, holding the lock
-//!   make it ready                     parked = true
+//! publisher                         sleeper
+//!   make it ready                     lock: into the list, parked = true
 //!   light fence   (edge PARK)         heavy fence   (edge PARK)
-//!   if parked { wake }                if ready { leave } else { wait, giving the lock up }
+//!   if parked {                       if ready { lock: out of the list, leave }
+//!     lock: off the list              lock: if still in the list { wait for the bell }
+//!     ring the bell
+//!   }
 //! ```
 //!
 //! The two fences are in one total order. If the publisher's comes first, the sleeper's look sees what
-//! was made ready. If the sleeper's comes first, the publisher sees `parked` and wakes the sleeper. To
-//! do so it needs the lock, which the sleeper holds from before it set `parked` until it waits, so the
-//! wake-up cannot fall between look and wait. The publisher notifies after it has given the lock up,
-//! so that the woken threads do not run into it.
+//! was made ready. If the sleeper's comes first, the publisher sees `parked`, finds the sleeper in the
+//! list and calls it: it takes it off the list, under the lock. A sleeper waits only while it is in the
+//! list, so the call cannot fall between look and wait.
 //!
-//! Whoever wakes clears `parked`. A burst of publications after the first finds it false and makes no
-//! system call, however long the woken thread takes to get going. Of several threads that wake, only
-//! the first notifies. One word serves any number of sleepers. All of them wake and look; those for
-//! whom nothing came set the word again, and the last to leave clears it.
+//! `parked` says whether anybody is in the list, and is changed under the lock together with it. When
+//! all who sleep have been called, it is down, and a burst of publications makes no system call, however
+//! long the woken threads take to get going. A second bit says whether any sleeper waits for other
+//! consumers: a consumer that moves on need not look at the list for those who wait for events alone.
+//!
+//! # Who rings
+//!
+//! Whom a wake-up calls, and of whom one is as good as another, stands in `sleepers.rs`. Of those who
+//! are called, the publisher rings for two and leaves the others to be rung for by these. That must not
+//! hang on what a woken thread does next, or on whether it was the bell that woke it. So whoever gets up
+//! rings for others first, in any case: when its nap is over, when it is too late, when it found by
+//! itself what it looks for. Then no one who is due is left without somebody who will ring for it: each
+//! bell that was rung has a thread that gets up and takes two more.
+//!
+//! In the same way a member of a crew that was called for work stops being under way when it gets up,
+//! under the lock. Who came with news before that, and so called nobody, had made it ready before the
+//! member's next look. Who leaves to work calls others for what it will not take
+//! ([`call_more`](Parking::call_more)).
 //!
 //! # The nap before the sleep
 //!
@@ -34,12 +50,15 @@
 //! Where the system refuses the heavy fence after it has granted it (see `sync/fence.rs`), there is no sleep
 //! without limit any more: one nap follows the other.
 //!
-//! This is the blocking wait of the LMAX disruptor with its lock taken off the publisher's path.
+//! This is the blocking wait of the LMAX disruptor with its lock taken off the publisher's path. Crews
+//! are woken as Go's and Tokio's schedulers wake their workers: one looks for work at a time, and calls
+//! the next when it has found more than its own.
 
 use super::Deadline;
+use super::sleepers::{Bell, Crew, Due, News, Sleeper, Sleepers};
 use crate::sync::atomic::Ordering;
 use crate::sync::edge::{self, PARK};
-use crate::sync::{CachePadded, Condvar, Mutex, Watched, hint};
+use crate::sync::{CachePadded, Mutex, MutexGuard, Watched, hint};
 use std::time::Duration;
 
 /// How long a thread naps before it pays for a sleep without limit. One thread makes at most a hundred heavy fences a
@@ -49,16 +68,26 @@ const NAP: Duration = Duration::from_millis(10);
 /// polite spin is a chance for the others, needs none of it to let a publication through.
 const LOOKS: u32 = if cfg!(ringmain_loom) { 0 } else { 50 };
 
+/// Bits of the word that publishers look at: somebody is asleep.
+const ASLEEP: u32 = 1;
+/// Somebody is asleep who waits for other consumers.
+const AWAITS_MOVES: u32 = 2;
+
 /// Spot where any number of threads sleep until they are woken.
 #[derive(Debug)]
 pub struct Parking {
     /// Whether anybody can ever park here. Fixed, so that a ring that only spins pays for no fence.
     in_use: bool,
-    /// 1 while somebody sleeps whom nobody has woken.
+    /// Not 0 while somebody sleeps whom nobody has called.
     parked: CachePadded<Watched>,
-    /// How many threads are asleep, or about to be.
-    asleep: Mutex<usize>,
-    wake_up: Condvar,
+    sleepers: Mutex<Sleepers>,
+}
+
+/// Where a thread sleeps, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'p> {
+    pub(crate) parking: &'p Parking,
+    pub(crate) sleeper: Sleeper,
 }
 
 impl Parking {
@@ -66,7 +95,7 @@ impl Parking {
     /// nothing.
     pub fn new(in_use: bool) -> Self {
         let parked = if in_use { Watched::new() } else { Watched::never() };
-        Self { in_use, parked: CachePadded::new(parked), asleep: Mutex::new(0), wake_up: Condvar::new() }
+        Self { in_use, parked: CachePadded::new(parked), sleepers: Mutex::default() }
     }
 
     /// Whether anybody can ever park here.
@@ -77,67 +106,136 @@ impl Parking {
     /// Wakes all who sleep here. To be called after what they wait for was made ready.
     ///
     /// With nobody asleep: one fence for the compiler and one load of a word that seldom changes. Else it takes a
-    /// lock and makes a system call.
+    /// lock and makes one or two system calls, however many are asleep: the first that wake up wake the others.
     #[inline(always)]
     pub fn wake_all(&self) {
+        self.wake(|| News::ForEverybody);
+    }
+
+    /// Wakes those whom the news concerns, as [`wake_all`](Self::wake_all) does. It is asked for where somebody
+    /// sleeps.
+    #[inline(always)]
+    pub(crate) fn wake(&self, news: impl FnOnce() -> News) {
         if !self.parked.is_zero_after_light(&PARK) {
-            self.wake_sleepers();
+            self.tell(news());
         }
     }
 
-    /// Notifies, unless another thread has. Under the lock the word tells whether anybody sleeps whom
-    /// nobody has woken.
     #[cold]
-    fn wake_sleepers(&self) {
-        let asleep = self.asleep.lock();
-        let has_sleepers = self.parked.get(Ordering::Relaxed) != 0;
-        self.parked.set(0, Ordering::Relaxed);
-        drop(asleep);
-        if has_sleepers {
-            self.wake_up.notify_all();
+    fn tell(&self, news: News) {
+        if matches!(news, News::Moved(_)) && self.parked.get(Ordering::Relaxed) & AWAITS_MOVES == 0 {
+            return;
+        }
+        self.call(|sleepers| sleepers.call(news));
+    }
+
+    /// Has a member of a crew that was asleep, or may have been, and is about to work call others of its crew for
+    /// the work that it will not take. `is_there` is asked whether there is any beside the work of so many
+    /// members, perhaps with a lock held, so it must not wake anybody here.
+    ///
+    /// With nobody asleep: one load.
+    pub(crate) fn call_more(&self, crew: Crew, is_there: impl Fn(u64) -> bool) {
+        // Whoever sleeps, and was told nothing because this member was under way, was asleep before this member
+        // got up, under the lock.
+        if self.parked.get(Ordering::Relaxed) != 0 && is_there(1) {
+            self.call(|sleepers| sleepers.call_more(crew, is_there));
         }
     }
 
-    /// Sleeps until `ready` returns something, or until the deadline. `ready` is called with the lock held.
+    /// Calls sleepers, and rings for the first of them.
+    fn call(&self, whom: impl FnOnce(&mut Sleepers)) {
+        let mut sleepers = self.sleepers.lock();
+        whom(&mut sleepers);
+        self.note(&sleepers);
+        ring(sleepers);
+    }
+
+    /// Brings the word up to date with the list. The caller has changed that, and holds its lock.
+    fn note(&self, sleepers: &Sleepers) {
+        let bits = match sleepers.left() {
+            (false, _) => 0,
+            (true, false) => ASLEEP,
+            (true, true) => ASLEEP | AWAITS_MOVES,
+        };
+        self.parked.set(bits, Ordering::Relaxed);
+    }
+
+    fn lie_down(&self, sleeper: Sleeper) -> Bell {
+        let mut sleepers = self.sleepers.lock();
+        let bell = sleepers.lie_down(sleeper);
+        self.note(&sleepers);
+        bell
+    }
+
+    /// Gets up, and rings for whoever is due.
+    fn get_up(&self, mut sleepers: MutexGuard<'_, Sleepers>, bell: &Bell) {
+        sleepers.get_up(bell);
+        if edge::left_out("leave-without-count") {
+            self.parked.set(0, Ordering::Relaxed);
+        } else {
+            self.note(&sleepers);
+        }
+        if !edge::left_out("up-without-ringing") {
+            ring(sleepers);
+        }
+    }
+
+    /// Sleeps until `ready` returns something, or until the deadline.
     pub(super) fn park_until<T>(
         &self,
+        sleeper: Sleeper,
         deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         assert!(self.in_use, "a parking wait strategy on a parking spot built without one");
-        let mut asleep = self.asleep.lock();
-        *asleep += 1;
+        let mut bell = self.lie_down(sleeper);
         let mut has_napped = false;
-        let found = loop {
-            self.parked.set(1, Ordering::Relaxed);
+        loop {
             has_napped = has_napped && self.parked.try_heavy(&PARK);
-            if !has_napped && let Some(value) = look_for_a_while(&mut ready) {
-                break Some(value);
+            let mut found = if has_napped { None } else { look_for_a_while(&mut ready) };
+            if found.is_none() && !edge::left_out("park-without-second-look") {
+                found = ready();
             }
-            if !edge::left_out("park-without-second-look")
-                && let Some(value) = ready()
-            {
-                break Some(value);
+            let is_over = found.is_some() || deadline.has_passed();
+            let mut sleepers = self.sleepers.lock();
+            if is_over {
+                self.get_up(sleepers, &bell);
+                return found;
             }
-            if deadline.has_passed() {
-                break None;
-            }
-            if has_napped {
-                asleep = self.wake_up.wait_until(asleep, deadline.at());
-                // Woken: for the next fence a nap is due again.
+            if !sleepers.is_asleep(&bell) {
+                // Called since the last look.
+            } else if has_napped {
+                sleepers = bell.wait_until(sleepers, deadline.at());
+                // For the next fence a nap is due again.
                 has_napped = false;
             } else {
-                (asleep, has_napped) = self.wake_up.wait_at_most(asleep, &self.asleep, deadline.at_most(NAP));
+                (sleepers, has_napped) = bell.wait_at_most(sleepers, &self.sleepers, deadline.at_most(NAP));
             }
-            if let Some(value) = ready() {
-                break Some(value);
+            if !sleepers.is_asleep(&bell) {
+                self.get_up(sleepers, &bell);
+                if let Some(value) = ready() {
+                    return Some(value);
+                }
+                bell = self.lie_down(sleeper);
+                has_napped = false;
             }
-        };
-        *asleep -= 1;
-        if *asleep == 0 || edge::left_out("leave-without-count") {
-            self.parked.set(0, Ordering::Relaxed);
         }
-        found
+    }
+}
+
+impl<'p> From<&'p Parking> for Place<'p> {
+    /// The place of a thread that is woken by everything.
+    fn from(parking: &'p Parking) -> Self {
+        Self { parking, sleeper: Sleeper::ANY }
+    }
+}
+
+/// Rings for those who are next, with the lock given up, so that they do not run into it.
+fn ring(mut sleepers: MutexGuard<'_, Sleepers>) {
+    let due: Due = sleepers.take_due();
+    drop(sleepers);
+    for bell in due.into_iter().flatten() {
+        bell.notify_all();
     }
 }
 
@@ -151,9 +249,9 @@ fn look_for_a_while<T>(ready: &mut impl FnMut() -> Option<T>) -> Option<T> {
 
 #[cfg(all(test, not(ringmain_loom)))]
 impl Parking {
-    /// How many threads are asleep at this moment: who holds the lock while it gets ready for that is not seen.
+    /// How many threads are asleep, or about to be, whom nobody has called.
     pub(super) fn sleepers(&self) -> usize {
-        *self.asleep.lock()
+        self.sleepers.lock().count()
     }
 }
 
@@ -177,7 +275,7 @@ mod tests {
         let (spot, looks, ready) = (Parking::new(true), AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                spot.park_until(Deadline::after(Duration::from_secs(30)), || {
+                spot.park_until(Sleeper::ANY, Deadline::after(Duration::from_secs(30)), || {
                     looks.fetch_add(1, Ordering::Relaxed);
                     ready.load(Ordering::Relaxed).then_some(7)
                 })
@@ -206,7 +304,7 @@ mod tests {
         let (spot, looks, ready) = (Parking::new(true), AtomicU32::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                spot.park_until(Deadline::after(Duration::from_secs(30)), || {
+                spot.park_until(Sleeper::ANY, Deadline::after(Duration::from_secs(30)), || {
                     looks.fetch_add(1, Ordering::Relaxed);
                     ready.load(Ordering::Relaxed).then_some(())
                 })
@@ -229,7 +327,7 @@ mod tests {
         let (spot, ready) = (Parking::new(true), AtomicBool::new(false));
         std::thread::scope(|scope| {
             let park = || {
-                spot.park_until(Deadline::after(Duration::from_secs(30)), || {
+                spot.park_until(Sleeper::ANY, Deadline::after(Duration::from_secs(30)), || {
                     ready.load(Ordering::Relaxed).then_some(())
                 })
             };
@@ -249,7 +347,7 @@ mod tests {
         let spot = Parking::new(true);
         let started = Instant::now();
         let limit = NAP / 2;
-        assert_eq!(spot.park_until(Deadline::after(limit), || None::<()>), None);
+        assert_eq!(spot.park_until(Sleeper::ANY, Deadline::after(limit), || None::<()>), None);
         assert!(started.elapsed() >= limit);
         assert_eq!((spot.sleepers(), spot.parked.get(Ordering::Relaxed)), (0, 0));
     }
@@ -257,6 +355,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "built without one")]
     fn nobody_parks_where_nobody_may() {
-        Parking::new(false).park_until(Deadline::NEVER, || Some(()));
+        Parking::new(false).park_until(Sleeper::ANY, Deadline::NEVER, || Some(()));
     }
 }

@@ -1,6 +1,7 @@
 //! One thread's waiting, from spinning to parking.
 
 use super::budget::{self, SpinBudget, Step};
+use super::parking::Place;
 use super::strategy::{AtFirst, AtLast};
 use super::{Deadline, Parking, WaitStrategy};
 use crate::sync::edge;
@@ -43,7 +44,7 @@ impl Waiter {
     }
 
     /// Waits until `ready` returns something, or gives up at the deadline with one last look. The first look comes
-    /// before any waiting. `ready` may be called with the lock of `parking` held, so it must not wake anybody there.
+    /// before any waiting.
     ///
     /// `strategy` says how to wait. It is asked once a round (see [`SharedStrategy`](super::SharedStrategy)), and must
     /// name none that parks where `parking` was made for nobody.
@@ -58,21 +59,33 @@ impl Waiter {
         strategy: impl Fn() -> WaitStrategy,
         parking: &Parking,
         deadline: Deadline,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.wait_at(parking.into(), strategy, deadline, ready)
+    }
+
+    /// Waits as [`wait_until`](Self::wait_until) does, at a place where it is woken for some things only.
+    #[inline]
+    pub(crate) fn wait_at<T>(
+        &mut self,
+        place: Place<'_>,
+        strategy: impl Fn() -> WaitStrategy,
+        deadline: Deadline,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Option<T> {
-        ready().or_else(|| self.wait(strategy, parking, deadline, ready))
+        ready().or_else(|| self.wait(place, strategy, deadline, ready))
     }
 
     fn wait<T>(
         &mut self,
+        place: Place<'_>,
         strategy: impl Fn() -> WaitStrategy,
-        parking: &Parking,
         deadline: Deadline,
         ready: impl FnMut() -> Option<T>,
     ) -> Option<T> {
         let mut round = Round { chosen: strategy(), strategy, deadline, ready };
         loop {
-            match round.run(&mut self.budget, parking) {
+            match round.run(&mut self.budget, place) {
                 End::Over(outcome) => return outcome,
                 End::Switched => round.chosen = (round.strategy)(),
             }
@@ -87,7 +100,7 @@ impl Default for Waiter {
 }
 
 impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
-    fn run(&mut self, budget: &mut SpinBudget, parking: &Parking) -> End<T> {
+    fn run(&mut self, budget: &mut SpinBudget, place: Place<'_>) -> End<T> {
         let ways = self.chosen.ways();
         let ended = match ways.at_first {
             AtFirst::Counted { spins, polite, yields } => {
@@ -99,7 +112,7 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
             AtLast::Spin => self.spin(None, false).expect("it has no end of its own"),
             AtLast::Yield => self.yield_on(None).expect("it has no end of its own"),
             AtLast::Sleep { shortest, longest } => self.sleep(shortest, longest),
-            AtLast::Park => self.park(parking),
+            AtLast::Park => self.park(place),
         })
     }
 
@@ -193,9 +206,9 @@ impl<T, S: Fn() -> WaitStrategy, R: FnMut() -> Option<T>> Round<S, R> {
     }
 
     /// Parks until the round ends. That the strategy is another one is part of what a sleeper waits for.
-    fn park(&mut self, parking: &Parking) -> End<T> {
+    fn park(&mut self, place: Place<'_>) -> End<T> {
         let Self { strategy, chosen, deadline, ready } = self;
-        let ended = parking.park_until(*deadline, || match ready() {
+        let ended = place.parking.park_until(place.sleeper, *deadline, || match ready() {
             Some(value) => Some(End::Over(Some(value))),
             None if edge::left_out("switch-without-look") => None,
             None => (strategy() != *chosen).then_some(End::Switched),

@@ -326,3 +326,85 @@ fn all_are_woken_by_a_switch_of_the_strategy() {
         .in_at_least(20);
     }
 }
+
+/// Workers of a crew that get one event each, whatever they wait through, and take no second one: as
+/// if the handler did not return.
+#[cfg(ringmain_loom)]
+fn take_one_each(workers: [Worker<Pair>; 2]) -> [thread::JoinHandle<(u64, Worker<Pair>)>; 2] {
+    workers.map(|mut worker| {
+        thread::spawn(move || {
+            let mut seen = None;
+            while seen.is_none() {
+                worker.wait_in_crew();
+                worker.poll(1, |event, _, _| seen = Some(event.get()));
+            }
+            // It stays: who leaves wakes everybody.
+            (seen.expect("an event"), worker)
+        })
+    })
+}
+
+/// Publishes 1 and 2, one by one, to two workers of a crew, and tells who got what.
+#[cfg(ringmain_loom)]
+fn publish_to_a_crew(graph: Graph<Pair>, workers: [Worker<Pair>; 2]) -> [u64; 2] {
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads to start");
+    let workers = take_one_each(workers);
+    have_it_sleep();
+    for value in [1, 2] {
+        producer.publish(|event| event.set(value)).expect("room for two");
+    }
+    let workers = workers.map(|worker| worker.join().expect("a worker panicked"));
+    [workers[0].0, workers[1].0]
+}
+
+/// The second event is published while the first worker is under way or busy with the first event.
+#[cfg(ringmain_loom)]
+#[test]
+fn no_event_waits_for_a_busy_worker_while_another_sleeps() {
+    explore("two of a crew", Bound::Preemptions(2), || {
+        let mut graph = parking(2);
+        let (_, workers) = workers::<2>(&mut graph);
+        publish_to_a_crew(graph, workers)
+    })
+    .saw_exactly([[1, 2], [2, 1]])
+    .in_at_least(100);
+}
+
+/// The same, of events in two lanes.
+#[cfg(ringmain_loom)]
+#[test]
+fn no_lane_waits_for_a_busy_worker_while_another_sleeps() {
+    explore("two lanes of a crew", Bound::Preemptions(1), || {
+        let mut graph = parking(2);
+        let keyed = graph.keyed_worker_pollers(&[], 2, Some(2), Pair::get);
+        let (_, workers) = keyed.expect("no dependency");
+        publish_to_a_crew(graph, workers.try_into().expect("two of them"))
+    })
+    .saw_exactly([[1, 2], [2, 1]])
+    .in_at_least(100);
+}
+
+/// A worker has found that the ring is not at its end, because another one is at the last event.
+#[cfg(ringmain_loom)]
+#[test]
+fn a_crew_is_woken_by_the_end_of_its_last_work() {
+    explore("last work of a crew", Bound::Preemptions(2), || {
+        let mut graph = parking(1);
+        let (_, workers) = workers::<2>(&mut graph);
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads to start");
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        ring.close();
+        let workers = workers.map(|mut worker| {
+            thread::spawn(move || {
+                let mut seen = 0;
+                while worker.poll(1, |_, _, _| seen += 1) != Polled::Finished {
+                    worker.wait_in_crew();
+                }
+                (seen, worker)
+            })
+        });
+        workers.map(|worker| worker.join().expect("a worker panicked")).map(|(seen, _worker)| seen)
+    })
+    .saw_exactly([[0, 1], [1, 0]])
+    .in_at_least(20);
+}

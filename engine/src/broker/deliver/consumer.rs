@@ -103,7 +103,6 @@ impl<P: Clone> Consumer<P> {
 
     /// Takes turns until the ring is finished, and waits between them.
     fn consume(&mut self) {
-        let readers = self.poller.readers();
         let mut waiter = Waiter::new();
         let mut linger = Linger::new(LINGER);
         loop {
@@ -113,9 +112,9 @@ impl<P: Clone> Consumer<P> {
                 Polled::Missed(_) => {}
                 Polled::Empty => {
                     let (poller, mailbox) = (&self.poller, &self.handlers.mailbox);
-                    waiter.wait_until(
+                    waiter.wait_at(
+                        poller.place(),
                         || poller.wait_strategy(),
-                        &readers,
                         Deadline::NEVER,
                         || {
                             // A stop stays set, and what it waits for may be long in the hands of a

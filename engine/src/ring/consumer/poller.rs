@@ -15,7 +15,7 @@ use crate::ring::sequence::Sequence;
 use crate::ring::slot_policy::SlotPolicy;
 use crate::ring::slots::Layout;
 use crate::sync::edge;
-use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
+use crate::wait::{Deadline, News, Place, Sleeper, WaitStrategy, Waiter};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,7 +268,7 @@ impl<E> Poller<E> {
     fn release(&mut self) {
         if !self.lease.is_lost() || edge::left_out("release-after-loss") {
             self.position.release(self.next);
-            self.core.control.signals.consumer_moved("wake-after-release");
+            self.core.control.signals.consumer_moved("wake-after-release", || News::Moved(None));
         }
     }
 
@@ -291,8 +291,8 @@ impl<E> Poller<E> {
     }
 
     fn wait_for(&self, strategy: WaitStrategy, limit: Duration, is_ready: impl Fn() -> bool) -> bool {
-        let consumers = &self.core.control.signals.consumers;
-        wait_until(strategy, consumers, Deadline::after(limit), || is_ready().then_some(())).is_some()
+        let ready = || is_ready().then_some(());
+        Waiter::new().wait_at(self.place(), || strategy, Deadline::after(limit), ready).is_some()
     }
 
     /// Returns whether a poll would find something: an event, the news of missed ones, or the end.
@@ -343,8 +343,9 @@ impl<E> Poller<E> {
     }
 
     /// Returns the place where this consumer sleeps.
-    pub(crate) fn readers(&self) -> Arc<Parking> {
-        self.core.control.signals.consumers.clone()
+    pub(crate) fn place(&self) -> Place<'_> {
+        let sleeper = Sleeper { awaits_moves: self.barrier.has_dependencies(), crew: None };
+        Place { parking: &self.core.control.signals.consumers, sleeper }
     }
 
     /// Returns the number of slots of the ring.

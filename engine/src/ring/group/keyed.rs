@@ -21,6 +21,12 @@
 //! all lanes off the gate. Then nobody handles what they have not reached, as with a consumer that
 //! leaves.
 //!
+//! **Sleep.** Workers that have threads are a crew, as in `raced.rs`. Which lane has work is in the
+//! events' keys, so a worker wakes another one when it knows them: before its handlers run, where it
+//! has seen an event of another free lane, or does not know what there is. A lane that is given back
+//! wakes nobody of the crew: whoever gives it back comes back to it, or wakes another before it
+//! handles anything else.
+//!
 //! The price: each lane looks at each event's key, so several workers read its line, and the gate
 //! reads a line per lane. More lanes balance better and cost more.
 
@@ -31,12 +37,15 @@ use crate::ring::signals::Signals;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::edge::LEASE_LANE;
 use crate::sync::{CachePadded, Mutex};
+use crate::wait::{Crew, News};
 
 /// Shared words of the workers of one keyed stage.
 #[derive(Debug)]
 pub(in crate::ring) struct Lanes {
     lanes: Box<[Lane]>,
     members: Mutex<Members>,
+    /// What those of the workers are who go on to look for work when they are woken.
+    crew: Crew,
 }
 
 #[derive(Debug)]
@@ -60,7 +69,11 @@ impl Lanes {
             let is_leased = CachePadded::new(AtomicBool::new(false));
             Lane { position: Position::new(first), is_leased }
         };
-        Self { lanes: (0..count).map(lane).collect(), members: Mutex::default() }
+        Self { lanes: (0..count).map(lane).collect(), members: Mutex::default(), crew: Crew::new() }
+    }
+
+    pub(in crate::ring) fn crew(&self) -> Crew {
+        self.crew
     }
 
     pub(in crate::ring) fn count(&self) -> usize {
@@ -127,26 +140,50 @@ impl Lanes {
         !lane.is_leased.load(Ordering::Relaxed) && has_any(|| lane.position.own(), is_available)
     }
 
-    /// Leases a lane, unless another worker has it. Edge `LEASE_LANE`, acquire side.
+    /// Returns whether there may be work in a lane that nobody has leased, for another worker than
+    /// the one who is at `own` lane. It has looked at the run from `first` up to `end`, and `in_run`
+    /// has a bit for each lane whose events it has seen there. What lies before the run, it does not
+    /// know.
+    pub(in crate::ring) fn has_work_beside(
+        &self,
+        own: usize,
+        (first, end): (Sequence, Sequence),
+        in_run: u64,
+    ) -> bool {
+        self.lanes.iter().enumerate().any(|(at, lane)| {
+            let next = lane.position.own();
+            let has_work = next < first || (next < end && in_run & (1 << at) != 0);
+            has_work && at != own && !lane.is_leased.load(Ordering::Relaxed)
+        })
+    }
+
+    /// Leases a lane, unless another worker has it. Whoever sleeps when it is given back is told the
+    /// `news`. Edge `LEASE_LANE`, acquire side.
     #[inline(always)]
-    pub(in crate::ring) fn lease<'l>(&'l self, lane: usize, signals: &'l Signals) -> Option<LaneLease<'l>> {
+    pub(in crate::ring) fn lease<'l, N: Fn() -> News>(
+        &'l self,
+        lane: usize,
+        signals: &'l Signals,
+        news: N,
+    ) -> Option<LaneLease<'l, N>> {
         let lane = &self.lanes[lane];
         let taken =
             lane.is_leased.compare_exchange(false, true, LEASE_LANE.acquire(), Ordering::Relaxed).is_ok();
         // Nobody else moves it now.
-        taken.then(|| LaneLease { lane, signals, next: lane.position.own() })
+        taken.then(|| LaneLease { lane, signals, news, next: lane.position.own() })
     }
 }
 
 /// Lease of a lane. Dropping it advances the lane as told and gives it back.
-pub(in crate::ring) struct LaneLease<'l> {
+pub(in crate::ring) struct LaneLease<'l, N: Fn() -> News> {
     lane: &'l Lane,
     signals: &'l Signals,
+    news: N,
     /// All events of the lane below it have been handled.
     next: Sequence,
 }
 
-impl LaneLease<'_> {
+impl<N: Fn() -> News> LaneLease<'_, N> {
     /// Returns where the lane stands.
     pub(in crate::ring) fn next(&self) -> Sequence {
         self.next
@@ -159,13 +196,13 @@ impl LaneLease<'_> {
     }
 }
 
-impl Drop for LaneLease<'_> {
+impl<N: Fn() -> News> Drop for LaneLease<'_, N> {
     #[inline(always)]
     fn drop(&mut self) {
         self.lane.position.release(self.next);
         // Edge `LEASE_LANE`, release side.
         self.lane.is_leased.store(false, LEASE_LANE.release());
         // Even if the lane has not advanced: whoever found it leased may have gone to sleep.
-        self.signals.consumer_moved("wake-after-lane");
+        self.signals.consumer_moved("wake-after-lane", &self.news);
     }
 }

@@ -51,6 +51,13 @@
 //! the claim word says so, and the stage is off the gate like a consumer that has left. Then nobody
 //! handles events that are unclaimed or were left behind. An empty group stays empty.
 //!
+//! **Sleep.** Workers that have threads are a crew (`wait/sleepers.rs`): a publication wakes one of
+//! those who sleep. Before it takes its turn, it wakes others for what it will not take. So there are
+//! at most as many awake as there are events, and no event waits for a worker that is busy while
+//! another one sleeps. A worker that its user polls is woken by everything, because its user may leave
+//! the work to others. A worker that has handled what it claimed wakes its own crew only on a closed
+//! ring, whose end that may be.
+//!
 //! **The end.** Workers have finished when the ring is sealed and the *bound* has reached its claim
 //! word. That is not before all of them have handled all that they claimed, and another worker
 //! finds what one leaves behind.
@@ -66,6 +73,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::edge::{self, CLAIM_IN_GROUP};
 use crate::sync::swapped::Swapped;
 use crate::sync::{CachePadded, Mutex};
+use crate::wait::{Crew, News};
 use std::ops::Range;
 
 /// Word of a worker that has claimed nothing.
@@ -83,6 +91,8 @@ pub(in crate::ring) struct Group {
     /// Whether something was left behind. A hint: the list is under the lock.
     has_left_behind: AtomicBool,
     members: Mutex<Members>,
+    /// What those of the workers are who go on to look for work when they are woken.
+    crew: Crew,
 }
 
 #[derive(Debug, Default)]
@@ -121,7 +131,12 @@ impl Group {
             size: AtomicU64::new(0),
             has_left_behind: AtomicBool::new(false),
             members: Mutex::default(),
+            crew: Crew::new(),
         }
+    }
+
+    pub(in crate::ring) fn crew(&self) -> Crew {
+        self.crew
     }
 
     /// Returns the sequence below which no worker reads any more. Edges `CLAIM_IN_GROUP` and
@@ -232,6 +247,13 @@ impl Group {
         self.has_left_behind() || has_any(|| self.claim.load(Ordering::Relaxed), is_available)
     }
 
+    /// Returns whether there is something to claim, or to adopt, beside what so many other workers
+    /// take who take one each.
+    pub(in crate::ring) fn has_more(&self, others: u64, is_available: impl Fn(Sequence) -> bool) -> bool {
+        let ahead = others - u64::from(self.has_left_behind()).min(others);
+        has_any(|| self.claim.load(Ordering::Relaxed) + ahead, is_available)
+    }
+
     /// Claims for an idle worker what `available` finds from a place on: what is published,
     /// finished by the stages before, and its fair share. Returns whether there was any.
     #[inline(always)]
@@ -239,6 +261,7 @@ impl Group {
         &self,
         in_hand: &mut WorkerRun,
         signals: &Signals,
+        news: impl FnOnce() -> News,
         mut available: impl FnMut(Sequence) -> Sequence,
     ) -> bool {
         let word = &in_hand.word;
@@ -271,7 +294,7 @@ impl Group {
             has_announced = true;
         };
         if has_announced {
-            self.outdated(in_hand, has_claimed, signals);
+            self.outdated(in_hand, has_claimed, signals, news);
         }
         has_claimed
     }
@@ -279,11 +302,17 @@ impl Group {
     /// Wakes those who may be asleep because of an announcement that was not where the worker
     /// claimed.
     #[cold]
-    fn outdated(&self, in_hand: &WorkerRun, has_claimed: bool, signals: &Signals) {
+    fn outdated(
+        &self,
+        in_hand: &WorkerRun,
+        has_claimed: bool,
+        signals: &Signals,
+        news: impl FnOnce() -> News,
+    ) {
         if !has_claimed && !edge::left_out("retract-announcement") {
             in_hand.word.release(IDLE);
         }
-        signals.consumer_moved("wake-after-announcement");
+        signals.consumer_moved("wake-after-announcement", news);
     }
 }
 

@@ -15,7 +15,9 @@ use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
 use crate::sync::edge;
 use crate::sync::panics::discard_panic;
-use crate::wait::{Deadline, WaitStrategy, wait_until};
+use crate::wait::{Crew, Deadline, News, Sleeper, WaitStrategy, wait_until};
+#[cfg(ringmain_loom)]
+use crate::wait::{Place, Waiter};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -62,6 +64,8 @@ pub struct Worker<E> {
     lease: Lease,
     number: usize,
     max_claim: u64,
+    /// Whether it goes on to look for work when it is woken, until it leaves.
+    is_in_crew: bool,
 }
 
 /// Way in which a worker gets its events.
@@ -98,7 +102,7 @@ impl<E> Worker<E> {
         // Nobody takes over a worker's calls, so the position in the lease is never used.
         let lease = Lease::new(Position::new(0), Vec::new());
         let core = core.clone();
-        Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM })
+        Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM, is_in_crew: false })
     }
 
     /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced
@@ -156,34 +160,41 @@ impl<E> Worker<E> {
             return true;
         }
         let most = max.min(self.max_claim);
-        group.claim(in_hand, &core.control.signals, |at| {
-            if edge::left_out("claim-only-published") {
-                return at + 1;
-            }
-            // Half of a fair share of what is there. No look at the producers' claim word, over
-            // which they fight.
-            let there = barrier.available(core, at, most, || false) - at;
-            at + there.div_ceil(2 * group.size().max(1))
-        })
+        let control = &core.control;
+        group.claim(
+            in_hand,
+            &control.signals,
+            || moved(control, Some(group.crew())),
+            |at| {
+                if edge::left_out("claim-only-published") {
+                    return at + 1;
+                }
+                // Half of a fair share of what is there. No look at the producers' claim word, over
+                // which they fight.
+                let there = barrier.available(core, at, most, || false) - at;
+                at + there.div_ceil(2 * group.size().max(1))
+            },
+        )
     }
 
     /// Handles what was claimed, `max` events at most, and releases it, panic or not. Returns how
     /// many there were.
     #[inline(always)]
     fn handle_claimed(&mut self, max: u64, visitor: &mut impl Visit<E>) -> u64 {
-        struct Releasing<'w>(&'w mut WorkerRun, &'w Control);
+        struct Releasing<'w>(&'w mut WorkerRun, &'w Control, &'w Group);
         impl Drop for Releasing<'_> {
             #[inline(always)]
             fn drop(&mut self) {
                 self.0.release();
-                self.1.signals.consumer_moved("wake-after-work");
+                let Self(_, control, group) = self;
+                control.signals.consumer_moved("wake-after-work", || moved(control, Some(group.crew())));
             }
         }
-        let Self { core, share: Share::Raced(_, in_hand), lease, .. } = self else { return 0 };
+        let Self { core, share: Share::Raced(group, in_hand), lease, .. } = self else { return 0 };
         let core = &**core;
         let first = in_hand.run.start;
         let end = in_hand.run.end.min(first.saturating_add(max));
-        let running = Releasing(in_hand, &core.control);
+        let running = Releasing(in_hand, &core.control, group);
         let next = &mut running.0.run.start;
         reentrancy::inside(core, || {
             visitor.run_starts(&core.control, first, end);
@@ -236,22 +247,27 @@ impl<E> Worker<E> {
     /// lane there were, `max` at most, and whether there was anything to go through.
     #[inline(always)]
     fn go_through_lane(&mut self, max: u64, visitor: &mut impl Visit<E>) -> (u64, bool) {
-        let Self { core, barrier, share: Share::Keyed { lanes, key, next_lane }, lease, .. } = self else {
+        let Self { core, barrier, share: Share::Keyed { lanes, key, next_lane }, lease, is_in_crew, .. } =
+            self
+        else {
             return (0, false);
         };
         let core = &**core;
+        // Who is in the crew comes back to this lane, or calls others. Nobody knows that of the rest.
+        let crew = is_in_crew.then(|| lanes.crew());
+        let news = || moved(&core.control, crew);
         let lane = *next_lane;
         *next_lane = (lane + 1) % lanes.count();
         if !lanes.is_ready(lane, |at| barrier.is_available(core, at, || false)) {
             return (0, false);
         }
-        let Some(mut leased) = lanes.lease(lane, &core.control.signals) else { return (0, false) };
+        let Some(mut leased) = lanes.lease(lane, &core.control.signals, news) else { return (0, false) };
         let first = leased.next();
         let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, MAX_RUN), || false);
         let mut found = 0;
         reentrancy::inside(core, || {
             // First all keys, because a handler is told whether its event is the last of the batch.
-            let mut in_lane = 0_u64;
+            let (mut in_lane, mut lanes_in_run) = (0_u64, 0_u64);
             let mut until = first;
             while until < end && found < max {
                 let sequence = until;
@@ -279,13 +295,24 @@ impl<E> Worker<E> {
                         break;
                     }
                 };
-                if lanes.lane_of(key) == lane {
+                let lane_of_event = lanes.lane_of(key);
+                lanes_in_run |= 1 << lane_of_event;
+                if lane_of_event == lane {
                     in_lane |= 1 << (sequence - first);
                     found += 1;
                 }
             }
             if in_lane != 0 {
                 let batch_end = first + u64::from(u64::BITS - in_lane.leading_zeros());
+                if let Some(crew) = crew {
+                    let is_there = |others| {
+                        // Who is under way is going to find it.
+                        others == 1
+                            && (lanes.has_work_beside(lane, (first, until), lanes_in_run)
+                                || barrier.is_available(core, until, || false))
+                    };
+                    core.control.signals.wake_for_more("wake-for-other-lanes", crew, is_there);
+                }
                 // If that panics, this worker comes back to this lane first.
                 let after = std::mem::replace(next_lane, lane);
                 visitor.run_starts(&core.control, first, batch_end);
@@ -304,6 +331,33 @@ impl<E> Worker<E> {
             leased.move_to(until);
         });
         (found, end > first)
+    }
+
+    /// Has this worker be woken together with others of its group only for as much work as there is
+    /// for them. To be called for one that is polled again and again, each time after it has waited
+    /// and [called others](Self::call_others). Who is polled as its user likes is woken whenever
+    /// there is any work, so that its user may leave that to others.
+    pub(in crate::ring) fn join_crew(&mut self) {
+        self.is_in_crew = true;
+    }
+
+    /// Returns what this worker is to be woken for.
+    pub(in crate::ring) fn sleeper(&self) -> Sleeper {
+        let awaits_moves = self.barrier.has_dependencies();
+        match &self.share {
+            _ if !self.is_in_crew => Sleeper::ANY,
+            Share::Raced(group, _) => Sleeper { awaits_moves, crew: Some(group.crew()) },
+            Share::Keyed { lanes, .. } => Sleeper { awaits_moves, crew: Some(lanes.crew()) },
+        }
+    }
+
+    /// Wakes others of the crew, if there is more to do than this worker takes. To be called between
+    /// a wait and the poll after it. A keyed worker does so in the poll, when it knows the keys.
+    pub(in crate::ring) fn call_others(&self) {
+        let Share::Raced(group, _) = &self.share else { return };
+        let is_available = |at| self.barrier.is_available(&self.core, at, || false);
+        let is_there = |others| group.has_more(others, is_available);
+        self.core.control.signals.wake_for_more("wake-for-more-work", group.crew(), is_there);
     }
 
     /// Waits until a poll would find something, with the given strategy and at most for `limit`.
@@ -382,6 +436,16 @@ impl<E> Worker<E> {
     }
 }
 
+/// Returns whom it concerns that a worker has moved on: other stages, and not those of its crew who
+/// sleep. Without a crew that has nothing to gain from it, everybody. Once the ring is closed, too: it
+/// may be the end.
+fn moved(control: &Control, crew: Option<Crew>) -> News {
+    match crew {
+        Some(_) if control.is_open() || edge::left_out("last-work-for-everybody") => News::Moved(crew),
+        _ => News::ForEverybody,
+    }
+}
+
 impl<E> Drop for Worker<E> {
     fn drop(&mut self) {
         let control = &self.core.control;
@@ -399,6 +463,19 @@ impl<E> Drop for Worker<E> {
             }
         }
         control.signals.wake_everybody("wake-after-worker-left");
+    }
+}
+
+/// For models: to wait as managed workers do.
+#[cfg(ringmain_loom)]
+impl<E> Worker<E> {
+    /// Waits as a worker of the crew, and calls others.
+    pub fn wait_in_crew(&mut self) {
+        self.join_crew();
+        let place = Place { parking: &self.core.control.signals.consumers, sleeper: self.sleeper() };
+        let ready = || self.is_ready().then_some(());
+        Waiter::new().wait_at(place, || WaitStrategy::Blocking, Deadline::NEVER, ready);
+        self.call_others();
     }
 }
 

@@ -4,7 +4,7 @@ use crate::ring::consumer::Polled;
 use crate::ring::control::Core;
 use crate::ring::pace::Linger;
 use crate::sync::panics::discard_panic;
-use crate::wait::{Deadline, Waiter};
+use crate::wait::{Deadline, Place, Sleeper, Waiter};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Work that a thread does in turns, and what it waits for between them. [`drive`] runs it.
@@ -26,6 +26,14 @@ pub(crate) trait Turn {
         Deadline::NEVER
     }
 
+    /// Returns what the thread is to be woken for.
+    fn sleeper(&self) -> Sleeper {
+        Sleeper::ANY
+    }
+
+    /// Does what is due between a wait and the turn that follows it, before any user code runs.
+    fn woken(&self) {}
+
     /// Takes note of a panic that has left a turn. Must not panic.
     fn panicked(&mut self);
 }
@@ -43,7 +51,9 @@ pub(crate) fn drive<E>(work: &mut impl Turn, max: u64, ring: &Core<E>) {
             Ok(Polled::Empty) => {
                 let ready = || (work.is_ready() || work.is_stopping()).then_some(());
                 let strategy = || control.wait.get();
-                waiter.wait_until(strategy, &control.signals.consumers, work.next_due(), ready);
+                let place = Place { parking: &control.signals.consumers, sleeper: work.sleeper() };
+                waiter.wait_at(place, strategy, work.next_due(), ready);
+                work.woken();
             }
             Ok(Polled::Finished) => return,
             Err(payload) => {

@@ -7,6 +7,7 @@ use crate::ring::group::Worker;
 use crate::ring::options::{ConsumerId, ConsumerOptions};
 use crate::ring::sequence::Sequence;
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::wait::Sleeper;
 
 /// A managed consumer whose thread has not started.
 pub(in crate::ring) struct PlannedThread {
@@ -43,10 +44,11 @@ impl PlannedThread {
     pub(in crate::ring) fn worker<E: Send + Sync + 'static, H: EventHandler<E> + 'static>(
         group: ConsumerId,
         name: &str,
-        worker: Worker<E>,
+        mut worker: Worker<E>,
         make: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
         let supervisor = worker.supervisor();
+        worker.join_crew();
         Self {
             id: group,
             name: format!("{name}-{}", worker.number()),
@@ -103,6 +105,10 @@ impl<E, V: Managed<E>> Turn for Consuming<'_, E, V> {
         self.poller.has_commands()
     }
 
+    fn sleeper(&self) -> Sleeper {
+        self.poller.place().sleeper
+    }
+
     fn panicked(&mut self) {
         count_one(self.panics);
     }
@@ -128,6 +134,14 @@ impl<E, V: Managed<E>> Turn for Working<'_, E, V> {
 
     fn is_stopping(&self) -> bool {
         self.worker.may_leave()
+    }
+
+    fn sleeper(&self) -> Sleeper {
+        self.worker.sleeper()
+    }
+
+    fn woken(&self) {
+        self.worker.call_others();
     }
 
     fn panicked(&mut self) {

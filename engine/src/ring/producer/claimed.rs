@@ -65,7 +65,7 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
         if slots.layout() == Layout::Dense && self.next > self.first {
             slots.publish(self.next - 1, false);
         }
-        self.claimant.core.control.signals.wake_consumers("wake-after-batch");
+        self.claimant.core.control.signals.wake_for_event("wake-after-batch");
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn fill_one<E, S: Sequencer>(
     // SAFETY: `sequence` is the claimed run and not yet published.
     unsafe { write::<E, S>(core, sequence, writer) };
     core.slots.publish(sequence, false);
-    core.control.signals.wake_consumers("wake-after-publish");
+    core.control.signals.wake_for_event("wake-after-publish");
     std::mem::forget(unfilled);
     sequence
 }
@@ -138,5 +138,5 @@ fn abandon<E, S: Sequencer>(claimant: &mut Claimant<E, S>, from: Sequence, end: 
             core.slots.publish(sequence, true);
         }
     }
-    core.control.signals.wake_consumers("wake-after-tombstone");
+    core.control.signals.wake_for_event("wake-after-tombstone");
 }
