@@ -213,6 +213,18 @@ fn messages_of_one_publisher_arrive_in_order_among_those_of_others() {
 }
 
 #[test]
+fn no_two_messages_bear_one_id_though_publishers_come_and_go() {
+    let broker = default_broker();
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        let mut publisher = broker.publisher("a").expect("a topic");
+        ids.extend((0..2).map(|_| publisher.publish("x").expect("nobody listens").id));
+    }
+    let distinct: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(distinct.len(), 20, "{ids:?}");
+}
+
+#[test]
 fn a_full_ring_that_rejects_hands_the_payload_back() {
     let broker = broker_of(2, Overflow::Reject);
     let gate = Gate::close(&broker, "held");
@@ -846,12 +858,13 @@ fn options_that_do_not_do_are_errors_that_say_so() {
 fn drain_returns_when_all_is_settled_and_gives_up_at_its_limit() {
     let broker = broker_of(64, Overflow::default());
     let gate = Gate::close(&broker, "held");
+    let limit = Duration::from_millis(20);
+    assert_eq!(broker.drain(limit), Err(DrainError::TimedOut { limit }), "one message is not settled");
     let subscription = broker.subscribe("numbers.*", |_| ()).expect("a valid subscription");
     let mut publisher = broker.publisher("numbers.7").expect("a topic");
     for _ in 0..10 {
         publisher.publish(b"7").expect("room");
     }
-    let limit = Duration::from_millis(20);
     assert_eq!(broker.drain(limit), Err(DrainError::TimedOut { limit }), "a handler stands in the way");
     gate.open();
     assert_eq!(broker.drain(LIMIT), Ok(()));

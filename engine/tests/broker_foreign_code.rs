@@ -105,6 +105,8 @@ fn a_log_that_hangs_costs_no_message() {
         publisher.publish("good").expect("there is room");
     }
     eventually("the log to hang", || EVENTS.load(SeqCst) == 1);
+    let total = broker.audit().total();
+    assert_eq!((total.count(Term::Failed), total.count(Term::InFlight)), (1, 0), "it is counted once");
     let start = Instant::now();
     let report = broker.shutdown(Duration::from_millis(500)).expect("not inside of a publish closure");
     assert!(start.elapsed() < Duration::from_millis(1_500), "it took {:?}", start.elapsed());

@@ -191,6 +191,16 @@ fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
 }
 
 #[test]
+fn what_publishers_that_have_gone_published_stays_counted() {
+    let broker: Broker<u64> = Broker::builder().build().expect("a broker");
+    for turn in 1..=3 {
+        broker.publisher("nobody.wants").expect("a topic").publish(1).expect("it goes nowhere");
+        let ledger = broker.audit();
+        assert_eq!((ledger.published, ledger.unrouted), (turn, turn));
+    }
+}
+
+#[test]
 fn metrics_do_not_depend_on_the_number_of_subscriptions() {
     let broker: Broker = Broker::builder().build().expect("a broker");
     let time = || (0..20).map(|_| timed(|| broker.metrics())).min().expect("twenty times");

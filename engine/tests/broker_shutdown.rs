@@ -152,6 +152,106 @@ fn handlers_of_two_dispatchers_that_shut_down_at_once_do_not_wait_for_each_other
 }
 
 #[test]
+fn only_stages_of_the_same_dispatcher_are_spared_by_a_handler_that_shuts_down() {
+    let limit = Duration::from_millis(500);
+    let broker = numbers(["calm", "stuck"].map(|name| Dispatcher::new(name).stages(&[1, 1])));
+    let (sender, received) = mpsc::channel();
+    let (weak, door) = (broker.downgrade(), Door::default());
+    let (held, seen) = (door.clone(), door.clone());
+    let on = |dispatcher: &str, stage| broker.subscription().pattern("a").dispatcher(dispatcher).stage(stage);
+    on("stuck", 1).subscribe(move |_| held.pass()).expect("valid").detach();
+    on("calm", 0)
+        .subscribe(move |_| {
+            seen.wait_for(1);
+            let broker = weak.upgrade().expect("the test holds it");
+            sender.send(timed(&broker, limit).0).unwrap();
+        })
+        .expect("valid")
+        .detach();
+    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let report = next(&received);
+    let abandoned: Vec<_> = report.abandoned.iter().map(|abandoned| &*abandoned.thread).collect();
+    assert_eq!(abandoned, ["rm-stuck-1"]);
+    door.open();
+}
+
+#[test]
+fn a_handler_whose_shutdown_is_over_is_taken_over_like_any_other() {
+    let broker = numbers([Dispatcher::new("d")]);
+    let (weak, door) = (broker.downgrade(), Door::default());
+    let held = door.clone();
+    broker
+        .subscribe("a", move |_| {
+            let broker = weak.upgrade().expect("the test holds it");
+            drop(timed(&broker, Duration::from_millis(10)));
+            held.pass();
+        })
+        .expect("a pattern")
+        .detach();
+    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    door.wait_for(1);
+    let (report, _) = timed(&broker, Duration::from_millis(500));
+    assert_eq!(report.abandoned.len(), 1, "it is stuck");
+    assert_balanced(&report);
+    door.open();
+}
+
+#[test]
+fn a_handler_that_returns_after_it_was_taken_over_counts_nothing_more() {
+    // Alone in its batch, or with a message behind it.
+    for last in [1, 2] {
+        let broker = numbers([Dispatcher::new("d")]);
+        let (first, door, ended) = (Door::default(), Door::default(), Door::default());
+        let captured = {
+            let ended = ended.clone();
+            OnDrop(move || ended.pass())
+        };
+        let held = [first.clone(), door.clone()];
+        let stuck = broker.subscribe("a", move |message| {
+            let _captured = &captured;
+            if let Some(door) = held.get(**message as usize) {
+                door.pass();
+            }
+        });
+        let behind = broker.subscribe("a", |_| ()).expect("a pattern");
+        let mut publisher = broker.publisher("a").expect("a topic");
+        for number in 0..=last {
+            publisher.publish(number).expect("room");
+        }
+        first.wait_for(1);
+        first.open();
+        door.wait_for(1);
+        let (report, _) = timed(&broker, Duration::from_millis(100));
+        assert_eq!((report.abandoned.len(), report.undelivered.len() as u64), (1, last));
+        drop(behind);
+        ended.open();
+        door.open();
+        // The consumer drops its handlers when it ends.
+        ended.wait_for(1);
+        let ledger = broker.audit();
+        assert_eq!(ledger.to_string(), report.ledger.to_string());
+        assert_eq!(ledger.rings[0].consumed, 1);
+        drop(stuck);
+    }
+}
+
+#[test]
+fn a_shutdown_returns_as_soon_as_the_last_consumer_has_ended() {
+    let broker = numbers([Dispatcher::new("d")]);
+    let weak = broker.downgrade();
+    // Until the broker is closed and, nearly always, the shutdown waits.
+    let lingers = broker.subscribe("a", move |_| {
+        let broker = weak.upgrade().expect("the test holds it");
+        eventually("the broker closes", || broker.any_topic_publisher().publish("b", 1).is_err());
+        thread::sleep(Duration::from_millis(20));
+    });
+    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let (report, took) = timed(&broker, LIMIT);
+    assert!(report.abandoned.is_empty() && took < LIMIT / 2, "it took {took:?}");
+    drop(lingers);
+}
+
+#[test]
 fn who_shuts_down_outside_waits_for_a_handler_that_shuts_down_too() {
     let broker = numbers([Dispatcher::new("one"), Dispatcher::new("two")]);
     let (inside, outside) = (Door::default(), Door::default());
@@ -541,6 +641,12 @@ fn shut_down_logging(log: Option<Door>, limit: Duration) -> Duration {
     eventually("the end is logged", || events.load(Ordering::Relaxed) > 0);
     assert_eq!((report.abandoned.len(), report.undelivered.len()), (1, 9));
     assert_balanced(&report);
+    let (again, _) = tracing::dispatcher::with_default(&log, || timed(&broker, limit));
+    assert_eq!(
+        (again.abandoned.len(), events.load(Ordering::Relaxed)),
+        (1, 1),
+        "it is told again, not logged"
+    );
     door.open();
     took
 }

@@ -1,4 +1,4 @@
-//! Thousands of brokers, publishers and subscriptions come and go, and leave nothing behind.
+//! Thousands of brokers, publishers, subscriptions and a ring's consumers come and go, and leave nothing behind.
 
 #![cfg(all(not(ringmain_loom), target_os = "linux"))]
 
@@ -6,6 +6,7 @@ mod broker_support;
 
 use broker_support::{eventually, shut_down, thread_count};
 use ringmain::broker::{Broker, Dispatcher};
+use ringmain::ring::RingBuilder;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -127,7 +128,16 @@ fn brokers_publishers_and_subscriptions_leave_no_thread_and_no_memory_behind() {
     grows_by_little("publishers and subscriptions", before);
     assert_eq!(thread_count(), threads + 2);
     shut_down(&broker);
+    eventually("the last threads end", || thread_count() == threads);
     drop(broker);
     drop(_stays);
-    eventually("the last threads end", || thread_count() == threads);
+
+    let ring = RingBuilder::new(8, || 0_u64).expect("a power of two");
+    let (_producer, ring) =
+        ring.graph().expect("memory").build_multi_producer().expect("no threads to start");
+    let come_and_go = |_| drop(ring.join_poller(&[], broker_support::LIMIT).expect("nobody is in the way"));
+    (0..1_000).for_each(come_and_go);
+    let before = alive();
+    (0..2_000).for_each(come_and_go);
+    grows_by_little("consumers that join and leave a ring", before);
 }

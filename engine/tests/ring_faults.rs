@@ -7,8 +7,8 @@ use ring_support::{
     shut_down, take, within_limit,
 };
 use ringmain::ring::{
-    Batch, ConsumerOptions, EventHandler, Layout, MultiProducer, Polled, PublishError, RingBuilder, Sequence,
-    Stopped,
+    Batch, Called, ConsumerOptions, EventHandler, Layout, MultiProducer, Polled, PublishError, RingBuilder,
+    Sequence, Stopped,
 };
 use ringmain::wait::WaitStrategy;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -529,6 +529,19 @@ fn a_poll_after_a_panic_starts_behind_it() {
 }
 
 #[test]
+fn a_poll_after_a_panic_takes_no_more_than_it_is_asked_for() {
+    let mut graph = rejecting(64);
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
+    producer.publish_batch(8, |_, _| {}).expect("room for eight");
+    assert!(panics(|| _ = poller.poll(8, |_, _, _| quiet_panic())));
+    // It has seen all of them.
+    let mut seen = Vec::new();
+    assert_eq!(poller.poll(1, |_, sequence, is_last| seen.push((sequence, is_last))), Polled::Events(1));
+    assert_eq!(seen, [(1, true)]);
+}
+
+#[test]
 fn a_handler_that_panics_when_it_is_dropped_does_not_hold_up_the_shutdown() {
     within_limit("a panicking drop", || {
         let mut graph = graph(2);
@@ -558,4 +571,26 @@ fn a_stopped_poller_does_not_overtake_the_stage_before_it() {
     let mut seen = 0;
     assert_eq!(after.poll(8, |event, _, _| seen = *event), Polled::Events(1));
     assert_eq!(seen, 7);
+}
+
+#[test]
+fn neither_a_tombstone_nor_what_is_in_hand_is_taken_over() {
+    let mut graph = graph(8);
+    let (_, poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = graph.build_multi_producer().expect("no threads to start");
+    for value in 0..4 {
+        let fill = |event: &mut u64| if value == 2 { quiet_panic() } else { *event = value };
+        assert_eq!(panics(|| _ = producer.publish(fill)), value == 2);
+    }
+    let (supervisor, mut seen, mut in_hand) = (poller.supervisor(), Vec::new(), None);
+    // A panic in a call that was taken over would go unseen.
+    let called = poller.lease().call(0, 7, || {
+        let Stopped::InCall(call) = supervisor.stop() else { return };
+        let takeover = call.take_over().expect("it has not returned");
+        let mut look =
+            || in_hand = Some(takeover.for_each(Duration::ZERO, |at, event| seen.push((at, *event))));
+        producer.publish(|_| look()).expect("there is room");
+    });
+    assert!(matches!(called, Called::TakenOver), "{called:?}");
+    assert_eq!((seen, in_hand), (vec![(0, 0), (1, 1), (3, 3)], Some(1)));
 }

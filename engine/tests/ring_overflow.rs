@@ -198,26 +198,38 @@ fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
         let (_, mut poller) = graph.poller(&[]).expect("no dependency");
         let (mut producer, ring) = graph.build_single_producer().expect("no threads");
         let supervisor = poller.supervisor();
+        let (mut published, mut taken, mut seen) = (Vec::new(), None, Vec::new());
+        // A panic in a call that was taken over would go unseen.
         let called = poller.lease().call(0, 7, || {
-            for value in 0..4 + taken_before {
-                assert_eq!(producer.publish(|event| *event = value), Ok(value));
-            }
-            let Stopped::InCall(call) = supervisor.stop() else { panic!("this is a call") };
+            published.extend((0..4 + taken_before).map(|value| producer.publish(|event| *event = value)));
+            let Stopped::InCall(call) = supervisor.stop() else { return };
             let takeover = call.take_over().expect("it has not returned");
-            assert_eq!((takeover.sequence(), takeover.delivery()), (0, 7));
-            let mut next = taken_before;
             let in_hand = takeover.for_each(Duration::ZERO, |sequence, event| {
-                let refused = producer.publish(|_| panic!("this would overwrite what is being read"));
-                assert_eq!(refused, Err(PublishError::Dropped));
-                assert_eq!((sequence, *event), (next, next));
-                next += 1;
+                // It would overwrite what is being read.
+                seen.push((sequence, *event, producer.publish(|event| *event = u64::MAX)));
             });
-            assert_eq!((in_hand, next), (0, 4 + taken_before));
+            taken = Some((takeover.sequence(), takeover.delivery(), in_hand));
         });
+        assert_eq!(published, (0..4 + taken_before).map(Ok).collect::<Vec<_>>());
+        assert_eq!(taken, Some((0, 7, 0)));
+        let remain = (taken_before..4 + taken_before).map(|value| (value, value, Err(PublishError::Dropped)));
+        assert_eq!(seen, remain.collect::<Vec<_>>());
         assert!(matches!(called, Called::TakenOver), "{called:?}");
         assert_eq!(poller.poll(1, |_, _, _| panic!("its position is lost")), Polled::Finished);
         assert_eq!((ring.claimed(), ring.dropped()), (4 + taken_before, 4));
     }
+}
+
+#[test]
+fn a_consumer_holds_a_quarter_of_the_ring_at_most() {
+    let mut graph = dropping(16, Overflow::DropOldest);
+    let (_, mut poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, _ring) = graph.build_single_producer().expect("no threads");
+    producer.publish_batch(16, |_, _| {}).expect("room for sixteen");
+    let mut taken = Vec::new();
+    assert_eq!(poller.poll(8, |_, _, _| taken.push(producer.publish(|_| {}).is_ok())), Polled::Events(8));
+    // A quarter is in hand; once it is released, there is room for as many.
+    assert_eq!(taken, [false, false, false, false, true, true, true, true]);
 }
 
 #[test]

@@ -366,6 +366,19 @@ fn an_entry_that_is_used_outlives_a_stream_of_new_topics() {
 }
 
 #[test]
+fn hits_misses_and_evictions_are_counted_once() {
+    let mut cache = TopicCache::new(2);
+    let topic = |n: u8| Topic::new(&format!("t{n}")).unwrap();
+    for n in 0..5 {
+        assert_eq!(cache.get(topic(n).as_str()), None);
+        cache.insert(topic(n), n);
+        assert_eq!(cache.get(topic(n).as_str()), Some(&mut { n }));
+        assert_eq!(cache.get(topic(n).as_str()), Some(&mut { n }));
+    }
+    assert_eq!((cache.hits(), cache.misses(), cache.evictions()), (10, 5, 3));
+}
+
+#[test]
 fn a_drained_cache_starts_again() {
     let mut cache = TopicCache::new(3);
     let topic = |n: u8| Topic::new(&format!("t{n}")).unwrap();

@@ -359,6 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_is_used_again_has_another_version() {
+        let routes = Routes::default();
+        let mut ids = BTreeSet::new();
+        for _ in 0..10 {
+            let route = link(&routes, &[(0, 0)]);
+            assert!(ids.insert((route.id.index, route.id.version)), "{ids:?}");
+            routes.unlink(route, |_| 0);
+            routes.free(&routes.take_past(|_| 0));
+        }
+        assert_eq!(routes.count(), 0);
+    }
+
+    #[test]
+    fn a_topic_is_counted_as_long_as_a_route_bears_it() {
+        let routes = Routes::default();
+        let [one, other] = [(); 2].map(|()| link(&routes, &[(0, 0)]));
+        for (route, left) in [(one, 1), (other, 0)] {
+            routes.unlink(route, |_| 0);
+            assert_eq!(routes.topic_count(), left);
+        }
+    }
+
+    #[test]
     fn a_ring_that_accepted_nothing_by_a_route_is_not_waited_for() {
         let routes = Routes::default();
         routes.unlink(link(&routes, &[(0, 0), (1, 1)]), |_| 8);

@@ -244,7 +244,7 @@ mod tests {
 
         for &strategy in WaitStrategy::ALL {
             let mut came = 0;
-            for moment in (1..=8).chain((20..120).step_by(3)) {
+            for moment in (1..=8).chain(20..120) {
                 let deadline = Deadline::after(Duration::from_millis(1));
                 let (asked, is_ready) = (Cell::new(0), Cell::new(false));
                 let choose = || {
@@ -352,6 +352,22 @@ mod tests {
                 });
             }
         }
+    }
+
+    #[test]
+    fn who_sleeps_looks_often_however_long_it_waits() {
+        const NAPS: u32 = 64;
+        let AtFirst::Counted { spins, yields, .. } = WaitStrategy::Backoff.ways().at_first else {
+            panic!("it counts")
+        };
+        let mut looks = 0;
+        let deadline = Deadline::after(LONG / 6);
+        // A nap that grew on and on would outlast the deadline long before.
+        let got = wait_until(WaitStrategy::Backoff, &Parking::new(false), deadline, || {
+            looks += 1;
+            (looks > spins + yields + NAPS && !deadline.has_passed()).then_some(())
+        });
+        assert_eq!(got, Some(()), "{looks} looks");
     }
 
     #[test]

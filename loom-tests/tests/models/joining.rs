@@ -1,7 +1,7 @@
 //! Edge `JOIN`: a consumer comes in beside producers that publish.
 
 use super::{Pair, drain, parking, spinning, take};
-use ringmain::ring::{BuildError, Polled, Poller, PublishError, Ring};
+use ringmain::ring::{BuildError, Polled, Poller, Producer, PublishError, Ring, Sequencer};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
 use std::sync::Arc;
@@ -294,29 +294,45 @@ fn a_joiner_wakes_who_slept_over_its_first_place() {
     .in_at_least(500);
 }
 
-/// Who has joined a closing ring comes to its end, and sees what was accepted from its start on.
+/// Joins a ring while it is filled and closed. Who has joined comes to the ring's end, and sees what was accepted from
+/// its start on, which is returned.
+fn join_a_closing_ring<S: Sequencer + 'static>(
+    (mut producer, ring): (Producer<Pair, S>, Ring<Pair>),
+) -> Option<u64> {
+    let ring = Arc::new(ring);
+    let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
+    let closer = {
+        let ring = ring.clone();
+        thread::spawn(move || ring.close())
+    };
+    thread::yield_now();
+    let joined = match ring.join_poller(&[], Duration::MAX) {
+        Ok((_, mut poller)) => Some((poller.next_sequence(), drain(&mut poller))),
+        Err(BuildError::Closed { .. }) => None,
+        Err(reason) => panic!("{reason}"),
+    };
+    let accepted = writer.join().expect("the writer panicked");
+    closer.join().expect("the closer panicked");
+    joined.map(|(start, seen)| {
+        assert_eq!(start + seen.len() as u64, u64::from(accepted), "the joiner and the ring end apart");
+        start
+    })
+}
+
 #[test]
 fn a_join_falls_before_a_close_or_after_it() {
     explore("join and close", Bound::Preemptions(3), || {
-        let (mut producer, ring) = spinning(2).build_multi_producer().expect("no threads to start");
-        let ring = Arc::new(ring);
-        let writer = thread::spawn(move || producer.publish(|event| event.set(1)).is_ok());
-        let closer = {
-            let ring = ring.clone();
-            thread::spawn(move || ring.close())
-        };
-        thread::yield_now();
-        let joined = match ring.join_poller(&[], Duration::MAX) {
-            Ok((_, mut poller)) => Some((poller.next_sequence(), drain(&mut poller))),
-            Err(BuildError::Closed { .. }) => None,
-            Err(reason) => panic!("{reason}"),
-        };
-        let accepted = writer.join().expect("the writer panicked");
-        closer.join().expect("the closer panicked");
-        joined.map(|(start, seen)| {
-            assert_eq!(start + seen.len() as u64, u64::from(accepted), "the joiner and the ring end apart");
-            start
-        })
+        join_a_closing_ring(spinning(2).build_multi_producer().expect("no threads to start"))
+    })
+    .saw_exactly([None, Some(0), Some(1)])
+    .in_at_least(1_000);
+}
+
+/// The only producer takes its claim back when it finds the ring closing.
+#[test]
+fn a_join_waits_for_no_claim_that_is_taken_back() {
+    explore("join and close single", Bound::Preemptions(3), || {
+        join_a_closing_ring(spinning(2).build_single_producer().expect("no threads to start"))
     })
     .saw_exactly([None, Some(0), Some(1)])
     .in_at_least(1_000);

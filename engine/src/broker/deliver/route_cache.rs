@@ -46,3 +46,21 @@ impl RouteCache {
         self.0.get_mut(index as usize)?.take()
     }
 }
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use crate::routing::{Destinations, RingId, Routes};
+    use crate::topic::Topic;
+
+    #[test]
+    fn a_route_is_not_taken_for_another_that_had_its_index_before() {
+        let routes = Routes::default();
+        let route = routes.link(&Topic::new("a").unwrap(), &Destinations::new(&[]), RingId::new).unwrap();
+        let (now, mut next, mut cache) = (route.id, route.id, RouteCache::default());
+        next.version += 1;
+        assert!(!cache.is_cached(now));
+        cache.insert(now, CachedRoute::new(now, route, SmallVec::new()));
+        assert!(cache.is_cached(now) && !cache.is_cached(next));
+    }
+}

@@ -40,3 +40,19 @@ impl Sampler {
         self.next = sequence + 1 + self.random % (2 * EVENTS_PER_SAMPLE - 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_in_64_is_taken_on_average_and_none_is_spared() {
+        let mut sampler = Sampler::new(7);
+        let taken: Vec<_> = (0..64_000).filter(|&sequence| sampler.takes(sequence)).collect();
+        assert!((900..1_100).contains(&taken.len()), "{} of 64,000", taken.len());
+        // Whatever comes in bursts of 64: each place in a burst has its turn.
+        for place in 0..EVENTS_PER_SAMPLE {
+            assert!(taken.iter().any(|sequence| sequence % EVENTS_PER_SAMPLE == place), "{place} never is");
+        }
+    }
+}
