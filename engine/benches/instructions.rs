@@ -112,21 +112,23 @@ fn broker_laps(is_bound: bool) {
     broker.subscription().pattern(TOPIC).subscribe(|_| ()).expect("a pattern").detach();
     let mut bound = broker.publisher(TOPIC).expect("a topic");
     let mut remembering = broker.any_topic_publisher();
-    remembering.publish(TOPIC, [0; EVENT]).expect("there is room");
+    let _ = remembering.publish(TOPIC, [0; EVENT]).expect("there is room");
     for _ in 0..LAPS {
         broker.drain(Duration::from_secs(60)).expect("the consumer goes on");
         if is_bound {
             counted(|| {
                 for number in 0..CAPACITY as u64 {
-                    bound.publish_with(|event| *event = [black_box(number); EVENT]).expect("there is room");
+                    let _ = bound
+                        .publish_in_place(|event| *event = [black_box(number); EVENT])
+                        .expect("there is room");
                 }
             });
         } else {
             counted(|| {
                 for number in 0..CAPACITY as u64 {
                     let topic = black_box(TOPIC);
-                    remembering
-                        .publish_with(topic, |event| *event = [black_box(number); EVENT])
+                    let _ = remembering
+                        .publish_in_place(topic, |event| *event = [black_box(number); EVENT])
                         .expect("there is room");
                 }
             });

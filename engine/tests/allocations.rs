@@ -78,7 +78,7 @@ fn the_steady_state_neither_allocates_nor_frees() {
         .dispatcher("first")
         .subscribe(move |_| {
             // Inherits parent and correlation.
-            onwards.publish(&PAYLOAD).expect("room, or the other consumer makes some");
+            let _ = onwards.publish(&PAYLOAD).expect("room, or the other consumer makes some");
         })
         .expect("valid")
         .detach();
@@ -93,16 +93,16 @@ fn the_steady_state_neither_allocates_nor_frees() {
     // So many messages are to be delivered in a round: plain and batch, both rings, topics, and the end of the chain.
     let mut round = |messages: u64| {
         for number in 0..messages {
-            bound.publish(&PAYLOAD).expect("the consumer makes room");
-            bound
-                .publish_with(|payload| payload.set(&PAYLOAD).expect("it fits"))
+            let _ = bound.publish(&PAYLOAD).expect("the consumer makes room");
+            let _ = bound
+                .publish_in_place(|payload| payload.set(&PAYLOAD).expect("it fits"))
                 .expect("the consumer makes room");
-            bound.publish_batch([&PAYLOAD; 4]).expect("the consumer makes room");
-            both.publish(&PAYLOAD).expect("the consumers make room");
-            any.publish(topics[(number % 4) as usize], &PAYLOAD).expect("the consumer makes room");
+            let _ = bound.publish_batch([&PAYLOAD; 4]).expect("the consumer makes room");
+            let _ = both.publish(&PAYLOAD).expect("the consumers make room");
+            let _ = any.publish(topics[(number % 4) as usize], &PAYLOAD).expect("the consumer makes room");
             expected.set(expected.get() + 8 + u64::from(number % 4 < 3));
             if number % 8 == 0 {
-                chain.publish(&PAYLOAD).expect("the consumer makes room");
+                let _ = chain.publish(&PAYLOAD).expect("the consumer makes room");
                 expected.set(expected.get() + 1);
                 // The chain's first consumer must not find the second ring full for a second.
                 while delivered.load(Ordering::Relaxed) + 64 < expected.get() {
@@ -118,7 +118,7 @@ fn the_steady_state_neither_allocates_nor_frees() {
     // allocates its rare fields.
     let before = delivered.load(Ordering::Relaxed);
     for number in 1..=2 * CAPACITY as u64 {
-        warm_up.publish(&PAYLOAD).expect("the consumer makes room");
+        let _ = warm_up.publish(&PAYLOAD).expect("the consumer makes room");
         eventually("the chain's end is delivered", || delivered.load(Ordering::Relaxed) == before + number);
     }
     expected.set(expected.get() + 2 * CAPACITY as u64);

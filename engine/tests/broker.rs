@@ -4,7 +4,7 @@
 
 mod broker_support;
 
-use broker_support::{LIMIT, drain, eventually, next, shut_down, within};
+use broker_support::{LIMIT, drain, eventually, full, next, shut_down, timed_out, within};
 use ringmain::broker::{
     Broker, BrokerBuildError, CacheCounts, Dispatcher, DrainError, DropReason, PublishFailure,
     PublishOptions, SubscribeError, Term,
@@ -38,7 +38,7 @@ impl Gate {
             })
             .expect("a valid subscription")
             .detach();
-        broker.publisher(&format!("hold.{dispatcher}")).expect("a topic").publish("").expect("room");
+        let _ = broker.publisher(&format!("hold.{dispatcher}")).expect("a topic").publish("").expect("room");
         next(&entered);
         Self { go_on, entered }
     }
@@ -107,12 +107,12 @@ fn a_subscription_whose_patterns_overlap_gets_a_message_once() {
         .subscribe(move |message| sender.send(message.payload().to_vec()).unwrap())
         .expect("valid patterns");
     let mut publisher = broker.publisher("a.b").expect("a topic");
-    publisher.publish("once").expect("room");
+    let _ = publisher.publish("once").expect("room");
     drain(&broker);
     assert_eq!(received.try_iter().collect::<Vec<_>>(), [b"once"]);
     subscription.unsubscribe();
     assert_eq!(broker.match_count("a.b"), Ok(0));
-    publisher.publish("never").expect("nobody wants it");
+    let _ = publisher.publish("never").expect("nobody wants it");
     let ledger = shut_down(&broker);
     assert_eq!((ledger.published, ledger.unrouted, ledger.total().delivered()), (2, 1, 1));
 }
@@ -124,10 +124,10 @@ fn what_nobody_wants_is_accepted_and_counted_as_unrouted() {
     assert!(!publisher.has_subscribers());
     let published = publisher.publish("x").expect("nothing to wait for");
     assert_eq!((published.accepted, published.refused), (0, 0));
-    publisher.publish_with(|_| panic!("nobody wants it")).expect("nothing to wait for");
-    assert_eq!(publisher.publish_batch(["x", "y"]).expect("nothing to wait for"), 2);
+    let _ = publisher.publish_in_place(|_| panic!("nobody wants it")).expect("nothing to wait for");
+    assert_eq!(publisher.publish_batch(["x", "y"]).expect("nothing to wait for").published, 2);
     let mut any = broker.any_topic_publisher();
-    any.publish("nobody.else", "x").expect("nothing to wait for");
+    let _ = any.publish("nobody.else", "x").expect("nothing to wait for");
     let ledger = broker.audit();
     assert_eq!((ledger.published, ledger.unrouted), (5, 5));
 
@@ -153,11 +153,11 @@ fn every_way_to_publish_delivers_in_order() {
         publisher.publish("0").expect("room").id,
         publisher.try_publish(b"1").expect("room").id,
         publisher.publish_timeout(&String::from("2"), LIMIT).expect("room").id,
-        publisher.publish_with(|payload| payload.set(b"3").expect("it fits")).expect("room").id,
+        publisher.publish_in_place(|payload| payload.set(b"3").expect("it fits")).expect("room").id,
         publisher.publish(Payload::new(b"4").expect("it fits")).expect("room").id,
     ];
-    assert_eq!(publisher.publish_batch(["5", "6"]).expect("room"), 2);
-    ids.push(publisher.publish_with_options("7", &PublishOptions::new()).expect("room").id);
+    assert_eq!(publisher.publish_batch(["5", "6"]).expect("room").published, 2);
+    ids.push(publisher.publish_with("7", &PublishOptions::new()).expect("room").id);
     let got: Vec<_> = (0..8).map(|_| next(&received)).collect();
     for (place, (sequence, id, payload)) in got.iter().enumerate() {
         assert_eq!(*sequence, place as u64);
@@ -190,9 +190,10 @@ fn messages_of_one_publisher_arrive_in_order_among_those_of_others() {
                 while sent < MESSAGES {
                     if sent % 3 == 0 {
                         let batch: Vec<u64> = (sent..(sent + 50).min(MESSAGES)).collect();
-                        sent += publisher.publish_batch(batch).expect("the consumer makes room") as u64;
+                        sent +=
+                            publisher.publish_batch(batch).expect("the consumer makes room").published as u64;
                     } else {
-                        publisher.publish(sent).expect("the consumer makes room");
+                        let _ = publisher.publish(sent).expect("the consumer makes room");
                         sent += 1;
                     }
                 }
@@ -230,22 +231,22 @@ fn a_full_ring_that_rejects_hands_the_payload_back() {
     let gate = Gate::close(&broker, "held");
     let _subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("1").expect("one slot is left");
+    let _ = publisher.publish("1").expect("one slot is left");
     let payload = Payload::new(b"handed back").expect("it fits");
     let error = publisher.publish(payload).expect_err("the ring is full");
-    assert_eq!(error.kind(), &PublishFailure::Full);
-    assert_eq!(error.into_inner().as_slice(), b"handed back");
+    assert_eq!(error.kind(), &full("held"));
+    assert_eq!(error.into_inner().as_deref(), Some(&b"handed back"[..]));
     let error = publisher.try_publish(Payload::default()).expect_err("the ring is full");
-    assert_eq!(error.kind(), &PublishFailure::Full);
+    assert_eq!(error.kind(), &full("held"));
     let error = publisher.publish_timeout("x", Duration::from_millis(5)).expect_err("the ring stays full");
-    assert_eq!(error.kind(), &PublishFailure::TimedOut);
-    let error = publisher.publish_with(|_| panic!("there is no room")).expect_err("the ring is full");
-    assert_eq!(error.kind(), &PublishFailure::Full);
+    assert_eq!(error.kind(), &timed_out("held"));
+    let error = publisher.publish_in_place(|_| panic!("there is no room")).expect_err("the ring is full");
+    assert_eq!(error.kind(), &full("held"));
     let error = publisher.publish_batch(["2", "3"]).expect_err("the ring is full");
-    assert_eq!((error.published, error.failure), (0, PublishFailure::Full));
+    assert_eq!((error.published, error.failure), (0, full("held")));
     gate.open();
     let ledger = shut_down(&broker);
-    assert_eq!((ledger.published, ledger.refused, ledger.total().delivered()), (2, 0, 2));
+    assert_eq!((ledger.published, ledger.refused, ledger.total().delivered()), (2, 5, 2));
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn a_publish_waits_for_room_and_a_limited_wait_ends() {
     let _subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
     let error = publisher.publish("x").expect_err("the ring stays full");
-    assert_eq!(error.kind(), &PublishFailure::TimedOut);
+    assert_eq!(error.kind(), &timed_out("held"));
     let waiting =
         std::thread::spawn(move || publisher.publish_timeout("x", LIMIT).map(|published| published.accepted));
     gate.open();
@@ -283,15 +284,18 @@ fn of_several_rings_those_that_are_full_are_named_and_the_payload_comes_back_onl
     }
     let held = Gate::close(&broker, "held");
     let mut publisher = broker.publisher("a").expect("a topic");
-    let published = publisher.publish("one").expect("one ring has room");
-    assert_eq!((published.accepted, published.refused), (1, 1));
+    let error = publisher.publish("one").expect_err("one ring has no room");
+    let PublishFailure::PartlyRefused { id, accepted, refusals } = error.kind() else { panic!("{error}") };
+    assert_eq!((id.sequence(), accepted, refusals.len()), (0, &1, 1));
+    assert_eq!((&*refusals[0].dispatcher, &refusals[0].reason), ("held", &full("held")));
+    assert!(!error.is_full() && error.into_inner().is_none());
     assert_eq!(next(&received), ("free", b"one".to_vec()));
     drain_dispatcher(&broker, "free");
 
     let free = Gate::close(&broker, "free");
     let error = publisher.publish(Payload::new(b"two").expect("it fits")).expect_err("no ring has room");
-    assert_eq!(error.kind(), &PublishFailure::Full);
-    assert_eq!(error.into_inner().as_slice(), b"two");
+    assert_eq!(error.kind(), &full("held"));
+    assert_eq!(error.into_inner().as_deref(), Some(&b"two"[..]));
     held.open();
     free.open();
     drain(&broker);
@@ -302,7 +306,7 @@ fn of_several_rings_those_that_are_full_are_named_and_the_payload_comes_back_onl
     let mut got: Vec<_> = received.try_iter().collect();
     got.sort_unstable();
     assert_eq!(got, [("free", b"three".to_vec()), ("held", b"three".to_vec())]);
-    assert_eq!((ledger.published, ledger.refused, ledger.unrouted), (4, 1, 0));
+    assert_eq!((ledger.published, ledger.refused, ledger.unrouted), (4, 3, 0));
 }
 
 fn drain_dispatcher(broker: &Broker, name: &str) {
@@ -332,7 +336,7 @@ fn a_message_to_several_rings_is_whole_in_each() {
     let mut publisher = broker.publisher("a").expect("a topic");
     let options = PublishOptions::new().header("key", "value").expect("within the limits");
     let large = vec![7; 5_000];
-    let published = publisher.publish_with_options(&large, &options).expect("room");
+    let published = publisher.publish_with(&large, &options).expect("room");
     assert_eq!((published.accepted, published.refused), (3, 0));
     for _ in 0..3 {
         let message = next(&received);
@@ -340,7 +344,7 @@ fn a_message_to_several_rings_is_whole_in_each() {
         assert_eq!(message.payload.as_slice(), large);
         assert_eq!(message.headers.get_str("key"), Some("value"));
     }
-    assert_eq!(publisher.publish_batch(["x", "y"]).expect("room"), 2);
+    assert_eq!(publisher.publish_batch(["x", "y"]).expect("room").published, 2);
     drain(&broker);
     assert_eq!(received.try_iter().count(), 6);
     assert_eq!(shut_down(&broker).published, 3);
@@ -356,8 +360,8 @@ fn options_travel_with_their_message_alone() {
     let correlation = CorrelationId::new("order-4711").expect("valid");
     let options =
         PublishOptions::new().header("k", [1, 2]).expect("within the limits").correlation(correlation);
-    publisher.publish_with_options("with", &options).expect("room");
-    publisher.publish("without").expect("room");
+    let _ = publisher.publish_with("with", &options).expect("room");
+    let _ = publisher.publish("without").expect("room");
     let (with, without) = (next(&received), next(&received));
     assert_eq!(with.headers.get("k"), Some(&[1, 2][..]));
     assert_eq!(with.correlation, Some(correlation));
@@ -366,7 +370,7 @@ fn options_travel_with_their_message_alone() {
     assert!(without.headers.is_empty());
     assert_eq!(without.correlation, None);
     let mut any = broker.any_topic_publisher();
-    any.publish_with_options("a", "again", &options).expect("room");
+    let _ = any.publish_with("a", "again", &options).expect("room");
     assert_eq!(next(&received).headers, with.headers);
     shut_down(&broker);
 }
@@ -387,7 +391,7 @@ fn what_has_expired_when_its_turn_comes_is_counted_and_not_delivered() {
     let mut publisher = broker.publisher("a").expect("a topic");
     for (text, at) in [("before", 999), ("at", 1_000), ("after", 1_001)] {
         let options = PublishOptions::new().expires_at(Timestamp::from_nanos(at));
-        publisher.publish_with_options(text, &options).expect("room");
+        let _ = publisher.publish_with(text, &options).expect("room");
     }
     time.advance(Duration::from_nanos(1_000));
     gate.open();
@@ -413,11 +417,11 @@ fn what_a_handler_publishes_names_its_parent_and_inherits_the_correlation() {
     let mut any = broker.any_topic_publisher();
     let _first = broker
         .subscribe("first", move |_| {
-            bound.publish("plain").expect("room");
+            let _ = bound.publish("plain").expect("room");
             let options = PublishOptions::new().correlation(own).header("k", "v").expect("within the limits");
-            bound.publish_with_options("own", &options).expect("room");
-            any.publish("second", "any").expect("room");
-            assert_eq!(bound.publish_batch(["batch"]).expect("room"), 1);
+            let _ = bound.publish_with("own", &options).expect("room");
+            let _ = any.publish("second", "any").expect("room");
+            assert_eq!(bound.publish_batch(["batch"]).expect("room").published, 1);
         })
         .expect("a pattern");
     let _second = broker
@@ -425,7 +429,7 @@ fn what_a_handler_publishes_names_its_parent_and_inherits_the_correlation() {
         .expect("a pattern");
     let mut publisher = broker.publisher("first").expect("a topic");
     let options = PublishOptions::new().correlation(inherited).header("not", "inherited").expect("valid");
-    let parent = publisher.publish_with_options("x", &options).expect("room").id;
+    let parent = publisher.publish_with("x", &options).expect("room").id;
     for (text, correlation, headers) in
         [("plain", inherited, 0), ("own", own, 1), ("any", inherited, 0), ("batch", inherited, 0)]
     {
@@ -439,7 +443,7 @@ fn what_a_handler_publishes_names_its_parent_and_inherits_the_correlation() {
     let message = next(&received);
     assert_eq!((message.parent, message.correlation), (Some(parent), None));
     // Outside of the handler nothing is inherited.
-    broker.publisher("second").expect("a topic").publish("outside").expect("room");
+    let _ = broker.publisher("second").expect("a topic").publish("outside").expect("room");
     let outside = std::iter::from_fn(|| Some(next(&received)))
         .find(|message| message.payload.as_str() == Some("outside"))
         .expect("the iterator is endless");
@@ -465,7 +469,7 @@ fn run_time_topics_are_delivered_whatever_the_size_of_the_cache() {
                 assert_eq!(next(&received), (topic, vec![round]));
             }
         }
-        publisher.publish("other", "x").expect("nobody wants it");
+        let _ = publisher.publish("other", "x").expect("nobody wants it");
         let CacheCounts { hits, misses, evictions, .. } = publisher.cache_counts();
         assert_eq!(hits + misses, 61);
         match remembered {
@@ -485,7 +489,7 @@ fn ever_new_topics_leave_no_more_routes_than_the_cache_holds() {
     for (remembered, left) in [(0, 0.0), (8, 8.0)] {
         let mut publisher = broker.any_topic_publisher_with_cache(remembered);
         for number in 0..2_000 {
-            publisher.publish(&format!("made.up.{remembered}.{number}"), "").expect("room");
+            let _ = publisher.publish(&format!("made.up.{remembered}.{number}"), "").expect("room");
         }
         let left_are = |count| {
             let metrics = broker.metrics();
@@ -511,7 +515,7 @@ fn a_bad_topic_is_an_error_that_names_the_word_and_its_place() {
     let PublishFailure::Topic(topic) = error.kind() else { panic!("{error}") };
     assert_eq!((topic.kind(), topic.word_index()), (TopicErrorKind::EmptyWord, 2));
     assert!(error.to_string().contains("word 2"), "{error}");
-    assert_eq!(error.into_inner().as_slice(), b"kept");
+    assert_eq!(error.into_inner().as_deref(), Some(&b"kept"[..]));
     let SubscribeError::Pattern(error) = broker.subscribe("a.b#", |_| ()).expect_err("a bad pattern") else {
         panic!("another error");
     };
@@ -531,8 +535,8 @@ fn a_payload_of_64_kib_passes_and_one_byte_more_is_refused_with_both_sizes() {
     let mut any = broker.any_topic_publisher();
     let largest = vec![1; Payload::MAX_LEN];
     let larger = vec![1; Payload::MAX_LEN + 1];
-    publisher.publish(&largest).expect("it is within the limit");
-    any.publish("a", &largest).expect("it is within the limit");
+    let _ = publisher.publish(&largest).expect("it is within the limit");
+    let _ = any.publish("a", &largest).expect("it is within the limit");
     assert_eq!((next(&received), next(&received)), (65_536, 65_536));
     let error = publisher.publish(&larger).expect_err("it is too large");
     let PublishFailure::TooLarge(sizes) = error.kind() else { panic!("{error}") };
@@ -553,7 +557,7 @@ fn names_are_unique_and_free_again_when_their_subscription_has_ended() {
     let first = named("x").expect("a free name");
     // A route that its publisher does not let go.
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("").expect("room");
+    let _ = publisher.publish("").expect("room");
     assert!(matches!(named("x"), Err(SubscribeError::NameTaken { name }) if name == "x"));
     first.unsubscribe();
     let second = named("x").expect("the name is free again");
@@ -637,7 +641,7 @@ fn a_stage_sees_a_message_only_when_the_stage_before_has_finished_with_it() {
     }
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..MESSAGES {
-        publisher.publish(number).expect("the consumers make room");
+        let _ = publisher.publish(number).expect("the consumers make room");
     }
     let ledger = shut_down(&broker);
     assert_eq!(early.load(Ordering::Relaxed), 0);
@@ -654,7 +658,7 @@ fn the_global_broker_is_one_broker() {
     let subscription = Broker::global()
         .subscribe("global.test", move |message| sender.send(message.payload().to_vec()).unwrap())
         .expect("a pattern");
-    Broker::global().publisher("global.test").expect("a topic").publish("hello").expect("room");
+    let _ = Broker::global().publisher("global.test").expect("a topic").publish("hello").expect("room");
     assert_eq!(next(&received), b"hello");
     assert!(std::ptr::eq(Broker::global(), Broker::global()));
     subscription.unsubscribe();
@@ -685,7 +689,7 @@ fn metrics_bear_their_promised_keys_and_count() {
     let gate = Gate::close(&broker, "held");
     let _failing = broker.subscribe("a", |_| Err::<(), _>("no")).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("x").expect("room");
+    let _ = publisher.publish("x").expect("room");
     let metrics = broker.metrics();
     for key in KEYS {
         assert!(metrics.get(key).is_some_and(f64::is_finite), "{key}");
@@ -721,7 +725,7 @@ fn no_payload_or_header_value_appears_in_errors_or_debug_output() {
     let mut publisher = broker.publisher("a").expect("a topic");
     let mut any = broker.any_topic_publisher();
     let options = PublishOptions::new().header("key", SECRET).expect("within the limits");
-    publisher.publish_with_options(SECRET, &options).expect("room");
+    let _ = publisher.publish_with(SECRET, &options).expect("room");
     let (message, owned) = next(&received);
     drain(&broker);
     let gate = Gate::close(&broker, "held");
@@ -764,11 +768,11 @@ fn a_late_subscriber_gets_nothing_old_and_one_that_left_nothing_new() {
             .expect("valid")
     };
     let early = subscribe("early");
-    publisher.publish("1").expect("room");
+    let _ = publisher.publish("1").expect("room");
     let late = subscribe("late");
-    publisher.publish("2").expect("room");
+    let _ = publisher.publish("2").expect("room");
     drop(early);
-    publisher.publish("3").expect("room");
+    let _ = publisher.publish("3").expect("room");
     gate.open();
     let ledger = shut_down(&broker);
     let got: Vec<_> = received.try_iter().collect();
@@ -782,8 +786,8 @@ fn a_topic_nobody_could_have_subscribed_to_yet_is_resolved_anew_when_somebody_do
     let broker = default_broker();
     let mut bound = broker.publisher("a.b").expect("a topic");
     let mut any = broker.any_topic_publisher();
-    bound.publish("x").expect("nobody wants it");
-    any.publish("a.b", "x").expect("nobody wants it");
+    let _ = bound.publish("x").expect("nobody wants it");
+    let _ = any.publish("a.b", "x").expect("nobody wants it");
     let subscription = broker.subscribe("a.#", |_| ()).expect("a pattern");
     assert_eq!(bound.publish("x").expect("room").accepted, 1);
     assert_eq!(any.publish("a.b", "x").expect("room").accepted, 1);
@@ -804,37 +808,11 @@ fn a_batch_larger_than_its_ring_passes_through_it() {
         broker.subscribe("a", move |message| sender.send(**message).unwrap()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
     let batch: Vec<u64> = (0..1_000).collect();
-    assert_eq!(publisher.publish_batch(batch.clone()).expect("the consumer makes room"), 1_000);
-    assert_eq!(publisher.publish_batch(Vec::<u64>::new()).expect("nothing to do"), 0);
+    assert_eq!(publisher.publish_batch(batch.clone()).expect("the consumer makes room").published, 1_000);
+    assert_eq!(publisher.publish_batch(Vec::<u64>::new()).expect("nothing to do").published, 0);
     let ledger = shut_down(&broker);
     assert_eq!(received.try_iter().collect::<Vec<_>>(), batch);
     assert_eq!(ledger.published, 1_000);
-}
-
-#[test]
-fn a_batch_whose_iterator_lies_about_its_length_ends() {
-    #[derive(Clone)]
-    struct Lying(u64);
-    impl Iterator for Lying {
-        type Item = u64;
-        fn next(&mut self) -> Option<u64> {
-            self.0 = self.0.checked_sub(1)?;
-            Some(self.0)
-        }
-        fn size_hint(&self) -> (usize, Option<usize>) {
-            (8, Some(8))
-        }
-    }
-    impl ExactSizeIterator for Lying {}
-
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
-    let _subscription = broker.subscribe("a", |_| ()).expect("a pattern");
-    let mut publisher = broker.publisher("a").expect("a topic");
-    let published = within("a batch of three ends", move || publisher.publish_batch(Lying(3)));
-    assert_eq!(published.expect("room"), 3);
-    let ledger = shut_down(&broker);
-    assert_eq!(ledger.published, 3);
-    assert_eq!(ledger.rings[0].tombstones, 5);
 }
 
 #[test]
@@ -863,7 +841,7 @@ fn drain_returns_when_all_is_settled_and_gives_up_at_its_limit() {
     let subscription = broker.subscribe("numbers.*", |_| ()).expect("a valid subscription");
     let mut publisher = broker.publisher("numbers.7").expect("a topic");
     for _ in 0..10 {
-        publisher.publish(b"7").expect("room");
+        let _ = publisher.publish(b"7").expect("room");
     }
     assert_eq!(broker.drain(limit), Err(DrainError::TimedOut { limit }), "a handler stands in the way");
     gate.open();
@@ -880,7 +858,7 @@ fn drain_does_not_wait_for_its_own_thread() {
     let inside = broker.clone();
     let subscription =
         broker.subscribe("a", move |_| answer.send(inside.drain(LIMIT))).expect("a valid subscription");
-    broker.publisher("a").expect("a topic").publish("").expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish("").expect("room");
     assert_eq!(next(&answered), Err(DrainError::WouldDeadlock));
     subscription.unsubscribe();
 }

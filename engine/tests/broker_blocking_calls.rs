@@ -199,7 +199,7 @@ fn inside_of_a_publish_closure() {
     from("a publish closure", while_filling, |broker, job| {
         subscribe(&broker, "one");
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish_with(|_| job()).expect("room");
+        let _ = publisher.publish_in_place(|_| job()).expect("room");
     });
 }
 
@@ -209,7 +209,7 @@ fn inside_of_a_copy_for_the_second_ring() {
         subscribe(&broker, "one");
         subscribe(&broker, "two");
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish(on_clone(job)).expect("room");
+        let _ = publisher.publish(on_clone(job)).expect("room");
     });
 }
 
@@ -218,9 +218,9 @@ fn inside_of_the_drop_of_what_a_slot_held() {
     from("the drop of an old payload", while_filling, |broker, job| {
         subscribe(&broker, "one");
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish(Loaded { on_clone: None, on_drop: Some(Bomb::new(job)) }).expect("room");
+        let _ = publisher.publish(Loaded { on_clone: None, on_drop: Some(Bomb::new(job)) }).expect("room");
         for _ in 0..32 {
-            publisher.publish(Loaded::default()).expect("the consumer makes room");
+            let _ = publisher.publish(Loaded::default()).expect("the consumer makes room");
         }
     });
 }
@@ -230,7 +230,7 @@ fn inside_of_a_handler() {
     from("a handler", on_a_consumer, |broker, job| {
         let mut job = Some(job);
         broker.subscribe("a", move |_| job.take().into_iter().for_each(|job| job())).expect("valid").detach();
-        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
     });
 }
 
@@ -242,7 +242,7 @@ fn inside_of_the_drop_of_an_error() {
         let subscription =
             subscription.subscribe(move |_| job.take().map_or(Ok(()), |job| Err(Bomb::new(job))));
         subscription.expect("valid").detach();
-        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
     });
 }
 
@@ -257,7 +257,7 @@ fn inside_of_the_text_of_an_error() {
             .subscribe(move |_| job.take().map_or(Ok(()), |job| Err(Bomb::new(job))))
             .expect("valid")
             .detach();
-        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
     });
 }
 
@@ -271,7 +271,7 @@ fn inside_of_the_drop_of_a_panics_payload() {
             }
         });
         subscription.expect("a pattern").detach();
-        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
     });
 }
 
@@ -322,9 +322,9 @@ fn inside_of_a_copy_that_a_stopped_consumer_hands_back() {
         slow.expect("a pattern").detach();
         let mut publisher = broker.publisher("a").expect("a topic");
         for _ in 0..30 {
-            publisher.publish(Loaded::default()).expect("room");
+            let _ = publisher.publish(Loaded::default()).expect("room");
         }
-        publisher.publish(on_clone(job)).expect("room");
+        let _ = publisher.publish(on_clone(job)).expect("room");
         let _report = broker.shutdown(Duration::from_millis(400)).expect("no closure");
     });
 }
@@ -336,9 +336,9 @@ fn inside_of_a_copy_that_is_handed_back_for_a_stuck_consumer() {
         let held = door.clone();
         broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish(Loaded::default()).expect("room");
+        let _ = publisher.publish(Loaded::default()).expect("room");
         door.wait_for_one();
-        publisher.publish(on_clone(job)).expect("room");
+        let _ = publisher.publish(on_clone(job)).expect("room");
         let report = broker.shutdown(Duration::from_millis(50)).expect("no closure");
         assert_eq!(report.abandoned.len(), 1);
         door.open();
@@ -359,7 +359,7 @@ fn ending_many_with_a_limit_names_those_whose_handlers_are_busy() {
         subscription.subscribe(move |_| held.pass()).expect("valid")
     };
     let all = [on("first", "stuck"), on("second", "stuck"), on("third", "free")];
-    broker.publisher("stuck").expect("a topic").publish("x").expect("room");
+    let _ = broker.publisher("stuck").expect("a topic").publish("x").expect("room");
     door.wait_for_one();
     let limit = Duration::from_millis(30);
     let started = Instant::now();

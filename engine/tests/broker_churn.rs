@@ -86,7 +86,7 @@ fn churn_beside_publishers(dispatchers: &[&str]) {
             while !is_over.load(Ordering::Relaxed) {
                 // More topics than the publisher remembers.
                 let topic = format!("n.{}", random.below(16));
-                publisher.publish(&topic, sent).expect("the consumers make room");
+                let _ = publisher.publish(&topic, sent).expect("the consumers make room");
                 sent += 1;
             }
             sent
@@ -225,7 +225,7 @@ fn each_message_reaches_exactly_those_who_were_subscribed() {
                     Some(any) => any.publish(TOPICS[topic], 0),
                     None => bound.publish(0),
                 });
-                published.expect("the consumers make room");
+                let _ = published.expect("the consumers make room");
                 Sent { topic, publish }
             })
             .collect();

@@ -52,7 +52,7 @@ fn a_message_is_dropped_soon_after_its_last_handler_on_the_last_consumers_thread
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..200 {
         let dying = Arc::new(Dying { number, tell: tell.clone(), then: |_| () });
-        publisher.publish(Told(Some(dying))).expect("room");
+        let _ = publisher.publish(Told(Some(dying))).expect("room");
         // Long before its slot is used again.
         assert_eq!(next(&told), (number, Some("rm-clears-2".to_owned())));
     }
@@ -75,7 +75,9 @@ fn a_payload_whose_drop_panics_stops_nobody() {
                 panic_quietly()
             }
         };
-        publisher.publish(Told(Some(Arc::new(Dying { number, tell: tell.clone(), then })))).expect("room");
+        let _ = publisher
+            .publish(Told(Some(Arc::new(Dying { number, tell: tell.clone(), then }))))
+            .expect("room");
         assert_eq!(next(&told).0, number);
     }
     let ledger = shut_down(&broker);
@@ -97,7 +99,9 @@ fn a_payload_whose_drop_does_not_return_is_taken_over_at_shutdown() {
         }
     };
     for number in 0..6 {
-        publisher.publish(Told(Some(Arc::new(Dying { number, tell: tell.clone(), then })))).expect("room");
+        let _ = publisher
+            .publish(Told(Some(Arc::new(Dying { number, tell: tell.clone(), then }))))
+            .expect("room");
     }
     let dead: Vec<_> = (0..3).map(|_| next(&told).0).collect();
     assert_eq!(dead, [0, 1, 2]);
@@ -132,7 +136,7 @@ fn what_is_handed_back_at_shutdown_is_whole() {
     on("behind", 1).subscribe(|_| ()).expect("valid").detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..6 {
-        publisher
+        let _ = publisher
             .publish(Told(Some(Arc::new(Dying { number, tell: tell.clone(), then: |_| () }))))
             .expect("room");
     }
@@ -171,10 +175,10 @@ fn payload_headers_correlation_and_parent_are_gone_when_the_slot_is_used_again()
     let options =
         PublishOptions::new().header("key", "value").expect("within limits").correlation(correlation);
     for len in [1, 64, 65, 4_000, 5_000] {
-        publisher.publish_with_options(&vec![7; len], &options).expect("room");
+        let _ = publisher.publish_with(&vec![7; len], &options).expect("room");
         assert_eq!(next(&seen), (vec![7; len], 1, true));
-        publisher
-            .publish_with(|payload| {
+        let _ = publisher
+            .publish_in_place(|payload| {
                 assert!(payload.is_empty(), "the slot was not cleared");
                 // A buffer that may stay does, and one that may not does not.
                 assert!(payload.heap_bytes() <= 4_096);
@@ -193,13 +197,13 @@ fn a_publish_closure_that_panics_leaves_nothing_behind_either() {
     broker.subscribe("a", |_| ()).expect("a pattern").detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     let panicking = || {
-        publisher.publish_with(|payload| {
+        publisher.publish_in_place(|payload| {
             payload.set(b"half of").expect("short");
             panic_quietly()
         })
     };
     assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panicking)).is_err());
-    publisher.publish_with(|payload| assert!(payload.is_empty())).expect("room");
+    let _ = publisher.publish_in_place(|payload| assert!(payload.is_empty())).expect("room");
     let ledger = shut_down(&broker);
     assert!(ledger.is_balanced(), "{ledger:#?}");
 }

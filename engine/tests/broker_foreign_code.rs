@@ -82,7 +82,7 @@ fn a_log_that_panics_costs_no_delivery() {
     let healthy = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
     for _ in 0..100 {
-        publisher.publish("x").expect("it waits for room");
+        let _ = publisher.publish("x").expect("it waits for room");
     }
     let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");
     assert!(EVENTS.load(SeqCst) >= 14, "each logs its failures 1, 2, 4, .. 64");
@@ -100,9 +100,9 @@ fn a_log_that_hangs_costs_no_message() {
         .expect("a pattern");
     let later = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("bad").expect("there is room");
+    let _ = publisher.publish("bad").expect("there is room");
     for _ in 0..10 {
-        publisher.publish("good").expect("there is room");
+        let _ = publisher.publish("good").expect("there is room");
     }
     eventually("the log to hang", || EVENTS.load(SeqCst) == 1);
     let total = broker.audit().total();
@@ -150,7 +150,7 @@ fn a_log_that_panics_leaves_a_subscription_as_it_is() {
     let broker: Broker = Broker::builder().build().expect("a broker");
     let literal = broker.subscribe("orders.>", |_| ()).expect("a pattern");
     assert_eq!(EVENTS.load(SeqCst), 1);
-    broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
+    let _ = broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
     let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");
     assert_eq!(literal.delivered(), 1);
     assert!(report.ledger.is_balanced(), "{:?}", report.ledger);
@@ -166,7 +166,7 @@ fn a_log_that_hangs_at_a_subscription_holds_nobody_else_up() {
         thread::spawn(move || broker.subscribe("orders.>", move |_| sender.send(()).expect("the test waits")))
     };
     eventually("the log to hang", || EVENTS.load(SeqCst) == 1);
-    broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
+    let _ = broker.publisher("orders.>").expect("a topic").publish("x").expect("room");
     delivered.recv_timeout(Duration::from_secs(30)).expect("the subscription stands");
     broker.subscribe("events.>", |_| ()).expect("a pattern").unsubscribe();
     assert!(!subscriber.is_finished());
@@ -238,7 +238,7 @@ fn callbacks_are_told_of_each_failure_and_may_panic() {
     let healthy = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
     for _ in 0..3 {
-        publisher.publish("x").expect("there is room");
+        let _ = publisher.publish("x").expect("there is room");
     }
     eventually("the last call", || !fails.load(SeqCst));
     let report = broker.shutdown(Duration::from_secs(20)).expect("not inside of a publish closure");

@@ -26,7 +26,7 @@ fn a_handler_with_a_weak_handle_lets_its_broker_go() {
         .detach();
     let outside = broker.downgrade();
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("x").expect("room");
+    let _ = publisher.publish("x").expect("room");
     assert!(next(&received), "it publishes by the weak handle");
     drop(broker);
     eventually("the handler is dropped", || Arc::strong_count(&witness) == 1);
@@ -39,7 +39,7 @@ fn a_weak_handle_leads_to_the_same_broker() {
     let broker: Broker = Broker::builder().build().expect("valid options");
     let weak = broker.downgrade().clone();
     let subscription = weak.upgrade().expect("it is there").subscribe("a", |_| ()).expect("a pattern");
-    broker.publisher("a").expect("a topic").publish("x").expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish("x").expect("room");
     shut_down(&broker);
     assert_eq!(subscription.delivered(), 1);
     assert_eq!(format!("{weak:?}"), "WeakBroker { is_open: true }");
@@ -63,8 +63,8 @@ fn handles_may_be_used_after_a_panic_that_they_have_seen() {
     let subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let outcome = catch_unwind(|| {
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish(Torn(None)).expect("room");
-        let _ = publisher.publish_with(|_| broker_support::panic_quietly());
+        let _ = publisher.publish(Torn(None)).expect("room");
+        let _ = publisher.publish_in_place(|_| broker_support::panic_quietly());
     });
     assert!(outcome.is_err());
     shut_down(&broker);

@@ -42,7 +42,7 @@ fn compare(
                 std::hint::spin_loop();
             }
         }
-        publisher.publish(number).expect("it waits for room");
+        let _ = publisher.publish(number).expect("it waits for room");
     }
     broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     let metrics = broker.metrics();
@@ -112,12 +112,12 @@ fn consumed_and_errors_are_those_of_the_ledger_after_subscriptions_have_gone() {
     let _staying = [subscribe("one", 0), subscribe("two", 1)];
     let mut publisher = broker.publisher("numbers").expect("a topic");
     for number in 0..500 {
-        publisher.publish(number).expect("it waits for room");
+        let _ = publisher.publish(number).expect("it waits for room");
     }
     broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     leaving.unsubscribe();
     for number in 0..500 {
-        publisher.publish(number).expect("it waits for room");
+        let _ = publisher.publish(number).expect("it waits for room");
     }
     broker.drain(Duration::from_secs(60)).expect("the handler goes on");
     let total = broker.audit().total();
@@ -147,8 +147,8 @@ fn hits_and_misses_are_the_sums_of_all_publishers_living_and_gone() {
         for number in 0..100 {
             // Every other topic is one that nobody wants.
             let topic = format!("{}.{}", ["a", "b"][number % 2], number % topics);
-            publisher.publish(&topic, 7).expect("it waits for room");
-            bound.publish(7).expect("it waits for room");
+            let _ = publisher.publish(&topic, 7).expect("it waits for room");
+            let _ = bound.publish(7).expect("it waits for room");
         }
         hits += publisher.cache_counts().hits;
         misses += publisher.cache_counts().misses;
@@ -170,9 +170,9 @@ fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
     let (let_go, go) = std::sync::mpsc::channel::<()>();
     let stuck = broker.subscribe("#", move |_| _ = go.recv()).expect("a pattern");
     let mut publisher = broker.any_topic_publisher();
-    publisher.publish_batch("a", [1, 2]).expect("room");
+    let _ = publisher.publish_batch("a", [1, 2]).expect("room");
     assert_eq!(cache_looks(&broker), (0, 1), "the whole batch came of one look that found nothing");
-    publisher.publish_batch("a", [3, 4]).expect("room");
+    let _ = publisher.publish_batch("a", [3, 4]).expect("room");
     assert_eq!(cache_looks(&broker), (2, 1));
     assert!(publisher.try_publish("a", 5).is_err(), "it is full");
     assert_eq!(cache_looks(&broker), (2, 1), "found, and refused");
@@ -183,7 +183,7 @@ fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
     eventually("there is room", || publisher.try_publish("b", 5).is_ok());
     assert_eq!(cache_looks(&broker), (3, 3));
     let panics = std::panic::AssertUnwindSafe(|| {
-        publisher.publish_with("c", |_| std::panic::resume_unwind(Box::new("on purpose")))
+        publisher.publish_in_place("c", |_| std::panic::resume_unwind(Box::new("on purpose")))
     });
     assert!(std::panic::catch_unwind(panics).is_err());
     assert_eq!(cache_looks(&broker), (3, 4));
@@ -194,7 +194,7 @@ fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
 fn what_publishers_that_have_gone_published_stays_counted() {
     let broker: Broker<u64> = Broker::builder().build().expect("a broker");
     for turn in 1..=3 {
-        broker.publisher("nobody.wants").expect("a topic").publish(1).expect("it goes nowhere");
+        let _ = broker.publisher("nobody.wants").expect("a topic").publish(1).expect("it goes nowhere");
         let ledger = broker.audit();
         assert_eq!((ledger.published, ledger.unrouted), (turn, turn));
     }

@@ -12,10 +12,8 @@ use ringmain::broker::{
 };
 use ringmain::message::Payload;
 use ringmain::ring::Overflow;
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -73,47 +71,6 @@ fn one_pattern_with_too_many_wildcards_refuses_the_subscription_and_says_which()
     shut_down(&broker);
 }
 
-/// Two payloads of one byte, of which the second is too large when it is asked for again.
-#[derive(Clone)]
-struct Growing {
-    left: usize,
-    /// How many payloads were handed out, by this and all its clones.
-    asked: Rc<Cell<usize>>,
-}
-
-impl Iterator for Growing {
-    type Item = &'static [u8];
-
-    fn next(&mut self) -> Option<&'static [u8]> {
-        self.left = self.left.checked_sub(1)?;
-        self.asked.set(self.asked.get() + 1);
-        Some(if self.asked.get() == 4 { &[0; Payload::MAX_LEN + 1] } else { &[0] })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Growing {}
-
-#[test]
-fn a_batch_that_outgrows_its_check_stops_there_and_leaves_no_hole() {
-    let broker: Broker = Broker::builder().build().expect("valid options");
-    let (sender, received) = mpsc::channel();
-    let _subscription = broker
-        .subscribe("a", move |message| sender.send(message.payload().len()).unwrap())
-        .expect("a pattern");
-    let mut publisher = broker.publisher("a").expect("a topic");
-    let error = publisher.publish_batch(Growing { left: 2, asked: Rc::default() }).expect_err("too large");
-    assert_eq!(error.published, 1);
-    assert!(matches!(error.failure, PublishFailure::TooLarge(_)), "{error}");
-    publisher.publish(b"next").expect("room");
-    assert_eq!([next(&received), next(&received)], [1, 4]);
-    let ledger = shut_down(&broker);
-    assert_eq!((ledger.published, ledger.rings[0].tombstones), (2, 1));
-}
-
 #[test]
 fn labels_of_what_went_wrong_are_distinct_and_made_for_metrics() {
     let kinds: Vec<_> = FailureKind::ALL.iter().map(|kind| (kind.as_str(), kind.to_string())).collect();
@@ -154,9 +111,9 @@ fn what_a_shutdown_hands_back_shows_no_content() {
         .expect("a pattern")
         .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
-    publisher.publish("held").expect("room");
+    let _ = publisher.publish("held").expect("room");
     next(&entered);
-    publisher.publish("s3cr3t").expect("room");
+    let _ = publisher.publish("s3cr3t").expect("room");
     let report = broker.shutdown(Duration::from_millis(50)).expect("not inside of a closure");
     let [undelivered] = &report.undelivered[..] else { panic!("{:?}", report.undelivered) };
     assert_eq!(undelivered.message.payload.as_slice(), b"s3cr3t");

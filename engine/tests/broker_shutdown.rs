@@ -100,7 +100,7 @@ fn a_handler_that_takes_a_millisecond_is_not_called_stuck() {
             broker.subscribe("a", |_| thread::sleep(Duration::from_millis(1))).expect("a pattern");
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..1_000 {
-            publisher.publish(number).expect("room");
+            let _ = publisher.publish(number).expect("room");
         }
         let report = broker.shutdown(Duration::from_millis(100)).expect("no closure");
         if !report.abandoned.is_empty() {
@@ -168,7 +168,7 @@ fn only_stages_of_the_same_dispatcher_are_spared_by_a_handler_that_shuts_down() 
         })
         .expect("valid")
         .detach();
-    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
     let report = next(&received);
     let abandoned: Vec<_> = report.abandoned.iter().map(|abandoned| &*abandoned.thread).collect();
     assert_eq!(abandoned, ["rm-stuck-1"]);
@@ -188,7 +188,7 @@ fn a_handler_whose_shutdown_is_over_is_taken_over_like_any_other() {
         })
         .expect("a pattern")
         .detach();
-    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
     door.wait_for(1);
     let (report, _) = timed(&broker, Duration::from_millis(500));
     assert_eq!(report.abandoned.len(), 1, "it is stuck");
@@ -216,7 +216,7 @@ fn a_handler_that_returns_after_it_was_taken_over_counts_nothing_more() {
         let behind = broker.subscribe("a", |_| ()).expect("a pattern");
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..=last {
-            publisher.publish(number).expect("room");
+            let _ = publisher.publish(number).expect("room");
         }
         first.wait_for(1);
         first.open();
@@ -245,7 +245,7 @@ fn a_shutdown_returns_as_soon_as_the_last_consumer_has_ended() {
         eventually("the broker closes", || broker.any_topic_publisher().publish("b", 1).is_err());
         thread::sleep(Duration::from_millis(20));
     });
-    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
     let (report, took) = timed(&broker, LIMIT);
     assert!(report.abandoned.is_empty() && took < LIMIT / 2, "it took {took:?}");
     drop(lingers);
@@ -271,7 +271,7 @@ fn who_shuts_down_outside_waits_for_a_handler_that_shuts_down_too() {
         .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..20 {
-        publisher.publish(number).expect("room");
+        let _ = publisher.publish(number).expect("room");
     }
     inside.wait_for(1);
     let main = {
@@ -367,7 +367,7 @@ fn a_shutdown_from_the_drop_of_a_handler_spares_the_stages_behind() {
     let bomb = bomb.subscribe(move |_| _ = &captured).expect("valid");
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..20 {
-        publisher.publish(number).expect("room");
+        let _ = publisher.publish(number).expect("room");
     }
     // While the first stage is busy: what it captured goes between two of its messages.
     door.wait_for(1);
@@ -401,7 +401,7 @@ fn four_threads_that_shut_down_at_once_get_the_same_report_in_time() {
         }
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..50 {
-            publisher.publish(number).expect("room");
+            let _ = publisher.publish(number).expect("room");
         }
         door.wait_for(1);
         let all = Arc::new(Barrier::new(4));
@@ -436,7 +436,7 @@ fn the_shortest_limit_ends_the_shutdown_for_all() {
     let door = Door::default();
     let held = door.clone();
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
-    broker.publisher("a").expect("a topic").publish(1).expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
     door.wait_for(1);
     let patient = {
         let broker = broker.clone();
@@ -463,7 +463,7 @@ fn sixty_four_stuck_consumers_share_one_time_limit() {
         }
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..10 {
-            publisher.publish(number).expect("room");
+            let _ = publisher.publish(number).expect("room");
         }
         door.wait_for(64);
         let (report, took) = timed(&broker, limit);
@@ -491,7 +491,7 @@ fn what_was_not_delivered_is_handed_back_before_a_handler_is_dropped() {
         .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..300 {
-        publisher.publish(number).expect("room");
+        let _ = publisher.publish(number).expect("room");
     }
     let report = broker.shutdown(Duration::from_millis(100)).expect("no closure");
     // It is in the drop of what its handler had captured.
@@ -534,7 +534,7 @@ fn a_copy_that_hangs_for_a_stuck_consumer_holds_no_shutdown_up() {
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..10 {
             let hangs = (number == 5).then(|| copies.clone());
-            publisher.publish(Heavy(number, hangs)).expect("room");
+            let _ = publisher.publish(Heavy(number, hangs)).expect("room");
         }
         door.wait_for(1);
         let (report, took) = timed(&broker, limit);
@@ -560,7 +560,7 @@ fn a_copy_that_hangs_on_the_consumers_own_thread_holds_no_shutdown_up() {
         let mut publisher = broker.publisher("a").expect("a topic");
         for number in 0..50 {
             let hangs = (number == 40).then(|| copies.clone());
-            publisher.publish(Heavy(number, hangs)).expect("room");
+            let _ = publisher.publish(Heavy(number, hangs)).expect("room");
         }
         let (report, took) = timed(&broker, limit);
         let [stuck] = &report.abandoned[..] else { panic!("{:?}", report.abandoned) };
@@ -592,7 +592,7 @@ fn a_copy_that_panics_is_counted_and_the_rest_is_handed_back() {
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..10 {
-        publisher.publish(Fragile(number)).expect("room");
+        let _ = publisher.publish(Fragile(number)).expect("room");
     }
     door.wait_for(1);
     let report = broker.shutdown(Duration::from_millis(50)).expect("no closure");
@@ -632,7 +632,7 @@ fn shut_down_logging(log: Option<Door>, limit: Duration) -> Duration {
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..10 {
-        publisher.publish(number).expect("room");
+        let _ = publisher.publish(number).expect("room");
     }
     door.wait_for(1);
     let events = Arc::new(AtomicU64::new(0));
@@ -716,7 +716,7 @@ fn shut_down_when_stopped() -> Option<bool> {
         .detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 0..10 {
-        publisher.publish(number).expect("room");
+        let _ = publisher.publish(number).expect("room");
     }
     entered.wait_for(1);
     entered.open();
@@ -748,7 +748,7 @@ fn nothing_is_kept_alive_by_threads_that_have_ended() {
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
     let mut publisher = broker.publisher("a").expect("a topic");
     for _ in 0..5 {
-        publisher.publish(Some(witness.clone())).expect("room");
+        let _ = publisher.publish(Some(witness.clone())).expect("room");
     }
     door.wait_for(1);
     let report = broker.shutdown(Duration::from_millis(20)).expect("no closure");

@@ -19,9 +19,9 @@ fn a_ledger_shows_what_is_not_zero() {
     let _idle = broker.subscription().name("idle").pattern("nothing").subscribe(|_| ()).expect("a pattern");
     let mut publisher = broker.publisher("orders.eu").expect("a topic");
     for _ in 0..3 {
-        publisher.publish("x").expect("there is room");
+        let _ = publisher.publish("x").expect("there is room");
     }
-    broker.publisher("elsewhere").expect("a topic").publish("x").expect("nobody wants it");
+    let _ = broker.publisher("elsewhere").expect("a topic").publish("x").expect("nobody wants it");
     let ledger = broker.shutdown(Duration::from_secs(20)).expect("no closure").ledger;
     let expected = "4 published, 1 unrouted, balanced\n\
                     ring main: 3 claimed = 3 consumed\n\

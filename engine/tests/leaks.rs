@@ -71,8 +71,8 @@ fn live(number: usize) {
     let mut publisher = broker.publisher("a").expect("a topic");
     let mut any = broker.any_topic_publisher();
     for message in 0..10 {
-        publisher.publish("x").expect("the consumers make room");
-        any.publish(&format!("c.{message}"), &[1; 200]).expect("the consumers make room");
+        let _ = publisher.publish("x").expect("the consumers make room");
+        let _ = any.publish(&format!("c.{message}"), &[1; 200]).expect("the consumers make room");
     }
     match number % 3 {
         0 => _ = shut_down(&broker),
@@ -103,13 +103,13 @@ fn brokers_publishers_and_subscriptions_leave_no_thread_and_no_memory_behind() {
     let turn = |number: usize| {
         let subscription = broker.subscribe("a.*", move |_| _ = number).expect("a pattern");
         let mut publisher = broker.publisher("a.b").expect("a topic");
-        publisher.publish("x").expect("the consumer makes room");
+        let _ = publisher.publish("x").expect("the consumer makes room");
         let mut any = broker.any_topic_publisher_with_cache(2);
         for topic in 0..4 {
-            any.publish(&format!("a.{number}.{topic}"), "x").expect("the consumer makes room");
+            let _ = any.publish(&format!("a.{number}.{topic}"), "x").expect("the consumer makes room");
         }
         let mut clone = publisher.clone();
-        clone.publish("x").expect("the consumer makes room");
+        let _ = clone.publish("x").expect("the consumer makes room");
         if number.is_multiple_of(2) {
             subscription.unsubscribe();
         }

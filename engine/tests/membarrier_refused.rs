@@ -35,7 +35,7 @@ fn a_filter_that_comes_after_the_build_costs_no_message_and_no_thread() {
     };
     let (stays, leaves) = (subscribe("a.#"), subscribe("a.*"));
     let mut publisher = broker.publisher("a.b").expect("a topic");
-    publisher.publish(0).expect("room");
+    let _ = publisher.publish(0).expect("room");
     eventually("the first message", || delivered.load(Ordering::Relaxed) == 2);
     let mut graph = RingBuilder::new(2, u64::default)
         .expect("a power of two")
@@ -53,12 +53,12 @@ fn a_filter_that_comes_after_the_build_costs_no_message_and_no_thread() {
         if number % (MESSAGES / 10) == 0 {
             std::thread::sleep(IDLE);
         }
-        publisher.publish(number).expect("the consumer makes room");
+        let _ = publisher.publish(number).expect("the consumer makes room");
     }
     eventually("all messages", || delivered.load(Ordering::Relaxed) == 2 * (MESSAGES + 1));
     println!("{MESSAGES} messages in {:?}", started.elapsed());
     within("unsubscribe", move || leaves.unsubscribe());
-    publisher.publish(0).expect("an open broker");
+    let _ = publisher.publish(0).expect("an open broker");
     eventually("the last message", || delivered.load(Ordering::Relaxed) == 2 * (MESSAGES + 1) + 1);
     drop(stays);
     let ledger = shut_down(&broker);

@@ -149,7 +149,7 @@ fn a_broker_one_of_whose_rings_is_refused_is_an_error_and_leaves_nothing() {
         let broker = with(64).expect("it is small enough");
         let subscription = broker.subscription().pattern("a").dispatcher("large").subscribe(|_| ());
         let subscription = subscription.expect("valid options");
-        broker.publisher("a").expect("a topic").publish(1).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
         let report = broker.shutdown(Duration::from_secs(30)).expect("not inside of a closure");
         assert_eq!(subscription.delivered(), 1);
         assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);

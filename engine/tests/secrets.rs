@@ -105,14 +105,14 @@ fn nothing_of_a_secret_is_left_after_it_was_handled() {
         eventually(sent, || occurrences() == 0);
     };
     assert_eq!(occurrences(), 0, "there was no secret yet");
-    publisher.publish(&told::<40>()).expect("room");
+    let _ = publisher.publish(&told::<40>()).expect("room");
     gone("inline");
-    publisher.publish(&told::<1_000>()).expect("room");
+    let _ = publisher.publish(&told::<1_000>()).expect("room");
     gone("in a buffer that is kept");
-    publisher.publish(&told::<10_000>()).expect("room");
+    let _ = publisher.publish(&told::<10_000>()).expect("room");
     gone("in a buffer that is not kept");
-    publisher
-        .publish_with(|payload| {
+    let _ = publisher
+        .publish_in_place(|payload| {
             payload.set(&told::<60>()).expect("short");
             payload.extend_from_slice(&told::<60>()).expect("short");
         })
@@ -121,7 +121,7 @@ fn nothing_of_a_secret_is_left_after_it_was_handled() {
     let correlation = told::<40>();
     let correlation = CorrelationId::new(std::str::from_utf8(&correlation).expect("text")).expect("valid");
     let options = PublishOptions::new().header("token", told::<100>()).expect("within limits");
-    publisher.publish_with_options(b"", &options.correlation(correlation)).expect("room");
+    let _ = publisher.publish_with(b"", &options.correlation(correlation)).expect("room");
     gone("in a header and a correlation id");
     shut_down(&broker);
     assert!(!ARE_TOO_MANY.load(Ordering::SeqCst), "not all memory was searched");

@@ -21,8 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut publisher = broker.publisher("orders.eu.created")?;
     let published = publisher.publish("order 4711, two crates of lemons")?;
     let mut any = broker.any_topic_publisher();
-    any.publish("orders.us.cancelled", "order 4712")?;
-    any.publish("weather.lisbon", "sunny; and nobody listens")?;
+    let _ = any.publish("orders.us.cancelled", "order 4712")?;
+    let _ = any.publish("weather.lisbon", "sunny; and nobody listens")?;
 
     let first = orders.recv_timeout(LIMIT)?;
     println!("{first}");

@@ -50,7 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for (pattern, wants) in WANTED {
             *expected.entry(pattern).or_insert(0_u64) += u64::from(wants(&[origin, carrier, dest]));
         }
-        publisher.publish(&format!("flight.{origin}.{carrier}.{dest}"), flight.get(3).unwrap_or(""))?;
+        let _ =
+            publisher.publish(&format!("flight.{origin}.{carrier}.{dest}"), flight.get(3).unwrap_or(""))?;
     }
 
     let report = broker.shutdown(LIMIT)?;

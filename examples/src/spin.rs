@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let started = Instant::now();
     for number in 0..messages {
         tick[..8].copy_from_slice(&number.to_le_bytes());
-        publisher.publish(&tick)?;
+        let _ = publisher.publish(&tick)?;
     }
     let report = broker.shutdown(LIMIT)?;
     let elapsed = started.elapsed();

@@ -311,7 +311,7 @@ mod tests {
             let findings = found(Numbers::Count, length, |[first, second, _], mut body| {
                 for number in 0..200 {
                     let publisher = if number % 2 == 0 { &mut *first } else { &mut *second };
-                    publisher.publish(body.numbered(number)).expect("room");
+                    let _ = publisher.publish(body.numbered(number)).expect("room");
                 }
             });
             assert_eq!(findings.failures(&[200]), [""; 0], "{length} bytes");
@@ -323,7 +323,7 @@ mod tests {
         for (numbers, out_of_order) in [([0, 1, 3], 1), ([0, 1, 1], 1), ([1, 0, 2], 2)] {
             let findings = found(Numbers::Count, 16, |[first, ..], mut body| {
                 for number in numbers {
-                    first.publish(body.numbered(number)).expect("room");
+                    let _ = first.publish(body.numbered(number)).expect("room");
                 }
             });
             assert_eq!(findings.out_of_order, out_of_order, "{numbers:?}");
@@ -335,7 +335,7 @@ mod tests {
     fn intended_times_may_skip_and_never_go_back() {
         let findings = found(Numbers::Intended, 8, |[first, ..], mut body| {
             for number in [5, 9, 9, 8, 20] {
-                first.publish(body.numbered(number)).expect("room");
+                let _ = first.publish(body.numbered(number)).expect("room");
             }
         });
         assert_eq!(findings.out_of_order, 2);
@@ -348,8 +348,8 @@ mod tests {
             let findings = found(Numbers::Count, length, |[first, ..], mut body| {
                 let mut bytes = body.numbered(0).to_vec();
                 bytes[place] ^= 0x10;
-                first.publish(&bytes).expect("room");
-                first.publish(&bytes[..length - 1]).expect("room");
+                let _ = first.publish(&bytes).expect("room");
+                let _ = first.publish(&bytes[..length - 1]).expect("room");
             });
             assert_eq!(findings.corrupt, 2, "byte {place} of {length}");
         }
@@ -358,8 +358,8 @@ mod tests {
     #[test]
     fn messages_of_unknown_publishers_and_of_wrong_topics_are_found() {
         let findings = found(Numbers::Count, 16, |[_, second, unknown], mut body| {
-            second.publish(body.numbered(0)).expect("room");
-            unknown.publish(body.numbered(1)).expect("room");
+            let _ = second.publish(body.numbered(0)).expect("room");
+            let _ = unknown.publish(body.numbered(1)).expect("room");
         });
         assert_eq!(findings.misrouted, 2);
     }

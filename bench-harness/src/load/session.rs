@@ -75,7 +75,7 @@ impl Sender {
                 (publisher.publish(&topics[self.topic], bytes), topics.len())
             }
         };
-        outcome.map_err(|error| error.kind().clone())?;
+        let _ = outcome.map_err(|error| error.kind().clone())?;
         self.sent += 1;
         self.topic = if self.topic + 1 == topics { 0 } else { self.topic + 1 };
         Ok(())

@@ -179,7 +179,7 @@ fn publish(context: &Context<'_>, publishers: &mut [Publisher<u64>]) -> Result<H
     let (mut number, mut turn) = (0, 0);
     while let Some(due) = pacer.wait_until_due() {
         let began = clock.now();
-        publishers[turn].publish(number).expect("an open broker that waits for room");
+        let _ = publishers[turn].publish(number).expect("an open broker that waits for room");
         let ended = clock.now();
         turn = if turn + 1 == publishers.len() { 0 } else { turn + 1 };
         number += 1;

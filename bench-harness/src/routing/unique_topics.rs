@@ -52,7 +52,7 @@ impl UniqueTopics {
         use std::fmt::Write;
         self.topic.clear();
         let _ = write!(self.topic, "strange.number{}", self.met);
-        self.publisher.publish(&self.topic, self.met).expect("an open broker that waits for room");
+        let _ = self.publisher.publish(&self.topic, self.met).expect("an open broker that waits for room");
         self.met += 1;
     }
 }
@@ -76,7 +76,7 @@ pub(super) fn measure(context: &mut Context<'_>, population: &Population) -> Res
         let mut turn = (0..HOT).cycle();
         let (figure, _) = beside(context, &broker, &hot, || {
             let topic = &strange[turn.next().unwrap_or_default()];
-            settled.publish(topic, 0).expect("an open broker that waits for room");
+            let _ = settled.publish(topic, 0).expect("an open broker that waits for room");
         })?;
         beside_hot.push(figure);
         let (figure, each) = beside(context, &broker, &hot, || unique.publish())?;
@@ -147,7 +147,7 @@ fn publish_bursts(context: &Context<'_>, broker: &Broker<u64>, hot: &[Topic]) ->
             continue;
         }
         for topic in hot {
-            publisher.publish(topic.as_str(), 0).expect("an open broker that waits for room");
+            let _ = publisher.publish(topic.as_str(), 0).expect("an open broker that waits for room");
         }
         bursts.push(now.elapsed().as_nanos() as f64 / hot.len() as f64);
         next = now + PAUSE;

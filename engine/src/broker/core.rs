@@ -69,22 +69,26 @@ impl<P> Core<P> {
 
     /// Returns the name of a dispatcher one of whose consumers has died, while the broker is open.
     #[cold]
-    pub(crate) fn dead_dispatcher(&self, dispatcher: u16) -> Option<String> {
+    pub(crate) fn dead_dispatcher(&self, dispatcher: u16) -> Option<Arc<str>> {
         let has_died = !self.is_closed() && self.threads.has_died(dispatcher);
-        has_died.then(|| self.dispatchers[usize::from(dispatcher)].name.clone())
+        has_died.then(|| self.dispatcher(dispatcher).name.clone())
     }
 
     pub(crate) fn ring(&self, id: RingId) -> &Ring<Envelope<P>> {
         &self.rings[id.index()].ring
     }
 
+    pub(crate) fn dispatcher(&self, number: u16) -> &DispatcherState<P> {
+        &self.dispatchers[usize::from(number)]
+    }
+
     /// Returns the ring that leads to a dispatcher's consumers.
     pub(crate) fn ring_of(&self, dispatcher: u16) -> RingId {
-        self.dispatchers[usize::from(dispatcher)].ring
+        self.dispatcher(dispatcher).ring
     }
 
     pub(crate) fn consumer(&self, addr: ConsumerAddr) -> &ConsumerState<P> {
-        &self.dispatchers[usize::from(addr.dispatcher)].consumers[usize::from(addr.number)]
+        &self.dispatcher(addr.dispatcher).consumers[usize::from(addr.number)]
     }
 
     /// Takes subscriptions out in one swap of the table: no further message is routed to them, and

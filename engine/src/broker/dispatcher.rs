@@ -13,7 +13,7 @@ use crate::ring::{
 };
 use crate::routing::{ConsumerAddr, RingId};
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU32;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::wait::WaitStrategy;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub struct Dispatcher {
     wait: WaitStrategy,
     pinning: Pinning,
     overflow: Overflow,
+    is_best_effort: bool,
     stages: Vec<usize>,
     slot_policy: SlotPolicy,
 }
@@ -48,6 +49,7 @@ impl Dispatcher {
             wait: WaitStrategy::default(),
             pinning: Pinning::default(),
             overflow: Overflow::default(),
+            is_best_effort: false,
             stages: vec![1],
             slot_policy: SlotPolicy::default(),
         }
@@ -78,6 +80,19 @@ impl Dispatcher {
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self
+    }
+
+    /// Has a publish succeed also where this dispatcher does not take the message: it waits as the overflow policy
+    /// says, and then goes on without. The messages that are missing are counted, here and for each subscription
+    /// ([`RingLedger::refused`](super::RingLedger::refused),
+    /// [`SubscriptionLedger::refused`](super::SubscriptionLedger::refused),
+    /// [`DispatcherMetrics::refused`](crate::observe::DispatcherMetrics::refused)). For what may miss messages, such
+    /// as a display; of any other dispatcher a publisher is told by an error. Goes with [`Overflow::Reject`] or with
+    /// [`Overflow::Block`] and a limit; a block without a limit refuses nothing.
+    #[must_use]
+    pub fn best_effort(mut self) -> Self {
+        self.is_best_effort = true;
         self
     }
 
@@ -123,12 +138,25 @@ pub(crate) struct RingState<P> {
 
 /// A dispatcher as others know it: its consumers, stage by stage.
 pub(crate) struct DispatcherState<P> {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
+    /// Whether a message counts as published that it has no room for.
+    pub(crate) is_best_effort: bool,
+    /// Messages that its ring did not take. Written where a publish is refused.
+    pub(crate) refused: AtomicU64,
     /// The ring that its consumers read.
     pub(crate) ring: RingId,
     /// The consumers of each stage.
     pub(crate) stages: Vec<Range<usize>>,
     pub(crate) consumers: Vec<ConsumerState<P>>,
+}
+
+impl<P> DispatcherState<P> {
+    /// Counts a message that its ring did not take. Returns whether it is published all the same.
+    #[cold]
+    pub(crate) fn count_refusal(&self) -> bool {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.is_best_effort
+    }
 }
 
 /// A consumer as others know it.
@@ -196,8 +224,14 @@ impl Dispatcher {
             .graph()
             .map_err(|reason| self.ring_error(reason))?;
         let mut placements = self.place(self.stages.iter().sum())?.into_iter();
-        let mut state =
-            DispatcherState { name: self.name.clone(), ring, stages: Vec::new(), consumers: Vec::new() };
+        let mut state = DispatcherState {
+            name: self.name.as_str().into(),
+            is_best_effort: self.is_best_effort,
+            refused: AtomicU64::new(0),
+            ring,
+            stages: Vec::new(),
+            consumers: Vec::new(),
+        };
         let mut consumers = Vec::new();
         let mut before: Vec<ConsumerId> = Vec::new();
         for (number_of_stage, &width) in self.stages.iter().enumerate() {

@@ -1,122 +1,14 @@
-//! The errors of building a broker, of publishing, of subscribing and of unsubscribing.
+//! The errors of building a broker, of subscribing, of unsubscribing, and of ending.
 
-use crate::message::PayloadTooLarge;
 use crate::ring;
-use crate::routing::TooManyRoutes;
 use crate::topic::TopicError;
-use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most consumers of one dispatcher.
 pub(super) const MAX_CONSUMERS: usize = 256;
 /// The most dispatchers of one broker.
 pub(super) const MAX_DISPATCHERS: usize = 1_024;
-
-/// Why a message was not published.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishFailure {
-    /// Every ring that it was to go into is full, and the publish was not to wait.
-    #[error(
-        "every ring it was to go into is full: a consumer is a whole ring behind; try later, or give it more capacity"
-    )]
-    Full,
-    /// No ring that it was to go into had room within the time limit.
-    #[error("no ring it was to go into had room within the time limit; is a handler stuck?")]
-    TimedOut,
-    /// The broker has been shut down.
-    #[error("the broker has been shut down")]
-    Closed,
-    /// A consumer of that dispatcher has died: it takes no further message.
-    #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
-    ConsumerDied {
-        /// The dispatcher's name.
-        dispatcher: String,
-    },
-    /// The broker belongs to the process that this one is a fork of.
-    #[error("the broker's threads are in the process that this one is a fork of; build one here")]
-    Forked,
-    /// Waiting for room could never have ended: the calling thread is needed to make that room.
-    #[error(
-        "the ring is full and waiting for it would never end: this thread consumes it, or fills a slot of it; publish \
-         with try_publish, from another thread, or to another dispatcher"
-    )]
-    WouldDeadlock,
-    /// The payload is too large.
-    #[error(transparent)]
-    TooLarge(#[from] PayloadTooLarge),
-    /// The topic is malformed.
-    #[error(transparent)]
-    Topic(#[from] TopicError),
-    /// The broker holds as many routes as it may.
-    #[error(transparent)]
-    TooManyRoutes(#[from] TooManyRoutes),
-}
-
-impl PublishFailure {
-    /// Returns whether there was no room, at once or within the time limit: a later publish may
-    /// succeed.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full | Self::TimedOut)
-    }
-}
-
-/// A message that was not published, with what was to be published where that was given by value.
-pub struct PublishError<R = ()> {
-    failure: PublishFailure,
-    returned: R,
-}
-
-impl<R> PublishError<R> {
-    pub(crate) fn new(failure: PublishFailure, returned: R) -> Self {
-        Self { failure, returned }
-    }
-
-    /// Returns why it was not published.
-    pub fn kind(&self) -> &PublishFailure {
-        &self.failure
-    }
-
-    /// Returns whether there was no room, at once or within the time limit: a later publish may
-    /// succeed.
-    pub fn is_full(&self) -> bool {
-        self.failure.is_full()
-    }
-
-    /// Returns what was to be published.
-    pub fn into_inner(self) -> R {
-        self.returned
-    }
-}
-
-impl<R> fmt::Debug for PublishError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublishError").field("failure", &self.failure).finish_non_exhaustive()
-    }
-}
-
-impl<R> fmt::Display for PublishError<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not published: {}", self.failure)
-    }
-}
-
-impl<R> std::error::Error for PublishError<R> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.failure.source()
-    }
-}
-
-/// A batch was published in part, or not at all.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{published} messages of the batch were published, then: {failure}")]
-#[non_exhaustive]
-pub struct BatchError {
-    /// How many, the first of the batch, were published.
-    pub published: usize,
-    /// Why the next one was not.
-    pub failure: PublishFailure,
-}
 
 /// Why a subscription was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -179,7 +71,7 @@ pub enum SubscribeError {
     #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
     ConsumerDied {
         /// The dispatcher's name.
-        dispatcher: String,
+        dispatcher: Arc<str>,
     },
     /// The broker belongs to the process that this one is a fork of.
     #[error("the broker's threads are in the process that this one is a fork of; build one here")]

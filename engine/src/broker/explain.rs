@@ -82,7 +82,7 @@ impl SubscriptionInfo {
             id: SubscriptionId(state.id),
             name: state.name.to_string(),
             patterns: state.patterns.clone(),
-            dispatcher: dispatcher.name.clone(),
+            dispatcher: dispatcher.name.to_string(),
             stage: stage.unwrap_or_else(|| unreachable!("every consumer has a stage")),
             consumer: dispatcher.consumers[consumer].thread.clone(),
             delivered: state.tally.get(Term::Delivered),

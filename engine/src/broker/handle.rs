@@ -3,6 +3,7 @@
 //! Each feature has an `impl Broker` block of its own, beside the feature.
 
 use super::core::Core;
+use crate::clock::Clock;
 use crate::message::{MessagePayload, Payload};
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -94,6 +95,23 @@ impl<P: MessagePayload> Broker<P> {
 
     pub(crate) fn core(&self) -> &Arc<Core<P>> {
         &self.handle.0
+    }
+
+    /// Returns the clock by which the broker tells time, such as whether a message has expired.
+    ///
+    /// ```
+    /// use ringmain::broker::{Broker, PublishOptions};
+    /// use std::time::Duration;
+    ///
+    /// let broker: Broker = Broker::builder().build()?;
+    /// let end_of_bar = broker.clock().now().after(Duration::from_secs(60));
+    /// let options = PublishOptions::new().expires_at(end_of_bar);
+    /// let published = broker.publisher("bars.eurusd")?.publish_with("9.75", &options)?;
+    /// assert_eq!(published.accepted, 0, "nobody has subscribed");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clock(&self) -> &Clock {
+        &self.core().clock
     }
 }
 

@@ -6,6 +6,7 @@ use super::dispatcher::DispatcherState;
 use super::handle::Broker;
 use crate::message::{Envelope, MessagePayload};
 use crate::observe::{Counter, DispatcherMetrics, Metrics, merge};
+use crate::sync::atomic::Ordering;
 
 impl<P: MessagePayload> Broker<P> {
     /// Returns the numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer. Takes
@@ -53,9 +54,10 @@ impl<P> Core<P> {
     fn dispatcher_metrics(&self, dispatcher: &DispatcherState<P>) -> DispatcherMetrics {
         let ring = self.ring(dispatcher.ring);
         DispatcherMetrics {
-            name: dispatcher.name.clone(),
+            name: dispatcher.name.to_string(),
             capacity: ring.capacity(),
             depth: ring.depth(),
+            refused: dispatcher.refused.load(Ordering::Relaxed),
             latency: merge(dispatcher.consumers.iter().map(|consumer| &consumer.tally.latency)),
         }
     }

@@ -12,7 +12,8 @@
 //! })?;
 //!
 //! let mut publisher = broker.publisher("orders.eu.created")?;
-//! publisher.publish(b"order 4711")?;
+//! let sent = publisher.publish(b"order 4711")?;
+//! assert_eq!(sent.accepted, 1);
 //! assert_eq!(receiver.recv_timeout(Duration::from_secs(5))?, b"order 4711");
 //!
 //! let report = broker.shutdown(Duration::from_secs(5))?;
@@ -72,15 +73,14 @@ pub use account::ledger::{Ledger, RingLedger, SubscriptionLedger};
 pub use account::term::{DropReason, FailureKind, Term};
 pub use builder::BrokerBuilder;
 pub use dispatcher::Dispatcher;
-pub use error::{
-    BatchError, BrokerBuildError, DrainError, PublishError, PublishFailure, ShutdownError, SubscribeError,
-    UnsubscribeError,
-};
+pub use error::{BrokerBuildError, DrainError, ShutdownError, SubscribeError, UnsubscribeError};
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;
 pub use lifecycle::report::{Abandoned, ShutdownReport, Undelivered};
-pub use publish::options::{PublishOptions, Published};
+pub use publish::batch::Batch;
+pub use publish::error::{BatchError, BatchRefusal, PublishError, PublishFailure, Refusal};
+pub use publish::options::{PublishOptions, Published, PublishedBatch, Wait};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};

@@ -55,6 +55,14 @@ impl Extras {
         self.correlation = None;
         self.parent = None;
     }
+
+    /// Forgets everything but the buffers.
+    pub(crate) fn clear(&mut self) {
+        self.headers.clear();
+        self.expires_at = None;
+        self.correlation = None;
+        self.parent = None;
+    }
 }
 
 /// The plain part of an envelope: all but the extras and the payload.

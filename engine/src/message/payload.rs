@@ -338,9 +338,9 @@ impl<P: Clone + Default + Send + Sync + 'static> MessagePayload for P {}
 
 /// What can be published as a `P`: checked before anything is claimed, then written into the slot in place.
 ///
-/// A broker of `P` takes a `P` (moved into the slot), and a broker of [`Payload`] takes besides `&[u8]`, `&[u8; N]`,
-/// `&str`, `&Vec<u8>` and `&String`, which are copied once, from where they are into the slot. Implement it for
-/// a type of your own to fill a `P` without building one first.
+/// A broker of `P` takes a `P` (moved into the slot) or a `&P` (cloned), and a broker of [`Payload`] takes besides
+/// `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>` and `&String`, which are copied once, from where they are into the slot.
+/// Implement it for a type of your own to fill a `P` without building one first.
 ///
 /// ```
 /// use ringmain::message::{IntoPayload, Payload, PayloadTooLarge};
@@ -367,7 +367,8 @@ impl<P: Clone + Default + Send + Sync + 'static> MessagePayload for P {}
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be published to a broker of `{P}`",
-    note = "a broker of `{P}` takes a `{P}`; one of `Payload` also `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>`, `&String`"
+    note = "a broker of `{P}` takes a `{P}` or `&{P}`; \
+            one of `Payload` also `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>`, `&String`"
 )]
 pub trait IntoPayload<P> {
     /// What the publisher gets back where nothing was published: the value itself, or for a borrowed source nothing, as
@@ -404,6 +405,18 @@ impl<P> IntoPayload<P> for P {
     #[inline]
     fn write_into(self, slot: &mut P) {
         *slot = self;
+    }
+}
+
+/// A value is cloned into the slot's, by [`Clone::clone_from`].
+impl<P: Clone> IntoPayload<P> for &P {
+    type Returned = ();
+
+    fn into_returned(self) {}
+
+    #[inline]
+    fn write_into(self, slot: &mut P) {
+        slot.clone_from(self);
     }
 }
 

@@ -45,6 +45,8 @@ pub struct DispatcherMetrics {
     pub capacity: u64,
     /// Messages in its ring that its slowest consumer has yet to finish.
     pub depth: u64,
+    /// Messages that its ring did not take, having no room or a dead consumer.
+    pub refused: u64,
     /// Latency from publish until one of its consumers reads the message, in nanoseconds, sampled
     /// as [`Metrics::latency`] is.
     pub latency: Histogram<u64>,
@@ -56,6 +58,7 @@ impl fmt::Debug for DispatcherMetrics {
             .field("name", &self.name)
             .field("capacity", &self.capacity)
             .field("depth", &self.depth)
+            .field("refused", &self.refused)
             .field("latency_p50", &self.latency.value_at_quantile(0.5))
             .field("latency_p99", &self.latency.value_at_quantile(0.99))
             .finish_non_exhaustive()

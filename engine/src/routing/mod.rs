@@ -29,7 +29,7 @@ pub use destinations::Destination;
 pub(crate) use destinations::Destinations;
 pub use lint::{ForeignKind, ForeignWildcard, Linter, Oddity};
 pub use route::{MAX_ROUTES, RouteId, TooManyRoutes};
-pub(crate) use route::{Route, RouteTarget, Routes};
+pub(crate) use route::{Route, RouteTarget, Routes, TargetCounts};
 pub use table::{Edit, RoutingTable, Snapshot, SnapshotGuard};
 pub use trie::Trie;
 pub(crate) use trie::{Chunk, MAX_CHUNK};

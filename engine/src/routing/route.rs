@@ -38,6 +38,7 @@ use crate::sync::{CachePadded, Mutex, edge};
 use crate::topic::Topic;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 /// The most routes a broker holds at once. A route takes some 300 bytes.
@@ -64,15 +65,44 @@ pub(crate) struct RouteTarget {
     pub(crate) ring: RingId,
     /// The dispatcher whose consumers read the ring.
     pub(crate) dispatcher: u16,
-    /// Messages that the ring accepted. Written by the route's publisher.
-    pub(crate) accepted: Arc<CachePadded<Counter>>,
+    pub(crate) tally: Arc<CachePadded<TargetTally>>,
+}
+
+/// What one ring has done with a route's messages. Written by the route's publisher.
+#[derive(Debug, Default)]
+pub(crate) struct TargetTally {
+    /// Messages that the ring accepted.
+    pub(crate) accepted: Counter,
+    /// Messages that it had no room for.
+    pub(crate) refused: Counter,
+}
+
+impl TargetTally {
+    /// Returns the counts of this moment.
+    pub(crate) fn read(&self) -> TargetCounts {
+        TargetCounts { accepted: self.accepted.get(), refused: self.refused.get() }
+    }
+}
+
+/// The counts of a [`TargetTally`], or of several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TargetCounts {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+}
+
+impl AddAssign for TargetCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+    }
 }
 
 impl RouteTarget {
     /// Returns whether the ring has accepted any message of the route. For the route's publisher,
     /// and for all once that has unlinked it.
     pub(crate) fn has_accepted(&self) -> bool {
-        self.accepted.get() > 0
+        self.tally.accepted.get() > 0
     }
 }
 
@@ -90,10 +120,13 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// Returns how many messages the route has brought to a dispatcher.
-    pub(crate) fn accepted(&self, dispatcher: u16) -> u64 {
-        let targets = self.targets.iter().filter(|target| target.dispatcher == dispatcher);
-        targets.map(|target| target.accepted.get()).sum()
+    /// Returns what the rings of a dispatcher have done with the route's messages.
+    pub(crate) fn counts(&self, dispatcher: u16) -> TargetCounts {
+        let mut counts = TargetCounts::default();
+        for target in self.targets.iter().filter(|target| target.dispatcher == dispatcher) {
+            counts += target.tally.read();
+        }
+        counts
     }
 
     /// Says that what the route has carried is counted elsewhere from that step of the registry on.
@@ -196,7 +229,7 @@ impl Routes {
         let targets = destinations
             .dispatchers()
             .into_iter()
-            .map(|dispatcher| RouteTarget { ring: ring_of(dispatcher), dispatcher, accepted: Arc::default() })
+            .map(|dispatcher| RouteTarget { ring: ring_of(dispatcher), dispatcher, tally: Arc::default() })
             .collect();
         let mut linked = self.linked.lock();
         let index = match linked.free.pop() {
@@ -335,7 +368,7 @@ mod tests {
         let topic = Topic::new("a").unwrap();
         let route = routes.link(&topic, &Destinations::new(&destinations), RingId::new).unwrap();
         for (target, (_, accepted)) in route.targets.iter().zip(targets) {
-            target.accepted.add(*accepted);
+            target.tally.accepted.add(*accepted);
         }
         route
     }

@@ -12,7 +12,12 @@ impl Deadline {
 
     /// A wait that gives up once `limit` has passed. A limit too long for the clock to hold never passes.
     pub fn after(limit: Duration) -> Self {
-        Self(Instant::now().checked_add(limit))
+        Self::since(Instant::now(), limit)
+    }
+
+    /// A wait that gives up once `limit` has passed since `start`.
+    pub(crate) fn since(start: Instant, limit: Duration) -> Self {
+        Self(start.checked_add(limit))
     }
 
     /// Whether the moment has come. Reads the clock unless there is no deadline.

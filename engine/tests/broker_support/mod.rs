@@ -3,7 +3,7 @@
 // Each test binary uses some of it.
 #![allow(dead_code, unreachable_pub)]
 
-use ringmain::broker::{Broker, Ledger, Term};
+use ringmain::broker::{Broker, Ledger, PublishFailure, Term};
 use ringmain::message::MessagePayload;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -44,6 +44,21 @@ pub fn next<T>(receiver: &Receiver<T>) -> T {
         Ok(value) => value,
         Err(error) => panic!("nothing came within {LIMIT:?}: {error}"),
     }
+}
+
+/// That dispatcher has no room.
+pub fn full(dispatcher: &str) -> PublishFailure {
+    PublishFailure::Full { dispatcher: dispatcher.into() }
+}
+
+/// That dispatcher has had no room for the whole limit.
+pub fn timed_out(dispatcher: &str) -> PublishFailure {
+    PublishFailure::TimedOut { dispatcher: dispatcher.into() }
+}
+
+/// A wait for that dispatcher would never end.
+pub fn would_deadlock(dispatcher: &str) -> PublishFailure {
+    PublishFailure::WouldDeadlock { dispatcher: dispatcher.into() }
 }
 
 /// Waits until all that was published has been consumed.

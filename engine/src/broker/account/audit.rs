@@ -6,6 +6,7 @@ use crate::broker::deliver::outcome::CallMark;
 use crate::broker::dispatcher::RingState;
 use crate::broker::handle::Broker;
 use crate::message::MessagePayload;
+use crate::sync::atomic::Ordering;
 
 impl<P> Core<P> {
     /// Where everything has gone. See [`Ledger`].
@@ -25,18 +26,19 @@ impl<P> Core<P> {
         let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
         let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);
         let published = self.publishers.total();
+        let rings: Vec<_> = self.rings.iter().map(|state| self.audit_ring(state)).collect();
         Ledger {
             published: published.published,
             unrouted: published.unrouted,
-            refused: published.refused,
-            rings: self.rings.iter().map(|state| self.audit_ring(state)).collect(),
+            refused: rings.iter().map(|ring| ring.refused).sum(),
+            rings,
             subscriptions,
             past,
         }
     }
 
     fn audit_ring(&self, RingState { ring, dispatcher, .. }: &RingState<P>) -> RingLedger {
-        let dispatcher = &self.dispatchers[usize::from(*dispatcher)];
+        let dispatcher = self.dispatcher(*dispatcher);
         let slowest = dispatcher
             .consumers
             .iter()
@@ -44,12 +46,13 @@ impl<P> Core<P> {
             .min_by_key(|(consumed, tombstones)| consumed + tombstones)
             .unwrap_or_default();
         RingLedger {
-            dispatcher: dispatcher.name.clone(),
+            dispatcher: dispatcher.name.to_string(),
             claimed: ring.claimed(),
             consumed: slowest.0,
             skipped: 0,
             tombstones: slowest.1,
             depth: ring.depth(),
+            refused: dispatcher.refused.load(Ordering::Relaxed),
         }
     }
 }

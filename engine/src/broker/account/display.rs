@@ -21,6 +21,11 @@ fn numbers<'a>(
     if is_first { f.write_str("nothing") } else { Ok(()) }
 }
 
+/// Writes what stands beside the sum, if it is not 0.
+fn refused(f: &mut fmt::Formatter<'_>, count: u64) -> fmt::Result {
+    if count > 0 { write!(f, "; {count} refused") } else { Ok(()) }
+}
+
 impl fmt::Display for RingLedger {
     /// Shows the ring's terms that are not 0, and says so where the sum does not hold.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +37,7 @@ impl fmt::Display for RingLedger {
         ];
         write!(f, "ring {}: {} claimed = ", self.dispatcher, self.claimed)?;
         numbers(f, terms, " + ")?;
+        refused(f, self.refused)?;
         f.write_str(if self.is_balanced() { "" } else { " (UNBALANCED)" })
     }
 }
@@ -47,13 +53,14 @@ impl fmt::Display for SubscriptionLedger {
             let kinds = FailureKind::ALL.iter().map(|&kind| (self.failures_of(kind), kind.as_str()));
             numbers(f, kinds, ", ")?;
         }
+        refused(f, self.refused)?;
         f.write_str(if self.is_balanced() { "" } else { " (UNBALANCED)" })
     }
 }
 
 impl fmt::Display for Ledger {
     /// Shows a line for the broker, one for each ring, and one for each subscription that a message
-    /// was routed to.
+    /// was routed to or kept from.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [(self.published, "published"), (self.unrouted, "unrouted"), (self.refused, "refused")];
         numbers(f, all, ", ")?;
@@ -62,7 +69,9 @@ impl fmt::Display for Ledger {
             write!(f, "\n{ring}")?;
         }
         let accounts = self.subscriptions.iter().chain([&self.past]);
-        for account in accounts.filter(|account| account.routed > 0 || !account.is_balanced()) {
+        for account in
+            accounts.filter(|account| account.routed + account.refused > 0 || !account.is_balanced())
+        {
             f.write_char('\n')?;
             account.fmt(f)?;
         }

@@ -22,6 +22,9 @@ pub struct RingLedger {
     pub tombstones: u64,
     /// Slots claimed and not yet released.
     pub depth: u64,
+    /// Beside the sum: messages that it did not take, having no room or a dead consumer. Of a batch that ends early,
+    /// only the message at which it ends.
+    pub refused: u64,
 }
 
 impl RingLedger {
@@ -47,6 +50,8 @@ pub struct SubscriptionLedger {
     pub patterns: Vec<String>,
     /// Messages that its ring accepted, on all routes that led to it. Counted by publishers.
     pub routed: u64,
+    /// Beside the sum: messages on those routes that its ring did not take. Counted by publishers.
+    pub refused: u64,
     terms: [u64; Term::ALL.len()],
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],
@@ -62,6 +67,7 @@ impl SubscriptionLedger {
     /// Adds another account's numbers to this one.
     pub(crate) fn add(&mut self, other: &Self) {
         self.routed += other.routed;
+        self.refused += other.refused;
         let sums = self.terms.iter_mut().chain(&mut self.failures);
         for (sum, number) in sums.zip(other.terms.iter().chain(&other.failures)) {
             *sum += number;
@@ -125,7 +131,7 @@ impl fmt::Debug for SubscriptionLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("SubscriptionLedger");
         shown.field("id", &self.id).field("name", &self.name).field("patterns", &self.patterns);
-        shown.field("routed", &self.routed);
+        shown.field("routed", &self.routed).field("refused", &self.refused);
         for (term, count) in self.terms().filter(|(_, count)| *count > 0) {
             shown.field(term.as_str(), &count);
         }
@@ -142,11 +148,12 @@ impl fmt::Debug for SubscriptionLedger {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ledger {
-    /// Messages that were accepted.
+    /// Messages that were published: a ring has accepted them, or none had to.
     pub published: u64,
     /// Of these, the ones that matched no subscription.
     pub unrouted: u64,
-    /// Refusals by single rings of messages that other rings accepted.
+    /// Refusals by all rings. A message that two rings refused stands here twice, and one that was tried again as
+    /// often as it was refused.
     pub refused: u64,
     /// Each dispatcher's ring.
     pub rings: Vec<RingLedger>,

@@ -8,12 +8,10 @@ use std::sync::Arc;
 /// The counts of one publisher. Written by that publisher.
 #[derive(Debug, Default)]
 pub(crate) struct PublisherTally {
-    /// Messages that were accepted, by at least one ring or because nobody wanted them.
+    /// Messages that were published: a ring has accepted them, or none had to.
     pub(crate) published: Counter,
     /// Of these, the ones that matched no subscription.
     pub(crate) unrouted: Counter,
-    /// Refusals by single rings of messages that went into others.
-    pub(crate) refused: Counter,
     /// Of a publisher that has a cache of topics.
     pub(crate) cache: Option<CacheTally>,
 }
@@ -41,7 +39,6 @@ impl PublisherTally {
 pub(crate) struct PublisherTotals {
     pub(crate) published: u64,
     pub(crate) unrouted: u64,
-    pub(crate) refused: u64,
     /// Messages that were published to topics which were found in a cache.
     pub(crate) cache_hits: u64,
     /// Topics that were not found in a cache.
@@ -53,7 +50,6 @@ impl PublisherTotals {
         let published = tally.published.get();
         self.published += published;
         self.unrouted += tally.unrouted.get();
-        self.refused += tally.refused.get();
         if let Some(cache) = &tally.cache {
             // A publisher that goes on meanwhile may be ahead with either.
             self.cache_hits += published.saturating_sub(cache.published.get());

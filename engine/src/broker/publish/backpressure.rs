@@ -1,13 +1,13 @@
 //! Waiting for room in a ring.
 
+use super::error::PublishFailure;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::error::PublishFailure;
 use crate::message::Envelope;
 use crate::ring::{self, MultiProducer, Overflow, Run};
 use crate::routing::RouteTarget;
 use crate::wait::Deadline;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a consumer's thread waits for room in a ring that is not its own.
 const MAX_CONSUMER_WAIT: Duration = Duration::from_secs(1);
@@ -17,6 +17,8 @@ const MAX_CONSUMER_WAIT: Duration = Duration::from_secs(1);
 pub(crate) enum WaitMode {
     /// As each ring's policy says.
     Policy,
+    /// As each ring's policy says, and counted from then on.
+    PolicySince(Instant),
     /// Not at all.
     None,
     /// Until then, whatever the policy.
@@ -47,18 +49,24 @@ fn wait_for_room<P>(
     count: u64,
     wait: WaitMode,
 ) -> Result<Run, PublishFailure> {
+    let name = || core.dispatcher(target.dispatcher).name.clone();
     let deadline = match (wait, producer.overflow()) {
         (WaitMode::Until(deadline), _) => deadline,
         (WaitMode::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
+        (WaitMode::PolicySince(start), Overflow::Block { limit }) => {
+            limit.map_or(Deadline::NEVER, |limit| Deadline::since(start, limit))
+        }
         // No dispatcher drops: the builder sees to that.
-        (WaitMode::None, _) | (WaitMode::Policy, _) => return Err(PublishFailure::Full),
+        (WaitMode::None | WaitMode::Policy | WaitMode::PolicySince(_), _) => {
+            return Err(PublishFailure::Full { dispatcher: name() });
+        }
     };
     if core.is_forked() {
         return Err(PublishFailure::Forked);
     }
     // The slot that is being filled holds its ring up, and perhaps, through it, any other.
     if context::is_filling() {
-        return Err(PublishFailure::WouldDeadlock);
+        return Err(PublishFailure::WouldDeadlock { dispatcher: name() });
     }
     let outcome = match context::consuming(core.id) {
         None if !context::is_consuming() => producer.reserve_until(count, deadline),
@@ -66,15 +74,15 @@ fn wait_for_room<P>(
         None => producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT)),
         Some(me) => {
             let Some(_waiting) = core.wait_graph.begin(me, target.dispatcher) else {
-                return Err(PublishFailure::WouldDeadlock);
+                return Err(PublishFailure::WouldDeadlock { dispatcher: name() });
             };
             producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT))
         }
     };
     outcome.map_err(|error| match error {
-        ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full,
-        ring::PublishError::TimedOut => PublishFailure::TimedOut,
-        ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock,
+        ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full { dispatcher: name() },
+        ring::PublishError::TimedOut => PublishFailure::TimedOut { dispatcher: name() },
+        ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock { dispatcher: name() },
         // To the user a ring that has used up its sequences is one that takes no more.
         ring::PublishError::Closed | ring::PublishError::Exhausted => why_closed(core, target),
     })

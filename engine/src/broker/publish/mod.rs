@@ -1,6 +1,9 @@
 //! Publishing: from a topic to the slots of rings.
 
 pub(super) mod backpressure;
+pub(super) mod batch;
+pub(super) mod error;
+pub(super) mod extras;
 pub(super) mod fill;
 pub(super) mod options;
 pub(super) mod producers;

@@ -1,7 +1,7 @@
 //! A publisher's producers, one for each ring, and the one it used last within reach.
 //!
-//! Most publishers stay with one ring. To find its producer among all by number is eight instructions of a publish; to see
-//! that it is the one at hand, three.
+//! Most publishers stay with one ring. To find its producer among all by number is eight instructions of a publish; to
+//! see that it is the one at hand, three.
 
 use crate::broker::dispatcher::RingState;
 use crate::message::Envelope;

@@ -1,13 +1,15 @@
 //! Publishers: bound to one topic, or to topics that come at run time.
 
 use super::backpressure::WaitMode;
+use super::batch::Batch;
+use super::error::{BatchError, PublishError};
+use super::extras::SendOptions;
 use super::fill::{Fill, Value, With};
-use super::options::{PublishOptions, Published};
+use super::options::{PublishOptions, Published, PublishedBatch};
 use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
 use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
-use crate::broker::error::{BatchError, PublishError};
 use crate::broker::handle::Broker;
 use crate::message::{IntoPayload, MessagePayload, Payload, PublisherId};
 use crate::topic::{Topic, TopicError};
@@ -20,8 +22,8 @@ use std::time::Duration;
 /// A publisher bound to one topic. It belongs to one thread at a time; a clone is another publisher.
 ///
 /// While the routing table stands still, a publish costs one look at its generation word, one clock read, one
-/// read-modify-write and the writing of the slot. Messages of one publisher reach a subscription in the order in which they
-/// were published.
+/// read-modify-write and the writing of the slot. Messages of one publisher reach a subscription in the order in which
+/// they were published.
 pub struct Publisher<P: MessagePayload = Payload> {
     inner: PublisherCore<P>,
     resolved: ResolvedTopic,
@@ -54,12 +56,30 @@ impl<P: MessagePayload> Publisher<P> {
     /// Publishes a payload: a `P`, or for the default broker also bytes and text. On a full ring does what that ring's
     /// [`Overflow`](crate::ring::Overflow) policy says. Succeeds also when nobody wants the message.
     ///
+    /// A topic may lead to several dispatchers. The message is then offered to one after the other, and `Ok` says that
+    /// all took it that are not [best effort](crate::broker::Dispatcher::best_effort).
+    ///
     /// # Errors
-    /// A payload that was given by value is handed back with the reason: too large, no ring has room, shut down, or a wait that could never
-    /// end.
+    /// The reason, with the dispatcher's name where one did not take the message: no room, a consumer that has died,
+    /// or a wait that could never end; or the payload is too large, or the broker is shut down. A payload that was
+    /// given by value is handed back. Where some dispatchers took the message and others did not, the error is
+    /// [`PartlyRefused`](super::error::PublishFailure::PartlyRefused), and the payload is in the message.
     #[inline]
     pub fn publish<S: IntoPayload<P>>(&mut self, payload: S) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, WaitMode::Policy)
+        self.send(Value(payload), SendOptions::plain(WaitMode::Policy))
+    }
+
+    /// Publishes with headers, a correlation id, an expiry, or another way to wait.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_with<S: IntoPayload<P>>(
+        &mut self,
+        payload: S,
+        options: &PublishOptions,
+    ) -> Result<Published, PublishError<S::Returned>> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send(Value(payload), options)
     }
 
     /// Publishes if there is room at this moment, and never waits.
@@ -71,10 +91,10 @@ impl<P: MessagePayload> Publisher<P> {
         &mut self,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), None, WaitMode::None)
+        self.send(Value(payload), SendOptions::plain(WaitMode::None))
     }
 
-    /// Publishes, waiting for room no longer than `limit`, whatever the rings' policies.
+    /// Publishes, waiting for room no longer than `limit` in all, whatever the rings' policies.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -84,57 +104,80 @@ impl<P: MessagePayload> Publisher<P> {
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
         let wait = WaitMode::Until(Deadline::after(limit));
-        self.send(Value(payload), None, wait)
+        self.send(Value(payload), SendOptions::plain(wait))
     }
 
-    /// Publishes with headers, a correlation id or an expiry.
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn publish_with_options<S: IntoPayload<P>>(
-        &mut self,
-        payload: S,
-        options: &PublishOptions,
-    ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), Some(options), WaitMode::Policy)
-    }
-
-    /// Publishes what a closure writes into the slot, in place. The slot still holds an earlier message's payload, so that
-    /// its buffers can be used again. The closure holds the ring up: it should be short. If it panics, nothing is published
-    /// and the panic goes on. It is not called when there is no room or nobody wants the message.
+    /// Publishes what a closure writes into the slot, in place. The slot still holds an earlier message's payload, so
+    /// that its buffers can be used again. The closure holds the ring up: it should be short. If it panics, nothing is
+    /// published and the panic goes on. It is not called when there is no room or nobody wants the message.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
     #[inline]
-    pub fn publish_with<F: FnOnce(&mut P)>(&mut self, fill: F) -> Result<Published, PublishError> {
-        self.send(With(fill), None, WaitMode::Policy)
+    pub fn publish_in_place<F: FnOnce(&mut P)>(&mut self, fill: F) -> Result<Published, PublishError> {
+        self.send(With(fill), SendOptions::plain(WaitMode::Policy))
     }
 
-    /// Publishes a batch in order and returns how many. All payloads are checked before any is published; on one ring, as
-    /// many slots as are free are claimed at once.
+    /// Publishes what a closure writes, with headers, a correlation id, an expiry, or another way to wait. See
+    /// [`publish_in_place`](Self::publish_in_place).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_in_place_with<F: FnOnce(&mut P)>(
+        &mut self,
+        fill: F,
+        options: &PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send(With(fill), options)
+    }
+
+    /// Publishes a [`Batch`] in order. All payloads are checked before any is published. Into one ring as many are
+    /// published at once as there is room for. Allocates nothing.
+    ///
+    /// On a full ring the batch waits as the ring's policy says, for each ring no longer in all than for one message.
+    /// It ends at the first message that a dispatcher does not take, unless that is
+    /// [best effort](crate::broker::Dispatcher::best_effort).
     ///
     /// # Errors
     /// As [`publish`](Self::publish), with how many were published before.
-    pub fn publish_batch<S, I>(&mut self, batch: I) -> Result<usize, BatchError>
-    where
-        S: IntoPayload<P>,
-        I: IntoIterator<Item = S, IntoIter: ExactSizeIterator + Clone>,
-    {
-        self.inner.refresh(&mut self.resolved).map_err(|failure| BatchError { published: 0, failure })?;
-        self.inner.publish_batch(&self.resolved, batch.into_iter())
+    pub fn publish_batch<B: Batch<P>>(&mut self, batch: B) -> Result<PublishedBatch, BatchError> {
+        self.send_batch(batch, SendOptions::plain(WaitMode::Policy))
+    }
+
+    /// Publishes a batch, each message with the same headers, correlation id and expiry. A limit to wait is one for the
+    /// whole batch. See [`publish_batch`](Self::publish_batch).
+    ///
+    /// # Errors
+    /// As [`publish_batch`](Self::publish_batch).
+    pub fn publish_batch_with<B: Batch<P>>(
+        &mut self,
+        batch: B,
+        options: &PublishOptions,
+    ) -> Result<PublishedBatch, BatchError> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send_batch(batch, options)
     }
 
     #[inline(always)]
     fn send<F: Fill<P>>(
         &mut self,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(failure) = self.inner.refresh(&mut self.resolved) {
             return Err(PublishError::new(failure, fill.into_returned()));
         }
-        self.inner.publish(&self.resolved, fill, options, wait)
+        self.inner.publish(&self.resolved, fill, options)
+    }
+
+    fn send_batch<B: Batch<P>>(
+        &mut self,
+        batch: B,
+        options: SendOptions<'_>,
+    ) -> Result<PublishedBatch, BatchError> {
+        self.inner.refresh(&mut self.resolved).map_err(BatchError::before)?;
+        self.inner.publish_batch(&self.resolved, batch, options)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Topics as a publisher has resolved them.
 
+use super::error::PublishFailure;
 use crate::broker::core::Core;
-use crate::broker::error::PublishFailure;
 use crate::routing::{Destination, Destinations, Route, RouteId, RouteTarget};
 use crate::topic::Topic;
 use std::sync::Arc;

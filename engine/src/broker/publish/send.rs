@@ -1,45 +1,48 @@
 //! The way out of a publisher: from a resolved topic into the rings.
 //!
-//! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the publisher's
-//! scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
+//! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the
+//! publisher's scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
+//!
+//! A ring that has no room refuses. Each refusal is counted, for the dispatcher and for the route, whatever the
+//! publisher is told: of a dispatcher that is best effort, that the message is published; of any other, an error.
 
-use super::backpressure::{WaitMode, reserve};
-use super::fill::{Fill, Value};
-use super::options::{PublishOptions, Published};
+use super::backpressure::reserve;
+use super::error::{PublishError, PublishFailure, Refusal};
+use super::extras::{SendOptions, extras};
+use super::fill::Fill;
+use super::options::Published;
 use super::producers::Producers;
 use super::resolve::{Direct, ResolvedTopic};
 use crate::broker::account::publishers::PublisherTally;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::error::{BatchError, PublishError, PublishFailure};
-use crate::message::{
-    Envelope, Extras, IntoPayload, MessageId, MessagePayload, Priority, PublisherId, Stamp,
-};
+use crate::message::{Envelope, Extras, MessageId, MessagePayload, Priority, PublisherId, Stamp};
 use crate::observe::Counter;
 use crate::ring::Write;
-use crate::routing::{Destination, Route, RouteId};
+use crate::routing::{Destination, Route, RouteId, RouteTarget};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
 use std::sync::Arc;
 
 /// What every publisher has: an identity, a producer for each ring, a scratch copy.
 pub(crate) struct PublisherCore<P> {
-    core: Arc<Core<P>>,
+    pub(super) core: Arc<Core<P>>,
     id: PublisherId,
     /// The number of the next message.
-    sequence: u64,
-    producers: Producers<P>,
-    tally: Arc<CachePadded<PublisherTally>>,
-    scratch: P,
+    pub(super) sequence: u64,
+    pub(super) producers: Producers<P>,
+    pub(super) tally: Arc<CachePadded<PublisherTally>>,
+    /// On the heap, since a payload may be large.
+    scratch: Box<P>,
     /// What a message inherits, put together.
-    inherited: Extras,
+    pub(super) inherited: Extras,
     found: Vec<Destination>,
 }
 
 impl<P: MessagePayload> PublisherCore<P> {
     pub(crate) fn new(core: Arc<Core<P>>, tally: PublisherTally) -> Self {
         // First: it is foreign and may panic, and whoever has entered must leave.
-        let scratch = P::default();
+        let scratch = Box::default();
         let (id, tally) = core.publishers.enter(tally);
         let producers = Producers::new(&core.rings);
         Self {
@@ -60,10 +63,6 @@ impl<P: MessagePayload> PublisherCore<P> {
 
     pub(crate) fn id(&self) -> PublisherId {
         self.id
-    }
-
-    pub(super) fn tally(&self) -> &PublisherTally {
-        &self.tally
     }
 
     /// Resolves a topic for the first time.
@@ -97,11 +96,10 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &mut ResolvedTopic,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         match self.refresh(resolved) {
-            Ok(()) => self.publish(resolved, fill, options, wait),
+            Ok(()) => self.publish(resolved, fill, options),
             Err(failure) => Err(PublishError::new(failure, fill.into_returned())),
         }
     }
@@ -112,8 +110,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &ResolvedTopic,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
@@ -121,26 +118,24 @@ impl<P: MessagePayload> PublisherCore<P> {
         let Some(Direct { route, target }) = &resolved.direct else {
             return match resolved.route.as_deref() {
                 None => self.publish_to_nobody(fill),
-                Some(route) => self.publish_to_many(route, fill, options, wait),
+                Some(route) => self.publish_to_many(route, fill, options),
             };
         };
         let stamp = self.stamp(*route);
-        let extras = extras(&mut self.inherited, options);
+        let extras = extras(&mut self.inherited, &options);
         let producer = self.producers.take_up(target.ring);
-        let run = match reserve(&self.core, producer, target, 1, wait) {
+        let run = match reserve(&self.core, producer, target, 1, options.wait) {
             Ok(run) => run,
-            Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
+            Err(failure) => return self.publish_to_refusing(target, fill, failure),
         };
-        let (accepted, published) = (&**target.accepted, &self.tally.published);
+        let (accepted, published) = (&target.tally.accepted, &self.tally.published);
         producer.fill_one(run, Writing { stamp, extras, fill, accepted, published });
         // Not before: what is not asked for need not be kept meanwhile.
-        let id = MessageId::new(self.core.origin, self.id, self.sequence);
-        self.sequence += 1;
-        Ok(Published { id, accepted: 1, refused: 0 })
+        Ok(Published { id: self.take_id(), accepted: 1, refused: 0 })
     }
 
     #[inline(always)]
-    fn stamp(&self, route: RouteId) -> Stamp {
+    pub(super) fn stamp(&self, route: RouteId) -> Stamp {
         Stamp {
             route,
             sequence: self.sequence,
@@ -150,16 +145,38 @@ impl<P: MessagePayload> PublisherCore<P> {
         }
     }
 
+    /// Returns the identity of the message that is published now, and goes on to the next.
+    #[inline(always)]
+    fn take_id(&mut self) -> MessageId {
+        let id = MessageId::new(self.core.origin, self.id, self.sequence);
+        self.sequence += 1;
+        id
+    }
+
     #[inline(never)]
     fn publish_to_nobody<F: Fill<P>>(&mut self, fill: F) -> Result<Published, PublishError<F::Returned>> {
         if self.core.is_closed() {
             return Err(PublishError::new(PublishFailure::Closed, fill.into_returned()));
         }
-        let id = MessageId::new(self.core.origin, self.id, self.sequence);
-        self.sequence += 1;
         self.tally.published.bump();
         self.tally.unrouted.bump();
-        Ok(Published { id, accepted: 0, refused: 0 })
+        Ok(Published { id: self.take_id(), accepted: 0, refused: 0 })
+    }
+
+    /// Publishes a message whose only ring does not take it, which can only be said of one that is best effort.
+    #[cold]
+    #[inline(never)]
+    fn publish_to_refusing<F: Fill<P>>(
+        &mut self,
+        target: &RouteTarget,
+        fill: F,
+        failure: PublishFailure,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        if !count_refusal(&self.core, target, &failure) {
+            return Err(PublishError::new(failure, fill.into_returned()));
+        }
+        self.tally.published.bump();
+        Ok(Published { id: self.take_id(), accepted: 0, refused: 1 })
     }
 
     #[inline(never)]
@@ -167,24 +184,20 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         route: &Route,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         let stamp = self.stamp(route.id);
-        let mut published = Published {
-            id: MessageId::new(self.core.origin, self.id, self.sequence),
-            accepted: 0,
-            refused: 0,
-        };
-        let extras = extras(&mut self.inherited, options);
+        let id = MessageId::new(self.core.origin, self.id, self.sequence);
+        let (mut accepted, mut refused) = (0, 0);
+        let mut refusals = Vec::new();
+        let extras = extras(&mut self.inherited, &options);
         let tally = &self.tally;
         let mut unwritten = Some(fill);
-        let mut last_failure = PublishFailure::Closed;
         for target in &route.targets {
             let producer = self.producers.get(target.ring);
-            match reserve(&self.core, producer, target, 1, wait) {
+            match reserve(&self.core, producer, target, 1, options.wait) {
                 Ok(run) => {
-                    let scratch = &mut self.scratch;
+                    let scratch = &mut *self.scratch;
                     producer.fill_one(run, |envelope: &mut Envelope<P>| {
                         if let Some(fill) = unwritten.take() {
                             fill.write(scratch);
@@ -193,89 +206,44 @@ impl<P: MessagePayload> PublisherCore<P> {
                         let filling = context::begin_filling();
                         envelope.payload.clone_from(scratch);
                         drop(filling);
-                        target.accepted.bump();
-                        if published.accepted == 0 {
+                        target.tally.accepted.bump();
+                        if accepted == 0 {
                             tally.published.bump();
                         }
                     });
-                    if published.accepted == 0 {
+                    if accepted == 0 {
                         // At once: should a later clone panic, its number has been used.
                         self.sequence += 1;
                     }
-                    published.accepted += 1;
+                    accepted += 1;
                 }
-                Err(failure) => {
-                    published.refused += 1;
-                    last_failure = failure;
+                Err(failure) if count_refusal(&self.core, target, &failure) => refused += 1,
+                Err(reason) => {
+                    let dispatcher = self.core.dispatcher(target.dispatcher).name.clone();
+                    refusals.push(Refusal { dispatcher, reason });
                 }
             }
         }
-        if let Some(fill) = unwritten {
-            return Err(PublishError::new(last_failure, fill.into_returned()));
+        match unwritten {
+            None if refusals.is_empty() => Ok(Published { id, accepted, refused }),
+            None => Err(PublishError::partly(PublishFailure::PartlyRefused { id, accepted, refusals })),
+            Some(fill) if !refusals.is_empty() => {
+                Err(PublishError::new(refusals.swap_remove(0).reason, fill.into_returned()))
+            }
+            // All are best effort.
+            Some(_) => {
+                self.tally.published.bump();
+                Ok(Published { id: self.take_id(), accepted, refused })
+            }
         }
-        self.tally.refused.add(u64::from(published.refused));
-        Ok(published)
     }
+}
 
-    /// Publishes a batch to a topic that has been resolved: all of it is checked, then as much at once as fits is
-    /// claimed.
-    pub(crate) fn publish_batch<S, I>(
-        &mut self,
-        resolved: &ResolvedTopic,
-        batch: I,
-    ) -> Result<usize, BatchError>
-    where
-        S: IntoPayload<P>,
-        I: ExactSizeIterator<Item = S> + Clone,
-    {
-        for payload in batch.clone() {
-            payload.check().map_err(|error| BatchError { published: 0, failure: error.into() })?;
-        }
-        let mut published = 0;
-        let mut batch = batch;
-        let Some(Direct { route, target }) = &resolved.direct else {
-            for payload in batch {
-                self.publish(resolved, Value(payload), None, WaitMode::Policy)
-                    .map_err(|error| BatchError { published, failure: error.kind().clone() })?;
-                published += 1;
-            }
-            return Ok(published);
-        };
-        while batch.len() > 0 {
-            let mut stamp = self.stamp(*route);
-            let extras = extras(&mut self.inherited, None);
-            let wanted = batch.len() as u64;
-            let producer = self.producers.take_up(target.ring);
-            let run = reserve(&self.core, producer, target, wanted, WaitMode::Policy)
-                .map_err(|failure| BatchError { published, failure })?;
-            let mut claimed = producer.claimed_run(run);
-            let (tally, sequence) = (&self.tally, &mut self.sequence);
-            // An iterator that does not keep what its length and its clone have promised leaves tombstones, not a hole.
-            let filling = context::begin_filling();
-            let is_whole = (|| {
-                while claimed.is_open() {
-                    let Some(payload) = batch.next() else { return Ok(false) };
-                    payload.check()?;
-                    claimed.publish_next(|envelope: &mut Envelope<P>| {
-                        envelope.address(&stamp, extras);
-                        payload.write_into(&mut envelope.payload);
-                        target.accepted.bump();
-                        tally.published.bump();
-                    });
-                    *sequence += 1;
-                    stamp.sequence = *sequence;
-                    published += 1;
-                }
-                Ok(true)
-            })();
-            drop(filling);
-            match is_whole {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => return Err(BatchError { published, failure: PublishFailure::TooLarge(error) }),
-            }
-        }
-        Ok(published)
+/// Counts a message that a ring did not take, and returns whether it is published all the same.
+pub(super) fn count_refusal<P>(core: &Core<P>, target: &RouteTarget, failure: &PublishFailure) -> bool {
+    failure.is_refusal() && {
+        target.tally.refused.bump();
+        core.dispatcher(target.dispatcher).count_refusal()
     }
 }
 
@@ -305,25 +273,5 @@ impl<P> Drop for PublisherCore<P> {
             return self.core.forsake();
         }
         self.core.publishers.leave(self.id.get());
-    }
-}
-
-/// Returns the extras of a message: those of its options, and what it inherits from the message in whose handler it is
-/// published.
-#[inline(always)]
-fn extras<'a>(inherited: &'a mut Extras, options: Option<&'a PublishOptions>) -> Option<&'a Extras> {
-    match context::handling() {
-        None => options.map(|options| &options.extras),
-        Some(handling) => {
-            inherited.headers.clear();
-            inherited.expires_at = None;
-            inherited.correlation = None;
-            if let Some(options) = options {
-                inherited.copy_from(&options.extras);
-            }
-            inherited.parent = Some(handling.id);
-            inherited.correlation = inherited.correlation.or(handling.correlation);
-            Some(inherited)
-        }
     }
 }

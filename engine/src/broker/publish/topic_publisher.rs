@@ -1,15 +1,17 @@
 //! The publisher to topics that come at run time.
 
 use super::backpressure::WaitMode;
+use super::batch::Batch;
+use super::error::{BatchError, PublishError, PublishFailure};
+use super::extras::SendOptions;
 use super::fill::{Fill, Value, With};
-use super::options::{PublishOptions, Published};
+use super::options::{PublishOptions, Published, PublishedBatch};
 #[cfg(doc)]
 use super::publisher::Publisher;
 use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
 use crate::broker::account::publishers::{CacheTally, PublisherTally};
 use crate::broker::core::Core;
-use crate::broker::error::{BatchError, PublishError, PublishFailure};
 use crate::broker::handle::Broker;
 use crate::message::{IntoPayload, MessagePayload, Payload, PublisherId};
 use crate::routing::TopicCache;
@@ -35,8 +37,8 @@ pub struct CacheCounts {
     pub evictions: u64,
 }
 
-/// A publisher to topics that come at run time. It remembers what its last topics resolved to, so that a topic it has in
-/// its cache costs one hash and one comparison more than a bound publisher. Ever-new topics cost their resolution,
+/// A publisher to topics that come at run time. It remembers what its last topics resolved to, so that a topic it has
+/// in its cache costs one hash and one comparison more than a bound publisher. Ever-new topics cost their resolution,
 /// thrash this publisher's cache alone, and do not grow it.
 pub struct AnyTopicPublisher<P: MessagePayload = Payload> {
     inner: PublisherCore<P>,
@@ -64,7 +66,21 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), None, WaitMode::Policy)
+        self.send(topic, Value(payload), SendOptions::plain(WaitMode::Policy))
+    }
+
+    /// Publishes with options. See [`Publisher::publish_with`].
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_with<S: IntoPayload<P>>(
+        &mut self,
+        topic: &str,
+        payload: S,
+        options: &PublishOptions,
+    ) -> Result<Published, PublishError<S::Returned>> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send(topic, Value(payload), options)
     }
 
     /// Publishes if there is room at this moment. See [`Publisher::try_publish`].
@@ -77,7 +93,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), None, WaitMode::None)
+        self.send(topic, Value(payload), SendOptions::plain(WaitMode::None))
     }
 
     /// Publishes, waiting no longer than `limit`. See [`Publisher::publish_timeout`].
@@ -91,47 +107,60 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
         let wait = WaitMode::Until(Deadline::after(limit));
-        self.send(topic, Value(payload), None, wait)
+        self.send(topic, Value(payload), SendOptions::plain(wait))
     }
 
-    /// Publishes with headers, a correlation id or an expiry. See [`Publisher::publish_with_options`].
-    ///
-    /// # Errors
-    /// As [`publish`](Self::publish).
-    pub fn publish_with_options<S: IntoPayload<P>>(
-        &mut self,
-        topic: &str,
-        payload: S,
-        options: &PublishOptions,
-    ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), Some(options), WaitMode::Policy)
-    }
-
-    /// Publishes what a closure writes. See [`Publisher::publish_with`].
+    /// Publishes what a closure writes. See [`Publisher::publish_in_place`].
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
     #[inline]
-    pub fn publish_with<F: FnOnce(&mut P)>(
+    pub fn publish_in_place<F: FnOnce(&mut P)>(
         &mut self,
         topic: &str,
         fill: F,
     ) -> Result<Published, PublishError> {
-        self.send(topic, With(fill), None, WaitMode::Policy)
+        self.send(topic, With(fill), SendOptions::plain(WaitMode::Policy))
+    }
+
+    /// Publishes what a closure writes, with options. See [`Publisher::publish_in_place_with`].
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn publish_in_place_with<F: FnOnce(&mut P)>(
+        &mut self,
+        topic: &str,
+        fill: F,
+        options: &PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send(topic, With(fill), options)
     }
 
     /// Publishes a batch to one topic. See [`Publisher::publish_batch`].
     ///
     /// # Errors
     /// As [`Publisher::publish_batch`], and a malformed topic.
-    pub fn publish_batch<S, I>(&mut self, topic: &str, batch: I) -> Result<usize, BatchError>
-    where
-        S: IntoPayload<P>,
-        I: IntoIterator<Item = S, IntoIter: ExactSizeIterator + Clone>,
-    {
-        let batch = batch.into_iter();
-        self.with_topic(topic, batch, |inner, resolved, batch| inner.publish_batch(resolved, batch))
-            .unwrap_or_else(|(failure, _)| Err(BatchError { published: 0, failure }))
+    pub fn publish_batch<B: Batch<P>>(
+        &mut self,
+        topic: &str,
+        batch: B,
+    ) -> Result<PublishedBatch, BatchError> {
+        self.send_batch(topic, batch, SendOptions::plain(WaitMode::Policy))
+    }
+
+    /// Publishes a batch to one topic, with options. See [`Publisher::publish_batch_with`].
+    ///
+    /// # Errors
+    /// As [`publish_batch`](Self::publish_batch).
+    pub fn publish_batch_with<B: Batch<P>>(
+        &mut self,
+        topic: &str,
+        batch: B,
+        options: &PublishOptions,
+    ) -> Result<PublishedBatch, BatchError> {
+        let options = SendOptions::of(options, &self.inner.core.clock);
+        self.send_batch(topic, batch, options)
     }
 
     #[inline(always)]
@@ -139,16 +168,15 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         &mut self,
         topic: &str,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         let Self { inner, cache } = self;
-        // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through memory
-        // sooner than it can be read again.
+        // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through
+        // memory sooner than it can be read again.
         match cache.get(topic) {
-            Some(resolved) if inner.is_current(resolved) => inner.publish(resolved, fill, options, wait),
-            Some(resolved) => inner.refresh_and_publish(resolved, fill, options, wait),
-            None => self.resolve_and_send(topic, fill, options, wait),
+            Some(resolved) if inner.is_current(resolved) => inner.publish(resolved, fill, options),
+            Some(resolved) => inner.refresh_and_publish(resolved, fill, options),
+            None => self.resolve_and_send(topic, fill, options),
         }
     }
 
@@ -158,11 +186,20 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         &mut self,
         topic: &str,
         fill: F,
-        options: Option<&PublishOptions>,
-        wait: WaitMode,
+        options: SendOptions<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
-        self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options, wait))
+        self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options))
             .unwrap_or_else(|(failure, fill)| Err(PublishError::new(failure, fill.into_returned())))
+    }
+
+    fn send_batch<B: Batch<P>>(
+        &mut self,
+        topic: &str,
+        batch: B,
+        options: SendOptions<'_>,
+    ) -> Result<PublishedBatch, BatchError> {
+        self.with_topic(topic, batch, |inner, resolved, batch| inner.publish_batch(resolved, batch, options))
+            .unwrap_or_else(|(failure, _)| Err(BatchError::before(failure)))
     }
 
     /// Calls `f` with the resolved topic, from the cache or into it; hands `input` back if it cannot be resolved.
@@ -188,12 +225,12 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         f: impl FnOnce(&mut PublisherCore<P>, &ResolvedTopic, A) -> R,
     ) -> Result<R, (PublishFailure, A)> {
         let Self { inner, cache } = self;
-        if let Some(CacheTally { misses, .. }) = &inner.tally().cache {
+        if let Some(CacheTally { misses, .. }) = &inner.tally.cache {
             misses.bump();
         }
         match Topic::new(topic).map_err(PublishFailure::from).and_then(|topic| inner.resolve(topic)) {
             Ok(resolved) => {
-                let published = inner.tally().published.get();
+                let published = inner.tally.published.get();
                 let mut guard = ReleasedOnDrop { inner, published, resolved: Some(resolved) };
                 let result = guard.publish(|inner, resolved| f(inner, resolved, input));
                 if let Some(resolved) = guard.resolved.take()
@@ -236,7 +273,7 @@ impl<P: MessagePayload> ReleasedOnDrop<'_, P> {
 
 impl<P: MessagePayload> Drop for ReleasedOnDrop<'_, P> {
     fn drop(&mut self) {
-        let PublisherTally { published, cache, .. } = self.inner.tally();
+        let PublisherTally { published, cache, .. } = &**self.inner.tally;
         if let Some(cache) = cache {
             cache.published.add(published.get() - self.published);
         }

@@ -165,7 +165,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         let number = match &self.dispatcher {
             None => 0,
             Some(name) => {
-                dispatchers.iter().position(|dispatcher| dispatcher.name == *name).ok_or_else(|| {
+                dispatchers.iter().position(|dispatcher| *dispatcher.name == **name).ok_or_else(|| {
                     let known: Vec<_> =
                         dispatchers.iter().map(|dispatcher| format!("{:?}", dispatcher.name)).collect();
                     SubscribeError::NoSuchDispatcher { name: name.clone(), known: known.join(", ") }
@@ -175,7 +175,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         let dispatcher = &dispatchers[number];
         let stage = self.stage.unwrap_or(dispatcher.stages.len() - 1);
         let consumers = dispatcher.stages.get(stage).ok_or_else(|| SubscribeError::NoSuchStage {
-            dispatcher: dispatcher.name.clone(),
+            dispatcher: dispatcher.name.to_string(),
             stage,
             stages: dispatcher.stages.len(),
         })?;
@@ -277,7 +277,7 @@ fn warn_of_foreign_wildcards<P: MessagePayload>(subscriptions: &[Subscription<P>
     });
 }
 
-fn consumer_died(dispatcher: String) -> SubscribeError {
+fn consumer_died(dispatcher: Arc<str>) -> SubscribeError {
     SubscribeError::ConsumerDied { dispatcher }
 }
 

@@ -30,7 +30,9 @@ use crate::broker::account::tally::Tally;
 use crate::broker::account::term::Term;
 use crate::broker::error::SubscribeError;
 use crate::broker::id::SubscriptionId;
-use crate::routing::{Chunk, ConsumerAddr, Destination, Destinations, MAX_CHUNK, Route, Routes};
+use crate::routing::{
+    Chunk, ConsumerAddr, Destination, Destinations, MAX_CHUNK, Route, Routes, TargetCounts,
+};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
@@ -72,31 +74,34 @@ struct Entry {
     state: Arc<SubscriptionState>,
     /// Routes that lead here and have not been freed, and shares of routes.
     routes: usize,
-    /// Messages that came by routes that have been freed since.
-    routed_before: u64,
+    /// What came, or was refused, by routes that have been freed since.
+    before: TargetCounts,
 }
 
-/// Messages that routes have carried, by dispatcher.
+/// What routes have carried, and what they have not for want of room, by dispatcher.
 #[derive(Clone, Default)]
-struct Carried(SmallVec<[(u16, u64); 1]>);
+struct Carried(SmallVec<[(u16, TargetCounts); 1]>);
 
 impl Carried {
     fn of(route: &Route) -> Self {
-        Self(route.targets.iter().map(|target| (target.dispatcher, target.accepted.get())).collect())
+        Self(route.targets.iter().map(|target| (target.dispatcher, target.tally.read())).collect())
     }
 
     fn add(&mut self, more: &Self) {
-        for &(dispatcher, messages) in &more.0 {
+        for &(dispatcher, counts) in &more.0 {
             match self.0.iter_mut().find(|(other, _)| *other == dispatcher) {
-                Some((_, sum)) => *sum += messages,
-                None => self.0.push((dispatcher, messages)),
+                Some((_, sum)) => *sum += counts,
+                None => self.0.push((dispatcher, counts)),
             }
         }
     }
 
-    fn to(&self, destination: &Destination) -> u64 {
+    fn to(&self, destination: &Destination) -> TargetCounts {
         let dispatcher = destination.consumer.dispatcher;
-        self.0.iter().filter(|(other, _)| *other == dispatcher).map(|(_, messages)| messages).sum()
+        self.0
+            .iter()
+            .find(|(other, _)| *other == dispatcher)
+            .map_or_else(TargetCounts::default, |(_, counts)| *counts)
     }
 }
 
@@ -207,7 +212,7 @@ impl Snapshot {
             match &route.destinations {
                 Destinations::Few(few) => {
                     for to in few {
-                        self.detach(to.subscription, route.accepted(to.consumer.dispatcher));
+                        self.detach(to.subscription, route.counts(to.consumer.dispatcher));
                     }
                     work += few.len();
                 }
@@ -227,20 +232,21 @@ impl Snapshot {
         }
     }
 
-    fn detach(&mut self, id: u64, carried: u64) {
+    fn detach(&mut self, id: u64, carried: TargetCounts) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.routes -= 1;
-            entry.routed_before += carried;
+            entry.before += carried;
         }
         self.discard_if_past(id);
     }
 
     fn discard_if_past(&mut self, id: u64) {
-        if let Some(Entry { state, routes: 0, routed_before }) = self.entries.get(&id)
+        if let Some(Entry { state, routes: 0, before }) = self.entries.get(&id)
             && state.has_ended()
         {
             let mut account = SubscriptionLedger::settled(&state.tally);
-            account.routed = *routed_before;
+            account.routed = before.accepted;
+            account.refused = before.refused;
             self.past.add(&account);
             self.entries.remove(&id);
         }
@@ -309,7 +315,10 @@ impl Registry {
             tally: CachePadded::default(),
             has_ended: AtomicBool::new(false),
         });
-        inner.now.entries.insert(id, Entry { state: state.clone(), routes: 0, routed_before: 0 });
+        inner
+            .now
+            .entries
+            .insert(id, Entry { state: state.clone(), routes: 0, before: TargetCounts::default() });
         Ok(state)
     }
 
@@ -354,7 +363,7 @@ impl Registry {
         match destinations {
             Destinations::Few(few) => {
                 let mut inner = self.0.lock();
-                few.iter().for_each(|to| inner.now.detach(to.subscription, 0));
+                few.iter().for_each(|to| inner.now.detach(to.subscription, TargetCounts::default()));
             }
             Destinations::Many(chunks) => {
                 let mut left = &chunks[..];
@@ -396,7 +405,7 @@ impl Registry {
     ) -> (Vec<SubscriptionLedger>, SubscriptionLedger) {
         let routes: Vec<_> = routes.all().collect();
         let Snapshot { entries, shares, partly_freed, past, step } = self.snapshot();
-        let mut routed: HashMap<u64, u64> = HashMap::new();
+        let mut since: HashMap<u64, TargetCounts> = HashMap::new();
         let mut by_chunk: HashMap<usize, (&Chunk<Destination>, Carried)> = HashMap::new();
         for Share { chunk, carried, .. } in shares.values() {
             by_chunk.insert(address_of(chunk), (chunk, carried.clone()));
@@ -406,7 +415,7 @@ impl Registry {
             match &route.destinations {
                 Destinations::Few(few) => {
                     for to in few {
-                        *routed.entry(to.subscription).or_default() += carried.to(to);
+                        *since.entry(to.subscription).or_default() += carried.to(to);
                     }
                 }
                 Destinations::Many(chunks) => {
@@ -420,15 +429,18 @@ impl Registry {
         }
         for (chunk, carried) in by_chunk.values() {
             for to in chunk.iter() {
-                *routed.entry(to.subscription).or_default() += carried.to(to);
+                *since.entry(to.subscription).or_default() += carried.to(to);
             }
         }
-        let account = |Entry { state, routed_before, .. }: &Entry| {
+        let account = |Entry { state, before, .. }: &Entry| {
+            let mut counts = *before;
+            counts += since.get(&state.id).copied().unwrap_or_default();
             let mut account = SubscriptionLedger::settled(&state.tally);
             account.id = SubscriptionId(state.id);
             account.name = state.name.to_string();
             account.patterns = state.patterns.iter().map(ToString::to_string).collect();
-            account.routed = routed_before + routed.get(&state.id).copied().unwrap_or(0);
+            account.routed = counts.accepted;
+            account.refused = counts.refused;
             account.set(Term::InFlight, in_flight(state.id));
             account
         };
@@ -463,7 +475,7 @@ mod tests {
             return None;
         }
         let route = routes.link(&Topic::new("a").unwrap(), &destinations, RingId::new).unwrap();
-        route.targets.iter().for_each(|target| target.accepted.add(carried));
+        route.targets.iter().for_each(|target| target.tally.accepted.add(carried));
         Some(route)
     }
 

@@ -1,0 +1,193 @@
+//! Why something was not published, or not everywhere.
+
+use crate::message::{MessageId, PayloadTooLarge};
+use crate::routing::TooManyRoutes;
+use crate::topic::TopicError;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a message was not published, or not everywhere.
+///
+/// Where a message goes to several dispatchers and none took it, this is why the first did not of those that must take
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishFailure {
+    /// The dispatcher's ring is full, and the publish was not to wait.
+    #[error(
+        "the ring of dispatcher {dispatcher:?} is full: a consumer is a whole ring behind; try later, or give it more \
+         capacity"
+    )]
+    Full {
+        /// The dispatcher's name.
+        dispatcher: Arc<str>,
+    },
+    /// The dispatcher's ring had no room within the time limit.
+    #[error("the ring of dispatcher {dispatcher:?} had no room within the time limit; is a handler stuck?")]
+    TimedOut {
+        /// The dispatcher's name.
+        dispatcher: Arc<str>,
+    },
+    /// Waiting for room could never have ended: the calling thread is needed to make that room.
+    #[error(
+        "the ring of dispatcher {dispatcher:?} is full and waiting for it would never end: this thread consumes it, or \
+         fills a slot of it; publish with try_publish, from another thread, or to another dispatcher"
+    )]
+    WouldDeadlock {
+        /// The dispatcher's name.
+        dispatcher: Arc<str>,
+    },
+    /// A consumer of that dispatcher has died: it takes no message any more.
+    #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
+    ConsumerDied {
+        /// The dispatcher's name.
+        dispatcher: Arc<str>,
+    },
+    /// Some dispatchers took the message, and others that must take it did not. It is published: who publishes it once
+    /// more sends it twice to those that took it.
+    #[error("message {id} was published in part: dispatchers that took it: {accepted}; that did not: {}", list(.refusals))]
+    PartlyRefused {
+        /// The message's identity.
+        id: MessageId,
+        /// How many dispatchers took it.
+        accepted: u16,
+        /// Those that did not, each with the reason. Those that are
+        /// [best effort](crate::broker::Dispatcher::best_effort) are not among them.
+        refusals: Vec<Refusal>,
+    },
+    /// The broker has been shut down.
+    #[error("the broker has been shut down")]
+    Closed,
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of; build one here")]
+    Forked,
+    /// The payload is too large.
+    #[error(transparent)]
+    TooLarge(#[from] PayloadTooLarge),
+    /// The topic is malformed.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The broker holds as many routes as it may.
+    #[error(transparent)]
+    TooManyRoutes(#[from] TooManyRoutes),
+}
+
+/// A dispatcher that did not take a message, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The dispatcher's name.
+    pub dispatcher: Arc<str>,
+    /// Why it did not.
+    pub reason: PublishFailure,
+}
+
+/// Lists who did not take a message.
+fn list(refusals: &[Refusal]) -> String {
+    let each = refusals.iter().map(|Refusal { dispatcher, reason }| format!("{dispatcher:?} ({reason})"));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+impl PublishFailure {
+    /// Returns whether there was no room, at once or within the time limit, and nobody took the message: a later
+    /// publish may succeed.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::TimedOut { .. })
+    }
+
+    /// Returns whether a dispatcher refused the message. Else the publish failed before any was asked, or the broker is
+    /// not there any more.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.is_full() || matches!(self, Self::WouldDeadlock { .. } | Self::ConsumerDied { .. })
+    }
+}
+
+/// A message that was not published, or not everywhere, with what was to be published where that was given by value.
+pub struct PublishError<R = ()> {
+    failure: PublishFailure,
+    returned: Option<R>,
+}
+
+impl<R> PublishError<R> {
+    /// Nobody took the message.
+    pub(super) fn new(failure: PublishFailure, returned: R) -> Self {
+        Self { failure, returned: Some(returned) }
+    }
+
+    /// Somebody took the message.
+    pub(super) fn partly(failure: PublishFailure) -> Self {
+        Self { failure, returned: None }
+    }
+
+    /// Returns why it was not published.
+    pub fn kind(&self) -> &PublishFailure {
+        &self.failure
+    }
+
+    pub(super) fn into_kind(self) -> PublishFailure {
+        self.failure
+    }
+
+    /// Returns whether there was no room, at once or within the time limit, and nobody took the message: a later
+    /// publish may succeed.
+    pub fn is_full(&self) -> bool {
+        self.failure.is_full()
+    }
+
+    /// Returns what was to be published: `None` where some dispatchers took it
+    /// ([`PartlyRefused`](PublishFailure::PartlyRefused)).
+    pub fn into_inner(self) -> Option<R> {
+        self.returned
+    }
+}
+
+impl<R> fmt::Debug for PublishError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishError").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+impl<R> fmt::Display for PublishError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.failure {
+            PublishFailure::PartlyRefused { .. } => self.failure.fmt(f),
+            _ => write!(f, "not published: {}", self.failure),
+        }
+    }
+}
+
+impl<R> std::error::Error for PublishError<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+/// A batch was published in part, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{published} messages of the batch were published, then: {failure}")]
+#[non_exhaustive]
+pub struct BatchError {
+    /// How many, the first of the batch, were published to all dispatchers that must take them.
+    pub published: usize,
+    /// Why the next one was not, or not to all. Those after it were not tried.
+    pub failure: PublishFailure,
+    /// What dispatchers refused that are [best effort](crate::broker::Dispatcher::best_effort).
+    pub refused: Vec<BatchRefusal>,
+}
+
+impl BatchError {
+    /// Nothing was tried.
+    pub(super) fn before(failure: PublishFailure) -> Self {
+        Self { published: 0, failure, refused: Vec::new() }
+    }
+}
+
+/// How much of a batch a dispatcher refused that is [best effort](crate::broker::Dispatcher::best_effort).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BatchRefusal {
+    /// The dispatcher's name.
+    pub dispatcher: Arc<str>,
+    /// How many messages.
+    pub messages: u64,
+}
