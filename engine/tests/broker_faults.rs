@@ -5,7 +5,7 @@
 mod broker_support;
 
 use broker_support::{
-    LIMIT, drain, eventually, full, next, panic_quietly, shut_down, timed_out, within, would_deadlock,
+    LIMIT, drain, eventually, full, next, panic_quietly, shut_down, within, would_deadlock,
 };
 use ringmain::broker::{
     Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, Ledger, PublishFailure, ShutdownReport,
@@ -348,34 +348,6 @@ fn two_dispatchers_whose_handlers_fill_each_others_rings_do_not_hang() {
     let ledger = shut_down(&broker);
     assert!(refused.load(Ordering::Relaxed) > 0, "the circle closed");
     assert_eq!(ledger.total().failures_of(FailureKind::Panic), 0);
-}
-
-#[test]
-fn two_brokers_whose_handlers_fill_each_others_rings_do_not_hang() {
-    let brokers = [(); 2].map(|()| numbers([Dispatcher::new("d").capacity(1)]));
-    let both = Arc::new(Barrier::new(2));
-    let (sender, received) = mpsc::channel();
-    let mut subscriptions = Vec::new();
-    for (own, other) in [(0, 1), (1, 0)] {
-        let mut publisher = brokers[other].publisher("a").expect("a topic");
-        let (both, sender) = (both.clone(), sender.clone());
-        let handler = move |message: &ringmain::message::Message<'_, u64>| {
-            if **message == 1 {
-                // Each ring's only slot is taken up by the message that is being handled.
-                both.wait();
-                sender.send(publisher.publish(0).map_err(|error| error.kind().clone())).unwrap();
-            }
-        };
-        subscriptions.push(brokers[own].subscribe("a", handler).expect("a pattern"));
-    }
-    for broker in &brokers {
-        let _ = broker.publisher("a").expect("a topic").publish(1).expect("room");
-    }
-    let outcomes = [next(&received), next(&received)];
-    assert!(outcomes.contains(&Err(timed_out("d"))), "{outcomes:?}");
-    for broker in &brokers {
-        shut_down(broker);
-    }
 }
 
 #[test]

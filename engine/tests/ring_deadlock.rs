@@ -4,12 +4,12 @@ mod ring_support;
 
 use ring_support::{BOTH_LAYOUTS, LIMIT, graph, graph_in, panics, quiet_panic, rest, within_limit};
 use ringmain::ring::{
-    ConsumerOptions, EventHandler, MultiProducer, Polled, PublishError, RingBuilder, Sequence,
+    ConsumerOptions, EventHandler, MultiProducer, Polled, Poller, PublishError, Ring, RingBuilder, Sequence,
 };
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_publish_from_a_handler_works_while_there_is_room_and_says_so_when_it_would_deadlock() {
@@ -180,5 +180,118 @@ fn a_handler_may_wait_for_room_in_another_ring() {
             thread::yield_now();
         }
         writer.join().expect("the writer panicked");
+    });
+}
+
+/// A full ring of one slot.
+fn full() -> (MultiProducer<u64>, Poller<u64>, Ring<u64>) {
+    let mut graph = graph(1);
+    let (_, poller) = graph.poller(&[]).expect("no dependency");
+    let (mut producer, ring) = graph.build_multi_producer().expect("no threads");
+    producer.publish(|event| *event = 1).expect("room");
+    (producer, poller, ring)
+}
+
+#[test]
+fn of_raw_rings_whose_handlers_fill_each_others_one_is_told_and_the_others_go_on() {
+    for rings in [2, 3] {
+        within_limit("a circle of rings", move || {
+            let (producers, pollers): (Vec<_>, Vec<_>) = (0..rings)
+                .map(|_| {
+                    let (producer, poller, ring) = full();
+                    (producer, (poller, ring))
+                })
+                .unzip();
+            let all_there = Arc::new(Barrier::new(rings));
+            let handling: Vec<_> = (0..)
+                .zip(pollers)
+                .map(|(number, (mut poller, ring))| {
+                    let mut onward = producers[(number + 1) % rings].clone();
+                    let all_there = all_there.clone();
+                    thread::spawn(move || {
+                        let mut outcome = None;
+                        poller.poll(1, |_, _, _| {
+                            all_there.wait();
+                            let started = Instant::now();
+                            outcome = Some((onward.publish(|event| *event = 2), started.elapsed()));
+                        });
+                        // Its ring stays open until all have ended.
+                        (outcome.expect("there is an event"), poller, ring)
+                    })
+                })
+                .collect();
+            let ended: Vec<_> = handling.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+            let ends: Vec<_> = ended.iter().map(|(end, _, _)| end).collect();
+            let refused: Vec<_> = ends.iter().filter(|(outcome, _)| outcome.is_err()).collect();
+            let [(Err(PublishError::WouldDeadlock), waited)] = refused[..] else { panic!("{ends:?}") };
+            assert!(*waited < Duration::from_millis(100), "{ends:?}");
+        });
+    }
+}
+
+/// The wait ends in a circle which nobody closes by a wait of his: a third thread fills the ring.
+#[test]
+fn a_circle_that_is_closed_by_a_ring_filling_up_is_seen_too() {
+    within_limit("a circle that closes later", || {
+        let (left, mut of_left, _left) = full();
+        let mut graph = graph(2);
+        let (_, mut of_right) = graph.poller(&[]).expect("no dependency");
+        let (_, mut beside) = graph.poller(&[]).expect("no dependency");
+        let (mut right, _right) = graph.build_multi_producer().expect("no threads");
+        right.publish_batch(2, |place, event| *event = place as u64).expect("room");
+        let (mut into_left, mut into_right) = (left, right.clone());
+        let (told, ends) = channel();
+        let both_there = Arc::new(Barrier::new(3));
+        thread::scope(|scope| {
+            let (there, tell) = (both_there.clone(), told.clone());
+            scope.spawn(move || {
+                // Of its two events, it stands at the second.
+                of_right.poll(1, |_, _, _| {});
+                of_right.poll(1, |_, _, _| {
+                    there.wait();
+                    tell.send(into_left.publish(|event| *event = 2)).expect("the test listens");
+                });
+            });
+            let (there, tell) = (both_there.clone(), told.clone());
+            scope.spawn(move || {
+                of_left.poll(1, |_, _, _| {
+                    there.wait();
+                    tell.send(into_right.publish(|event| *event = 2)).expect("the test listens");
+                });
+            });
+            both_there.wait();
+            // While the other consumer is behind, each of them waits: that one could make room.
+            assert_eq!(ends.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+            // It makes room for one event, which goes to either. Then it leaves.
+            beside.poll(1, |_, _, _| {});
+            drop(beside);
+            let ends = [(); 2].map(|()| ends.recv_timeout(LIMIT).expect("it ends"));
+            assert!(
+                ends.iter().all(|end| end.is_ok() || *end == Err(PublishError::WouldDeadlock)),
+                "{ends:?}"
+            );
+        });
+        drop(right);
+    });
+}
+
+#[test]
+fn a_handler_waits_for_its_own_ring_while_another_consumer_is_behind() {
+    within_limit("a handler in front of another consumer", || {
+        let mut graph = graph(2);
+        let (_, mut ahead) = graph.poller(&[]).expect("no dependency");
+        let (_, mut behind) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, _ring) = graph.build_multi_producer().expect("no threads");
+        producer.publish_batch(2, |place, event| *event = place as u64).expect("room");
+        ahead.poll(1, |_, _, _| {});
+        let follower = thread::spawn(move || {
+            thread::park_timeout(Duration::from_millis(50));
+            behind.poll(1, |_, _, _| {});
+            behind
+        });
+        let mut outcome = None;
+        ahead.poll(1, |_, _, _| outcome = Some(producer.publish(|event| *event = 2)));
+        assert_eq!(outcome, Some(Ok(2)));
+        drop(follower.join().expect("no panic"));
     });
 }

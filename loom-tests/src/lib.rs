@@ -106,6 +106,7 @@
 //! | `claim-without-second-look` | a worker takes nothing where there was something all the time | `groups::a_worker_that_is_outrun_still_finds_what_is_there` |
 //! | `place-without-second-look` | a worker finds nothing where there was something all the time | `groups::a_worker_that_is_outrun_still_finds_what_is_there` |
 //! | `second-left-behind` | what the second of two workers left behind is handled by nobody | `groups::what_two_workers_leave_behind_is_all_handled` |
+//! | `look-for-circles` | two handlers that fill each other's rings wait for ever | `waiting::of_two_handlers_that_fill_each_others_rings_one_at_most_is_refused_and_neither_hangs` |
 //! | `wake-after-publish.consumers` | a consumer sleeps for ever | `parking::a_sleeping_consumer_is_woken_by_a_publication` |
 //! | `wake-after-batch.consumers` | the same, of a batch | `waking::a_consumer_is_woken_by_a_batch` |
 //! | `wake-after-abandoning.consumers` | a consumer sleeps for ever over a claim that was taken back | `closing::a_claim_that_is_taken_back_leaves_no_consumer_asleep` |

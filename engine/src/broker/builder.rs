@@ -7,17 +7,15 @@ use super::dispatcher::{Dispatcher, PlannedConsumer};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;
 use super::id::BrokerId;
-use super::lifecycle::process::Process;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
-use super::publish::wait_graph::WaitForGraph;
 use super::subscribe::handler::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
 use crate::clock::Clock;
 use crate::message::{Message, MessagePayload, Origin, Payload};
 use crate::routing::{RingId, Routes, RoutingTable};
-use crate::sync::CachePadded;
 use crate::sync::atomic::AtomicBool;
+use crate::sync::{CachePadded, Process};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
@@ -140,7 +138,6 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             states.push(assembled.state);
             planned.extend(assembled.consumers);
         }
-        let wait_graph = WaitForGraph::new(states.iter().map(|state| state.consumers.len()));
         let Common { id, origin, clock, routes, registry, threads } = common;
         let core = Arc::new(Core {
             id,
@@ -154,7 +151,6 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             publishers: Publishers::default(),
             rings,
             dispatchers: states,
-            wait_graph,
             threads,
             reclaim_signal: Arc::new(ReclaimSignal::new()),
             process: Process::current(),

@@ -4,18 +4,16 @@ use super::account::publishers::Publishers;
 use super::deliver::mailbox::{Command, Released};
 use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
-use super::lifecycle::process::Process;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
-use super::publish::wait_graph::WaitForGraph;
 use super::subscribe::handler::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::{Envelope, Origin};
 use crate::ring::Ring;
 use crate::routing::{ConsumerAddr, Destination, RingId, RouteId, Routes, RoutingTable};
-use crate::sync::CachePadded;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{CachePadded, Process};
 use std::sync::Arc;
 
 /// What all handles of a broker share.
@@ -33,7 +31,6 @@ pub(crate) struct Core<P> {
     /// By their [`RingId`].
     pub(crate) rings: Vec<RingState<P>>,
     pub(crate) dispatchers: Vec<DispatcherState<P>>,
-    pub(crate) wait_graph: WaitForGraph,
     pub(crate) threads: Arc<ThreadRegistry<P>>,
     pub(crate) reclaim_signal: Arc<ReclaimSignal>,
     pub(crate) process: Process,

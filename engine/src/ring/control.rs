@@ -3,6 +3,7 @@
 
 use super::gate::Gating;
 use super::overflow::Overflow;
+use super::part::{Blocked, Part};
 use super::sequence::Sequence;
 use super::signals::Signals;
 use super::slot_policy::{Renewal, SlotPolicy};
@@ -180,6 +181,22 @@ pub struct Core<E> {
     pub(super) policy: SlotPolicy,
     pub(super) renewal: Renewal<E>,
     pub(super) factory: Box<dyn Fn() -> E + Send + Sync>,
+    /// The part of whoever fills a slot.
+    pub(super) filler: Part,
+}
+
+impl<E> Core<E> {
+    /// Returns what keeps the next sequence from being claimed. Nothing does so while there is room,
+    /// and where the ring takes no more events.
+    #[cold]
+    pub(super) fn blocked(&self) -> Option<Blocked> {
+        let Control { capacity, gating, .. } = &self.control;
+        let at = self.control.claimed().checked_sub(*capacity)?;
+        let is_published = self.slots.was_published(at);
+        let is_free = gating.lowest().map_or(is_published, |lowest| lowest > at);
+        let is_blocked = !is_free && self.control.is_open();
+        is_blocked.then_some(Blocked { ring: self.filler.ring(), at, is_published })
+    }
 }
 
 impl<E> Core<E> {

@@ -31,6 +31,7 @@
 //! right: [`protocol`].
 
 mod barrier;
+mod circle;
 mod claim;
 mod consumer;
 mod control;
@@ -42,6 +43,7 @@ pub(crate) mod managed;
 mod options;
 mod overflow;
 mod pace;
+mod part;
 mod position;
 mod producer;
 #[cfg(doc)]
@@ -68,6 +70,7 @@ pub use options::{ConsumerId, ConsumerOptions};
 pub use overflow::{Missed, Overflow, PublishError};
 pub(crate) use pace::{LINGER, Linger};
 pub use producer::{BatchError, MultiProducer, NextSlot, Producer, SingleProducer};
+pub(crate) use reentrancy::inside;
 pub use ring::{ConsumerReport, Ring, ShutdownError};
 pub use sequence::Sequence;
 pub use slot_policy::SlotPolicy;

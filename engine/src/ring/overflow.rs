@@ -7,7 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// Wait for room, for so long at most. `None` waits until there is room or the ring is closed.
+    /// Wait for room, for so long at most. `None` waits until there is room, the ring is closed, or
+    /// it shows that the wait would never end ([`PublishError::WouldDeadlock`]).
     Block {
         /// How long a publish waits before it fails with [`PublishError::TimedOut`].
         limit: Option<Duration>,
@@ -65,11 +66,16 @@ pub enum PublishError {
     /// The ring was full, and its policy is to drop what is new. The event was counted.
     #[error("the ring was full and the event was dropped, as its overflow policy says")]
     Dropped,
-    /// The ring is full, and it waits for this very thread, which runs a handler of that ring or
-    /// fills another of its events.
+    /// The ring is full, and it waits for this very thread, which runs a handler or fills an event
+    /// of that ring, or of one whose own handler waits, and so on in a circle of rings, of whatever
+    /// brokers. Who closes the circle is told so, after some milliseconds, and the others go on.
+    ///
+    /// A handler that waits by other means than a ring's, such as for a helper thread that publishes
+    /// into the handler's own full ring, is not seen: have the helper publish with a limit.
     #[error(
-        "the ring is full, and this thread is inside one of its handlers or fill closures: waiting here would never \
-         end; publish from another thread, to another ring, or with try_publish"
+        "the ring is full, and this thread holds it up by a handler or fill closure that it is inside of, perhaps \
+         through other rings: waiting here would never end; publish from another thread, to another ring, or with \
+         try_publish"
     )]
     WouldDeadlock,
     /// The ring is closed.

@@ -8,7 +8,6 @@ use super::gate::join;
 use super::group::Worker;
 use super::managed::{EventHandler, PlannedThread, spawn_pinned};
 use super::options::{ConsumerId, ConsumerOptions, Keys};
-use super::reentrancy;
 use super::sequence::Sequence;
 use super::topology::{Node, Plan};
 use crate::affinity::{Pinning, Placement};
@@ -115,11 +114,10 @@ impl<E: Send + Sync + 'static> Ring<E> {
         self.progress.running.lock().push(name.clone());
         let body = {
             let (name, panics, progress) = (name.clone(), panics.clone(), self.progress.clone());
-            let (has_ended, ring) = (has_ended.clone(), self.core.clone());
+            let has_ended = has_ended.clone();
             move || {
-                // Making and dropping a handler count as inside the ring, and may panic too.
-                let whole = || reentrancy::inside(Arc::as_ptr(&ring), || life(&panics));
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(whole)) {
+                // Making and dropping a handler may panic too.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| life(&panics))) {
                     panics.fetch_add(1, Ordering::Relaxed);
                     discard_panic(payload);
                 }

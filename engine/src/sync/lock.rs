@@ -18,6 +18,13 @@ pub struct Mutex<T>(imp::Mutex<T>);
 
 impl<T> Mutex<T> {
     /// A free lock around a value.
+    #[cfg(not(ringmain_loom))]
+    pub const fn new(value: T) -> Self {
+        Self(imp::Mutex::new(value))
+    }
+
+    /// A free lock around a value.
+    #[cfg(ringmain_loom)]
     pub fn new(value: T) -> Self {
         Self(imp::Mutex::new(value))
     }
@@ -25,6 +32,19 @@ impl<T> Mutex<T> {
     /// Waits for the lock, poisoned or not.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Takes the lock, poisoned or not, unless somebody has it: for who comes again later. In a model,
+    /// where there is no later, waits for it.
+    pub fn lock_unless_taken(&self) -> Option<MutexGuard<'_, T>> {
+        #[cfg(ringmain_loom)]
+        return Some(self.lock());
+        #[cfg(not(ringmain_loom))]
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
     }
 }
 

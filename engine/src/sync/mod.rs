@@ -22,11 +22,13 @@ pub mod edge;
 pub mod fence;
 mod lock;
 pub(crate) mod panics;
+mod process;
 pub(crate) mod swapped;
 mod watched;
 
 pub use crossbeam_utils::CachePadded;
 pub use lock::{Condvar, Mutex, MutexGuard, TimedLock};
+pub(crate) use process::Process;
 pub(crate) use watched::Watched;
 
 /// Atomics and their orderings.
@@ -108,6 +110,17 @@ macro_rules! constant_per_thread {
     };
 }
 pub(crate) use constant_per_thread;
+
+/// Declares a value that the whole process shares: in a model, one execution of it.
+macro_rules! process_wide {
+    (static $name:ident: $type:ty = $value:expr;) => {
+        #[cfg(ringmain_loom)]
+        ::loom::lazy_static! { static ref $name: $type = $value; }
+        #[cfg(not(ringmain_loom))]
+        static $name: $type = $value;
+    };
+}
+pub(crate) use process_wide;
 
 /// Hints for threads that spin.
 pub mod hint {

@@ -97,6 +97,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Numbers from a number of another's, whose seed is printed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
     pub fn next(&mut self) -> u64 {
         // G. Marsaglia, "Xorshift RNGs", 2003.
         self.0 ^= self.0 << 13;

@@ -16,6 +16,7 @@ mod parking;
 mod publish;
 mod routing;
 mod stages;
+mod waiting;
 mod waking;
 
 use ringmain::ring::{

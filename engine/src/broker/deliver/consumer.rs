@@ -10,7 +10,7 @@ use super::sampler::Sampler;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
-use crate::ring::{LINGER, Linger, Polled, Poller};
+use crate::ring::{LINGER, Linger, Polled, Poller, inside};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 use crate::sync::thread;
@@ -156,7 +156,13 @@ impl<P: Clone> Consumer<P> {
     ///
     /// All that is foreign is called where a panic of it is caught. What panics all the same is a
     /// fault of this crate; the consumer then dies, and everybody learns of it.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(self) {
+        // Between polls too: what a command drops may publish.
+        let part = self.poller.part().clone();
+        inside(&part, || self.run_inside());
+    }
+
+    fn run_inside(mut self) {
         let (threads, addr) = (self.threads().clone(), self.addr());
         // Dropped last, whatever happens.
         let _exit_guard = threads.exit_guard(addr);

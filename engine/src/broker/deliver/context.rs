@@ -2,7 +2,7 @@
 //! slot.
 //!
 //! Publishing looks here, so that what is published in a handler names its parent, and so that no
-//! thread waits for room that only it could make.
+//! thread waits for room while it fills a slot. Which rings a thread is inside of, the rings know.
 
 use crate::broker::id::BrokerId;
 use crate::message::{CorrelationId, MessageId};

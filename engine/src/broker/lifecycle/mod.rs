@@ -3,7 +3,6 @@
 
 pub(super) mod aside;
 pub(super) mod drain;
-pub(super) mod process;
 pub(super) mod reclaimer;
 pub(super) mod report;
 pub(super) mod shutdown;

@@ -7,10 +7,7 @@ use crate::message::Envelope;
 use crate::ring::{self, MultiProducer, Overflow, Run};
 use crate::routing::RouteTarget;
 use crate::wait::Deadline;
-use std::time::{Duration, Instant};
-
-/// How long a consumer's thread waits for room in a ring that is not its own.
-const MAX_CONSUMER_WAIT: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// How long a publish waits for room.
 #[derive(Clone, Copy, Debug)]
@@ -68,18 +65,7 @@ fn wait_for_room<P>(
     if context::is_filling() {
         return Err(PublishFailure::WouldDeadlock { dispatcher: name() });
     }
-    let outcome = match context::consuming(core.id) {
-        None if !context::is_consuming() => producer.reserve_until(count, deadline),
-        // Another broker's: the two may wait for each other, which neither can see.
-        None => producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT)),
-        Some(me) => {
-            let Some(_waiting) = core.wait_graph.begin(me, target.dispatcher) else {
-                return Err(PublishFailure::WouldDeadlock { dispatcher: name() });
-            };
-            producer.reserve_until(count, deadline.or_after(MAX_CONSUMER_WAIT))
-        }
-    };
-    outcome.map_err(|error| match error {
+    producer.reserve_until(count, deadline).map_err(|error| match error {
         ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full { dispatcher: name() },
         ring::PublishError::TimedOut => PublishFailure::TimedOut { dispatcher: name() },
         ring::PublishError::WouldDeadlock => PublishFailure::WouldDeadlock { dispatcher: name() },

@@ -11,4 +11,3 @@ pub(super) mod publisher;
 pub(super) mod resolve;
 pub(super) mod send;
 pub(super) mod topic_publisher;
-pub(super) mod wait_graph;

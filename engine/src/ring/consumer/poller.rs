@@ -9,6 +9,7 @@ use crate::ring::control::Core;
 use crate::ring::gate::Stage;
 use crate::ring::lease::{Lease, Supervisor};
 use crate::ring::overflow::{Missed, Overflow};
+use crate::ring::part::{Part, Role};
 use crate::ring::position::Position;
 use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
@@ -56,6 +57,7 @@ pub struct Poller<E> {
     is_special: bool,
     tombstones: u64,
     lease: Lease,
+    part: Part,
 }
 
 impl<E> Poller<E> {
@@ -71,7 +73,8 @@ impl<E> Poller<E> {
         let max_run = part.clamp(1, MAX_RUN);
         let lease = Lease::new(position.clone(), barrier.writers().to_vec());
         let is_special = can_miss || core.policy == SlotPolicy::Clear;
-        Self { core, barrier, position, next, max_run, can_miss, is_special, tombstones: 0, lease }
+        let part = Part::new(core.filler.ring(), Role::Consumes(position.clone()));
+        Self { core, barrier, position, next, max_run, can_miss, is_special, tombstones: 0, lease, part }
     }
 
     /// Handles up to `max` events that are there, oldest first, and returns at once.
@@ -219,9 +222,9 @@ impl<E> Poller<E> {
         let uncleared = Uncleared::new(self.next, V::IS_LEASED);
         let mut running = Releasing::<E, CLEARS>(self, uncleared);
         let Releasing(poller, uncleared) = &mut running;
-        let Poller { core, barrier, next, tombstones, lease, .. } = &mut **poller;
+        let Poller { core, barrier, next, tombstones, lease, part, .. } = &mut **poller;
         let core = &**core;
-        reentrancy::inside(core, || {
+        reentrancy::inside(part, || {
             visitor.run_starts(&core.control, *next, end);
             let (mut until, mut last) = (end, end);
             if barrier.has_tombstones(*next) {
@@ -256,7 +259,7 @@ impl<E> Poller<E> {
     /// Clears what has been handled and is not yet cleared: where a handler has panicked, its event.
     fn clear(&self, uncleared: &mut Uncleared) {
         let core = &*self.core;
-        reentrancy::inside(core, || {
+        reentrancy::inside(&self.part, || {
             // SAFETY: this consumer is behind all others, see `Plan::appoint_clearer`, and releases
             // all up to `self.next` afterwards.
             unsafe { uncleared.clear(core, &self.lease, self.next) };
@@ -330,6 +333,12 @@ impl<E> Poller<E> {
     /// Returns a handle to watch this consumer, send it commands, and take its position over.
     pub fn supervisor(&self) -> Supervisor<E> {
         self.lease.supervisor(&self.core)
+    }
+
+    /// Returns the part that whoever polls plays in the ring. A thread that only polls this, and
+    /// calls foreign code between polls, plays it all the time.
+    pub(crate) fn part(&self) -> &Part {
+        &self.part
     }
 
     /// Returns the ring, for [`drive`](crate::ring::managed::drive::drive).

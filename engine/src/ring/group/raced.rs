@@ -114,6 +114,11 @@ pub(in crate::ring) struct WorkerRun {
 }
 
 impl WorkerRun {
+    /// Returns the word of whoever has the run in hand.
+    pub(in crate::ring) fn word(&self) -> Position {
+        self.word.clone()
+    }
+
     /// Releases what lies before the run to producers and later stages: everything if the run is
     /// empty.
     pub(in crate::ring) fn release(&self) {

@@ -10,6 +10,7 @@ use crate::ring::control::{Control, Core};
 use crate::ring::gate::Stage;
 use crate::ring::lease::{Lease, Supervisor};
 use crate::ring::options::Key;
+use crate::ring::part::{Part, Role};
 use crate::ring::position::Position;
 use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
@@ -66,6 +67,8 @@ pub struct Worker<E> {
     max_claim: u64,
     /// Whether it goes on to look for work when it is woken, until it leaves.
     is_in_crew: bool,
+    /// The part that whoever polls plays in the ring.
+    part: Part,
 }
 
 /// Way in which a worker gets its events.
@@ -101,8 +104,13 @@ impl<E> Worker<E> {
         };
         // Nobody takes over a worker's calls, so the position in the lease is never used.
         let lease = Lease::new(Position::new(0), Vec::new());
+        let role = match &share {
+            Share::Raced(group, in_hand) => Role::Works(in_hand.word(), group.clone()),
+            Share::Keyed { .. } => Role::Belongs(stage.clone()),
+        };
+        let part = Part::new(core.filler.ring(), role);
         let core = core.clone();
-        Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM, is_in_crew: false })
+        Some(Self { core, barrier, share, lease, number, max_claim: MAX_CLAIM, is_in_crew: false, part })
     }
 
     /// Handles up to `max` events that no other worker has taken, and returns at once. In a raced
@@ -155,8 +163,11 @@ impl<E> Worker<E> {
     /// were any.
     #[inline(always)]
     fn claim(&mut self, max: u64) -> bool {
-        let Self { core, barrier, share: Share::Raced(group, in_hand), .. } = self else { return false };
+        let Self { core, barrier, share: Share::Raced(group, in_hand), part, .. } = self else {
+            return false;
+        };
         if group.has_left_behind() && group.adopt(in_hand) {
+            *part = Part::new(core.filler.ring(), Role::Works(in_hand.word(), group.clone()));
             return true;
         }
         let most = max.min(self.max_claim);
@@ -190,13 +201,13 @@ impl<E> Worker<E> {
                 control.signals.consumer_moved("wake-after-work", || moved(control, Some(group.crew())));
             }
         }
-        let Self { core, share: Share::Raced(group, in_hand), lease, .. } = self else { return 0 };
+        let Self { core, share: Share::Raced(group, in_hand), lease, part, .. } = self else { return 0 };
         let core = &**core;
         let first = in_hand.run.start;
         let end = in_hand.run.end.min(first.saturating_add(max));
         let running = Releasing(in_hand, &core.control, group);
         let next = &mut running.0.run.start;
-        reentrancy::inside(core, || {
+        reentrancy::inside(part, || {
             visitor.run_starts(&core.control, first, end);
             let last = core.slots.without_tombstones(first, end);
             while *next < end {
@@ -247,8 +258,15 @@ impl<E> Worker<E> {
     /// lane there were, `max` at most, and whether there was anything to go through.
     #[inline(always)]
     fn go_through_lane(&mut self, max: u64, visitor: &mut impl Visit<E>) -> (u64, bool) {
-        let Self { core, barrier, share: Share::Keyed { lanes, key, next_lane }, lease, is_in_crew, .. } =
-            self
+        let Self {
+            core,
+            barrier,
+            share: Share::Keyed { lanes, key, next_lane },
+            lease,
+            is_in_crew,
+            part,
+            ..
+        } = self
         else {
             return (0, false);
         };
@@ -265,7 +283,7 @@ impl<E> Worker<E> {
         let first = leased.next();
         let end = barrier.available(core, first, (core.control.capacity / 8).clamp(1, MAX_RUN), || false);
         let mut found = 0;
-        reentrancy::inside(core, || {
+        reentrancy::inside(part, || {
             // First all keys, because a handler is told whether its event is the last of the batch.
             let (mut in_lane, mut lanes_in_run) = (0_u64, 0_u64);
             let mut until = first;
@@ -429,6 +447,15 @@ impl<E> Worker<E> {
 
     pub(in crate::ring) fn core(&self) -> &Arc<Core<E>> {
         &self.core
+    }
+
+    /// Returns the part of a thread that calls foreign code of this worker between polls.
+    pub(in crate::ring) fn part_between_polls(&self) -> Part {
+        let stage = match &self.share {
+            Share::Raced(group, _) => Stage::Group(group.clone()),
+            Share::Keyed { lanes, .. } => Stage::Lanes(lanes.clone()),
+        };
+        Part::new(self.core.filler.ring(), Role::Belongs(stage))
     }
 
     pub(in crate::ring) fn supervisor(&self) -> Supervisor<E> {

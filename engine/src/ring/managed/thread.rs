@@ -5,6 +5,7 @@ use super::handler::{EventHandler, Hooked, Managed};
 use crate::ring::consumer::{EachMut, MutPoller, Polled, Poller};
 use crate::ring::group::Worker;
 use crate::ring::options::{ConsumerId, ConsumerOptions};
+use crate::ring::reentrancy::inside;
 use crate::ring::sequence::Sequence;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::wait::Sleeper;
@@ -55,7 +56,12 @@ impl PlannedThread {
             ask_to_leave: Box::new(move || supervisor.announce_mail()),
             life: Box::new(move |panics| {
                 let (max, ring) = (worker.max_turn(), worker.core().clone());
-                drive(&mut Working { visitor: Hooked::new(make()), worker, panics }, max, &ring);
+                // Making and dropping a handler may publish too.
+                let part = worker.part_between_polls();
+                let visitor = inside(&part, || Hooked::new(make()));
+                let mut work = Working { visitor, worker, panics };
+                drive(&mut work, max, &ring);
+                inside(&part, || drop(work));
             }),
         }
     }
@@ -74,7 +80,9 @@ impl PlannedThread {
             ask_to_leave: Box::new(move || supervisor.announce_mail()),
             life: Box::new(move |panics| {
                 let ring = poller.core().clone();
-                drive(&mut Consuming { visitor: make(), poller, panics }, max, &ring);
+                // Making and dropping a handler may publish too.
+                let part = poller.part().clone();
+                inside(&part, || drive(&mut Consuming { visitor: make(), poller, panics }, max, &ring));
             }),
         }
     }

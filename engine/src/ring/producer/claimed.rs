@@ -75,7 +75,7 @@ impl<E, S: Sequencer> Drop for ClaimedRun<'_, E, S> {
 /// The caller has claimed the sequence and not yet published it.
 #[inline(always)]
 unsafe fn write<E, S: Sequencer>(core: &Core<E>, sequence: Sequence, writer: impl Write<E>) {
-    let frame = reentrancy::Frame::new(core);
+    let frame = reentrancy::Frame::new(&core.filler);
     // A ring's only producer is borrowed while it fills: nobody could wait for room meanwhile.
     let _inside = S::ARE_MANY.then(|| frame.enter());
     // SAFETY: as the caller promises.
@@ -122,7 +122,7 @@ fn abandon<E, S: Sequencer>(claimant: &mut Claimant<E, S>, from: Sequence, end: 
     let Claimant { core, sequencer } = claimant;
     let core = &**core;
     // The factory, and the drop of an event, are user code too.
-    reentrancy::inside(core, || {
+    reentrancy::inside(&core.filler, || {
         for sequence in from..end {
             // The half-written event is still a value of its type. If making a new one, or
             // dropping the old one, panics as well, it stays, which is safe. One reported panic

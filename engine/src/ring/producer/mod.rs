@@ -2,14 +2,13 @@
 
 mod claimed;
 mod next_slot;
+mod room;
 
 use self::claimed::{Claimant, fill_one};
 use crate::ring::claim::{Multi, Run, Sequencer, Single, Unclaimed};
 use crate::ring::control::Core;
 use crate::ring::gate::make_room;
 use crate::ring::overflow::{Overflow, PublishError};
-use crate::ring::pace::Hysteresis;
-use crate::ring::reentrancy;
 use crate::ring::sequence::Sequence;
 use crate::ring::slots::Write;
 use crate::sync::atomic::Ordering;
@@ -34,7 +33,9 @@ pub type MultiProducer<E> = Producer<E, Multi>;
 /// factory, and the panic goes on.
 ///
 /// No method allocates or locks, except to wake threads that sleep under
-/// [`WaitStrategy::Blocking`](crate::wait::WaitStrategy::Blocking).
+/// [`WaitStrategy::Blocking`](crate::wait::WaitStrategy::Blocking), and inside of a handler or fill
+/// closure, where a wait for room of more than 200 µs locks now and then to see whether it would
+/// ever end.
 pub struct Producer<E, S> {
     claimant: Claimant<E, S>,
     waiter: Waiter,
@@ -181,43 +182,7 @@ impl<E, S: Sequencer> Producer<E, S> {
 
     /// Reserves up to `count` sequences, waiting for the first of them until the deadline.
     pub(crate) fn reserve_until(&mut self, count: u64, deadline: Deadline) -> Result<Run, PublishError> {
-        match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
-            Ok(run) => return Ok(run),
-            Err(Unclaimed::Full | Unclaimed::Unpublished) => {}
-            Err(why) => return Err(why.refusal()),
-        }
-        if reentrancy::is_inside(&raw const *self.claimant.core) {
-            return Err(PublishError::WouldDeadlock);
-        }
-        let control = &self.claimant.core.control;
-        let strategy = || control.wait_for_room();
-        let hysteresis = Hysteresis::new(control.capacity);
-        let mut outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
-            let room = self.claimant.sequencer.room(&self.claimant.core);
-            if !hysteresis.is_over(room, deadline) {
-                return None;
-            }
-            match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
-                Err(Unclaimed::Full) => None,
-                other => Some(other),
-            }
-        });
-        if let Some(Err(Unclaimed::Unpublished)) = outcome {
-            // A publish wakes only consumers, and here there is none. The wait ends as soon as the
-            // other producer's fill closure returns.
-            let strategy = || control.wait.get().without_parking();
-            outcome = self.waiter.wait_until(strategy, &control.signals.producers, deadline, || {
-                match self.claimant.sequencer.try_claim(&self.claimant.core, count) {
-                    Err(Unclaimed::Full | Unclaimed::Unpublished) => None,
-                    other => Some(other),
-                }
-            });
-        }
-        match outcome {
-            Some(Ok(run)) => Ok(run),
-            Some(Err(why)) => Err(why.refusal()),
-            None => Err(PublishError::TimedOut),
-        }
+        room::reserve_until(&mut self.claimant, &mut self.waiter, count, deadline)
     }
 
     /// Returns what the ring does when it is full.

@@ -6,9 +6,11 @@ use crate::ring::control::{Control, Core};
 use crate::ring::error::{BuildError, check_capacity};
 use crate::ring::overflow::Overflow;
 use crate::ring::pace::{LINGER, MAX_LINGER};
+use crate::ring::part::{Part, Role};
 use crate::ring::sequence::{END_OF_SEQUENCES, Sequence};
 use crate::ring::slot_policy::{Renewal, SlotPolicy};
 use crate::ring::slots::{Layout, Slots};
+use crate::sync::unique_number;
 use crate::wait::{Parking, SharedStrategy, WaitStrategy};
 use std::fmt;
 use std::sync::Arc;
@@ -135,8 +137,9 @@ impl<E: Send + Sync + 'static> RingBuilder<E> {
         let capacity = self.capacity as u64;
         let control = Control::new(capacity, self.first, self.overflow, wait, self.linger, consumers);
         let slots = Slots::new(self.layout, self.capacity, self.first, &self.factory)?;
+        let filler = Part::new(unique_number(), Role::Fills);
         let Self { policy, renewal, factory, .. } = self;
-        let core = Arc::new(Core { control, slots, policy, renewal, factory });
+        let core = Arc::new(Core { control, slots, policy, renewal, factory, filler });
         Ok(Graph::new(self.first, core, self.pinning))
     }
 }
