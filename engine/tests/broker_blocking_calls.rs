@@ -4,7 +4,7 @@
 
 mod broker_support;
 
-use broker_support::{LIMIT, next};
+use broker_support::{LIMIT, eventually, next};
 use ringmain::broker::{Broker, Dispatcher, DrainError, ShutdownError, Subscription, UnsubscribeError};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -279,7 +279,10 @@ fn inside_of_the_drop_of_a_panics_payload() {
 fn inside_of_the_drop_of_what_a_handler_captured() {
     from("the drop of a handler", on_a_consumer, |broker, job| {
         let bomb = Bomb::new(job);
-        drop(broker.subscribe("a", move |_| _ = &bomb).expect("a pattern"));
+        let subscription = broker.subscribe("a", move |_| _ = &bomb).expect("a pattern");
+        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        eventually("the consumer owns the handler", || subscription.delivered() == 1);
+        drop(subscription);
     });
 }
 

@@ -141,7 +141,7 @@ fn captured_state_that_panics_when_dropped_hurts_nobody() {
 }
 
 #[test]
-fn captured_state_is_dropped_on_the_thread_of_its_consumer() {
+fn captured_state_is_dropped_on_the_thread_of_the_consumer_that_owns_it() {
     let (sender, received) = mpsc::channel();
     let broker: Broker = Broker::builder().dispatcher(Dispatcher::new("own")).build().expect("valid options");
     let subscribe = || {
@@ -155,14 +155,22 @@ fn captured_state_is_dropped_on_the_thread_of_its_consumer() {
     let (id_sender, id) = mpsc::channel();
     let ask =
         broker.subscribe("id", move |_| id_sender.send(thread::current().id()).unwrap()).expect("a pattern");
-    let _ = broker.publisher("id").expect("a topic").publish("").expect("room");
-    let expected = (next(&id), Some("rm-own-0".to_owned()));
+    let mut publisher = broker.publisher("id").expect("a topic");
+    // What it has not read of when it ends is not its own yet.
+    let mut have_it_read = || {
+        publisher.publish("").expect("room");
+        next(&id)
+    };
+    let expected = (have_it_read(), Some("rm-own-0".to_owned()));
     assert_ne!(expected.0, thread::current().id());
 
     let unsubscribed = subscribe();
+    have_it_read();
     unsubscribed.unsubscribe();
     assert_eq!(received.try_recv(), Ok(expected.clone()), "unsubscribing waits for the drop");
-    drop(subscribe());
+    let dropped = subscribe();
+    have_it_read();
+    drop(dropped);
     assert_eq!(next(&received), expected);
     subscribe().detach();
     let stays = subscribe();
@@ -170,6 +178,60 @@ fn captured_state_is_dropped_on_the_thread_of_its_consumer() {
     assert_eq!(next(&received), expected);
     assert_eq!(next(&received), expected);
     drop((stays, ask));
+}
+
+/// A broker whose consumer is stuck until what is returned is dropped.
+fn stuck_broker() -> (Broker, Subscription, mpsc::Sender<()>) {
+    let broker = default_broker();
+    let (enter, entered) = mpsc::channel();
+    let (let_go, go) = mpsc::channel::<()>();
+    let stuck = broker
+        .subscribe("stuck", move |_| {
+            enter.send(()).unwrap();
+            let _ = go.recv();
+        })
+        .expect("a pattern");
+    broker.publisher("stuck").expect("a topic").publish("").expect("room");
+    next(&entered);
+    (broker, stuck, let_go)
+}
+
+#[test]
+fn a_handler_that_its_consumer_has_not_read_of_is_dropped_by_who_ends_it_and_may_panic_there() {
+    let (broker, _stuck, let_go) = stuck_broker();
+    let (sender, received) = mpsc::channel();
+    let subscribe = || {
+        let sender = sender.clone();
+        let captured = OnDrop(move || {
+            sender.send(thread::current().id()).unwrap();
+            panic_quietly();
+        });
+        broker.subscribe("a", move |_| _ = &captured).expect("a pattern")
+    };
+    subscribe().unsubscribe();
+    drop(subscribe());
+    broker.unsubscribe_all([subscribe(), subscribe()]);
+    let here = thread::current().id();
+    assert_eq!(received.try_iter().collect::<Vec<_>>(), [here; 4]);
+    assert_eq!(subscribe().unsubscribe_timeout(LIMIT), Ok(()));
+    assert_eq!(received.try_iter().count(), 1);
+    drop(let_go);
+    shut_down(&broker);
+}
+
+#[test]
+fn unsubscribing_with_a_limit_keeps_it_where_a_handler_that_nobody_has_read_of_drops_slowly() {
+    let (broker, _stuck, let_go) = stuck_broker();
+    let (go_on, told) = mpsc::channel::<()>();
+    let captured = OnDrop(move || _ = told.recv_timeout(LIMIT));
+    let slow = broker.subscription().name("slow").pattern("a");
+    let slow = slow.subscribe(move |_| _ = &captured).expect("valid");
+    let limit = Duration::from_millis(50);
+    let outcome = within("the limit", move || slow.unsubscribe_timeout(limit));
+    assert_eq!(outcome, Err(UnsubscribeError::TimedOut { subscriptions: vec!["slow".to_owned()], limit }));
+    go_on.send(()).expect("the drop waits");
+    drop(let_go);
+    shut_down(&broker);
 }
 
 #[test]
@@ -783,7 +845,10 @@ fn shutdown_names_a_consumer_that_is_stuck_in_the_drop_of_what_a_handler_capture
         enter.send(()).unwrap();
         let _ = told.recv_timeout(LIMIT);
     });
-    drop(broker.subscribe("a", move |_| _ = &captured).expect("a pattern"));
+    let subscription = broker.subscribe("a", move |_| _ = &captured).expect("a pattern");
+    broker.publisher("a").expect("a topic").publish("").expect("room");
+    eventually("the consumer owns the handler", || subscription.delivered() == 1);
+    drop(subscription);
     next(&entered);
     let report = broker.shutdown(Duration::from_millis(200)).expect("not inside of a closure");
     let [abandoned] = &report.abandoned[..] else { panic!("{:?}", report.abandoned) };

@@ -132,8 +132,9 @@ fn a_shutdown_ends_in_time_with_handlers_that_wait_for_room_without_limit() {
     assert!(took < limit, "{took:?}");
 }
 
-/// Runs messages in two dispatchers that publish into each other: each message is passed on until its time is up. There
-/// are fewer of them than slots, so that never both rings are full, and more than one ring has, so that each is at times.
+/// Runs messages in two dispatchers that publish into each other: each message is passed on until its time is up.
+/// There are fewer of them than slots, so that never both rings are full, and more than one ring has, so that each is
+/// at times.
 fn pass_to_and_fro(pinning: &Pinning) {
     const CAPACITY: u64 = 8;
     const MESSAGES: u64 = CAPACITY + CAPACITY / 2;

@@ -106,10 +106,10 @@
 //! taken, and others follow. Every consumer skips it. A single producer leaves nothing. In both
 //! cases the event is made anew.
 //!
-//! A handler that panics is past its event: the poller moves on and holds nobody up. A publish that
-//! would wait for its own thread (from a handler of the full ring, or from inside a fill closure)
-//! is an error at once, and one that closes a circle of such waits soon (`circle.rs`). A consumer that does not return can be replaced (edge
-//! `LEASE`, `lease.rs`).
+//! A handler that panics is past its event: the poller moves on and holds nobody up. A publish that would wait for its
+//! own thread (from a handler of the full ring, or from inside a fill closure) is an error at once, and one that
+//! closes a circle of such waits soon (`circle.rs`). A consumer that does not return can be replaced (edge `LEASE`,
+//! `lease.rs`).
 //!
 //! Threads sleep and wake under edge `PARK`; see [`Parking`](crate::wait::Parking).
 //!

@@ -18,19 +18,20 @@
 //! list and calls it: it takes it off the list, under the lock. A sleeper waits only while it is in the
 //! list, so the call cannot fall between look and wait.
 //!
-//! `parked` says whether anybody is in the list, and is changed under the lock together with it. When
-//! all who sleep have been called, it is down, and a burst of publications makes no system call, however
-//! long the woken threads take to get going. A second bit says whether any sleeper waits for other
+//! `parked` says whether anybody is in the list or to be rung for, and is changed under the lock
+//! together with that. When all who sleep have been rung for, it is down, and a burst of publications
+//! makes no system call, however long the woken threads take to get going. A second bit says whether any sleeper waits for other
 //! consumers: a consumer that moves on need not look at the list for those who wait for events alone.
 //!
 //! # Who rings
 //!
 //! Whom a wake-up calls, and of whom one is as good as another, stands in `sleepers.rs`. Of those who
-//! are called, the publisher rings for two and leaves the others to be rung for by these. That must not
-//! hang on what a woken thread does next, or on whether it was the bell that woke it. So whoever gets up
-//! rings for others first, in any case: when its nap is over, when it is too late, when it found by
-//! itself what it looks for. Then no one who is due is left without somebody who will ring for it: each
-//! bell that was rung has a thread that gets up and takes two more.
+//! are called, the publisher rings for one and leaves the others to be rung for by those who get up.
+//! That must not hang on what a woken thread does next, or on whether it was the bell that woke it. So
+//! whoever gets up rings for others first, in any case: when its nap is over, when it is too late, when
+//! it found by itself what it looks for. Then no one who is due is left without somebody who will ring
+//! for it: each bell that was rung has a thread that gets up and takes two more. Should that thread not
+//! get its core for long, others who get up take its part, and the next to publish rings for one more.
 //!
 //! In the same way a member of a crew that was called for work stops being under way when it gets up,
 //! under the lock. Who came with news before that, and so called nobody, had made it ready before the
@@ -39,13 +40,14 @@
 //!
 //! # The nap before the sleep
 //!
-//! The heavy fence interrupts every running thread of the process. A thread that goes to sleep a thousand times a second
-//! would show in the tail of all its neighbours, however well they are pinned. So the first sleep is a nap of
-//! at most [`NAP`], *without* a heavy fence, and only a thread that has slept through a nap pays for the fence and
-//! sleeps on without limit. What the fence makes certain is in a nap merely as good as certain: a publisher that looked at
-//! `parked` just before it was set has its publication in a store buffer, which drains within a fraction of a
-//! microsecond, while the napper goes on looking for longer than that ([`LOOKS`]). Were a wake-up ever lost, it
-//! would cost the rest of the nap and nothing more: correctness hangs on the nap's end, not on the buffer.
+//! The heavy fence interrupts every running thread of the process. A thread that goes to sleep a
+//! thousand times a second would show in the tail of all its neighbours, however well they are pinned.
+//! So the first sleep is a nap of at most [`NAP`], *without* a heavy fence, and only a thread that has
+//! slept through a nap pays for the fence and sleeps on without limit. What the fence makes certain is
+//! in a nap merely as good as certain: a publisher that looked at `parked` just before it was set has
+//! its publication in a store buffer, which drains within a fraction of a microsecond, while the napper
+//! goes on looking for longer than that ([`LOOKS`]). Were a wake-up ever lost, it would cost the rest of
+//! the nap and nothing more: correctness hangs on the nap's end, not on the buffer.
 //!
 //! Where the system refuses the heavy fence after it has granted it (see `sync/fence.rs`), there is no sleep
 //! without limit any more: one nap follows the other.
@@ -55,7 +57,7 @@
 //! the next when it has found more than its own.
 
 use super::Deadline;
-use super::sleepers::{Bell, Crew, Due, News, Sleeper, Sleepers};
+use super::sleepers::{AT_ONCE, Bell, Crew, News, Sleeper, Sleepers};
 use crate::sync::atomic::Ordering;
 use crate::sync::edge::{self, PARK};
 use crate::sync::{CachePadded, Mutex, MutexGuard, Watched, hint};
@@ -68,7 +70,7 @@ const NAP: Duration = Duration::from_millis(10);
 /// polite spin is a chance for the others, needs none of it to let a publication through.
 const LOOKS: u32 = if cfg!(ringmain_loom) { 0 } else { 50 };
 
-/// Bits of the word that publishers look at: somebody is asleep.
+/// Bits of the word that publishers look at: somebody is asleep and not rung for.
 const ASLEEP: u32 = 1;
 /// Somebody is asleep who waits for other consumers.
 const AWAITS_MOVES: u32 = 2;
@@ -78,7 +80,7 @@ const AWAITS_MOVES: u32 = 2;
 pub struct Parking {
     /// Whether anybody can ever park here. Fixed, so that a ring that only spins pays for no fence.
     in_use: bool,
-    /// Not 0 while somebody sleeps whom nobody has called.
+    /// Not 0 while somebody sleeps whom nobody has called, or rung for.
     parked: CachePadded<Watched>,
     sleepers: Mutex<Sleepers>,
 }
@@ -106,7 +108,7 @@ impl Parking {
     /// Wakes all who sleep here. To be called after what they wait for was made ready.
     ///
     /// With nobody asleep: one fence for the compiler and one load of a word that seldom changes. Else it takes a
-    /// lock and makes one or two system calls, however many are asleep: the first that wake up wake the others.
+    /// lock and makes one system call, however many are asleep: the first that wakes up wakes others.
     #[inline(always)]
     pub fn wake_all(&self) {
         self.wake(|| News::ForEverybody);
@@ -146,18 +148,24 @@ impl Parking {
     fn call(&self, whom: impl FnOnce(&mut Sleepers)) {
         let mut sleepers = self.sleepers.lock();
         whom(&mut sleepers);
-        self.note(&sleepers);
-        ring(sleepers);
+        self.ring(sleepers, 1);
     }
 
     /// Brings the word up to date with the list. The caller has changed that, and holds its lock.
     fn note(&self, sleepers: &Sleepers) {
-        let bits = match sleepers.left() {
-            (false, _) => 0,
-            (true, false) => ASLEEP,
-            (true, true) => ASLEEP | AWAITS_MOVES,
-        };
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        let bits = bit(sleepers.has_any(), ASLEEP) | bit(sleepers.await_moves(), AWAITS_MOVES);
         self.parked.set(bits, Ordering::Relaxed);
+    }
+
+    /// Rings for so many of those who are due, with the lock given up, so that they do not run into it.
+    fn ring(&self, mut sleepers: MutexGuard<'_, Sleepers>, most: usize) {
+        let due = sleepers.take_due(most);
+        self.note(&sleepers);
+        drop(sleepers);
+        for bell in due.into_iter().flatten() {
+            bell.notify_all();
+        }
     }
 
     fn lie_down(&self, sleeper: Sleeper) -> Bell {
@@ -170,13 +178,9 @@ impl Parking {
     /// Gets up, and rings for whoever is due.
     fn get_up(&self, mut sleepers: MutexGuard<'_, Sleepers>, bell: &Bell) {
         sleepers.get_up(bell);
+        self.ring(sleepers, if edge::left_out("up-without-ringing") { 0 } else { AT_ONCE });
         if edge::left_out("leave-without-count") {
             self.parked.set(0, Ordering::Relaxed);
-        } else {
-            self.note(&sleepers);
-        }
-        if !edge::left_out("up-without-ringing") {
-            ring(sleepers);
         }
     }
 
@@ -227,15 +231,6 @@ impl<'p> From<&'p Parking> for Place<'p> {
     /// The place of a thread that is woken by everything.
     fn from(parking: &'p Parking) -> Self {
         Self { parking, sleeper: Sleeper::ANY }
-    }
-}
-
-/// Rings for those who are next, with the lock given up, so that they do not run into it.
-fn ring(mut sleepers: MutexGuard<'_, Sleepers>) {
-    let due: Due = sleepers.take_due();
-    drop(sleepers);
-    for bell in due.into_iter().flatten() {
-        bell.notify_all();
     }
 }
 
@@ -296,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_wake_up_ends_the_sleep_after_a_nap() {
-        wakes_after(LOOKS + 3);
+        wakes_after(LOOKS + 2);
     }
 
     #[test]

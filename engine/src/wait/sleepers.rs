@@ -3,10 +3,10 @@
 //!
 //! A sleeper has a bell of its own, so that whoever is called is woken and nobody else. It is
 //! *asleep* until it is *called*. Those who are called are *due* until somebody rings their bells.
-//! The caller rings [`AT_ONCE`] of them, and each of these so many more before it does anything
-//! else. So who publishes to many sleepers pays for two, and the work of waking them is spread over
-//! all cores. What is due is in one heap from which anybody takes: a thread that was rung for and
-//! does not get its core holds up nobody while another one gets its.
+//! The caller rings for one of them, and whoever gets up for [`AT_ONCE`] more before it does anything
+//! else. So who publishes to many sleepers pays for one, and the work of waking them is spread over
+//! all cores. What is due is in one heap from which everybody takes, the next publisher too: a thread
+//! that was rung for and does not get its core holds up nobody while another one gets its.
 //!
 //! Members of a *crew* share work: of what is new any one of them can take care. News calls one of
 //! them and marks it as *under way*. It looks for work after that mark was taken away, so more news
@@ -17,7 +17,7 @@
 use crate::sync::{Condvar, edge, unique_number};
 use std::sync::Arc;
 
-/// How many sleepers a thread rings for at once. A model has no threads for more.
+/// How many sleepers a thread that gets up rings for. A model has no threads for more.
 pub(super) const AT_ONCE: usize = if cfg!(ringmain_loom) { 1 } else { 2 };
 
 /// What has happened.
@@ -149,16 +149,19 @@ impl Sleepers {
         self.due.push(bell);
     }
 
-    /// Takes the next bells to ring.
-    pub(super) fn take_due(&mut self) -> Due {
-        std::array::from_fn(|_| self.due.pop())
+    /// Takes the next bells to ring, so many at most.
+    pub(super) fn take_due(&mut self, most: usize) -> Due {
+        std::array::from_fn(|place| if place < most { self.due.pop() } else { None })
     }
 
-    /// Returns whether anybody is asleep whom nobody has called, and whether any of these waits for
-    /// other consumers.
-    pub(super) fn left(&self) -> (bool, bool) {
-        let awaits_moves = self.asleep.iter().any(|(_, sleeper)| sleeper.awaits_moves);
-        (!self.asleep.is_empty(), awaits_moves)
+    /// Returns whether anybody sleeps who is still to be called or rung for.
+    pub(super) fn has_any(&self) -> bool {
+        !self.asleep.is_empty() || !self.due.is_empty()
+    }
+
+    /// Returns whether anybody whom nobody has called waits for other consumers.
+    pub(super) fn await_moves(&self) -> bool {
+        self.asleep.iter().any(|(_, sleeper)| sleeper.awaits_moves)
     }
 
     /// Returns how many sleep whom nobody has called.
@@ -180,12 +183,12 @@ mod tests {
 
     /// Everybody who is rung for gets up, and rings for others. Returns how many there were.
     fn ring_all(sleepers: &mut Sleepers) -> usize {
-        let mut due: Vec<Bell> = sleepers.take_due().into_iter().flatten().collect();
+        let mut due: Vec<Bell> = sleepers.take_due(1).into_iter().flatten().collect();
         let mut woken = 0;
         while let Some(bell) = due.pop() {
             woken += 1;
             sleepers.get_up(&bell);
-            due.extend(sleepers.take_due().into_iter().flatten());
+            due.extend(sleepers.take_due(AT_ONCE).into_iter().flatten());
         }
         woken
     }
@@ -196,9 +199,10 @@ mod tests {
             let mut sleepers = Sleepers::default();
             let bells: Vec<Bell> = (0..count).map(|_| sleepers.lie_down(FIRST_STAGE)).collect();
             sleepers.call(News::Published);
-            assert_eq!(sleepers.left(), (false, false));
+            assert!(sleepers.has_any(), "they are to be rung for");
             assert!(!bells.iter().any(|bell| sleepers.is_asleep(bell)));
             assert_eq!(ring_all(&mut sleepers), count);
+            assert!(!sleepers.has_any());
         }
     }
 
@@ -207,9 +211,9 @@ mod tests {
         let mut sleepers = Sleepers::default();
         let first = sleepers.lie_down(FIRST_STAGE);
         sleepers.lie_down(Sleeper::ANY);
-        assert_eq!(sleepers.left(), (true, true));
+        assert!(sleepers.await_moves());
         sleepers.call(News::Moved(None));
-        assert_eq!(sleepers.left(), (true, false));
+        assert!(!sleepers.await_moves());
         assert!(sleepers.is_asleep(&first));
         assert_eq!(ring_all(&mut sleepers), 1);
     }
@@ -251,7 +255,7 @@ mod tests {
         sleepers.call(News::Published);
         let called = bells.iter().find(|bell| !sleepers.is_asleep(bell)).expect("one was called");
         sleepers.get_up(called);
-        assert!(sleepers.take_due().iter().all(Option::is_none), "nobody is to be rung for");
+        assert!(sleepers.take_due(AT_ONCE).iter().all(Option::is_none), "nobody is to be rung for");
         sleepers.call(News::Published);
         assert_eq!(ring_all(&mut sleepers), 1);
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// | `BusySpin` | looks again at once, for ever | one cache-line transfer | a whole core | nothing |
 /// | `Yielding` | spins a little, then offers its core | a line transfer, or a turn of the scheduler | a core nobody else wants | nothing |
 /// | `Backoff` | spins, yields, then naps of 1 to 100 µs | its nap and the timer's slack (some 50 µs) | a few per cent | nothing |
-/// | `Adaptive` | spins up to 200 µs, then parks; sooner where others want the core | a line transfer; once parked one futex wake-up (some 5 to 50 µs) | none; up to 200 µs of each pause | a load; one or two system calls if it wakes somebody |
+/// | `Adaptive` | spins up to 200 µs, then parks; sooner where others want the core | a line transfer; once parked one futex wake-up (some 5 to 50 µs) | none; up to 200 µs of each pause | a load; a system call if it wakes somebody |
 /// | `Blocking` | spins a little, then parks | one futex wake-up (some 5 to 50 µs) | none | the same |
 ///
 /// Only `Adaptive` and `Blocking` make those who publish look whether somebody sleeps, and whether a ring can ever park
