@@ -107,7 +107,7 @@ fn broker_laps(is_bound: bool) {
     let dispatcher = Dispatcher::new("counted").capacity(CAPACITY).wait(WaitStrategy::Backoff);
     // How the hardware's is read depends on the machine.
     let (clock, _) = Clock::manual();
-    let builder = Broker::<[u64; EVENT]>::builder().dispatcher(dispatcher).clock(clock);
+    let builder = Broker::of::<[u64; EVENT]>().dispatcher(dispatcher).clock(clock);
     let broker = builder.build().expect("a small broker");
     broker.subscription().pattern(TOPIC).subscribe(|_| ()).expect("a pattern").detach();
     let mut bound = broker.publisher(TOPIC).expect("a topic");

@@ -175,7 +175,7 @@ fn messages_of_one_publisher_arrive_in_order_among_those_of_others() {
     const PUBLISHERS: u64 = 4;
     const MESSAGES: u64 = 5_000;
     let broker: Broker<u64> =
-        Broker::builder().dispatcher(Dispatcher::new("small").capacity(64)).build().expect("valid options");
+        Broker::of().dispatcher(Dispatcher::new("small").capacity(64)).build().expect("valid options");
     let (sender, received) = mpsc::channel();
     let _subscription = broker
         .subscribe("n.*", move |message| {
@@ -223,6 +223,38 @@ fn no_two_messages_bear_one_id_though_publishers_come_and_go() {
     }
     let distinct: std::collections::HashSet<_> = ids.iter().collect();
     assert_eq!(distinct.len(), 20, "{ids:?}");
+}
+
+#[test]
+fn bytes_and_text_by_value_are_published_and_handed_back_where_they_are_not() {
+    let broker = broker_of(2, Overflow::Reject);
+    let gate = Gate::close(&broker, "held");
+    let (sender, received) = mpsc::channel();
+    let _subscription =
+        broker.subscribe("a", move |message| sender.send(message.to_vec())).expect("a pattern");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let _ = publisher.publish(format!("order {}", 4711)).expect("one slot is left");
+    let handed_back = publisher
+        .publish(String::from("text"))
+        .expect_err("the ring is full")
+        .into_inner()
+        .expect("nobody took it");
+    assert_eq!(handed_back, "text");
+    let bytes = vec![1, 2, 3];
+    let address = bytes.as_ptr();
+    let handed_back =
+        publisher.try_publish(bytes).expect_err("the ring is full").into_inner().expect("nobody took it");
+    assert_eq!((handed_back.as_ptr(), &*handed_back), (address, &[1, 2, 3][..]));
+    let shared: Arc<str> = "shared".into();
+    let handed_back = publisher
+        .try_publish(shared.clone())
+        .expect_err("the ring is full")
+        .into_inner()
+        .expect("nobody took it");
+    assert!(Arc::ptr_eq(&shared, &handed_back));
+    gate.open();
+    assert_eq!(next(&received), b"order 4711");
+    shut_down(&broker);
 }
 
 #[test]
@@ -585,7 +617,7 @@ fn a_chosen_name_does_not_stand_in_the_way_of_those_that_have_none() {
 
 #[test]
 fn subscribing_says_what_does_not_exist() {
-    let broker = Broker::<Payload>::builder()
+    let broker = Broker::builder()
         .dispatcher(Dispatcher::new("orders").stages(&[1, 1]))
         .dispatcher(Dispatcher::new("other"))
         .build()
@@ -617,7 +649,7 @@ fn subscribing_says_what_does_not_exist() {
 #[test]
 fn a_stage_sees_a_message_only_when_the_stage_before_has_finished_with_it() {
     const MESSAGES: u64 = 20_000;
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("staged").capacity(64).stages(&[2, 2]))
         .build()
         .expect("valid options");
@@ -802,7 +834,7 @@ fn a_topic_nobody_could_have_subscribed_to_yet_is_resolved_anew_when_somebody_do
 #[test]
 fn a_batch_larger_than_its_ring_passes_through_it() {
     let broker: Broker<u64> =
-        Broker::builder().dispatcher(Dispatcher::new("tiny").capacity(4)).build().expect("valid options");
+        Broker::of().dispatcher(Dispatcher::new("tiny").capacity(4)).build().expect("valid options");
     let (sender, received) = mpsc::channel();
     let _subscription =
         broker.subscribe("a", move |message| sender.send(**message).unwrap()).expect("a pattern");
@@ -817,7 +849,7 @@ fn a_batch_larger_than_its_ring_passes_through_it() {
 
 #[test]
 fn options_that_do_not_do_are_errors_that_say_so() {
-    let build = |dispatcher: Dispatcher| Broker::<Payload>::builder().dispatcher(dispatcher).build();
+    let build = |dispatcher: Dispatcher| Broker::builder().dispatcher(dispatcher).build();
     let error = build(Dispatcher::new("d").capacity(3)).expect_err("no power of two");
     assert!(error.to_string().contains('3') && error.to_string().contains('4'), "{error}");
     for stages in [&[][..], &[1, 0], &[0]] {
@@ -825,10 +857,7 @@ fn options_that_do_not_do_are_errors_that_say_so() {
         assert!(matches!(error, BrokerBuildError::Stages { .. }), "{error}");
     }
     assert!(matches!(build(Dispatcher::new("")), Err(BrokerBuildError::Name { number: 0, .. })));
-    let twice = Broker::<Payload>::builder()
-        .dispatcher(Dispatcher::new("d"))
-        .dispatcher(Dispatcher::new("d"))
-        .build();
+    let twice = Broker::builder().dispatcher(Dispatcher::new("d")).dispatcher(Dispatcher::new("d")).build();
     assert!(matches!(twice, Err(BrokerBuildError::NameTaken { name }) if name == "d"));
 }
 

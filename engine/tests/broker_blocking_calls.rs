@@ -108,7 +108,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let broker = Broker::builder()
+        let broker = Broker::of()
             .dispatcher(Dispatcher::new("one").capacity(32))
             .dispatcher(Dispatcher::new("two").capacity(32))
             .build()
@@ -280,7 +280,7 @@ fn inside_of_the_drop_of_what_a_handler_captured() {
     from("the drop of a handler", on_a_consumer, |broker, job| {
         let bomb = Bomb::new(job);
         let subscription = broker.subscribe("a", move |_| _ = &bomb).expect("a pattern");
-        broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(Loaded::default()).expect("room");
         eventually("the consumer owns the handler", || subscription.delivered() == 1);
         drop(subscription);
     });

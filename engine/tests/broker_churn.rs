@@ -51,9 +51,9 @@ impl InOrder {
 
 fn churn_beside_publishers(dispatchers: &[&str]) {
     let mut random = Random::new();
-    let builder = dispatchers.iter().fold(Broker::<u64>::builder(), |builder, name| {
-        builder.dispatcher(Dispatcher::new(name).capacity(256))
-    });
+    let builder = dispatchers
+        .iter()
+        .fold(Broker::of::<u64>(), |builder, name| builder.dispatcher(Dispatcher::new(name).capacity(256)));
     let broker = builder.build().expect("valid options");
     let faults = Arc::new(AtomicU64::new(0));
     let permanent: Vec<Subscription<u64>> = dispatchers
@@ -206,7 +206,7 @@ fn each_message_reaches_exactly_those_who_were_subscribed() {
     const PATTERNS: [&str; 8] = ["#", "t.*", "t.0", "t.1", "*.2", "t.#", "t.3.#", "u"];
     const TOPICS: [&str; 6] = ["t.0", "t.1", "t.2", "t.3", "t.3.x", "v"];
     const MESSAGES: usize = 10_000;
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("first").capacity(64).stages(&[1, 1]))
         .dispatcher(Dispatcher::new("second").capacity(64))
         .build()

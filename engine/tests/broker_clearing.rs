@@ -37,7 +37,7 @@ fn clearing(capacity: usize, stages: &[usize]) -> Dispatcher {
 
 #[test]
 fn a_message_is_dropped_soon_after_its_last_handler_on_the_last_consumers_thread() {
-    let broker: Broker<Told> = Broker::builder().dispatcher(clearing(64, &[2, 1])).build().expect("valid");
+    let broker: Broker<Told> = Broker::of().dispatcher(clearing(64, &[2, 1])).build().expect("valid");
     let (tell, told) = mpsc::channel();
     let counts: [_; 2] = std::array::from_fn(|stage| {
         let seen = Arc::new(AtomicU64::new(0));
@@ -65,7 +65,7 @@ fn a_message_is_dropped_soon_after_its_last_handler_on_the_last_consumers_thread
 
 #[test]
 fn a_payload_whose_drop_panics_stops_nobody() {
-    let broker: Broker<Told> = Broker::builder().dispatcher(clearing(2, &[1])).build().expect("valid");
+    let broker: Broker<Told> = Broker::of().dispatcher(clearing(2, &[1])).build().expect("valid");
     let (tell, told) = mpsc::channel();
     let subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -87,7 +87,7 @@ fn a_payload_whose_drop_panics_stops_nobody() {
 /// What lay behind it is handed back, and what was handled is counted as that.
 #[test]
 fn a_payload_whose_drop_does_not_return_is_taken_over_at_shutdown() {
-    let broker: Broker<Told> = Broker::builder().dispatcher(clearing(64, &[1])).build().expect("valid");
+    let broker: Broker<Told> = Broker::of().dispatcher(clearing(64, &[1])).build().expect("valid");
     let (tell, told) = mpsc::channel();
     let subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -122,7 +122,7 @@ fn a_payload_whose_drop_does_not_return_is_taken_over_at_shutdown() {
 /// The last consumer passes the stuck one when it is stopped, and leaves what that one still has to read.
 #[test]
 fn what_is_handed_back_at_shutdown_is_whole() {
-    let broker: Broker<Told> = Broker::builder().dispatcher(clearing(64, &[1, 1])).build().expect("valid");
+    let broker: Broker<Told> = Broker::of().dispatcher(clearing(64, &[1, 1])).build().expect("valid");
     let (tell, _told) = mpsc::channel();
     let (inside, is_inside) = mpsc::channel();
     let stuck = move |_: &Message<'_, Told>| -> () {
@@ -155,7 +155,7 @@ fn what_is_handed_back_at_shutdown_is_whole() {
 
 #[test]
 fn a_last_stage_of_several_consumers_is_refused_with_the_cure() {
-    let build = |stages: &[usize]| Broker::<u64>::builder().dispatcher(clearing(8, stages)).build().map(drop);
+    let build = |stages: &[usize]| Broker::of::<u64>().dispatcher(clearing(8, stages)).build().map(drop);
     let error = build(&[1, 2]).expect_err("two consumers are last");
     assert_eq!(error, BrokerBuildError::LastStage { dispatcher: "clears".to_owned(), consumers: 2 });
     assert!(error.to_string().contains("put a stage of one consumer behind"), "{error}");

@@ -24,11 +24,7 @@ fn default_broker() -> Broker {
 }
 
 fn numbers(dispatchers: impl IntoIterator<Item = Dispatcher>) -> Broker<u64> {
-    dispatchers
-        .into_iter()
-        .fold(Broker::builder(), |builder, one| builder.dispatcher(one))
-        .build()
-        .expect("valid")
+    dispatchers.into_iter().fold(Broker::of(), |builder, one| builder.dispatcher(one)).build().expect("valid")
 }
 
 /// The account of a subscription that still exists.
@@ -158,7 +154,7 @@ fn captured_state_is_dropped_on_the_thread_of_the_consumer_that_owns_it() {
     let mut publisher = broker.publisher("id").expect("a topic");
     // What it has not read of when it ends is not its own yet.
     let mut have_it_read = || {
-        publisher.publish("").expect("room");
+        let _ = publisher.publish("").expect("room");
         next(&id)
     };
     let expected = (have_it_read(), Some("rm-own-0".to_owned()));
@@ -191,7 +187,7 @@ fn stuck_broker() -> (Broker, Subscription, mpsc::Sender<()>) {
             let _ = go.recv();
         })
         .expect("a pattern");
-    broker.publisher("stuck").expect("a topic").publish("").expect("room");
+    let _ = broker.publisher("stuck").expect("a topic").publish("").expect("room");
     next(&entered);
     (broker, stuck, let_go)
 }
@@ -308,7 +304,7 @@ fn a_payload_whose_clone_panics_for_one_ring_is_counted_where_it_went_and_its_nu
             Self { number: self.number, clones: None }
         }
     }
-    let broker: Broker<Fragile> = Broker::builder()
+    let broker: Broker<Fragile> = Broker::of()
         .dispatcher(Dispatcher::new("one"))
         .dispatcher(Dispatcher::new("two"))
         .build()
@@ -536,7 +532,7 @@ fn unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_lat
 fn dropping_the_broker_drains_it_ends_its_threads_and_frees_everything() {
     let witness = Arc::new(());
     let delivered = Arc::new(AtomicU64::new(0));
-    let broker: Broker<Option<Arc<()>>> = Broker::builder()
+    let broker: Broker<Option<Arc<()>>> = Broker::of()
         .dispatcher(Dispatcher::new("drop-me").capacity(64).stages(&[1, 2]))
         .build()
         .expect("valid options");
@@ -846,7 +842,7 @@ fn shutdown_names_a_consumer_that_is_stuck_in_the_drop_of_what_a_handler_capture
         let _ = told.recv_timeout(LIMIT);
     });
     let subscription = broker.subscribe("a", move |_| _ = &captured).expect("a pattern");
-    broker.publisher("a").expect("a topic").publish("").expect("room");
+    let _ = broker.publisher("a").expect("a topic").publish("").expect("room");
     eventually("the consumer owns the handler", || subscription.delivered() == 1);
     drop(subscription);
     next(&entered);
@@ -918,10 +914,7 @@ fn shutdown_while_publishers_publish_at_full_speed_accounts_for_every_accepted_m
 fn a_broker_that_cannot_be_built_leaves_no_thread() {
     use ringmain::affinity::Pinning;
     let build = |bad: Dispatcher| {
-        Broker::<Payload>::builder()
-            .dispatcher(Dispatcher::new("not-built").stages(&[2, 1]))
-            .dispatcher(bad)
-            .build()
+        Broker::builder().dispatcher(Dispatcher::new("not-built").stages(&[2, 1])).dispatcher(bad).build()
     };
     let error =
         build(Dispatcher::new("bad").pinning(Pinning::Cores(vec![999]))).expect_err("there is no such core");

@@ -59,7 +59,7 @@ fn handles_may_be_used_after_a_panic_that_they_have_seen() {
     is_safe::<Publisher<Torn>>();
     is_safe::<AnyTopicPublisher<Torn>>();
 
-    let broker: Broker<Torn> = Broker::builder().build().expect("valid options");
+    let broker: Broker<Torn> = Broker::of().build().expect("valid options");
     let subscription = broker.subscribe("a", |_| ()).expect("a pattern");
     let outcome = catch_unwind(|| {
         let mut publisher = broker.publisher("a").expect("a topic");

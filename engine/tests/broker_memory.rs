@@ -70,7 +70,7 @@ const SLOTS: u64 = 64;
 /// dropped.
 fn stuck_broker() -> (Broker<u64>, Subscription<u64>, Sender<()>) {
     let dispatcher = Dispatcher::new("stuck").capacity(SLOTS as usize);
-    let broker = Broker::builder().dispatcher(dispatcher).build().expect("valid options");
+    let broker = Broker::of().dispatcher(dispatcher).build().expect("valid options");
     let (is_stuck, has_come) = channel();
     let (let_go, go) = channel::<()>();
     let handler = move |_: &Message<'_, u64>| {
@@ -183,7 +183,7 @@ impl Default for Treacherous {
 #[test]
 fn publishers_whose_payload_panics_in_its_default_leave_nothing_behind() {
     let _alone = alone();
-    let broker: Broker<Treacherous> = Broker::builder().build().expect("valid options");
+    let broker: Broker<Treacherous> = Broker::of().build().expect("valid options");
     let all = broker.subscribe("#", |_| ()).expect("a pattern");
     DEFAULT_PANICS.store(true, Ordering::Relaxed);
     does_not_grow(10_000, times(10_000), |number| {
@@ -205,7 +205,7 @@ const REMEMBERED: usize = 256;
 #[test]
 fn a_million_ever_new_topics_do_not_grow_memory() {
     let _alone = alone();
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let _all = broker.subscribe("#", |_| ()).expect("a pattern");
     let mut cached = broker.any_topic_publisher_with_cache(REMEMBERED);
     let mut uncached = broker.any_topic_publisher_with_cache(0);

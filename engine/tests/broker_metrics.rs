@@ -20,10 +20,8 @@ fn compare(
     every: Duration,
     mut work: impl FnMut(u64) + Send + 'static,
 ) -> (Metrics, Histogram<u64>) {
-    let broker: Broker<u64> = Broker::builder()
-        .dispatcher(Dispatcher::new("measured").capacity(1 << 14))
-        .build()
-        .expect("a broker");
+    let broker: Broker<u64> =
+        Broker::of().dispatcher(Dispatcher::new("measured").capacity(1 << 14)).build().expect("a broker");
     let seen = Arc::new(Mutex::new(Histogram::new(3).expect("three digits")));
     let ages = seen.clone();
     let _subscription = broker
@@ -92,7 +90,7 @@ fn latency_is_that_of_handlers_when_messages_come_in_bursts() {
 
 #[test]
 fn consumed_and_errors_are_those_of_the_ledger_after_subscriptions_have_gone() {
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("one"))
         .dispatcher(Dispatcher::new("two"))
         .build()
@@ -137,7 +135,7 @@ fn cache_looks(broker: &Broker<u64>) -> (u64, u64) {
 
 #[test]
 fn hits_and_misses_are_the_sums_of_all_publishers_living_and_gone() {
-    let broker: Broker<u64> = Broker::builder().build().expect("a broker");
+    let broker: Broker<u64> = Broker::of().build().expect("a broker");
     let _some = broker.subscribe("a.*", |_| ()).expect("a pattern");
     let mut bound = broker.publisher("a.1").expect("a topic");
     let (mut hits, mut misses) = (0, 0);
@@ -166,7 +164,7 @@ fn hits_and_misses_are_the_sums_of_all_publishers_living_and_gone() {
 #[test]
 fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
     let dispatcher = Dispatcher::new("stuck").capacity(4);
-    let broker: Broker<u64> = Broker::builder().dispatcher(dispatcher).build().expect("a broker");
+    let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("a broker");
     let (let_go, go) = std::sync::mpsc::channel::<()>();
     let stuck = broker.subscribe("#", move |_| _ = go.recv()).expect("a pattern");
     let mut publisher = broker.any_topic_publisher();
@@ -192,7 +190,7 @@ fn what_was_not_published_is_no_hit_and_may_be_a_miss() {
 
 #[test]
 fn what_publishers_that_have_gone_published_stays_counted() {
-    let broker: Broker<u64> = Broker::builder().build().expect("a broker");
+    let broker: Broker<u64> = Broker::of().build().expect("a broker");
     for turn in 1..=3 {
         let _ = broker.publisher("nobody.wants").expect("a topic").publish(1).expect("it goes nowhere");
         let ledger = broker.audit();

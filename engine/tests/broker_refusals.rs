@@ -10,7 +10,6 @@ use proptest::{collection, prelude::*};
 use ringmain::broker::{
     Broker, BrokerBuildError, Dispatcher, DropReason, FailureKind, PublishFailure, SubscribeError, Term,
 };
-use ringmain::message::Payload;
 use ringmain::ring::Overflow;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -20,8 +19,7 @@ use std::time::Duration;
 #[test]
 fn a_dispatcher_that_would_drop_is_refused() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
-        let built =
-            Broker::<Payload>::builder().dispatcher(Dispatcher::new("lossy").overflow(overflow)).build();
+        let built = Broker::builder().dispatcher(Dispatcher::new("lossy").overflow(overflow)).build();
         let error = built.expect_err("it owes messages to subscriptions");
         assert_eq!(error, BrokerBuildError::Overflow { dispatcher: "lossy".to_owned() });
         assert!(error.to_string().contains("\"lossy\""), "{error}");
@@ -30,7 +28,7 @@ fn a_dispatcher_that_would_drop_is_refused() {
 
 #[test]
 fn more_dispatchers_than_a_broker_may_have_are_refused_before_one_is_made() {
-    let mut builder = Broker::<Payload>::builder();
+    let mut builder = Broker::builder();
     for number in 0..1_025 {
         builder = builder.dispatcher(Dispatcher::new(&format!("d{number}")).capacity(1));
     }

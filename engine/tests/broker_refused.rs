@@ -26,7 +26,7 @@ struct Held {
 fn held(options: impl FnOnce(Dispatcher) -> Dispatcher) -> Held {
     let slow = options(Dispatcher::new("held").capacity(4));
     let broker =
-        Broker::builder().dispatcher(slow).dispatcher(Dispatcher::new("free").capacity(1_024)).build();
+        Broker::of().dispatcher(slow).dispatcher(Dispatcher::new("free").capacity(1_024)).build();
     let broker = broker.expect("valid options");
     let (door, opened) = mpsc::channel::<()>();
     let (sender, entered) = mpsc::channel();
@@ -265,7 +265,7 @@ fn a_closed_broker_refuses_nothing_it_is_gone() {
 #[test]
 fn what_expires_after_a_while_is_not_delivered_later() {
     let (clock, time) = Clock::manual();
-    let broker: Broker<u64> = Broker::builder().clock(clock).build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().clock(clock).build().expect("valid options");
     let (door, opened) = mpsc::channel::<()>();
     let (sender, received) = mpsc::channel();
     let subscription = broker.subscribe("a", move |message| {
@@ -311,7 +311,7 @@ impl Clone for Counted {
 #[test]
 fn a_batch_of_values_is_moved_and_not_cloned() {
     fn publish<B: Batch<Counted>>(batch: B) {
-        let broker: Broker<Counted> = Broker::builder().build().expect("valid options");
+        let broker: Broker<Counted> = Broker::of().build().expect("valid options");
         let _subscription = broker.subscribe("a", |_| ()).expect("a pattern");
         let sent = broker.publisher("a").expect("a topic").publish_batch(batch).expect("room");
         assert_eq!(sent.published, 3);

@@ -104,7 +104,7 @@ fn only_a_change_that_may_concern_a_topic_makes_it_resolve_anew() {
 #[test]
 fn every_publisher_reaches_whom_it_should_after_each_change() {
     let mut random = Random::new();
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let mut bound = TOPICS.map(|topic| broker.publisher(topic).expect("a topic"));
     let mut any = broker.any_topic_publisher_with_cache(5);
     let mut uncached = broker.any_topic_publisher_with_cache(0);
@@ -144,7 +144,7 @@ fn every_publisher_reaches_whom_it_should_after_each_change() {
 
 #[test]
 fn a_thousand_subscriptions_start_and_end_in_one_swap() {
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("first").stages(&[2]))
         .dispatcher(Dispatcher::new("second"))
         .build()
@@ -176,8 +176,8 @@ fn a_thousand_subscriptions_start_and_end_in_one_swap() {
 
 #[test]
 fn of_many_subscriptions_none_starts_where_one_cannot_be_had() {
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
-    let other: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
+    let other: Broker<u64> = Broker::of().build().expect("valid options");
     let handler = Arc::new(());
     let prepared = |broker: &Broker<u64>, name: &str, pattern: &str| {
         let handler = handler.clone();
@@ -203,10 +203,8 @@ fn of_many_subscriptions_none_starts_where_one_cannot_be_had() {
 
 #[test]
 fn a_broker_lists_its_subscriptions() {
-    let broker: Broker<u64> = Broker::builder()
-        .dispatcher(Dispatcher::new("orders").stages(&[1, 2]))
-        .build()
-        .expect("valid options");
+    let broker: Broker<u64> =
+        Broker::of().dispatcher(Dispatcher::new("orders").stages(&[1, 2])).build().expect("valid options");
     let named = |name: &str, stage| {
         broker.subscription().name(name).pattern("a.*").stage(stage).subscribe(|_| ()).expect("valid")
     };
@@ -228,7 +226,7 @@ fn a_broker_lists_its_subscriptions() {
 
 #[test]
 fn an_explanation_names_who_is_reached_in_the_order_of_delivery() {
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("first").stages(&[1, 1]))
         .dispatcher(Dispatcher::new("second"))
         .build()
@@ -260,7 +258,7 @@ fn an_explanation_names_who_is_reached_in_the_order_of_delivery() {
 
 #[test]
 fn an_explanation_names_the_nearest_patterns_where_nobody_is_reached() {
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let subscribe = |name: &str, pattern: &str| {
         broker.subscription().name(name).pattern(pattern).subscribe(|_| ()).expect("valid")
     };
@@ -290,7 +288,7 @@ fn an_explanation_names_the_nearest_patterns_where_nobody_is_reached() {
 #[test]
 fn a_broker_that_is_dropped_while_in_use_ends_its_publishers_and_frees_its_handlers() {
     for _ in 0..20 {
-        let broker: Broker<u64> = Broker::builder()
+        let broker: Broker<u64> = Broker::of()
             .dispatcher(Dispatcher::new("first").capacity(64))
             .dispatcher(Dispatcher::new("second").capacity(64))
             .build()
@@ -329,7 +327,7 @@ fn a_broker_that_is_dropped_while_in_use_ends_its_publishers_and_frees_its_handl
 /// neighbour publishes to another dispatcher: ever-new topics, or one and the same.
 fn throughput_beside(has_new_topics: bool) -> f64 {
     const MESSAGES: u64 = 500_000;
-    let broker: Broker<u64> = Broker::builder()
+    let broker: Broker<u64> = Broker::of()
         .dispatcher(Dispatcher::new("hot"))
         .dispatcher(Dispatcher::new("flood"))
         .build()

@@ -160,8 +160,7 @@ fn a_publisher_that_goes_from_ring_to_ring_keeps_its_order() {
     const MESSAGES: u64 = 20_000;
     let names = ["d0", "d1", "d2"];
     let dispatchers = names.map(|name| Dispatcher::new(name).capacity(8));
-    let builder =
-        dispatchers.into_iter().fold(Broker::<u64>::builder(), |builder, one| builder.dispatcher(one));
+    let builder = dispatchers.into_iter().fold(Broker::of::<u64>(), |builder, one| builder.dispatcher(one));
     let broker = builder.build().expect("valid options");
     let received: [_; RINGS] = std::array::from_fn(|ring| {
         let (sender, received) = mpsc::channel();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// A broker whose one consumer is in a handler, from which it returns when the sender is dropped.
 fn stuck(capacity: usize) -> (Broker<u64>, Subscription<u64>, Sender<()>) {
     let dispatcher = Dispatcher::new("stuck").capacity(capacity).overflow(Overflow::Reject);
-    let broker = Broker::<u64>::builder().dispatcher(dispatcher).build().expect("valid options");
+    let broker = Broker::of::<u64>().dispatcher(dispatcher).build().expect("valid options");
     let (enter, entered) = channel();
     let (release, released) = channel();
     let handler = move |_: &Message<'_, u64>| {
@@ -76,7 +76,7 @@ fn routes_of_a_stuck_ring_are_freed_when_it_goes_on() {
 
 #[test]
 fn many_subscriptions_to_one_pattern_hide_no_other_from_an_explanation() {
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let prepared = |pattern| broker.subscription().pattern(pattern).prepare(|_| ());
     let same = (0..11_000).map(|_| prepared("orders.*.paid"));
     let subscriptions = broker.subscribe_all(same.chain([prepared("orders.*.created")])).expect("valid");
@@ -139,7 +139,7 @@ fn longest_publish_beside(broker: &Broker<u64>, many: usize, other: impl FnOnce(
 #[ignore = "measures: needs three idle cores and an optimised build"]
 fn looking_at_all_subscriptions_holds_up_nobody_who_resolves_a_topic() {
     const MANY: usize = 200_000;
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let prepared =
         (0..MANY).map(|number| broker.subscription().pattern(&format!("site.{number}")).prepare(|_| ()));
     let subscriptions = broker.subscribe_all(prepared).expect("valid");
@@ -198,7 +198,7 @@ fn subscribe_one_by_one(
 fn the_twenty_thousandth_subscription_to_a_pattern_costs_what_the_first_did() {
     let rounds: Vec<_> = (0..3)
         .map(|_| {
-            let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+            let broker: Broker<u64> = Broker::of().build().expect("valid options");
             let took = subscribe_one_by_one(&broker, 20, |_| ());
             shut_down(&broker);
             println!("each thousand: {took:.1?}");
@@ -213,7 +213,7 @@ fn the_twenty_thousandth_subscription_to_a_pattern_costs_what_the_first_did() {
 #[test]
 #[ignore = "measures: needs three idle cores and an optimised build"]
 fn a_publisher_beside_twenty_thousand_subscriptions_to_its_topic_waits_little() {
-    let broker: Broker<u64> = Broker::builder().build().expect("valid options");
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
     let mut waits = Vec::new();
     let took = subscribe_one_by_one(&broker, 20, |is_over| {
         let mut publisher = broker.publisher("orders.eu").expect("a topic");

@@ -57,7 +57,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 }
 
 fn numbers(dispatchers: impl IntoIterator<Item = Dispatcher>) -> Broker<u64> {
-    let builder = dispatchers.into_iter().fold(Broker::builder(), |builder, one| builder.dispatcher(one));
+    let builder = dispatchers.into_iter().fold(Broker::of(), |builder, one| builder.dispatcher(one));
     builder.build().expect("valid options")
 }
 
@@ -215,11 +215,11 @@ fn a_handler_that_returns_after_it_was_taken_over_counts_nothing_more() {
         });
         let behind = broker.subscribe("a", |_| ()).expect("a pattern");
         let mut publisher = broker.publisher("a").expect("a topic");
-        publisher.publish(0).expect("room");
+        let _ = publisher.publish(0).expect("room");
         first.wait_for(1);
         // What comes meanwhile makes one batch.
         for number in 1..=last {
-            publisher.publish(number).expect("room");
+            let _ = publisher.publish(number).expect("room");
         }
         first.open();
         door.wait_for(1);
@@ -523,7 +523,7 @@ impl Clone for Heavy {
 }
 
 fn heavy() -> Broker<Heavy> {
-    Broker::builder().dispatcher(Dispatcher::new("d").capacity(64)).build().expect("valid options")
+    Broker::of().dispatcher(Dispatcher::new("d").capacity(64)).build().expect("valid options")
 }
 
 #[test]
@@ -588,7 +588,7 @@ fn a_copy_that_panics_is_counted_and_the_rest_is_handed_back() {
             Self(self.0)
         }
     }
-    let broker: Broker<Fragile> = Broker::builder().build().expect("valid options");
+    let broker: Broker<Fragile> = Broker::of().build().expect("valid options");
     let door = Door::default();
     let held = door.clone();
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();
@@ -678,7 +678,7 @@ fn a_consumer_that_is_stuck_dropping_a_handler_is_reported_in_time() {
         let held = door.clone();
         let captured = OnDrop(move || held.pass());
         let subscription = broker.subscribe("a", move |_| _ = &captured).expect("a pattern");
-        broker.publisher("a").expect("a topic").publish(0).expect("room");
+        let _ = broker.publisher("a").expect("a topic").publish(0).expect("room");
         eventually("the consumer owns the handler", || subscription.delivered() == 1);
         drop(subscription);
         door.wait_for(1);
@@ -747,7 +747,7 @@ fn a_handler_that_shuts_down_when_it_has_been_stopped_is_not_taken_over() {
 #[test]
 fn nothing_is_kept_alive_by_threads_that_have_ended() {
     let witness = Arc::new(());
-    let broker: Broker<Option<Arc<()>>> = Broker::builder().build().expect("valid options");
+    let broker: Broker<Option<Arc<()>>> = Broker::of().build().expect("valid options");
     let door = Door::default();
     let held = door.clone();
     broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();

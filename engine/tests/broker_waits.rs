@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const LONG: Duration = Duration::from_millis(1_500);
 
 fn numbers(dispatchers: impl IntoIterator<Item = Dispatcher>) -> Broker<u64> {
-    let mut builder = Broker::builder();
+    let mut builder = Broker::of();
     for dispatcher in dispatchers {
         builder = builder.dispatcher(dispatcher);
     }

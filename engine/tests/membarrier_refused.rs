@@ -22,7 +22,7 @@ const IDLE: Duration = Duration::from_millis(30);
 
 #[test]
 fn a_filter_that_comes_after_the_build_costs_no_message_and_no_thread() {
-    let broker = Broker::<u64>::builder().build().expect("valid options");
+    let broker = Broker::of::<u64>().build().expect("valid options");
     let delivered = Arc::new(AtomicU64::new(0));
     let subscribe = |pattern: &str| {
         let delivered = delivered.clone();

@@ -9,8 +9,10 @@ use ringmain::message::{
     Priority, PublisherId, TRACEPARENT,
 };
 use std::{
+    borrow::Cow,
     collections::HashSet,
     io::{self, Write as _},
+    sync::Arc,
 };
 
 /// Stands in payloads and header values, and must turn up nowhere else.
@@ -207,6 +209,22 @@ mod payloads {
         assert_eq!(*slot, *vector);
         published(&mut slot, &string).expect("string");
         assert_eq!(*slot, *string.as_bytes());
+        published(&mut slot, vec![8; 6]).expect("vector by value");
+        assert_eq!(*slot, [8; 6]);
+        published(&mut slot, format!("{}", 42)).expect("string by value");
+        assert_eq!(*slot, *b"42");
+        published(&mut slot, Box::<[u8]>::from([9; 7])).expect("boxed bytes");
+        assert_eq!(*slot, [9; 7]);
+        published(&mut slot, Box::<str>::from("boxed")).expect("boxed text");
+        assert_eq!(*slot, *b"boxed");
+        published(&mut slot, Arc::<[u8]>::from([10; 8])).expect("shared bytes");
+        assert_eq!(*slot, [10; 8]);
+        published(&mut slot, Arc::<str>::from("shared")).expect("shared text");
+        assert_eq!(*slot, *b"shared");
+        published(&mut slot, Cow::from(&[11_u8; 9][..])).expect("bytes of either kind");
+        assert_eq!(*slot, [11; 9]);
+        published(&mut slot, Cow::from("either")).expect("text of either kind");
+        assert_eq!(*slot, *b"either");
         assert_eq!(slot.as_ptr(), address, "a copy replaced the buffer");
         published(&mut slot, Payload::new(b"moved").expect("small")).expect("payload");
         assert_eq!(*slot, *b"moved");
@@ -225,6 +243,14 @@ mod payloads {
         assert_eq!(published(&mut slot, string.as_str()), refused);
         assert_eq!(published(&mut slot, &vector), refused);
         assert_eq!(published(&mut slot, &string), refused);
+        assert_eq!(published(&mut slot, vector.clone()), refused);
+        assert_eq!(published(&mut slot, string.clone()), refused);
+        assert_eq!(published(&mut slot, Box::<[u8]>::from(&vector[..])), refused);
+        assert_eq!(published(&mut slot, Box::<str>::from(&string[..])), refused);
+        assert_eq!(published(&mut slot, Arc::<[u8]>::from(&vector[..])), refused);
+        assert_eq!(published(&mut slot, Arc::<str>::from(&string[..])), refused);
+        assert_eq!(published(&mut slot, Cow::from(&vector)), refused);
+        assert_eq!(published(&mut slot, Cow::from(&string)), refused);
         assert_eq!(*slot, *b"old", "a refused source reached the slot");
 
         assert_eq!(published(&mut slot, &vector[1..]), Ok(()));

@@ -134,7 +134,7 @@ fn workers_work_in_a_smaller_ring_after_one_that_was_refused() {
 fn a_broker_one_of_whose_rings_is_refused_is_an_error_and_leaves_nothing() {
     alone(MOST, || {
         let with = |capacity| {
-            let builder = Broker::<u64>::builder().dispatcher(Dispatcher::new("fits").capacity(64));
+            let builder = Broker::of::<u64>().dispatcher(Dispatcher::new("fits").capacity(64));
             builder.dispatcher(Dispatcher::new("large").capacity(capacity)).build()
         };
         let error = with(TOO_MANY).map(drop).expect_err("it does not fit");
@@ -171,7 +171,7 @@ impl<const BYTES: usize> Default for Huge<BYTES> {
 fn refused<const BYTES: usize>(layout: Layout) -> usize {
     let builder = RingBuilder::new(1 << 30, Huge::<BYTES>::default).expect("a power of two");
     let error = builder.layout(layout).graph().map(drop).expect_err("it does not fit");
-    let broker = Broker::<Huge<BYTES>>::builder().dispatcher(Dispatcher::new("huge").capacity(1 << 30));
+    let broker = Broker::of::<Huge<BYTES>>().dispatcher(Dispatcher::new("huge").capacity(1 << 30));
     let in_broker = broker.build().map(drop).expect_err("it does not fit");
     assert!(matches!(in_broker, BrokerBuildError::Ring { reason: BuildError::Memory { .. }, .. }));
     let BuildError::Memory { bytes, .. } = error else { panic!("another error: {error}") };
@@ -231,7 +231,7 @@ fn a_broker_of_large_payloads_is_built_on_a_stack_of_2_mib() {
     alone(usize::MAX, || {
         on_a_small_stack(|| {
             let dispatcher = Dispatcher::new("large").capacity(4);
-            let broker = Broker::<LargePayload>::builder().dispatcher(dispatcher).build().expect("memory");
+            let broker = Broker::of::<LargePayload>().dispatcher(dispatcher).build().expect("memory");
             broker
                 .subscribe("a", |message| assert_eq!(message.payload().0[1], 7))
                 .expect("a pattern")

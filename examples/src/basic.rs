@@ -7,7 +7,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let broker: Broker = Broker::builder().build()?;
+    let broker = Broker::builder().build()?;
 
     // A handler is a closure. It runs on the broker's consumer thread and reads the message where it lies.
     let (sender, orders) = mpsc::channel();

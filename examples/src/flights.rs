@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let headers = flights.headers()?.clone();
     let columns = ["origin", "carrier", "dest"].map(|name| column(&headers, name));
 
-    let broker: Broker = Broker::builder().build()?;
+    let broker = Broker::builder().build()?;
     let (sender, delays) = mpsc::channel();
     let mut subscriptions = Vec::new();
     for (pattern, _) in WANTED {

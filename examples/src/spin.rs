@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let messages: u64 = std::env::args().nth(1).as_deref().unwrap_or("1000000").parse()?;
     let ticks = Dispatcher::new("ticks").wait(WaitStrategy::BusySpin).pinning(Pinning::Auto);
-    let broker: Broker = Broker::builder().dispatcher(ticks).build()?;
+    let broker = Broker::builder().dispatcher(ticks).build()?;
 
     // The handler owns its state: no lock, no atomic.
     let mut expected = 0_u64;

@@ -91,7 +91,7 @@ impl<'r> Context<'r> {
         let builder = dispatchers
             .iter()
             .map(dispatcher)
-            .fold(Broker::builder(), |builder, dispatcher| builder.dispatcher(dispatcher));
+            .fold(Broker::of(), |builder, dispatcher| builder.dispatcher(dispatcher));
         // The reclaimer inherits its place from the thread that builds the broker.
         std::thread::scope(|scope| {
             let building = scope.spawn(|| {

@@ -174,9 +174,34 @@ impl Broker<Payload> {
     }
 }
 
-impl<P: MessagePayload> Broker<P> {
-    /// A broker to be configured.
-    pub fn builder() -> BrokerBuilder<P> {
+impl Broker<Payload> {
+    /// A broker of bytes and text to be configured.
+    pub fn builder() -> BrokerBuilder<Payload> {
+        BrokerBuilder::new()
+    }
+
+    /// A broker of a payload type of yours to be configured.
+    ///
+    /// ```
+    /// use ringmain::Broker;
+    ///
+    /// #[derive(Clone, Default)]
+    /// struct Order { quantity: u32 }
+    ///
+    /// let broker = Broker::of::<Order>().build()?;
+    /// broker.subscribe("orders", |message| println!("{} pieces", message.quantity))?.detach();
+    /// broker.publisher("orders")?.publish(Order { quantity: 2 })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// The type can also be told by what becomes of the broker:
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// let broker: Broker<u64> = Broker::of().build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of<P: MessagePayload>() -> BrokerBuilder<P> {
         BrokerBuilder::new()
     }
 }

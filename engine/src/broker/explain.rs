@@ -122,7 +122,7 @@ impl<P: MessagePayload> Broker<P> {
     ///
     /// ```
     /// # use ringmain::broker::Broker;
-    /// let broker: Broker = Broker::builder().build()?;
+    /// let broker = Broker::builder().build()?;
     /// let billing = broker.subscription().name("billing").pattern("orders.*.created");
     /// let _billing = billing.subscribe(|_| ())?;
     ///

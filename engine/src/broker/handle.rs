@@ -40,7 +40,7 @@ pub struct Broker<P = Payload> {
 /// ```
 /// # use ringmain::broker::Broker;
 /// # use std::time::Duration;
-/// let broker: Broker = Broker::builder().build()?;
+/// let broker = Broker::builder().build()?;
 /// let weak = broker.downgrade();
 /// broker
 ///     .subscribe("admin.stop", move |_| {

@@ -5,7 +5,7 @@
 //! use std::sync::mpsc;
 //! use std::time::Duration;
 //!
-//! let broker: Broker = Broker::builder().build()?;
+//! let broker = Broker::builder().build()?;
 //! let (sender, receiver) = mpsc::channel();
 //! let subscription = broker.subscribe("orders.*.created", move |message| {
 //!     sender.send(message.payload().to_vec())

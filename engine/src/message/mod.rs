@@ -19,6 +19,7 @@ mod correlation;
 mod envelope;
 mod headers;
 mod id;
+mod into_payload;
 #[cfg(feature = "serde")]
 mod json;
 mod payload;
@@ -30,8 +31,9 @@ pub use correlation::{CorrelationId, CorrelationIdError};
 pub(crate) use envelope::{Envelope, Extras, Stamp};
 pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
 pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
+pub use into_payload::IntoPayload;
 #[cfg(feature = "serde")]
 pub use json::{JsonError, JsonMessage};
-pub use payload::{IntoPayload, MessagePayload, Payload, PayloadTooLarge};
+pub use payload::{MessagePayload, Payload, PayloadTooLarge};
 pub use priority::{ParsePriorityError, Priority};
 pub use view::{Message, OwnedMessage};

@@ -183,7 +183,7 @@ impl Payload {
     }
 }
 
-fn check_len(len: usize) -> Result<(), PayloadTooLarge> {
+pub(super) fn check_len(len: usize) -> Result<(), PayloadTooLarge> {
     if len <= Payload::MAX_LEN { Ok(()) } else { Err(PayloadTooLarge { len, limit: Payload::MAX_LEN }) }
 }
 
@@ -325,7 +325,7 @@ pub struct PayloadTooLarge {
 /// #[derive(Clone, Default)]
 /// struct Quote { price: f64 }
 ///
-/// assert!(idle(&Broker::<Quote>::builder().build()?));
+/// assert!(idle(&Broker::of::<Quote>().build()?));
 /// # Ok::<(), ringmain::broker::BrokerBuildError>(())
 /// ```
 #[diagnostic::on_unimplemented(
@@ -335,176 +335,3 @@ pub struct PayloadTooLarge {
 pub trait MessagePayload: Clone + Default + Send + Sync + 'static {}
 
 impl<P: Clone + Default + Send + Sync + 'static> MessagePayload for P {}
-
-/// What can be published as a `P`: checked before anything is claimed, then written into the slot in place.
-///
-/// A broker of `P` takes a `P` (moved into the slot) or a `&P` (cloned), and a broker of [`Payload`] takes besides
-/// `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>` and `&String`, which are copied once, from where they are into the slot.
-/// Implement it for a type of your own to fill a `P` without building one first.
-///
-/// ```
-/// use ringmain::message::{IntoPayload, Payload, PayloadTooLarge};
-///
-/// fn publish<P>(slot: &mut P, what: impl IntoPayload<P>) -> Result<(), PayloadTooLarge> {
-///     what.check()?; // an error here has disturbed nothing
-///     what.write_into(slot);
-///     Ok(())
-/// }
-///
-/// let mut slot = Payload::default();
-/// publish(&mut slot, "text")?;
-/// publish(&mut slot, b"bytes")?;
-/// publish(&mut slot, Payload::new(b"a payload")?)?;
-/// assert_eq!(slot.as_slice(), b"a payload");
-/// assert!(publish(&mut slot, &vec![0; Payload::MAX_LEN + 1]).is_err());
-///
-/// #[derive(Default)]
-/// struct Quote { price: f64 }
-/// let mut slot = Quote::default();
-/// publish(&mut slot, Quote { price: 9.75 })?;
-/// assert_eq!(slot.price, 9.75);
-/// # Ok::<(), PayloadTooLarge>(())
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be published to a broker of `{P}`",
-    note = "a broker of `{P}` takes a `{P}` or `&{P}`; \
-            one of `Payload` also `&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>`, `&String`"
-)]
-pub trait IntoPayload<P> {
-    /// What the publisher gets back where nothing was published: the value itself, or for a borrowed source nothing, as
-    /// it still has that.
-    type Returned;
-
-    /// Turns what was not published into what the publisher gets back.
-    fn into_returned(self) -> Self::Returned;
-
-    /// Whether it may be published. Called before anything is claimed, as often as need be; it should cost next to
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`PayloadTooLarge`] for what a `P` cannot hold. The provided method refuses nothing.
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        Ok(())
-    }
-
-    /// Writes it over the slot's old value. Called once, after [`IntoPayload::check`] has allowed it; it runs while a
-    /// slot is claimed, so it should be short and must not wait.
-    fn write_into(self, slot: &mut P);
-}
-
-/// A value is moved over the slot's, which is dropped: neither check nor copy.
-impl<P> IntoPayload<P> for P {
-    type Returned = P;
-
-    #[inline]
-    fn into_returned(self) -> P {
-        self
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut P) {
-        *slot = self;
-    }
-}
-
-/// A value is cloned into the slot's, by [`Clone::clone_from`].
-impl<P: Clone> IntoPayload<P> for &P {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn write_into(self, slot: &mut P) {
-        slot.clone_from(self);
-    }
-}
-
-/// Copied by [`Payload::set`].
-impl IntoPayload<Payload> for &[u8] {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        check_len(self.len())
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut Payload) {
-        if let Err(error) = slot.set(self) {
-            // Only a caller that skipped the check comes here. The slot must not keep an older message's content.
-            debug_assert!(false, "write_into without check: {error}");
-            slot.clear();
-        }
-    }
-}
-
-/// Copied as `&[u8]` is.
-impl<const N: usize> IntoPayload<Payload> for &[u8; N] {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        check_len(N)
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut Payload) {
-        self.as_slice().write_into(slot);
-    }
-}
-
-/// Its bytes are copied as `&[u8]` is.
-impl IntoPayload<Payload> for &str {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        check_len(self.len())
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut Payload) {
-        self.as_bytes().write_into(slot);
-    }
-}
-
-/// Copied as `&[u8]` is; the vector keeps its buffer.
-impl IntoPayload<Payload> for &Vec<u8> {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        check_len(self.len())
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut Payload) {
-        self.as_slice().write_into(slot);
-    }
-}
-
-/// Its bytes are copied as `&[u8]` is; the string keeps its buffer.
-impl IntoPayload<Payload> for &String {
-    type Returned = ();
-
-    fn into_returned(self) {}
-
-    #[inline]
-    fn check(&self) -> Result<(), PayloadTooLarge> {
-        check_len(self.len())
-    }
-
-    #[inline]
-    fn write_into(self, slot: &mut Payload) {
-        self.as_bytes().write_into(slot);
-    }
-}

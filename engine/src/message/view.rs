@@ -17,14 +17,14 @@ static NO_HEADERS: Headers = Headers::new();
 /// A message cannot outlive its call:
 /// ```compile_fail
 /// # use ringmain::broker::Broker;
-/// let broker: Broker = Broker::builder().build().unwrap();
+/// let broker = Broker::builder().build().unwrap();
 /// let mut kept = None;
 /// let subscription = broker.subscribe("a", move |message| kept = Some(message));
 /// ```
 /// An owned one can:
 /// ```
 /// # use ringmain::broker::Broker;
-/// let broker: Broker = Broker::builder().build().unwrap();
+/// let broker = Broker::builder().build().unwrap();
 /// let mut kept = None;
 /// let subscription = broker.subscribe("a", move |message| kept = Some(message.to_owned()));
 /// ```

@@ -114,7 +114,7 @@ mod broker {
         let dispatcher = Dispatcher::new("only").capacity(2).wait(WaitStrategy::BusySpin);
         // A model is to run alike each time.
         let (clock, _time) = Clock::manual();
-        Broker::builder().dispatcher(dispatcher).clock(clock).build_unstarted().expect("valid options")
+        Broker::of().dispatcher(dispatcher).clock(clock).build_unstarted().expect("valid options")
     }
 
     /// Takes turns until nothing is left to do. For when all others have ended.

@@ -230,7 +230,7 @@ mod tests {
     const MESSAGES: u64 = 20;
 
     fn dead(command: fn() -> Command<u64>) -> Dead {
-        let broker: Broker<u64> = Broker::builder()
+        let broker: Broker<u64> = Broker::of()
             .dispatcher(Dispatcher::new("dies").capacity(32).stages(&[1, 1]))
             .dispatcher(Dispatcher::new("lives"))
             .build()
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_publisher_that_waits_for_room_is_told_that_the_consumer_has_died() {
         let broker: Broker<u64> =
-            Broker::builder().dispatcher(Dispatcher::new("dies").capacity(1)).build().expect("valid options");
+            Broker::of().dispatcher(Dispatcher::new("dies").capacity(1)).build().expect("valid options");
         let door = Door::new();
         let held = door.clone();
         broker.subscribe("a", move |_| held.pass()).expect("a pattern").detach();

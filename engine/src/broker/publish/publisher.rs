@@ -24,6 +24,26 @@ use std::time::Duration;
 /// While the routing table stands still, a publish costs one look at its generation word, one clock read, one
 /// read-modify-write and the writing of the slot. Messages of one publisher reach a subscription in the order in which
 /// they were published.
+///
+/// Threads do not share one, because publishing changes it:
+/// ```compile_fail,E0596
+/// # use ringmain::Broker;
+/// # use std::sync::Arc;
+/// let broker = Broker::builder().build().unwrap();
+/// let shared = Arc::new(broker.publisher("a").unwrap());
+/// std::thread::spawn(move || shared.publish("a lock would be needed"));
+/// ```
+/// Each has a clone of its own:
+/// ```
+/// # use ringmain::Broker;
+/// let broker = Broker::builder().build().unwrap();
+/// let publisher = broker.publisher("a").unwrap();
+/// let threads = [1, 2].map(|number| {
+///     let mut publisher = publisher.clone();
+///     std::thread::spawn(move || publisher.publish(format!("{number}")).is_ok())
+/// });
+/// assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+/// ```
 pub struct Publisher<P: MessagePayload = Payload> {
     inner: PublisherCore<P>,
     resolved: ResolvedTopic,

@@ -23,7 +23,7 @@ const LOG: &str = "ringmain::subscribe";
 ///
 /// ```
 /// # use ringmain::broker::{Broker, Dispatcher};
-/// let broker: Broker = Broker::builder()
+/// let broker = Broker::builder()
 ///     .dispatcher(Dispatcher::new("orders").stages(&[1, 1]))
 ///     .build()?;
 /// let journal = broker
@@ -87,7 +87,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// # use ringmain::broker::Broker;
     /// # use std::time::Duration;
     /// let (sender, errors) = std::sync::mpsc::channel();
-    /// let broker: Broker = Broker::builder().build()?;
+    /// let broker = Broker::builder().build()?;
     /// let _billing = broker
     ///     .subscription()
     ///     .name("billing")
@@ -324,7 +324,7 @@ impl<P: MessagePayload> Broker<P> {
     ///
     /// ```
     /// # use ringmain::broker::Broker;
-    /// let broker: Broker = Broker::builder().build()?;
+    /// let broker = Broker::builder().build()?;
     /// let sites = (0..1_000).map(|site| {
     ///     let pattern = format!("site.{site}.#");
     ///     let subscription = broker.subscription().pattern(&pattern);

@@ -103,7 +103,27 @@ fn unsubscribe_all_timeout<P: MessagePayload>(
 /// A subscription. Dropping it unsubscribes without waiting for the consumer, as
 /// [`unsubscribe`](Self::unsubscribe) does inside of a handler; [`detach`](Self::detach) leaves it
 /// for the life of the broker.
-#[must_use = "dropping it unsubscribes; use `detach` to leave it for the life of the broker"]
+///
+/// So it lives as long as what it is bound to:
+/// ```
+/// # use ringmain::Broker;
+/// let broker = Broker::builder().build()?;
+/// let _ = broker.subscribe("a", |_| ())?; // bound to nothing: it ends here
+/// assert_eq!(broker.match_count("a")?, 0);
+/// let _kept = broker.subscribe("a", |_| ())?; // ends with the block
+/// broker.subscribe("a", |_| ())?.detach(); // stays
+/// assert_eq!(broker.match_count("a")?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+/// One that is dropped unbound is a warning. `let _ =` is one where the lint is on that watches it:
+/// ```compile_fail
+/// #![deny(let_underscore_drop)]
+/// # use ringmain::Broker;
+/// let broker = Broker::builder().build()?;
+/// let _ = broker.subscribe("a", |_| ())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping it unsubscribes, and `let _ =` drops it at once: bind it to a name, or `detach` it"]
 pub struct Subscription<P: MessagePayload = Payload> {
     core: Arc<Core<P>>,
     state: Arc<SubscriptionState>,
