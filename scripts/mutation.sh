@@ -69,6 +69,9 @@ def read_list():
         if not fault.keys() <= FIELDS or not fault.keys() >= {"file", "old", "new"}:
             wrong.append(f"{where} has other fields than {sorted(FIELDS)}, or not enough")
             continue
+        if not all(isinstance(fault[field], str) for field in ("file", "old", "new")):
+            wrong.append(f"{where} its file and its texts are to stand in quotes")
+            continue
         if ("killer" in fault) == ("survives" in fault):
             wrong.append(f"{where} names a killer, or says why it survives, and not both")
         if "killer" in fault and not re.fullmatch(r"(test \w+|unit|model|loom) [\w:]+", fault["killer"]):
