@@ -157,7 +157,8 @@ fn ever_new_topics_that_a_stuck_consumers_ring_refuses_do_not_grow_memory() {
     while publisher.try_publish("fits", 0).is_ok() {
         accepted += 1;
     }
-    does_not_grow(100_000, times(100_000), |number| {
+    // Less than was left of them once, and more than the list of routes takes when its reclaimer gets no core.
+    does_not_grow(400_000, times(100_000), |number| {
         let refused = publisher.try_publish(&format!("refused.{number}"), number);
         assert_eq!(refused.map_err(|error| error.kind().clone()), Err(broker_support::full("stuck")));
     });
