@@ -25,8 +25,7 @@ struct Held {
 
 fn held(options: impl FnOnce(Dispatcher) -> Dispatcher) -> Held {
     let slow = options(Dispatcher::new("held").capacity(4));
-    let broker =
-        Broker::of().dispatcher(slow).dispatcher(Dispatcher::new("free").capacity(1_024)).build();
+    let broker = Broker::of().dispatcher(slow).dispatcher(Dispatcher::new("free").capacity(1_024)).build();
     let broker = broker.expect("valid options");
     let (door, opened) = mpsc::channel::<()>();
     let (sender, entered) = mpsc::channel();
