@@ -7,7 +7,7 @@ mod broker_support;
 use broker_support::{LIMIT, drain, eventually, full, next, shut_down, timed_out, within};
 use ringmain::broker::{
     Broker, BrokerBuildError, CacheCounts, Dispatcher, DrainError, DropReason, PublishFailure,
-    PublishOptions, SubscribeError, Term,
+    PublishOptions, RefusalReason, SubscribeError, Term,
 };
 use ringmain::clock::{Clock, Timestamp};
 use ringmain::message::{CorrelationId, MessageId, Payload};
@@ -319,7 +319,7 @@ fn of_several_rings_those_that_are_full_are_named_and_the_payload_comes_back_onl
     let error = publisher.publish("one").expect_err("one ring has no room");
     let PublishFailure::PartlyRefused { id, accepted, refusals } = error.kind() else { panic!("{error}") };
     assert_eq!((id.sequence(), accepted, refusals.len()), (0, &1, 1));
-    assert_eq!((&*refusals[0].dispatcher, &refusals[0].reason), ("held", &full("held")));
+    assert_eq!((&*refusals[0].dispatcher, refusals[0].reason), ("held", RefusalReason::Full));
     assert!(!error.is_full() && error.into_inner().is_none());
     assert_eq!(next(&received), ("free", b"one".to_vec()));
     drain_dispatcher(&broker, "free");

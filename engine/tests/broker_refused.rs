@@ -4,7 +4,7 @@ mod broker_support;
 
 use broker_support::{LIMIT, drain, full, next, shut_down, timed_out};
 use ringmain::broker::{
-    Batch, Broker, Dispatcher, Ledger, PublishFailure, PublishOptions, Refusal, Subscription,
+    Batch, Broker, Dispatcher, Ledger, PublishFailure, PublishOptions, Refusal, RefusalReason, Subscription,
     SubscriptionLedger, Wait,
 };
 use ringmain::clock::Clock;
@@ -79,7 +79,7 @@ fn a_dispatcher_that_must_not_miss_is_named_each_time_it_does() {
                 };
                 assert_eq!(id.sequence(), number);
                 let [Refusal { dispatcher, reason, .. }] = &refusals[..] else { panic!("{error}") };
-                assert_eq!((&**dispatcher, reason), ("held", &full("held")));
+                assert_eq!((&**dispatcher, *reason), ("held", RefusalReason::Full));
                 assert!(error.to_string().contains("\"held\""), "{error}");
                 assert!(!error.is_full(), "to publish it again would send it twice");
                 assert_eq!(error.into_inner(), None);

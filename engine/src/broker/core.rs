@@ -6,6 +6,7 @@ use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
+use super::name::DispatcherName;
 use super::subscribe::handler::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
@@ -66,7 +67,7 @@ impl<P> Core<P> {
 
     /// Returns the name of a dispatcher one of whose consumers has died, while the broker is open.
     #[cold]
-    pub(crate) fn dead_dispatcher(&self, dispatcher: u16) -> Option<Arc<str>> {
+    pub(crate) fn dead_dispatcher(&self, dispatcher: u16) -> Option<DispatcherName> {
         let has_died = !self.is_closed() && self.threads.has_died(dispatcher);
         has_died.then(|| self.dispatcher(dispatcher).name.clone())
     }

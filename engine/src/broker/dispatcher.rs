@@ -5,6 +5,7 @@ use super::deliver::consumer::Consumer;
 use super::deliver::handlers::{Common, HandlerTable};
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
+use super::name::DispatcherName;
 use crate::affinity::{Pinning, Placement};
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::{
@@ -13,7 +14,7 @@ use crate::ring::{
 };
 use crate::routing::{ConsumerAddr, RingId};
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::wait::WaitStrategy;
 use std::ops::Range;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ pub(crate) struct RingState<P> {
 
 /// A dispatcher as others know it: its consumers, stage by stage.
 pub(crate) struct DispatcherState<P> {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: DispatcherName,
     /// Whether a message counts as published that it has no room for.
     pub(crate) is_best_effort: bool,
     /// Messages that its ring did not take. Written where a publish is refused.
@@ -148,15 +149,6 @@ pub(crate) struct DispatcherState<P> {
     /// The consumers of each stage.
     pub(crate) stages: Vec<Range<usize>>,
     pub(crate) consumers: Vec<ConsumerState<P>>,
-}
-
-impl<P> DispatcherState<P> {
-    /// Counts a message that its ring did not take. Returns whether it is published all the same.
-    #[cold]
-    pub(crate) fn count_refusal(&self) -> bool {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        self.is_best_effort
-    }
 }
 
 /// A consumer as others know it.

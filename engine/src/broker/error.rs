@@ -1,8 +1,8 @@
 //! The errors of building a broker, of subscribing, of unsubscribing, and of ending.
 
+use super::name::DispatcherName;
 use crate::ring;
 use crate::topic::TopicError;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The most consumers of one dispatcher.
@@ -71,7 +71,7 @@ pub enum SubscribeError {
     #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
     ConsumerDied {
         /// The dispatcher's name.
-        dispatcher: Arc<str>,
+        dispatcher: DispatcherName,
     },
     /// The broker belongs to the process that this one is a fork of.
     #[error("the broker's threads are in the process that this one is a fork of; build one here")]

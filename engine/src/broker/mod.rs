@@ -64,6 +64,7 @@ mod handle;
 mod id;
 mod lifecycle;
 mod metrics;
+mod name;
 mod publish;
 mod subscribe;
 #[cfg(ringmain_loom)]
@@ -78,8 +79,9 @@ pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;
 pub use lifecycle::report::{Abandoned, ShutdownReport, Undelivered};
+pub use name::DispatcherName;
 pub use publish::batch::Batch;
-pub use publish::error::{BatchError, BatchRefusal, PublishError, PublishFailure, Refusal};
+pub use publish::error::{BatchError, BatchRefusal, PublishError, PublishFailure, Refusal, RefusalReason};
 pub use publish::options::{PublishOptions, Published, PublishedBatch, Wait};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};

@@ -30,7 +30,7 @@ impl Signals {
     #[inline(always)]
     pub(super) fn wake_for_event(&self, wake_up: &'static str) {
         if edge::wakes(wake_up, "consumers") {
-            self.consumers.wake(|| News::Published);
+            self.consumers.wake_for_event();
         }
     }
 

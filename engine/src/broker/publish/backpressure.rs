@@ -6,6 +6,7 @@ use crate::broker::deliver::context;
 use crate::message::Envelope;
 use crate::ring::{self, MultiProducer, Overflow, Run};
 use crate::routing::RouteTarget;
+use crate::sync::atomic::Ordering;
 use crate::wait::Deadline;
 use std::time::Instant;
 
@@ -22,7 +23,15 @@ pub(crate) enum WaitMode {
     Until(Deadline),
 }
 
-/// Reserves up to `count` slots of a route's ring, into which `producer` leads.
+impl WaitMode {
+    /// The same for a batch that begins now: it waits no longer than one message may.
+    pub(super) fn since_now(self) -> Self {
+        if let Self::Policy = self { Self::PolicySince(Instant::now()) } else { self }
+    }
+}
+
+/// Reserves up to `count` slots of a route's ring, into which `producer` leads. A refusal is counted, for the dispatcher
+/// and for the route.
 #[inline(always)]
 pub(super) fn reserve<P>(
     core: &Core<P>,
@@ -33,12 +42,33 @@ pub(super) fn reserve<P>(
 ) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
         Ok(run) => Ok(run),
-        Err(ring::PublishError::Closed) => Err(why_closed(core, target)),
-        Err(_) => wait_for_room(core, producer, target, count, wait),
+        Err(why) => reserve_late(core, producer, target, count, wait, why),
     }
 }
 
+/// Reserves where there was no room at once; counts it where there is none in the end.
+// Out of line with all that it counts: hot paths have registers to lose.
 #[cold]
+#[inline(never)]
+fn reserve_late<P>(
+    core: &Core<P>,
+    producer: &mut MultiProducer<Envelope<P>>,
+    target: &RouteTarget,
+    count: u64,
+    wait: WaitMode,
+    why: ring::PublishError,
+) -> Result<Run, PublishFailure> {
+    let outcome = match why {
+        ring::PublishError::Closed => Err(why_closed(core, target)),
+        _ => wait_for_room(core, producer, target, count, wait),
+    };
+    if outcome.as_ref().is_err_and(|failure| failure.reason().is_refusal()) {
+        target.tally.refused.bump();
+        core.dispatcher(target.dispatcher).refused.fetch_add(1, Ordering::Relaxed);
+    }
+    outcome
+}
+
 fn wait_for_room<P>(
     core: &Core<P>,
     producer: &mut MultiProducer<Envelope<P>>,
@@ -75,7 +105,6 @@ fn wait_for_room<P>(
 }
 
 /// Says why a ring takes no message any more.
-#[cold]
 fn why_closed<P>(core: &Core<P>, target: &RouteTarget) -> PublishFailure {
     match core.dead_dispatcher(target.dispatcher) {
         Some(dispatcher) => PublishFailure::ConsumerDied { dispatcher },

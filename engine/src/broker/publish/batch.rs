@@ -1,12 +1,12 @@
 //! Batches: checked whole, then published as many at once as there is room for.
 
-use super::backpressure::reserve;
+use super::backpressure::{WaitMode, reserve};
 use super::error::{BatchError, BatchRefusal, PublishFailure};
 use super::extras::{SendOptions, extras};
 use super::fill::Value;
 use super::options::PublishedBatch;
 use super::resolve::{Direct, ResolvedTopic};
-use super::send::{PublisherCore, count_refusal};
+use super::send::PublisherCore;
 use crate::broker::deliver::context;
 use crate::message::{Envelope, IntoPayload, MessagePayload, PayloadTooLarge};
 use crate::routing::RouteTarget;
@@ -132,14 +132,16 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &ResolvedTopic,
         batch: B,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<PublishedBatch, BatchError> {
         batch.check_all().map_err(|error| BatchError::before(error.into()))?;
         let targets = resolved.route.as_deref().map_or(&[][..], |route| &route.targets);
         let refused_before: SmallVec<[u64; 1]> =
             targets.iter().map(|target| target.tally.refused.get()).collect();
         let mut published = 0;
-        let failure = self.publish_items(resolved, batch.into_items(), options.for_batch(), &mut published);
+        let failure =
+            self.publish_items(resolved, batch.into_items(), options, wait.since_now(), &mut published);
         let refused = self.refused_since(targets, &refused_before);
         match failure {
             Ok(()) => Ok(PublishedBatch { published, refused }),
@@ -151,46 +153,39 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &ResolvedTopic,
         mut items: impl ExactSizeIterator<Item = S>,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
         published: &mut usize,
     ) -> Result<(), PublishFailure> {
         let Some(Direct { route, target }) = &resolved.direct else {
             for payload in items {
-                let _ = self.publish(resolved, Value(payload), options).map_err(|error| error.into_kind())?;
+                let _ = self
+                    .publish(resolved, Value(payload), options, wait)
+                    .map_err(|error| error.into_kind())?;
                 *published += 1;
             }
             return Ok(());
         };
         while items.len() > 0 {
             let mut stamp = self.stamp(*route);
-            let extras = extras(&mut self.inherited, &options);
+            let extras = extras(&mut self.inherited, options);
             let producer = self.producers.take_up(target.ring);
-            match reserve(&self.core, producer, target, items.len() as u64, options.wait) {
-                Ok(run) => {
-                    // Dropped last: what a payload's writing drops may be the caller's code too.
-                    let mut claimed = producer.claimed_run(run);
-                    let _filling = context::begin_filling();
-                    while claimed.is_open()
-                        && let Some(payload) = items.next()
-                    {
-                        claimed.publish_next(|envelope: &mut Envelope<P>| {
-                            envelope.address(&stamp, extras);
-                            payload.write_into(&mut envelope.payload);
-                            target.tally.accepted.bump();
-                            self.tally.published.bump();
-                        });
-                        self.sequence += 1;
-                        stamp.sequence = self.sequence;
-                        *published += 1;
-                    }
-                }
-                Err(failure) if count_refusal(&self.core, target, &failure) => {
-                    drop(items.next());
+            let run = reserve(&self.core, producer, target, items.len() as u64, wait)?;
+            let mut claimed = producer.claimed_run(run);
+            // Dropped before the run is: what a payload's writing drops may be the caller's code too.
+            let _filling = context::begin_filling();
+            while claimed.is_open()
+                && let Some(payload) = items.next()
+            {
+                claimed.publish_next(|envelope: &mut Envelope<P>| {
+                    envelope.address(&stamp, extras);
+                    payload.write_into(&mut envelope.payload);
+                    target.tally.accepted.bump();
                     self.tally.published.bump();
-                    self.sequence += 1;
-                    *published += 1;
-                }
-                Err(failure) => return Err(failure),
+                });
+                self.sequence += 1;
+                stamp.sequence = self.sequence;
+                *published += 1;
             }
         }
         Ok(())

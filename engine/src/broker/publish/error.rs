@@ -1,10 +1,10 @@
 //! Why something was not published, or not everywhere.
 
+use crate::broker::name::DispatcherName;
 use crate::message::{MessageId, PayloadTooLarge};
 use crate::routing::TooManyRoutes;
 use crate::topic::TopicError;
 use std::fmt;
-use std::sync::Arc;
 
 /// Why a message was not published, or not everywhere.
 ///
@@ -20,13 +20,13 @@ pub enum PublishFailure {
     )]
     Full {
         /// The dispatcher's name.
-        dispatcher: Arc<str>,
+        dispatcher: DispatcherName,
     },
     /// The dispatcher's ring had no room within the time limit.
     #[error("the ring of dispatcher {dispatcher:?} had no room within the time limit; is a handler stuck?")]
     TimedOut {
         /// The dispatcher's name.
-        dispatcher: Arc<str>,
+        dispatcher: DispatcherName,
     },
     /// Waiting for room could never have ended: the calling thread is needed to make that room.
     #[error(
@@ -35,13 +35,13 @@ pub enum PublishFailure {
     )]
     WouldDeadlock {
         /// The dispatcher's name.
-        dispatcher: Arc<str>,
+        dispatcher: DispatcherName,
     },
     /// A consumer of that dispatcher has died: it takes no message any more.
     #[error("a consumer of dispatcher {dispatcher:?} has died, and it takes no message any more")]
     ConsumerDied {
         /// The dispatcher's name.
-        dispatcher: Arc<str>,
+        dispatcher: DispatcherName,
     },
     /// Some dispatchers took the message, and others that must take it did not. It is published: who publishes it once
     /// more sends it twice to those that took it.
@@ -77,9 +77,47 @@ pub enum PublishFailure {
 #[non_exhaustive]
 pub struct Refusal {
     /// The dispatcher's name.
-    pub dispatcher: Arc<str>,
+    pub dispatcher: DispatcherName,
     /// Why it did not.
-    pub reason: PublishFailure,
+    pub reason: RefusalReason,
+}
+
+/// Why a dispatcher did not take a message. See the failure of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// [`PublishFailure::Full`].
+    Full,
+    /// [`PublishFailure::TimedOut`].
+    TimedOut,
+    /// [`PublishFailure::WouldDeadlock`].
+    WouldDeadlock,
+    /// [`PublishFailure::ConsumerDied`].
+    ConsumerDied,
+    /// [`PublishFailure::Closed`].
+    Closed,
+    /// [`PublishFailure::Forked`].
+    Forked,
+}
+
+impl RefusalReason {
+    /// Returns whether the ring had no room, or nobody who takes it: else there is no ring any more that could refuse.
+    pub(super) fn is_refusal(self) -> bool {
+        !matches!(self, Self::Closed | Self::Forked)
+    }
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Full => "its ring is full",
+            Self::TimedOut => "its ring had no room within the time limit",
+            Self::WouldDeadlock => "its ring is full, and waiting for it would never end",
+            Self::ConsumerDied => "a consumer of it has died",
+            Self::Closed => "the broker has been shut down",
+            Self::Forked => "its threads are in another process",
+        })
+    }
 }
 
 /// Lists who did not take a message.
@@ -95,10 +133,16 @@ impl PublishFailure {
         matches!(self, Self::Full { .. } | Self::TimedOut { .. })
     }
 
-    /// Returns whether a dispatcher refused the message. Else the publish failed before any was asked, or the broker is
-    /// not there any more.
-    pub(super) fn is_refusal(&self) -> bool {
-        self.is_full() || matches!(self, Self::WouldDeadlock { .. } | Self::ConsumerDied { .. })
+    /// Returns why a single ring did not take the message, which is all that a ring's failure can be.
+    pub(super) fn reason(&self) -> RefusalReason {
+        match self {
+            Self::Full { .. } => RefusalReason::Full,
+            Self::TimedOut { .. } => RefusalReason::TimedOut,
+            Self::WouldDeadlock { .. } => RefusalReason::WouldDeadlock,
+            Self::ConsumerDied { .. } => RefusalReason::ConsumerDied,
+            Self::Forked => RefusalReason::Forked,
+            _ => RefusalReason::Closed,
+        }
     }
 }
 
@@ -187,7 +231,7 @@ impl BatchError {
 #[non_exhaustive]
 pub struct BatchRefusal {
     /// The dispatcher's name.
-    pub dispatcher: Arc<str>,
+    pub dispatcher: DispatcherName,
     /// How many messages.
     pub messages: u64,
 }

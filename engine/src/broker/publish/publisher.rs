@@ -86,7 +86,7 @@ impl<P: MessagePayload> Publisher<P> {
     /// [`PartlyRefused`](super::error::PublishFailure::PartlyRefused), and the payload is in the message.
     #[inline]
     pub fn publish<S: IntoPayload<P>>(&mut self, payload: S) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), SendOptions::plain(WaitMode::Policy))
+        self.send(Value(payload), None, WaitMode::Policy)
     }
 
     /// Publishes with headers, a correlation id, an expiry, or another way to wait.
@@ -98,8 +98,8 @@ impl<P: MessagePayload> Publisher<P> {
         payload: S,
         options: &PublishOptions,
     ) -> Result<Published, PublishError<S::Returned>> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send(Value(payload), options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send(Value(payload), Some(&options), wait)
     }
 
     /// Publishes if there is room at this moment, and never waits.
@@ -111,7 +111,7 @@ impl<P: MessagePayload> Publisher<P> {
         &mut self,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(Value(payload), SendOptions::plain(WaitMode::None))
+        self.send(Value(payload), None, WaitMode::None)
     }
 
     /// Publishes, waiting for room no longer than `limit` in all, whatever the rings' policies.
@@ -124,7 +124,7 @@ impl<P: MessagePayload> Publisher<P> {
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
         let wait = WaitMode::Until(Deadline::after(limit));
-        self.send(Value(payload), SendOptions::plain(wait))
+        self.send(Value(payload), None, wait)
     }
 
     /// Publishes what a closure writes into the slot, in place. The slot still holds an earlier message's payload, so
@@ -135,7 +135,7 @@ impl<P: MessagePayload> Publisher<P> {
     /// As [`publish`](Self::publish).
     #[inline]
     pub fn publish_in_place<F: FnOnce(&mut P)>(&mut self, fill: F) -> Result<Published, PublishError> {
-        self.send(With(fill), SendOptions::plain(WaitMode::Policy))
+        self.send(With(fill), None, WaitMode::Policy)
     }
 
     /// Publishes what a closure writes, with headers, a correlation id, an expiry, or another way to wait. See
@@ -148,8 +148,8 @@ impl<P: MessagePayload> Publisher<P> {
         fill: F,
         options: &PublishOptions,
     ) -> Result<Published, PublishError> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send(With(fill), options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send(With(fill), Some(&options), wait)
     }
 
     /// Publishes a [`Batch`] in order. All payloads are checked before any is published. Into one ring as many are
@@ -162,7 +162,7 @@ impl<P: MessagePayload> Publisher<P> {
     /// # Errors
     /// As [`publish`](Self::publish), with how many were published before.
     pub fn publish_batch<B: Batch<P>>(&mut self, batch: B) -> Result<PublishedBatch, BatchError> {
-        self.send_batch(batch, SendOptions::plain(WaitMode::Policy))
+        self.send_batch(batch, None, WaitMode::Policy)
     }
 
     /// Publishes a batch, each message with the same headers, correlation id and expiry. A limit to wait is one for the
@@ -175,29 +175,31 @@ impl<P: MessagePayload> Publisher<P> {
         batch: B,
         options: &PublishOptions,
     ) -> Result<PublishedBatch, BatchError> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send_batch(batch, options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send_batch(batch, Some(&options), wait)
     }
 
     #[inline(always)]
     fn send<F: Fill<P>>(
         &mut self,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(failure) = self.inner.refresh(&mut self.resolved) {
             return Err(PublishError::new(failure, fill.into_returned()));
         }
-        self.inner.publish(&self.resolved, fill, options)
+        self.inner.publish(&self.resolved, fill, options, wait)
     }
 
     fn send_batch<B: Batch<P>>(
         &mut self,
         batch: B,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<PublishedBatch, BatchError> {
         self.inner.refresh(&mut self.resolved).map_err(BatchError::before)?;
-        self.inner.publish_batch(&self.resolved, batch, options)
+        self.inner.publish_batch(&self.resolved, batch, options, wait)
     }
 }
 

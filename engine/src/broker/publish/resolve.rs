@@ -22,7 +22,8 @@ pub(crate) struct ResolvedTopic {
     pub(super) direct: Option<Direct>,
 }
 
-/// A route that leads to one ring.
+/// A route that leads to one ring, which must take its messages: of one that is best effort the publish has two ways to
+/// succeed, and to have both at hand costs every publish.
 #[derive(Debug)]
 pub(super) struct Direct {
     pub(super) route: RouteId,
@@ -30,9 +31,11 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    fn of(route: &Route) -> Option<Self> {
+    fn of<P>(core: &Core<P>, route: &Route) -> Option<Self> {
         match &route.targets[..] {
-            [target] => Some(Self { route: route.id, target: target.clone() }),
+            [target] if !core.dispatcher(target.dispatcher).is_best_effort => {
+                Some(Self { route: route.id, target: target.clone() })
+            }
             _ => None,
         }
     }
@@ -96,7 +99,7 @@ impl ResolvedTopic {
                 };
             }
         }
-        self.direct = self.route.as_deref().and_then(Direct::of);
+        self.direct = self.route.as_deref().and_then(|route| Direct::of(core, route));
         self.generation = generation;
         Ok(())
     }

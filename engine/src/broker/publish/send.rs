@@ -1,12 +1,12 @@
 //! The way out of a publisher: from a resolved topic into the rings.
 //!
-//! One ring: the slot is filled in place. Several: the first ring that has room has the payload written into the
+//! One ring that must take the message: the slot is filled in place. Else the first ring that has room has the payload written into the
 //! publisher's scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
 //!
 //! A ring that has no room refuses. Each refusal is counted, for the dispatcher and for the route, whatever the
 //! publisher is told: of a dispatcher that is best effort, that the message is published; of any other, an error.
 
-use super::backpressure::reserve;
+use super::backpressure::{WaitMode, reserve};
 use super::error::{PublishError, PublishFailure, Refusal};
 use super::extras::{SendOptions, extras};
 use super::fill::Fill;
@@ -19,7 +19,7 @@ use crate::broker::deliver::context;
 use crate::message::{Envelope, Extras, MessageId, MessagePayload, Priority, PublisherId, Stamp};
 use crate::observe::Counter;
 use crate::ring::Write;
-use crate::routing::{Destination, Route, RouteId, RouteTarget};
+use crate::routing::{Destination, Route, RouteId};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
 use std::sync::Arc;
@@ -96,10 +96,11 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &mut ResolvedTopic,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         match self.refresh(resolved) {
-            Ok(()) => self.publish(resolved, fill, options),
+            Ok(()) => self.publish(resolved, fill, options, wait),
             Err(failure) => Err(PublishError::new(failure, fill.into_returned())),
         }
     }
@@ -110,7 +111,8 @@ impl<P: MessagePayload> PublisherCore<P> {
         &mut self,
         resolved: &ResolvedTopic,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
@@ -118,15 +120,15 @@ impl<P: MessagePayload> PublisherCore<P> {
         let Some(Direct { route, target }) = &resolved.direct else {
             return match resolved.route.as_deref() {
                 None => self.publish_to_nobody(fill),
-                Some(route) => self.publish_to_many(route, fill, options),
+                Some(route) => self.publish_to_many(route, fill, options, wait),
             };
         };
         let stamp = self.stamp(*route);
-        let extras = extras(&mut self.inherited, &options);
+        let extras = extras(&mut self.inherited, options);
         let producer = self.producers.take_up(target.ring);
-        let run = match reserve(&self.core, producer, target, 1, options.wait) {
+        let run = match reserve(&self.core, producer, target, 1, wait) {
             Ok(run) => run,
-            Err(failure) => return self.publish_to_refusing(target, fill, failure),
+            Err(failure) => return Err(PublishError::new(failure, fill.into_returned())),
         };
         let (accepted, published) = (&target.tally.accepted, &self.tally.published);
         producer.fill_one(run, Writing { stamp, extras, fill, accepted, published });
@@ -163,39 +165,24 @@ impl<P: MessagePayload> PublisherCore<P> {
         Ok(Published { id: self.take_id(), accepted: 0, refused: 0 })
     }
 
-    /// Publishes a message whose only ring does not take it, which can only be said of one that is best effort.
-    #[cold]
-    #[inline(never)]
-    fn publish_to_refusing<F: Fill<P>>(
-        &mut self,
-        target: &RouteTarget,
-        fill: F,
-        failure: PublishFailure,
-    ) -> Result<Published, PublishError<F::Returned>> {
-        if !count_refusal(&self.core, target, &failure) {
-            return Err(PublishError::new(failure, fill.into_returned()));
-        }
-        self.tally.published.bump();
-        Ok(Published { id: self.take_id(), accepted: 0, refused: 1 })
-    }
-
     #[inline(never)]
     fn publish_to_many<F: Fill<P>>(
         &mut self,
         route: &Route,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         let stamp = self.stamp(route.id);
         let id = MessageId::new(self.core.origin, self.id, self.sequence);
         let (mut accepted, mut refused) = (0, 0);
-        let mut refusals = Vec::new();
-        let extras = extras(&mut self.inherited, &options);
+        let (mut refusals, mut first_failure) = (Vec::new(), None);
+        let extras = extras(&mut self.inherited, options);
         let tally = &self.tally;
         let mut unwritten = Some(fill);
         for target in &route.targets {
             let producer = self.producers.get(target.ring);
-            match reserve(&self.core, producer, target, 1, options.wait) {
+            match reserve(&self.core, producer, target, 1, wait) {
                 Ok(run) => {
                     let scratch = &mut *self.scratch;
                     producer.fill_one(run, |envelope: &mut Envelope<P>| {
@@ -217,33 +204,30 @@ impl<P: MessagePayload> PublisherCore<P> {
                     }
                     accepted += 1;
                 }
-                Err(failure) if count_refusal(&self.core, target, &failure) => refused += 1,
-                Err(reason) => {
-                    let dispatcher = self.core.dispatcher(target.dispatcher).name.clone();
-                    refusals.push(Refusal { dispatcher, reason });
+                Err(failure) => {
+                    let dispatcher = self.core.dispatcher(target.dispatcher);
+                    if dispatcher.is_best_effort && failure.reason().is_refusal() {
+                        refused += 1;
+                        continue;
+                    }
+                    let dispatcher = dispatcher.name.clone();
+                    refusals.push(Refusal { dispatcher, reason: failure.reason() });
+                    first_failure.get_or_insert(failure);
                 }
             }
         }
-        match unwritten {
-            None if refusals.is_empty() => Ok(Published { id, accepted, refused }),
-            None => Err(PublishError::partly(PublishFailure::PartlyRefused { id, accepted, refusals })),
-            Some(fill) if !refusals.is_empty() => {
-                Err(PublishError::new(refusals.swap_remove(0).reason, fill.into_returned()))
+        match (unwritten, first_failure) {
+            (None, None) => Ok(Published { id, accepted, refused }),
+            (None, Some(_)) => {
+                Err(PublishError::partly(PublishFailure::PartlyRefused { id, accepted, refusals }))
             }
+            (Some(fill), Some(failure)) => Err(PublishError::new(failure, fill.into_returned())),
             // All are best effort.
-            Some(_) => {
+            (Some(_), None) => {
                 self.tally.published.bump();
                 Ok(Published { id: self.take_id(), accepted, refused })
             }
         }
-    }
-}
-
-/// Counts a message that a ring did not take, and returns whether it is published all the same.
-pub(super) fn count_refusal<P>(core: &Core<P>, target: &RouteTarget, failure: &PublishFailure) -> bool {
-    failure.is_refusal() && {
-        target.tally.refused.bump();
-        core.dispatcher(target.dispatcher).count_refusal()
     }
 }
 

@@ -66,7 +66,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), SendOptions::plain(WaitMode::Policy))
+        self.send(topic, Value(payload), None, WaitMode::Policy)
     }
 
     /// Publishes with options. See [`Publisher::publish_with`].
@@ -79,8 +79,8 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         payload: S,
         options: &PublishOptions,
     ) -> Result<Published, PublishError<S::Returned>> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send(topic, Value(payload), options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send(topic, Value(payload), Some(&options), wait)
     }
 
     /// Publishes if there is room at this moment. See [`Publisher::try_publish`].
@@ -93,7 +93,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         payload: S,
     ) -> Result<Published, PublishError<S::Returned>> {
-        self.send(topic, Value(payload), SendOptions::plain(WaitMode::None))
+        self.send(topic, Value(payload), None, WaitMode::None)
     }
 
     /// Publishes, waiting no longer than `limit`. See [`Publisher::publish_timeout`].
@@ -107,7 +107,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         limit: Duration,
     ) -> Result<Published, PublishError<S::Returned>> {
         let wait = WaitMode::Until(Deadline::after(limit));
-        self.send(topic, Value(payload), SendOptions::plain(wait))
+        self.send(topic, Value(payload), None, wait)
     }
 
     /// Publishes what a closure writes. See [`Publisher::publish_in_place`].
@@ -120,7 +120,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         fill: F,
     ) -> Result<Published, PublishError> {
-        self.send(topic, With(fill), SendOptions::plain(WaitMode::Policy))
+        self.send(topic, With(fill), None, WaitMode::Policy)
     }
 
     /// Publishes what a closure writes, with options. See [`Publisher::publish_in_place_with`].
@@ -133,8 +133,8 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         fill: F,
         options: &PublishOptions,
     ) -> Result<Published, PublishError> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send(topic, With(fill), options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send(topic, With(fill), Some(&options), wait)
     }
 
     /// Publishes a batch to one topic. See [`Publisher::publish_batch`].
@@ -146,7 +146,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         batch: B,
     ) -> Result<PublishedBatch, BatchError> {
-        self.send_batch(topic, batch, SendOptions::plain(WaitMode::Policy))
+        self.send_batch(topic, batch, None, WaitMode::Policy)
     }
 
     /// Publishes a batch to one topic, with options. See [`Publisher::publish_batch_with`].
@@ -159,8 +159,8 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         batch: B,
         options: &PublishOptions,
     ) -> Result<PublishedBatch, BatchError> {
-        let options = SendOptions::of(options, &self.inner.core.clock);
-        self.send_batch(topic, batch, options)
+        let (options, wait) = SendOptions::of(options, &self.inner.core.clock);
+        self.send_batch(topic, batch, Some(&options), wait)
     }
 
     #[inline(always)]
@@ -168,15 +168,16 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         &mut self,
         topic: &str,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
         let Self { inner, cache } = self;
         // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through
         // memory sooner than it can be read again.
         match cache.get(topic) {
-            Some(resolved) if inner.is_current(resolved) => inner.publish(resolved, fill, options),
-            Some(resolved) => inner.refresh_and_publish(resolved, fill, options),
-            None => self.resolve_and_send(topic, fill, options),
+            Some(resolved) if inner.is_current(resolved) => inner.publish(resolved, fill, options, wait),
+            Some(resolved) => inner.refresh_and_publish(resolved, fill, options, wait),
+            None => self.resolve_and_send(topic, fill, options, wait),
         }
     }
 
@@ -186,9 +187,10 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         &mut self,
         topic: &str,
         fill: F,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<Published, PublishError<F::Returned>> {
-        self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options))
+        self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options, wait))
             .unwrap_or_else(|(failure, fill)| Err(PublishError::new(failure, fill.into_returned())))
     }
 
@@ -196,10 +198,13 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         &mut self,
         topic: &str,
         batch: B,
-        options: SendOptions<'_>,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode,
     ) -> Result<PublishedBatch, BatchError> {
-        self.with_topic(topic, batch, |inner, resolved, batch| inner.publish_batch(resolved, batch, options))
-            .unwrap_or_else(|(failure, _)| Err(BatchError::before(failure)))
+        self.with_topic(topic, batch, |inner, resolved, batch| {
+            inner.publish_batch(resolved, batch, options, wait)
+        })
+        .unwrap_or_else(|(failure, _)| Err(BatchError::before(failure)))
     }
 
     /// Calls `f` with the resolved topic, from the cache or into it; hands `input` back if it cannot be resolved.

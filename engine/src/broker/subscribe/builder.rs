@@ -9,6 +9,7 @@ use crate::broker::core::Core;
 use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
+use crate::broker::name::DispatcherName;
 use crate::message::{Message, MessagePayload};
 use crate::routing::{ConsumerAddr, ForeignWildcard};
 use crate::sync::atomic::Ordering;
@@ -277,7 +278,7 @@ fn warn_of_foreign_wildcards<P: MessagePayload>(subscriptions: &[Subscription<P>
     });
 }
 
-fn consumer_died(dispatcher: Arc<str>) -> SubscribeError {
+fn consumer_died(dispatcher: DispatcherName) -> SubscribeError {
     SubscribeError::ConsumerDied { dispatcher }
 }
 

@@ -95,8 +95,9 @@ pub(super) fn fill_one<E, S: Sequencer>(
     // SAFETY: `sequence` is the claimed run and not yet published.
     unsafe { write::<E, S>(core, sequence, writer) };
     core.slots.publish(sequence, false);
-    core.control.signals.wake_for_event("wake-after-publish");
+    // At once: it is filled, whatever happens to who wakes others.
     std::mem::forget(unfilled);
+    claimant.core.control.signals.wake_for_event("wake-after-publish");
     sequence
 }
 
