@@ -89,8 +89,10 @@ impl Dispatcher {
     /// ([`RingLedger::refused`](super::RingLedger::refused),
     /// [`SubscriptionLedger::refused`](super::SubscriptionLedger::refused),
     /// [`DispatcherMetrics::refused`](crate::observe::DispatcherMetrics::refused)). For what may miss messages, such
-    /// as a display; of any other dispatcher a publisher is told by an error. Goes with [`Overflow::Reject`] or with
-    /// [`Overflow::Block`] and a limit; a block without a limit refuses nothing.
+    /// as a display; of any other dispatcher a publisher is told by an error. A topic that leads to such a dispatcher
+    /// costs a publish as much as one that leads to several: the payload is written aside and cloned into the ring.
+    /// Goes with [`Overflow::Reject`] or with [`Overflow::Block`] and a limit; a block without a limit refuses
+    /// nothing.
     #[must_use]
     pub fn best_effort(mut self) -> Self {
         self.is_best_effort = true;

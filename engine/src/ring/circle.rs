@@ -65,9 +65,9 @@ const SHORTEST: Duration = Duration::from_micros(200);
 /// The longest slice of a wait.
 const LONGEST: Duration = Duration::from_millis(20);
 
-/// How many slices pass before a thread enters. A model, in which no time passes, knows of one slice
-/// without end: there a thread enters first.
-const UNSEEN: u32 = if cfg!(ringmain_loom) { 0 } else { 1 };
+/// Whether a thread enters before its first slice. A model, in which no time passes, knows of one slice
+/// without end.
+const ENTERS_FIRST: bool = cfg!(ringmain_loom);
 
 process_wide! {
     static WAITS: Mutex<Waits> = Mutex::new(Waits { process: None, first: ptr::null() });
@@ -252,7 +252,7 @@ pub(super) fn wait_inside<E, T>(
     let leaving = Leaving(&me);
     for slice in 0_u32.. {
         // SAFETY: `me` stays here, and this thread in this function, until `leaving` is dropped.
-        if slice >= UNSEEN && unsafe { leaving.0.closes_a_circle() } {
+        if (slice > 0 || ENTERS_FIRST) && unsafe { leaving.0.closes_a_circle() } {
             return Err(Circle);
         }
         if let Some(outcome) = wait(end_of_slice(slice, deadline)) {

@@ -184,12 +184,12 @@ mod broker {
                 consumers
             });
             let mut publisher = broker.publisher("one").expect("a topic");
-            publisher.publish(1).expect("room");
+            let _ = publisher.publish(1).expect("room");
             drop(publisher);
             broker.reclaim();
             let is_freed = broker.metrics().get("messaging.broker.routes") == Some(0.0);
             let mut publisher = broker.publisher("two").expect("a topic");
-            publisher.publish(2).expect("room");
+            let _ = publisher.publish(2).expect("room");
             let mut consumers = consumer.join().expect("the consumer panicked");
             finish(&mut consumers);
             assert_eq!(subscription.delivered(), 2, "a message was lost");
@@ -230,7 +230,7 @@ mod broker {
                 broker.subscribe("a", handler).expect("a pattern")
             };
             let mut publisher = broker.publisher("a").expect("a topic");
-            publisher.publish(1).expect("room");
+            let _ = publisher.publish(1).expect("room");
             let consumer = {
                 let has_returned = has_returned.clone();
                 thread::spawn(move || {
