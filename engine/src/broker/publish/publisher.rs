@@ -155,7 +155,8 @@ impl<P: MessagePayload> Publisher<P> {
     /// Publishes a [`Batch`] in order. All payloads are checked before any is published. Into one ring as many are
     /// published at once as there is room for. Allocates nothing.
     ///
-    /// On a full ring the batch waits as the ring's policy says, for each ring no longer in all than for one message.
+    /// On a full ring the batch waits as the ring's policy says, for each ring no longer in all than for one message,
+    /// counted from the batch's start, also where it waited for another ring first.
     /// It ends at the first message that a dispatcher does not take, unless that is
     /// [best effort](crate::broker::Dispatcher::best_effort).
     ///
