@@ -70,7 +70,7 @@ thread() {
   flags=(-Zbuild-std)
   RUSTC=${TSAN_RUSTC:-$(scripts/tsan-toolchain.sh "$target/tsan-toolchain")}
   export RUSTC
-  export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
+  export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg ringmain_sanitized"
   export TSAN_OPTIONS="log_path='$reports/report'"
   planted race "ThreadSanitizer: data race"
   quiet --target-dir "$built" --profile sanitize-thread --workspace --all-features "$@"
@@ -80,7 +80,7 @@ address() {
   built=$target/asan
   reports=$built/reports
   flags=()
-  export RUSTFLAGS="-Zsanitizer=address"
+  export RUSTFLAGS="-Zsanitizer=address --cfg ringmain_sanitized"
   export ASAN_OPTIONS="detect_leaks=1:log_path='$reports/report'"
   planted use_after_free "AddressSanitizer: heap-use-after-free" leak "LeakSanitizer: detected memory leaks"
   quiet --target-dir "$built" --profile sanitize --workspace --all-features "$@"
