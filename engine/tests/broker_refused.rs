@@ -233,6 +233,35 @@ fn a_batch_and_a_message_to_many_wait_for_one_limit_in_all() {
     drop(subscriptions);
 }
 
+/// A ring that must take a batch keeps all of its own limit, whoever else was waited for.
+#[test]
+fn a_ring_that_is_stuck_takes_no_time_from_one_that_is_not() {
+    let one_second = Overflow::Block { limit: Some(Duration::from_secs(1)) };
+    let dispatcher = |name| Dispatcher::new(name).capacity(2).overflow(one_second);
+    let broker =
+        Broker::of::<u64>().dispatcher(dispatcher("stuck").best_effort()).dispatcher(dispatcher("busy"));
+    let broker = broker.build().expect("valid options");
+    let mut doors = Vec::new();
+    for name in ["stuck", "busy"] {
+        let (door, opened) = mpsc::channel::<()>();
+        let handler = move |_: &ringmain::message::Message<'_, u64>| _ = opened.recv();
+        broker.subscription().pattern("a").dispatcher(name).subscribe(handler).expect("valid").detach();
+        doors.push(door);
+    }
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let batch = std::thread::spawn(move || publisher.publish_batch([0; 8]));
+    // It has waited for the one in vain when it has to wait for the other, which then goes on.
+    broker_support::eventually("the batch waits for the busy one", || {
+        let ledger = broker.audit();
+        ledger.rings[0].refused > 0 && ledger.rings[1].depth == 2
+    });
+    drop(doors.pop());
+    let sent = batch.join().expect("no panic").expect("there was room in time");
+    assert_eq!((sent.published, sent.refused[0].messages), (8, 6));
+    drop(doors);
+    assert_eq!(shut_down(&broker).total().delivered(), 8 + 2);
+}
+
 #[test]
 fn who_was_to_wait_is_told_that_it_was_in_vain() {
     let Held { broker, subscriptions, door } = held(|slow| slow);

@@ -5,28 +5,41 @@ use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::message::Envelope;
 use crate::ring::{self, MultiProducer, Overflow, Run};
-use crate::routing::RouteTarget;
+use crate::routing::{RingId, RouteTarget};
 use crate::sync::atomic::Ordering;
 use crate::wait::Deadline;
+use smallvec::SmallVec;
+use std::cell::RefCell;
 use std::time::Instant;
 
 /// How long a publish waits for room.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum WaitMode {
+pub(crate) enum WaitMode<'b> {
     /// As each ring's policy says.
     Policy,
-    /// As each ring's policy says, and counted from then on.
-    PolicySince(Instant),
+    /// As each ring's policy says, once for a whole batch.
+    PolicyOfBatch(&'b BatchWaits),
     /// Not at all.
     None,
     /// Until then, whatever the policy.
     Until(Deadline),
 }
 
-impl WaitMode {
-    /// The same for a batch that begins now: it waits no longer than one message may.
-    pub(super) fn since_now(self) -> Self {
-        if let Self::Policy = self { Self::PolicySince(Instant::now()) } else { self }
+/// When a batch began to wait for each ring: that one message's limit is all that it waits there, however long it has
+/// waited for others.
+#[derive(Debug, Default)]
+pub(crate) struct BatchWaits(RefCell<SmallVec<[(RingId, Instant); 1]>>);
+
+impl BatchWaits {
+    /// Returns when the batch began to wait for a ring: now, if it has not.
+    fn began(&self, ring: RingId) -> Instant {
+        let mut waits = self.0.borrow_mut();
+        if let Some((_, began)) = waits.iter().find(|(other, _)| *other == ring) {
+            return *began;
+        }
+        let now = Instant::now();
+        waits.push((ring, now));
+        now
     }
 }
 
@@ -38,7 +51,7 @@ pub(super) fn reserve<P>(
     producer: &mut MultiProducer<Envelope<P>>,
     target: &RouteTarget,
     count: u64,
-    wait: WaitMode,
+    wait: WaitMode<'_>,
 ) -> Result<Run, PublishFailure> {
     match producer.reserve(count) {
         Ok(run) => Ok(run),
@@ -55,7 +68,7 @@ fn reserve_late<P>(
     producer: &mut MultiProducer<Envelope<P>>,
     target: &RouteTarget,
     count: u64,
-    wait: WaitMode,
+    wait: WaitMode<'_>,
     why: ring::PublishError,
 ) -> Result<Run, PublishFailure> {
     let outcome = match why {
@@ -74,17 +87,17 @@ fn wait_for_room<P>(
     producer: &mut MultiProducer<Envelope<P>>,
     target: &RouteTarget,
     count: u64,
-    wait: WaitMode,
+    wait: WaitMode<'_>,
 ) -> Result<Run, PublishFailure> {
     let name = || core.dispatcher(target.dispatcher).name.clone();
     let deadline = match (wait, producer.overflow()) {
         (WaitMode::Until(deadline), _) => deadline,
         (WaitMode::Policy, Overflow::Block { limit }) => limit.map_or(Deadline::NEVER, Deadline::after),
-        (WaitMode::PolicySince(start), Overflow::Block { limit }) => {
-            limit.map_or(Deadline::NEVER, |limit| Deadline::since(start, limit))
+        (WaitMode::PolicyOfBatch(waits), Overflow::Block { limit }) => {
+            limit.map_or(Deadline::NEVER, |limit| Deadline::since(waits.began(target.ring), limit))
         }
         // No dispatcher drops: the builder sees to that.
-        (WaitMode::None | WaitMode::Policy | WaitMode::PolicySince(_), _) => {
+        (WaitMode::None | WaitMode::Policy | WaitMode::PolicyOfBatch(_), _) => {
             return Err(PublishFailure::Full { dispatcher: name() });
         }
     };

@@ -1,6 +1,6 @@
 //! Batches: checked whole, then published as many at once as there is room for.
 
-use super::backpressure::{WaitMode, reserve};
+use super::backpressure::{BatchWaits, WaitMode, reserve};
 use super::error::{BatchError, BatchRefusal, PublishFailure};
 use super::extras::{SendOptions, extras};
 use super::fill::Value;
@@ -133,15 +133,16 @@ impl<P: MessagePayload> PublisherCore<P> {
         resolved: &ResolvedTopic,
         batch: B,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<PublishedBatch, BatchError> {
         batch.check_all().map_err(|error| BatchError::before(error.into()))?;
         let targets = resolved.route.as_deref().map_or(&[][..], |route| &route.targets);
         let refused_before: SmallVec<[u64; 1]> =
             targets.iter().map(|target| target.tally.refused.get()).collect();
+        let waits = BatchWaits::default();
+        let wait = if let WaitMode::Policy = wait { WaitMode::PolicyOfBatch(&waits) } else { wait };
         let mut published = 0;
-        let failure =
-            self.publish_items(resolved, batch.into_items(), options, wait.since_now(), &mut published);
+        let failure = self.publish_items(resolved, batch.into_items(), options, wait, &mut published);
         let refused = self.refused_since(targets, &refused_before);
         match failure {
             Ok(()) => Ok(PublishedBatch { published, refused }),
@@ -154,7 +155,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         resolved: &ResolvedTopic,
         mut items: impl ExactSizeIterator<Item = S>,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
         published: &mut usize,
     ) -> Result<(), PublishFailure> {
         let Some(Direct { route, target }) = &resolved.direct else {

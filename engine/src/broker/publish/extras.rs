@@ -16,7 +16,7 @@ pub(crate) struct SendOptions<'a> {
 
 impl<'a> SendOptions<'a> {
     /// What the options of one message, or of a batch, say at this moment; and how long they wait.
-    pub(super) fn of(options: &'a PublishOptions, clock: &Clock) -> (Self, WaitMode) {
+    pub(super) fn of(options: &'a PublishOptions, clock: &Clock) -> (Self, WaitMode<'static>) {
         let told = Self {
             extras: &options.extras,
             expires_at: options.expires_after.map(|life| clock.now().after(life)),

@@ -156,8 +156,7 @@ impl<P: MessagePayload> Publisher<P> {
     /// published at once as there is room for. Allocates nothing.
     ///
     /// On a full ring the batch waits as the ring's policy says, for each ring no longer in all than for one message,
-    /// counted from the batch's start, also where it waited for another ring first.
-    /// It ends at the first message that a dispatcher does not take, unless that is
+    /// counted from when it first waits for that ring. It ends at the first message that a dispatcher does not take, unless that is
     /// [best effort](crate::broker::Dispatcher::best_effort).
     ///
     /// # Errors
@@ -185,7 +184,7 @@ impl<P: MessagePayload> Publisher<P> {
         &mut self,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(failure) = self.inner.refresh(&mut self.resolved) {
             return Err(PublishError::new(failure, fill.into_returned()));
@@ -197,7 +196,7 @@ impl<P: MessagePayload> Publisher<P> {
         &mut self,
         batch: B,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<PublishedBatch, BatchError> {
         self.inner.refresh(&mut self.resolved).map_err(BatchError::before)?;
         self.inner.publish_batch(&self.resolved, batch, options, wait)

@@ -97,7 +97,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         resolved: &mut ResolvedTopic,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         match self.refresh(resolved) {
             Ok(()) => self.publish(resolved, fill, options, wait),
@@ -112,7 +112,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         resolved: &ResolvedTopic,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         if let Err(error) = fill.check() {
             return Err(PublishError::new(error.into(), fill.into_returned()));
@@ -171,7 +171,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         route: &Route,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         let stamp = self.stamp(route.id);
         let id = MessageId::new(self.core.origin, self.id, self.sequence);

@@ -169,7 +169,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         let Self { inner, cache } = self;
         // The one way that is hot, inline: what comes back by way of a closure or a further result is copied through
@@ -188,7 +188,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         fill: F,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
         self.with_new_topic(topic, fill, |inner, resolved, fill| inner.publish(resolved, fill, options, wait))
             .unwrap_or_else(|(failure, fill)| Err(PublishError::new(failure, fill.into_returned())))
@@ -199,7 +199,7 @@ impl<P: MessagePayload> AnyTopicPublisher<P> {
         topic: &str,
         batch: B,
         options: Option<&SendOptions<'_>>,
-        wait: WaitMode,
+        wait: WaitMode<'_>,
     ) -> Result<PublishedBatch, BatchError> {
         self.with_topic(topic, batch, |inner, resolved, batch| {
             inner.publish_batch(resolved, batch, options, wait)
