@@ -1,8 +1,8 @@
 //! A ring that takes more memory than there is cannot be built, which is an error: nothing is left of it, and a smaller
 //! one can be built afterwards.
 //!
-//! A program of its own, whose allocator refuses what is large. Not under a sanitizer: instrumented code takes more of the
-//! stack than is measured here, and the compiler takes minutes for payloads of this size.
+//! A program of its own, whose allocator refuses what is large. Not under a sanitizer: instrumented code takes more of
+//! the stack than is measured here, and the compiler takes minutes for payloads of this size.
 
 #![cfg(not(any(ringmain_loom, ringmain_sanitized)))]
 
