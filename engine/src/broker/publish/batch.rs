@@ -39,91 +39,43 @@ mod private {
     impl<S, const N: usize> Sealed for [S; N] {}
 }
 
-/// Checks payloads that are published by value.
-fn check_values<P, S: IntoPayload<P>>(payloads: &[S]) -> Result<(), PayloadTooLarge> {
-    payloads.iter().try_for_each(S::check)
+/// Implements the trait for payloads that are lent, and for those that are given away.
+macro_rules! batches {
+    (lent: $([$($generics:tt)*] $lent:ty),+; given: $([$($others:tt)*] $given:ty, $items:ty),+;) => {
+        $(impl<'a, P, S, $($generics)*> Batch<P> for &'a $lent
+        where
+            &'a S: IntoPayload<P>,
+        {
+            type Item = &'a S;
+            type Items = slice::Iter<'a, S>;
+
+            fn check_all(&self) -> Result<(), PayloadTooLarge> {
+                self.iter().try_for_each(|payload| <&'a S as IntoPayload<P>>::check(&payload))
+            }
+
+            fn into_items(self) -> Self::Items {
+                self.iter()
+            }
+        })+
+
+        $(impl<P, S: IntoPayload<P>, $($others)*> Batch<P> for $given {
+            type Item = S;
+            type Items = $items;
+
+            fn check_all(&self) -> Result<(), PayloadTooLarge> {
+                self.iter().try_for_each(<S as IntoPayload<P>>::check)
+            }
+
+            fn into_items(self) -> Self::Items {
+                self.into_iter()
+            }
+        })+
+    };
 }
 
-/// Checks payloads that are published by reference.
-fn check_each<'a, P, S>(payloads: &'a [S]) -> Result<(), PayloadTooLarge>
-where
-    &'a S: IntoPayload<P>,
-{
-    payloads.iter().try_for_each(|payload| payload.check())
-}
-
-impl<'a, P, S> Batch<P> for &'a [S]
-where
-    &'a S: IntoPayload<P>,
-{
-    type Item = &'a S;
-    type Items = slice::Iter<'a, S>;
-
-    fn check_all(&self) -> Result<(), PayloadTooLarge> {
-        check_each(self)
-    }
-
-    fn into_items(self) -> Self::Items {
-        self.iter()
-    }
-}
-
-impl<'a, P, S> Batch<P> for &'a Vec<S>
-where
-    &'a S: IntoPayload<P>,
-{
-    type Item = &'a S;
-    type Items = slice::Iter<'a, S>;
-
-    fn check_all(&self) -> Result<(), PayloadTooLarge> {
-        check_each(self)
-    }
-
-    fn into_items(self) -> Self::Items {
-        self.iter()
-    }
-}
-
-impl<'a, P, S, const N: usize> Batch<P> for &'a [S; N]
-where
-    &'a S: IntoPayload<P>,
-{
-    type Item = &'a S;
-    type Items = slice::Iter<'a, S>;
-
-    fn check_all(&self) -> Result<(), PayloadTooLarge> {
-        check_each(self.as_slice())
-    }
-
-    fn into_items(self) -> Self::Items {
-        self.iter()
-    }
-}
-
-impl<P, S: IntoPayload<P>> Batch<P> for Vec<S> {
-    type Item = S;
-    type Items = vec::IntoIter<S>;
-
-    fn check_all(&self) -> Result<(), PayloadTooLarge> {
-        check_values(self)
-    }
-
-    fn into_items(self) -> Self::Items {
-        self.into_iter()
-    }
-}
-
-impl<P, S: IntoPayload<P>, const N: usize> Batch<P> for [S; N] {
-    type Item = S;
-    type Items = array::IntoIter<S, N>;
-
-    fn check_all(&self) -> Result<(), PayloadTooLarge> {
-        check_values(self)
-    }
-
-    fn into_items(self) -> Self::Items {
-        self.into_iter()
-    }
+batches! {
+    lent: [] [S], [] Vec<S>, [const N: usize] [S; N];
+    given: [] Vec<S>, vec::IntoIter<S>, [const N: usize] [S; N], array::IntoIter<S, N>;
 }
 
 impl<P: MessagePayload> PublisherCore<P> {
