@@ -154,6 +154,7 @@ pub struct Ledger {
     pub unrouted: u64,
     /// Refusals by all rings. A message that two rings refused stands here twice, and one that was tried again as
     /// often as it was refused.
+    /// Counted by publishers: a publish that is refused at the moment of a shutdown may be counted behind its report.
     pub refused: u64,
     /// Each dispatcher's ring.
     pub rings: Vec<RingLedger>,
