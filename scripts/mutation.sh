@@ -74,6 +74,8 @@ def read_list():
             continue
         if ("killer" in fault) == ("survives" in fault):
             wrong.append(f"{where} names a killer, or says why it survives, and not both")
+        if fault["old"].lstrip().startswith("."):
+            wrong.append(f"{where} its text is no whole expression: take what stands before the dot as well")
         if "killer" in fault and not re.fullmatch(r"(test \w+|unit|model|loom) [\w:]+", fault["killer"]):
             wrong.append(f"{where} a killer is `test FILE NAME`, `unit NAME`, `model NAME` or `loom NAME`")
         path = os.path.join(SOURCES, fault["file"])

@@ -45,9 +45,10 @@ fn group<H: FnMut(&u64, Sequence, bool) + 'static>(
     .expect("a group")
 }
 
-/// How often the threads of each name have gone to sleep so far.
+/// How often each thread of that name has gone to sleep so far, and whether it sleeps: one that would run if it had a
+/// core does not.
 #[cfg(target_os = "linux")]
-fn sleeps(name: &str) -> BTreeMap<String, u64> {
+fn sleeps(name: &str) -> BTreeMap<String, (u64, bool)> {
     let mut sleeps = BTreeMap::new();
     for task in std::fs::read_dir("/proc/self/task").expect("this process's threads") {
         let path = task.expect("a thread").path();
@@ -59,7 +60,7 @@ fn sleeps(name: &str) -> BTreeMap<String, u64> {
         };
         if field("Name:").starts_with(name) {
             let count = field("voluntary_ctxt_switches:").parse().expect("a number");
-            sleeps.insert(path.display().to_string(), count);
+            sleeps.insert(path.display().to_string(), (count, field("State:").starts_with('S')));
         }
     }
     sleeps
@@ -68,7 +69,7 @@ fn sleeps(name: &str) -> BTreeMap<String, u64> {
 /// Waits until so many threads of that name sleep and have done so for longer than a nap takes: each is woken by a bell
 /// alone.
 #[cfg(target_os = "linux")]
-fn until_asleep(name: &str, count: usize) -> BTreeMap<String, u64> {
+fn until_asleep(name: &str, count: usize) -> BTreeMap<String, (u64, bool)> {
     let started = Instant::now();
     let mut before = sleeps(name);
     let mut unchanged_since = Instant::now();
@@ -76,7 +77,7 @@ fn until_asleep(name: &str, count: usize) -> BTreeMap<String, u64> {
         assert!(started.elapsed() < LIMIT, "they do not go to sleep: {before:?}");
         thread::sleep(Duration::from_millis(1));
         let now = sleeps(name);
-        if now != before {
+        if now != before || now.values().any(|(_, is_asleep)| !is_asleep) {
             (before, unchanged_since) = (now, Instant::now());
         }
     }
@@ -85,7 +86,7 @@ fn until_asleep(name: &str, count: usize) -> BTreeMap<String, u64> {
 
 /// How many threads have gone to sleep again since.
 #[cfg(target_os = "linux")]
-fn woken(name: &str, before: &BTreeMap<String, u64>) -> usize {
+fn woken(name: &str, before: &BTreeMap<String, (u64, bool)>) -> usize {
     let now = sleeps(name);
     before.iter().filter(|(thread, count)| now.get(*thread) != Some(*count)).count()
 }
