@@ -6,7 +6,7 @@ mod ring_support;
 
 use ring_support::{BOTH_LAYOUTS, LIMIT, within_limit};
 use ringmain::ring::{
-    BuildError, Called, ConsumerOptions, Graph, Layout, Missed, Overflow, Polled, Poller, RingBuilder,
+    BuildError, Call, Called, ConsumerOptions, Graph, Layout, Missed, Overflow, Polled, Poller, RingBuilder,
     SlotPolicy, Stopped, Supervisor,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -392,10 +392,10 @@ fn with_a_drop_that(then: impl FnOnce(&Supervisor<Event>) + Send + Sync + 'stati
 #[test]
 fn who_takes_over_a_consumer_that_clears_gets_what_it_has_not_handled() {
     let (grave, mut poller) = with_a_drop_that(|supervisor| {
-        assert_eq!(supervisor.current_call(), None, "this is no delivery");
+        assert_eq!(supervisor.current_call(), Some(Call::Clearing { sequence: 0 }), "this is no delivery");
         let Stopped::InCall(call) = supervisor.stop() else { panic!("a drop is a call") };
         let takeover = call.take_over().expect("it has not returned");
-        assert!(takeover.was_clearing());
+        assert_eq!(takeover.call(), Call::Clearing { sequence: 0 });
         assert_eq!(takeover.sequence(), 1);
         assert!(takeover.read(0, |_| ()).is_none(), "its slot belongs to the drop");
         let mut rest = Vec::new();

@@ -208,10 +208,10 @@ fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
                 // It would overwrite what is being read.
                 seen.push((sequence, *event, producer.publish(|event| *event = u64::MAX)));
             });
-            taken = Some((takeover.sequence(), takeover.delivery(), in_hand));
+            taken = Some((takeover.sequence(), takeover.call().delivery(), in_hand));
         });
         assert_eq!(published, (0..4 + taken_before).map(Ok).collect::<Vec<_>>());
-        assert_eq!(taken, Some((0, 7, 0)));
+        assert_eq!(taken, Some((0, Some(7), 0)));
         let remain = (taken_before..4 + taken_before).map(|value| (value, value, Err(PublishError::Dropped)));
         assert_eq!(seen, remain.collect::<Vec<_>>());
         assert!(matches!(called, Called::TakenOver), "{called:?}");

@@ -6,6 +6,7 @@ use super::deliver::consumer::Consumer;
 use super::error::BrokerBuildError;
 use super::handle::Broker;
 use crate::message::MessagePayload;
+use crate::ring::managed::drive::Turn;
 
 /// The consumers of a broker that has no threads.
 pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);

@@ -29,12 +29,17 @@
 //! written before the call that it read (edge `LEASE_CALL`), and stays so; each event comes with
 //! its own stamp.
 //!
+//! There are three kinds of calls, and the call's word says which one runs. One handles an *event*:
+//! who takes it over has that event in doubt, and reads from there on. One *clears* the slot of an
+//! event that has been handled (`slot_policy.rs`), because that is user code too, and writes: whoever
+//! takes it over reads from the next event on. One handles what was *parked* outside of the ring,
+//! between two polls: who takes it over has no event in doubt, and reads all that was not released.
+//! The poller makes such calls, which it cannot while it polls. A consumer that has been stopped may
+//! be ahead of earlier stages; it begins no call, and so clears nothing.
+//!
 //! The ring's memory safety rests on this. Who has taken a position over reads slots that the
 //! stopped consumer has not released, so the stopped consumer must never again move its sequence;
 //! and nobody else may move it either, because the stuck call still holds a reference to its event.
-//! A slot is cleared (`slot_policy.rs`) under a call that says so, because that is user code too, and
-//! writes: whoever takes it over reads from the next event on. A consumer that has been stopped may
-//! be ahead of earlier stages; it begins no call, and so clears nothing.
 //!
 //! Such a ring is at its end: what it holds can be read out as [`Takeover`], and it stays allocated
 //! until the stuck call has returned. It is this file and the poller that see to that, and not
@@ -67,21 +72,68 @@ const OPEN: u32 = 0;
 const RETURNED: u32 = 1;
 const TAKEN: u32 = 2;
 
-/// What is being handled when nothing is.
+/// The call's word when no call runs. Otherwise its lowest bits say of which kind it is, and the
+/// others have its number.
 const NOTHING: u64 = 0;
+const EVENT: u64 = 1;
+const CLEARING: u64 = 2;
+const PARKED: u64 = 3;
+const KIND_BITS: u32 = 2;
 
-/// Bit of the call that says that the event has been handled, and its slot is being cleared. No
-/// sequence has it.
-const CLEARING: u64 = 1 << 63;
+/// A call of user code under a [`Lease`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Call {
+    /// It handles a delivery of an event.
+    Event {
+        /// The event's.
+        sequence: Sequence,
+        /// As it was given to [`Lease::call`].
+        delivery: u64,
+    },
+    /// It clears the slot of an event that has been handled
+    /// ([`SlotPolicy::Clear`](super::SlotPolicy::Clear)).
+    Clearing {
+        /// The event's.
+        sequence: Sequence,
+    },
+    /// It handles a delivery of what was parked outside of the ring.
+    Parked {
+        /// The number that was given to [`Poller::call_parked`](super::Poller::call_parked).
+        number: u64,
+        /// As it was given there.
+        delivery: u64,
+    },
+}
+
+impl Call {
+    /// Reads the call's word. The delivery is the one that was stored before it.
+    fn from_word(word: u64, delivery: u64) -> Option<Self> {
+        let number = word >> KIND_BITS;
+        match word & ((1 << KIND_BITS) - 1) {
+            EVENT => Some(Self::Event { sequence: number, delivery }),
+            CLEARING => Some(Self::Clearing { sequence: number }),
+            PARKED => Some(Self::Parked { number, delivery }),
+            _ => None,
+        }
+    }
+
+    /// Returns the delivery that the call makes, whatever of. None where it makes none.
+    pub fn delivery(&self) -> Option<u64> {
+        match *self {
+            Self::Event { delivery, .. } | Self::Parked { delivery, .. } => Some(delivery),
+            Self::Clearing { .. } => None,
+        }
+    }
+}
 
 /// What a consumer and its supervisors share.
 struct LeaseState {
     /// Written seldom, looked at before each call.
     control: CachePadded<AtomicU32>,
-    /// Written by the consumer around each call: the sequence, shifted and with bit 0 set, perhaps
-    /// with `CLEARING`, or `NOTHING`.
+    /// Written by the consumer around each call: its kind and number, or `NOTHING`.
     call: CachePadded<AtomicU64>,
-    /// Which delivery of that sequence; written before `call`.
+    /// Which delivery the call makes; written before `call`.
     delivery: AtomicU64,
     verdict: AtomicU32,
     /// The consumer's sequence, which guards the slots that a supervisor reads.
@@ -129,17 +181,15 @@ pub enum Stopped<E> {
 pub struct StoppedCall<E> {
     core: Arc<Core<E>>,
     shared: Arc<LeaseState>,
-    call: u64,
+    call: Call,
 }
 
 /// The position of a consumer that was stopped while it was in a call: that call, and all events
-/// from there on.
+/// that it has not handled.
 pub struct Takeover<E> {
     core: Arc<Core<E>>,
     shared: Arc<LeaseState>,
-    sequence: Sequence,
-    was_clearing: bool,
-    delivery: u64,
+    call: Call,
     /// Where the stopped consumer's sequence stands for ever: no slot from there on is reused.
     guarded: Sequence,
 }
@@ -171,19 +221,25 @@ impl Lease {
     /// after one, it cannot be taken over.
     #[inline(always)]
     pub fn call<R>(&self, sequence: Sequence, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
-        self.shared.delivery.store(delivery, Ordering::Relaxed);
-        self.call_marked(sequence << 1 | 1, f)
+        self.call_marked(sequence << KIND_BITS | EVENT, delivery, f)
+    }
+
+    /// Calls `f`, which handles the given delivery of what is parked under the given number, as
+    /// [`call`](Self::call) does. No event may be in hand.
+    pub(super) fn call_parked<R>(&self, number: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
+        self.call_marked(number << KIND_BITS | PARKED, delivery, f)
     }
 
     /// Calls `f`, which clears the slot of an event that has been handled, as [`call`](Self::call)
     /// does. Where it is taken over, that slot is out of bounds, and nothing is in doubt.
     pub(super) fn call_clearing<R>(&self, sequence: Sequence, f: impl FnOnce() -> R) -> Called<R> {
-        self.call_marked(sequence << 1 | 1 | CLEARING, f)
+        self.call_marked(sequence << KIND_BITS | CLEARING, 0, f)
     }
 
     #[inline(always)]
-    fn call_marked<R>(&self, call: u64, f: impl FnOnce() -> R) -> Called<R> {
+    fn call_marked<R>(&self, call: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
         let shared = &*self.shared;
+        shared.delivery.store(delivery, Ordering::Relaxed);
         // Edge `LEASE_CALL`, release side.
         shared.call.store(call, LEASE_CALL.release());
         fence::light(&LEASE);
@@ -258,23 +314,20 @@ impl<E> Supervisor<E> {
         let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
         fence::heavy(&LEASE);
         self.core.control.signals.wake_consumers("wake-after-stop");
-        // Edge `LEASE_CALL`, acquire side.
-        let call = shared.call.load(LEASE_CALL.acquire());
+        let call = self.current_call();
         // A later stop may meet a call that is about to be refused, whose consumer was promised to
         // the first.
-        if call == NOTHING || !is_first {
-            return Stopped::BetweenCalls;
-        }
+        let Some(call) = call.filter(|_| is_first) else { return Stopped::BetweenCalls };
         let (core, shared) = (self.core.clone(), self.shared.clone());
         Stopped::InCall(StoppedCall { core, shared, call })
     }
 
-    /// The call that is running at this moment: sequence and delivery. A watcher's look, old when
-    /// it returns. None while a slot is being cleared.
-    pub fn current_call(&self) -> Option<(Sequence, u64)> {
-        let call = self.shared.call.load(LEASE_CALL.acquire());
-        let is_delivery = call != NOTHING && call & CLEARING == 0;
-        is_delivery.then(|| (call >> 1, self.shared.delivery.load(Ordering::Relaxed)))
+    /// The call that is running at this moment. A watcher's look, old when it returns: the delivery
+    /// may be that of the next call.
+    pub fn current_call(&self) -> Option<Call> {
+        // Edge `LEASE_CALL`, acquire side.
+        let word = self.shared.call.load(LEASE_CALL.acquire());
+        Call::from_word(word, self.shared.delivery.load(Ordering::Relaxed))
     }
 
     /// Whether somebody has taken the position over from the consumer.
@@ -290,32 +343,28 @@ impl<E> StoppedCall<E> {
     pub fn take_over(self) -> Option<Takeover<E>> {
         let Self { core, shared, call } = self;
         shared.verdict.compare_exchange(OPEN, TAKEN, Ordering::Relaxed, Ordering::Relaxed).ok()?;
-        // The consumer has stored both last before the call that was read, and never stores either
-        // again.
-        let (guarded, delivery) = (shared.released.hold_for_good(), shared.delivery.load(Ordering::Relaxed));
-        let was_clearing = call & CLEARING != 0;
-        // The slot that is being cleared is the stuck call's.
-        let sequence = ((call & !CLEARING) >> 1) + u64::from(was_clearing);
-        Some(Takeover { core, shared, sequence, was_clearing, delivery, guarded })
+        // The consumer has stored it last before the call that was read, and never stores it again.
+        let guarded = shared.released.hold_for_good();
+        Some(Takeover { core, shared, call, guarded })
     }
 }
 
 impl<E> Takeover<E> {
-    /// The event of the call in doubt; or the first that has not been handled, where no call is.
-    pub fn sequence(&self) -> Sequence {
-        self.sequence
+    /// The call that did not return. Its delivery, where it makes one, is in doubt.
+    pub fn call(&self) -> Call {
+        self.call
     }
 
-    /// Whether the consumer was clearing the slot of an event that it had handled
-    /// ([`SlotPolicy::Clear`](super::SlotPolicy::Clear)): no delivery is in doubt.
-    pub fn was_clearing(&self) -> bool {
-        self.was_clearing
-    }
-
-    /// The delivery in doubt, as it was given to [`Lease::call`]; the last one, where none is in
+    /// The event of the call in doubt; or the first that has not been handled, where no event is in
     /// doubt.
-    pub fn delivery(&self) -> u64 {
-        self.delivery
+    pub fn sequence(&self) -> Sequence {
+        match self.call {
+            Call::Event { sequence, .. } => sequence,
+            // The slot that is being cleared is the stuck call's.
+            Call::Clearing { sequence } => sequence + 1,
+            // Between polls all that was handled has been released.
+            Call::Parked { .. } => self.guarded,
+        }
     }
 
     /// Reads all events from the one in doubt on, in order, up to the last that has been claimed;
@@ -357,7 +406,7 @@ impl<E> Takeover<E> {
 
     /// The first event that may be read.
     fn first(&self) -> Sequence {
-        self.sequence.max(self.guarded)
+        self.sequence().max(self.guarded)
     }
 
     fn is_readable(&self, at: Sequence) -> bool {
@@ -392,6 +441,6 @@ impl<E> fmt::Debug for StoppedCall<E> {
 
 impl<E> fmt::Debug for Takeover<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Takeover").field("sequence", &self.sequence).finish_non_exhaustive()
+        f.debug_struct("Takeover").field("call", &self.call).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! Edges `LEASE`, `LEASE_RETURN` and `LEASE_CALL`: a consumer is stopped while it may be in a call.
 
 use super::{Pair, single, spinning, take_over};
-use ringmain::ring::{Called, Poller, Stopped, Supervisor};
+use ringmain::ring::{Call, Called, Polled, Poller, Stopped, Supervisor};
 use ringmain_loom_tests::sync::atomic::{AtomicBool, Ordering};
 use ringmain_loom_tests::sync::thread;
 use ringmain_loom_tests::{Bound, explore};
@@ -20,6 +20,9 @@ enum Fate {
 const fn delivery(sequence: u64) -> u64 {
     sequence + 7
 }
+
+/// The number of what is parked.
+const PARKED: u64 = 5;
 
 /// Goes through all events that are there, each with one call.
 fn work(poller: &mut Poller<Pair>, is_stopped: &AtomicBool) -> Vec<Fate> {
@@ -62,9 +65,10 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
             is_stopped.store(true, Ordering::Relaxed);
         }
         let in_doubt = takeover.map(|takeover| {
-            let expected = delivery(takeover.sequence());
-            assert_eq!(takeover.delivery(), expected, "another delivery was held in doubt");
-            takeover.sequence()
+            let sequence = takeover.sequence();
+            let expected = Call::Event { sequence, delivery: delivery(sequence) };
+            assert_eq!(takeover.call(), expected, "another delivery was held in doubt");
+            sequence
         });
         let (fates, poller) = consumer.join().expect("the consumer panicked");
         assert_eq!(supervisor.is_taken_over(), in_doubt.is_some());
@@ -86,6 +90,79 @@ fn a_call_is_settled_or_in_doubt_and_never_both() {
         (vec![Fate::Refused, Fate::Refused], true, None),
         (vec![Fate::TakenOver], true, Some(0)),
         (vec![Fate::Settled, Fate::TakenOver], true, Some(1)),
+    ])
+    .in_at_least(50);
+}
+
+/// Between two polls the consumer handles what is parked. Who takes that call over has no event in
+/// doubt: one that was handled before is not seen again, and none is left out.
+#[test]
+fn a_parked_call_is_settled_or_in_doubt_and_leaves_every_event_to_one_side() {
+    explore("parked", Bound::Exhaustive, || {
+        let (mut producer, mut poller, _ring) = single(2);
+        for value in 1..=2 {
+            producer.publish(|event| event.set(value)).expect("an open ring with room");
+        }
+        let supervisor = poller.supervisor();
+        let consumer = thread::spawn(move || {
+            let mut handled = Vec::new();
+            let mut poll = |poller: &mut Poller<Pair>| {
+                poller.poll_leased(1, |_, sequence, _, lease| {
+                    if let Called::Returned(Ok(())) = lease.call(sequence, delivery(sequence), || ()) {
+                        handled.push(sequence);
+                    }
+                })
+            };
+            if poll(&mut poller) == Polled::Finished {
+                // The event's call was taken over, and this consumer goes no further.
+                return (handled, None, poller);
+            }
+            let parked = Some(match poller.call_parked(PARKED, delivery(PARKED), || ()) {
+                Called::Returned(Ok(())) => Fate::Settled,
+                Called::Returned(Err(panic)) => std::panic::resume_unwind(panic),
+                Called::Refused => Fate::Refused,
+                Called::TakenOver => Fate::TakenOver,
+            });
+            poll(&mut poller);
+            (handled, parked, poller)
+        });
+        let rest = take_over(&supervisor).map(|takeover| {
+            let mut rest = Vec::new();
+            takeover.for_each(Duration::ZERO, |sequence, _| rest.push(sequence));
+            let doubt = match takeover.call() {
+                Call::Event { sequence, delivery: of } => {
+                    assert_eq!((of, rest.first()), (delivery(sequence), Some(&sequence)));
+                    rest.remove(0);
+                    Some(sequence)
+                }
+                Call::Parked { number, delivery: of } => {
+                    assert_eq!((number, of), (PARKED, delivery(PARKED)));
+                    None
+                }
+                other => panic!("nothing is cleared: {other:?}"),
+            };
+            (doubt, rest)
+        });
+        let (handled, parked, _poller) = consumer.join().expect("the consumer panicked");
+        match &rest {
+            Some((doubt, rest)) => {
+                let was_parked = parked == Some(Fate::TakenOver);
+                assert_eq!(doubt.is_none(), was_parked, "settled and in doubt, or neither");
+                let all: Vec<_> = handled.iter().chain(doubt).chain(rest).copied().collect();
+                assert_eq!(all, [0, 1], "an event was seen twice, or left out");
+            }
+            None => assert_ne!(parked, Some(Fate::TakenOver), "nobody has taken it over"),
+        }
+        (handled, parked, rest)
+    })
+    .saw_exactly([
+        (vec![], Some(Fate::Refused), None),
+        (vec![0], Some(Fate::Refused), None),
+        (vec![0], Some(Fate::Settled), None),
+        (vec![0, 1], Some(Fate::Settled), None),
+        (vec![], None, Some((Some(0), vec![1]))),
+        (vec![0], Some(Fate::TakenOver), Some((None, vec![1]))),
+        (vec![0], Some(Fate::Settled), Some((Some(1), vec![]))),
     ])
     .in_at_least(50);
 }

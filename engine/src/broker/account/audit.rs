@@ -18,7 +18,7 @@ impl<P> Core<P> {
             .map(|consumer| consumer.mailbox.supervisor())
             // A call in doubt has been counted as such, and is not in flight any more.
             .filter(|supervisor| !supervisor.is_taken_over())
-            .filter_map(|supervisor| supervisor.current_call().map(|(_, mark)| CallMark::from_lease(mark)))
+            .filter_map(|supervisor| supervisor.current_call()?.delivery().map(CallMark::from_lease))
             // One that is settled has been counted, and is not in flight either.
             .filter(|call| !call.is_settled)
             .map(|call| call.subscription)

@@ -1,8 +1,8 @@
-//! A consumer: its position in its ring, its handler table, and `turn`, which makes it do up to so
-//! many events' work.
+//! A consumer: its position in its ring, its handler table, and its turn, in which it reads its mail
+//! and does up to so many events' work.
 //!
-//! Who calls `turn` is the only difference between a pinned thread and any other way of consuming.
-//! Here it is a thread.
+//! Who takes the turns is the only difference between a pinned thread and any other way of consuming.
+//! Here it is a thread, which runs the loop of all managed consumers.
 
 use super::context::{self, Consuming};
 use super::handlers::HandlerTable;
@@ -10,11 +10,12 @@ use super::sampler::Sampler;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
-use crate::ring::{LINGER, Linger, Polled, Poller, inside};
+use crate::ring::managed::drive::{Turn, drive};
+use crate::ring::{Polled, Poller, inside};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 use crate::sync::thread;
-use crate::wait::{Deadline, Waiter};
+use crate::wait::Sleeper;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Consumer<P> {
     handlers: HandlerTable<P>,
     tally: Arc<ConsumerTally>,
     sampler: Sampler,
+    /// Whether a panic has left a turn: a fault of this crate.
+    has_panicked: bool,
 }
 
 impl<P: Clone> Consumer<P> {
@@ -40,7 +43,7 @@ impl<P: Clone> Consumer<P> {
     ) -> Self {
         let ConsumerAddr { dispatcher, number } = handlers.consumer;
         let sampler = Sampler::new(u64::from(dispatcher) << 32 | u64::from(number) << 1);
-        Self { poller, handlers, tally, sampler }
+        Self { poller, handlers, tally, sampler, has_panicked: false }
     }
 
     pub(crate) fn addr(&self) -> ConsumerAddr {
@@ -52,10 +55,79 @@ impl<P: Clone> Consumer<P> {
         &self.handlers.common.threads
     }
 
+    /// Counts what has been released and is not yet counted: what a batch ends with that is a
+    /// tombstone, or that a panic has cut short.
+    #[inline]
+    fn count(&self) {
+        let Self { poller, tally, .. } = self;
+        if poller.lease().is_lost() {
+            return;
+        }
+        let tombstones = poller.tombstones();
+        if tombstones > tally.tombstones.get() {
+            tally.tombstones.add(tombstones - tally.tombstones.get());
+        }
+        let consumed = poller.next_sequence() - tombstones;
+        if consumed > tally.consumed.get() {
+            tally.consumed.add(consumed - tally.consumed.get());
+        }
+    }
+
+    /// Does what is left to do after a panic: hands back what is there. Panics may come again;
+    /// whatever panics so often in a row is given up.
+    #[cold]
+    fn end_after_panic(&mut self) {
+        self.count();
+        self.handlers.die();
+        let mut panics = 0;
+        while panics < MAX_PANICS {
+            match guard(|| self.turn(EVENTS_PER_TURN)) {
+                Some(Polled::Finished) => return,
+                // A publisher has a slot in hand. Not as `drive` waits: that may be what panicked.
+                Some(Polled::Empty) => thread::sleep(Duration::from_millis(1)),
+                Some(_) => panics = 0,
+                None => {
+                    panics += 1;
+                    self.count();
+                }
+            }
+        }
+    }
+
+    /// The life of a consumer's thread.
+    ///
+    /// All that is foreign is called where a panic of it is caught. What panics all the same is a
+    /// fault of this crate; the consumer then dies, and everybody learns of it.
+    pub(crate) fn run(self) {
+        // Between polls too: what a command drops may publish.
+        let part = self.poller.part().clone();
+        inside(&part, || self.run_inside());
+    }
+
+    fn run_inside(mut self) {
+        let (threads, addr) = (self.threads().clone(), self.addr());
+        // Dropped last, whatever happens.
+        let _exit_guard = threads.exit_guard(addr);
+        context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: addr });
+        let ring = self.poller.core().clone();
+        let has_ended = guard(|| drive(&mut self, EVENTS_PER_TURN, &ring)).is_some();
+        if !has_ended || self.has_panicked {
+            self.end_after_panic();
+        }
+        threads.leave(addr);
+        // Handlers and what they captured are dropped here, on their own thread, while it still
+        // counts as a consumer: a captured publisher may publish when it is dropped.
+        guard(|| self.handlers.clear());
+        context::leave_consumer();
+        guard(|| drop(self));
+    }
+}
+
+impl<P: Clone> Turn for Consumer<P> {
     /// Reads the mail and handles up to `max` events, no more than the poller releases at once:
     /// whatever call of a handler does not return, all that has been released before it is counted.
     #[inline]
-    pub(crate) fn turn(&mut self, max: u64) -> Polled {
+    fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, sampler, .. } = self;
         let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
         if poller.has_commands() {
@@ -83,99 +155,24 @@ impl<P: Clone> Consumer<P> {
         polled
     }
 
-    /// Counts what has been released and is not yet counted: what a batch ends with that is a
-    /// tombstone, or that a panic has cut short.
-    #[inline]
-    fn count(&self) {
-        let Self { poller, tally, .. } = self;
-        if poller.lease().is_lost() {
-            return;
-        }
-        let tombstones = poller.tombstones();
-        if tombstones > tally.tombstones.get() {
-            tally.tombstones.add(tombstones - tally.tombstones.get());
-        }
-        let consumed = poller.next_sequence() - tombstones;
-        if consumed > tally.consumed.get() {
-            tally.consumed.add(consumed - tally.consumed.get());
-        }
+    fn is_ready(&self) -> bool {
+        let Self { poller, handlers, .. } = self;
+        // A stop stays set, and what it waits for may be long in the hands of a publisher.
+        let has_mail =
+            || poller.has_commands() && !(poller.lease().is_stopped() && handlers.mailbox.is_empty());
+        poller.is_ready_leased() || has_mail()
     }
 
-    /// Takes turns until the ring is finished, and waits between them.
-    fn consume(&mut self) {
-        let mut waiter = Waiter::new();
-        let mut linger = Linger::new(LINGER);
-        loop {
-            match self.turn(EVENTS_PER_TURN) {
-                Polled::Events(handled) => linger.after(handled, EVENTS_PER_TURN),
-                // A dispatcher's ring never drops.
-                Polled::Missed(_) => {}
-                Polled::Empty => {
-                    let (poller, mailbox) = (&self.poller, &self.handlers.mailbox);
-                    waiter.wait_at(
-                        poller.place(),
-                        || poller.wait_strategy(),
-                        Deadline::NEVER,
-                        || {
-                            // A stop stays set, and what it waits for may be long in the hands of a
-                            // publisher.
-                            let has_mail = || {
-                                poller.has_commands() && !(poller.lease().is_stopped() && mailbox.is_empty())
-                            };
-                            (poller.is_ready_leased() || has_mail()).then_some(())
-                        },
-                    );
-                }
-                Polled::Finished => return,
-            }
-        }
+    fn is_stopping(&self) -> bool {
+        self.has_panicked
     }
 
-    /// Does what is left to do after a panic: hands back what is there. Panics may come again;
-    /// whatever panics so often in a row is given up.
-    #[cold]
-    fn end_after_panic(&mut self) {
-        self.count();
-        self.handlers.die();
-        let mut panics = 0;
-        while panics < MAX_PANICS {
-            match guard(|| self.turn(EVENTS_PER_TURN)) {
-                Some(Polled::Finished) => return,
-                // A publisher has a slot in hand. Not as `consume` waits: that may be what panicked.
-                Some(Polled::Empty) => thread::sleep(Duration::from_millis(1)),
-                Some(_) => panics = 0,
-                None => {
-                    panics += 1;
-                    self.count();
-                }
-            }
-        }
+    fn sleeper(&self) -> Sleeper {
+        self.poller.place().sleeper
     }
 
-    /// The life of a consumer's thread.
-    ///
-    /// All that is foreign is called where a panic of it is caught. What panics all the same is a
-    /// fault of this crate; the consumer then dies, and everybody learns of it.
-    pub(crate) fn run(self) {
-        // Between polls too: what a command drops may publish.
-        let part = self.poller.part().clone();
-        inside(&part, || self.run_inside());
-    }
-
-    fn run_inside(mut self) {
-        let (threads, addr) = (self.threads().clone(), self.addr());
-        // Dropped last, whatever happens.
-        let _exit_guard = threads.exit_guard(addr);
-        context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: addr });
-        if guard(|| self.consume()).is_none() {
-            self.end_after_panic();
-        }
-        threads.leave(addr);
-        // Handlers and what they captured are dropped here, on their own thread, while it still
-        // counts as a consumer: a captured publisher may publish when it is dropped.
-        guard(|| self.handlers.clear());
-        context::leave_consumer();
-        guard(|| drop(self));
+    fn panicked(&mut self) {
+        self.has_panicked = true;
     }
 }
 

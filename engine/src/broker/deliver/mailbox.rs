@@ -3,7 +3,8 @@
 //! A handler whose subscription ends before the consumer has read of it is taken out again, by who
 //! ends it: what comes and goes beside a consumer that is stuck does not pile up here. Both is
 //! decided under the mailbox's lock. So of one subscription there is never more than one command,
-//! and the order in which different ones are read does not matter.
+//! and the order in which different ones are read does not matter. Commands are fetched one by one:
+//! what has been fetched cannot be taken out again.
 
 use crate::broker::subscribe::handler::{BoxedHandler, drop_handler};
 use crate::broker::subscribe::registry::SubscriptionState;

@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     Unsubscribed,
     /// The broker stopped before its turn came; the message is handed back.
     Undelivered,
+    /// The handler has not returned, and the broker waits for it no longer.
+    InDoubt,
 }
 
 /// What a consumer is doing with a delivery, as a number for its lease: handling it, or telling of

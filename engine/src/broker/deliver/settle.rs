@@ -1,5 +1,8 @@
 //! Settling: the one place where a delivery ends, is counted, and where what follows is decided.
 //!
+//! A consumer settles what it delivers. Who has taken its position over settles what it has left, and
+//! is then the only one who counts for it.
+//!
 //! Nothing foreign runs here. What the handler failed with is dropped, and the failure is logged,
 //! by who has settled: after the count, so that whatever panics or hangs there costs no count.
 
@@ -45,8 +48,15 @@ fn settle_otherwise(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) 
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
         Outcome::Undelivered => tally.count(Term::Undelivered),
+        Outcome::InDoubt => tally.count(Term::InDoubt),
     }
     Next::Done
+}
+
+/// Ends a delivery whose outcome no handler has told.
+pub(crate) fn settle_uncalled(tally: &Tally, consumer: &ConsumerTally, outcome: Outcome) {
+    let next = settle_otherwise(tally, consumer, &outcome);
+    debug_assert!(matches!(next, Next::Done), "only a handler fails");
 }
 
 /// A delivery that failed, with no attempt left and nowhere to put the message.

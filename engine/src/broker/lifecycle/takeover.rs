@@ -5,11 +5,12 @@
 
 use super::aside::run_aside;
 use super::report::{Abandoned, Undelivered};
-use crate::broker::account::term::Term;
 use crate::broker::core::Core;
-use crate::broker::deliver::outcome::CallMark;
+use crate::broker::deliver::outcome::{CallMark, Outcome};
+use crate::broker::deliver::settle::settle_uncalled;
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::{Envelope, Message, MessagePayload};
-use crate::ring::{Sequence, Takeover};
+use crate::ring::{Call, Sequence, Takeover};
 use crate::routing::ConsumerAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,13 +50,15 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
 /// Counts what a consumer has left.
 fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) -> (Abandoned, Vec<Counted>) {
     let takeover = &taken.takeover;
+    let tally = &core.consumer(taken.addr).tally;
+    let settle = |state: &SubscriptionState, outcome| settle_uncalled(&state.tally, tally, outcome);
     // None where it was clearing the slot of a message that it had handled.
-    let call = (!takeover.was_clearing()).then(|| CallMark::from_lease(takeover.delivery()));
+    let call = takeover.call().delivery().map(CallMark::from_lease);
     let in_doubt = call.and_then(|call| core.registry.find(call.subscription));
     if let Some(state) = &in_doubt
         && call.is_some_and(|call| !call.is_settled)
     {
-        state.tally.count(Term::InDoubt);
+        settle(state, Outcome::InDoubt);
     }
     let mut abandoned = Abandoned::outside_of_a_handler(&taken.thread);
     if let Some(state) = in_doubt {
@@ -65,7 +68,8 @@ fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) ->
     let limit = until.saturating_duration_since(Instant::now());
     takeover.for_each(limit, |sequence, envelope| {
         let Some(route) = core.routes.get(envelope.route) else { return };
-        let in_doubt = call.filter(|_| sequence == takeover.sequence());
+        let is_in_call = matches!(takeover.call(), Call::Event { sequence: of, .. } if of == sequence);
+        let in_doubt = call.filter(|_| is_in_call);
         if in_doubt.is_some() {
             let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
             abandoned.message = Some(message.id());
@@ -76,7 +80,7 @@ fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) ->
             // Of the event in doubt, deliveries were made in ascending order of subscription.
             let is_open = in_doubt.is_none_or(|call| subscription > call.subscription);
             if is_open && let Some(state) = core.registry.find(subscription) {
-                state.tally.count(Term::Undelivered);
+                settle(&state, Outcome::Undelivered);
                 subscriptions.push(state.name.clone());
             }
         }

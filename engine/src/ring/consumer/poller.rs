@@ -7,7 +7,7 @@ use super::visit::{Each, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
 use crate::ring::control::Core;
 use crate::ring::gate::Stage;
-use crate::ring::lease::{Lease, Supervisor};
+use crate::ring::lease::{Called, Lease, Supervisor};
 use crate::ring::overflow::{Missed, Overflow};
 use crate::ring::part::{Part, Role};
 use crate::ring::position::Position;
@@ -102,6 +102,16 @@ impl<E> Poller<E> {
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         self.poll_visiting(max, &mut EachLeased(handler))
+    }
+
+    /// Calls `f`, which handles a delivery of what is kept outside of the ring, between two polls. It
+    /// is called under the [`Lease`], as handlers of events are: refused after a stop, its panic
+    /// caught, and taken over when it does not return. Number and delivery are what a
+    /// [`Supervisor`] is told of it ([`Call::Parked`](crate::ring::Call::Parked)); the number is to
+    /// be below 2^62.
+    pub fn call_parked<R>(&mut self, number: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
+        let Self { part, lease, .. } = self;
+        reentrancy::inside(part, || lease.call_parked(number, delivery, f))
     }
 
     /// Polls as [`poll`](Self::poll) does, with slices of events that lie side by side. In a
@@ -344,11 +354,6 @@ impl<E> Poller<E> {
     /// Returns the ring, for [`drive`](crate::ring::managed::drive::drive).
     pub(crate) fn core(&self) -> &Arc<Core<E>> {
         &self.core
-    }
-
-    /// Returns how the ring's consumers wait at this moment.
-    pub(crate) fn wait_strategy(&self) -> WaitStrategy {
-        self.core.control.wait.get()
     }
 
     /// Returns the place where this consumer sleeps.
