@@ -81,6 +81,11 @@ fn a_section_tells_its_regime_and_a_latency_its_percentiles() {
         |result: &&Value| result["case"].as_str().is_some_and(|case| case.starts_with("latency at"));
     for result in crate::results(&json).iter().filter(is_paced) {
         // Every event that came due is accounted for.
+        if result["sent"].is_null() {
+            // A machine so slow that full speed was nothing within the section.
+            assert!(json["notes"].to_string().contains("nothing was measured"), "{json}");
+            continue;
+        }
         let of = |field: &str| result[field].as_u64().unwrap_or_else(|| panic!("{field}: {result}"));
         assert_eq!(of("sent") + of("omitted"), result["lateness_ns"]["count"].as_u64().expect("a count"));
         assert!(of("late") <= of("sent") && result["saturated"].is_boolean(), "{result}");

@@ -216,9 +216,15 @@ impl Match {
         rows.iter().enumerate().flat_map(in_row).collect()
     }
 
-    /// Says in words whose events were late or omitted, and why.
+    /// Says in words whose events were late or omitted, and why; and where nothing was measured.
     fn blame(&self) -> Vec<String> {
         let mut blame = Vec::new();
+        if self.saturates() && self.rates.is_empty() {
+            let name = &self.case.name;
+            blame.push(format!(
+                "{name}: nothing was measured, since ours came to nothing at full speed: try longer"
+            ));
+        }
         for Entry { contender, tally, .. } in &self.entries {
             let Some(tally) = tally else { continue };
             let its = format!("{}, {}", self.case.name, contender.name);
