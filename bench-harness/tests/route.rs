@@ -331,7 +331,7 @@ fn hostile_patterns() -> String {
     let words = ["#", "*", "a", "#", "b"];
     let mut pattern = || (0..32).map(|_| words[numbers.below(words.len())]).collect::<Vec<_>>().join(".");
     // What is done between two looks at the interrupt is to take no longer under a sanitizer.
-    let slowdown = support::within_seconds(1).as_secs() as usize;
+    let slowdown = support::slowdown() as usize;
     (0..10_000 / slowdown).map(|_| pattern() + "\n").collect()
 }
 

@@ -334,7 +334,7 @@ fn a_bad_cell_in_the_last_row_is_found_before_anything_is_published() {
 mod interrupted {
     use std::process::Stdio;
 
-    use super::support::{Scratch, Seen, interrupt, program, until, within_seconds};
+    use super::support::{Scratch, Seen, interrupt, program, slowdown, until, within_seconds};
     use super::{Duration, Value, count};
 
     /// The main thread, and all that have no name of their own; a sanitizer may add one.
@@ -396,7 +396,8 @@ mod interrupted {
     #[test]
     fn a_long_replay_can_be_interrupted() {
         let scratch = Scratch::new("int-replay-rows");
-        let file = scratch.file("rows.csv", "a\n".to_owned() + &"1234567\n".repeat(10_000_000));
+        let rows = 10_000_000 / slowdown() as usize;
+        let file = scratch.file("rows.csv", "a\n".to_owned() + &"1234567\n".repeat(rows));
         let arguments = ["replay", &file, "--topic", "t.{a}", "--subscribe", "#"];
         // Deep in the rows.
         interrupted("int-replay", &arguments, |seen| seen.work_of(OURS) > Duration::from_millis(300));

@@ -11,11 +11,15 @@ use std::time::{Duration, Instant};
 /// No run of these tests takes nearly as long.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long something may take that is promised within so many seconds. Where all is slowed down,
-/// as under a sanitizer, the environment variable `RINGMAIN_SLOWDOWN` says how many times.
+/// How many times slower all is: under a sanitizer, what the environment variable
+/// `RINGMAIN_SLOWDOWN` says.
+pub(crate) fn slowdown() -> u32 {
+    std::env::var("RINGMAIN_SLOWDOWN").map_or(1, |times| times.parse().expect("a whole number"))
+}
+
+/// How long something may take that is promised within so many seconds.
 pub(crate) fn within_seconds(promised: u64) -> Duration {
-    let slowdown = std::env::var("RINGMAIN_SLOWDOWN").map(|times| times.parse().expect("a whole number"));
-    Duration::from_secs(promised * slowdown.unwrap_or(1))
+    Duration::from_secs(promised) * slowdown()
 }
 
 /// A directory of its own for one test; taken away at the end.

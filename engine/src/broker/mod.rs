@@ -86,5 +86,6 @@ pub use publish::options::{PublishOptions, Published, PublishedBatch, Wait};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};
+pub use subscribe::filter;
 pub use subscribe::handler::{FailedDelivery, HandlerError, IntoHandled};
 pub use subscribe::subscription::Subscription;

@@ -43,7 +43,7 @@ closed_set! {
     Term {
         /// The handler returned without an error.
         Delivered = "delivered",
-        /// A filter refused the message. Reserved.
+        /// The subscription's filter did not want the message.
         Filtered = "filtered",
         /// The message had expired.
         Expired = "expired",

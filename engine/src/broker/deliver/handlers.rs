@@ -10,7 +10,7 @@ use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::lifecycle::threads::ThreadRegistry;
-use crate::broker::subscribe::handler::drop_handler;
+use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
@@ -87,38 +87,37 @@ impl<P: Clone> HandlerTable<P> {
         let topic = &cached.route.topic;
         let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
+        // Put together where it is needed: one that lies in memory all the time costs ten instructions.
+        let delivery = || Delivery { message: &message, sequence, lease, tally };
         let mut refused = Vec::new();
         for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
-            let outcome = match handler {
-                // An earlier delivery of this very message may have ended the subscription.
-                Some(_) if state.has_ended() => Outcome::Unsubscribed,
-                None => Outcome::Unsubscribed,
-                Some(_) if has_expired => Outcome::Expired,
-                Some(handler) => {
-                    context::begin_handling(message.id(), message.correlation());
-                    let called = lease.call(sequence, state.id, || handler(&message));
-                    context::end_handling();
-                    match called {
-                        Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
-                        Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
-                        Called::Returned(Err(payload)) => Outcome::Panicked(payload),
-                        Called::Refused => {
-                            refused.push(state.name.clone());
-                            Outcome::Undelivered
-                        }
-                        Called::TakenOver => return,
-                    }
-                }
+            let undropped = &mut self.undropped;
+            let handler = match handler {
+                Some(handler) if state.is_plain() && !has_expired => handler,
+                handler => match delivery().before_call(state, handler, has_expired, undropped, &mut refused)
+                {
+                    Before::Call(handler) => handler,
+                    Before::Ended => continue,
+                    Before::TakenOver => return,
+                },
             };
-            if let Next::Tell(failure) = settle(&state.tally, tally, &outcome) {
-                let told = tell(lease, sequence, state, &message, &failure, outcome);
-                match told {
-                    Told::All => {}
-                    Told::Refused(outcome) => self.undropped.push(outcome),
-                    Told::TakenOver => return,
+            context::begin_handling(message.id(), message.correlation());
+            let called = lease.call(sequence, state.id, || (handler.call)(&message));
+            context::end_handling();
+            let outcome = match called {
+                Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
+                Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
+                Called::Returned(Err(payload)) => Outcome::Panicked(payload),
+                Called::Refused => {
+                    refused.push(state.name.clone());
+                    Outcome::Undelivered
                 }
+                Called::TakenOver => return,
+            };
+            if !delivery().end(state, outcome, undropped) {
+                return;
             }
         }
         if !refused.is_empty() {
@@ -270,6 +269,74 @@ impl<P: Clone> HandlerTable<P> {
                 self.read(command);
             }
         }
+    }
+}
+
+/// A message that is being delivered to one subscription after the other.
+struct Delivery<'d, 'm, P> {
+    message: &'d Message<'m, P>,
+    sequence: Sequence,
+    lease: &'d Lease,
+    tally: &'d ConsumerTally,
+}
+
+/// What is to be done before a handler is called.
+enum Before<'h, P> {
+    /// Nothing more: it is to be called.
+    Call(&'h mut OwnedHandler<P>),
+    /// The delivery has ended without a call.
+    Ended,
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}
+
+impl<P> Delivery<'_, '_, P> {
+    /// Sees to what comes before a call where a subscription or message is not plain: the end of the
+    /// subscription, the end of the message's life, the filter, in this order.
+    #[cold]
+    #[inline(never)]
+    fn before_call<'h>(
+        &self,
+        state: &SubscriptionState,
+        handler: &'h mut Option<OwnedHandler<P>>,
+        has_expired: bool,
+        undropped: &mut Vec<Outcome>,
+        refused: &mut Vec<Box<str>>,
+    ) -> Before<'h, P> {
+        let outcome = match handler {
+            // An earlier delivery of this very message may have ended the subscription.
+            Some(_) if state.has_ended() => Outcome::Unsubscribed,
+            None => Outcome::Unsubscribed,
+            Some(_) if has_expired => Outcome::Expired,
+            Some(handler) => {
+                let Some(contract) = &mut handler.contract else { return Before::Call(handler) };
+                // Foreign as well: it may panic, which is no match, and it may hang.
+                match self.lease.call(self.sequence, state.id, || (contract.filter)(self.message)) {
+                    Called::TakenOver => return Before::TakenOver,
+                    Called::Returned(Ok(true)) => return Before::Call(handler),
+                    Called::Returned(Ok(false)) => Outcome::Filtered,
+                    Called::Returned(Err(payload)) => Outcome::Panicked(payload),
+                    Called::Refused => {
+                        refused.push(state.name.clone());
+                        Outcome::Undelivered
+                    }
+                }
+            }
+        };
+        if self.end(state, outcome, undropped) { Before::Ended } else { Before::TakenOver }
+    }
+
+    /// Settles, and tells of a failure. Returns whether the consumer still has its position.
+    #[inline(always)]
+    fn end(&self, state: &SubscriptionState, outcome: Outcome, undropped: &mut Vec<Outcome>) -> bool {
+        if let Next::Tell(failure) = settle(&state.tally, self.tally, &outcome) {
+            match tell(self.lease, self.sequence, state, self.message, &failure, outcome) {
+                Told::All => {}
+                Told::Refused(outcome) => undropped.push(outcome),
+                Told::TakenOver => return false,
+            }
+        }
+        true
     }
 }
 

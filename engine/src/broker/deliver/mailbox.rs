@@ -6,7 +6,7 @@
 //! and the order in which different ones are read does not matter. Commands are fetched one by one:
 //! what has been fetched cannot be taken out again.
 
-use crate::broker::subscribe::handler::{BoxedHandler, drop_handler};
+use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::Envelope;
 use crate::ring::Supervisor;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(crate) struct OwnedSubscription<P> {
     pub(crate) state: Arc<SubscriptionState>,
     /// `None` once it has been released: what still comes for it is counted as dropped.
-    pub(crate) handler: Option<BoxedHandler<P>>,
+    pub(crate) handler: Option<OwnedHandler<P>>,
     /// How many cached routes lead here. Released and led to by none, it goes.
     pub(crate) routes: usize,
 }

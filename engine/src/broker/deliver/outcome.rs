@@ -10,6 +10,8 @@ pub(crate) enum Outcome {
     Failed(HandlerError),
     /// The handler panicked.
     Panicked(Box<dyn std::any::Any + Send>),
+    /// The subscription's filter did not want the message.
+    Filtered,
     /// The message had expired before its turn came.
     Expired,
     /// The subscription was gone.

@@ -45,6 +45,7 @@ fn settle_otherwise(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) 
         Outcome::Delivered => {}
         Outcome::Failed(_) => return fail(tally, consumer, FailureKind::Handler),
         Outcome::Panicked(_) => return fail(tally, consumer, FailureKind::Panic),
+        Outcome::Filtered => tally.count(Term::Filtered),
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
         Outcome::Undelivered => tally.count(Term::Undelivered),

@@ -1,7 +1,9 @@
 //! The options of subscriptions, and how subscriptions start.
 
+use super::filter::{BoxedFilter, Filter};
 use super::handler::{
-    BoxedHandler, ErrorCallback, FailedDelivery, IntoHandled, boxed, drop_handler, with_callbacks,
+    BoxedHandler, Callbacks, Contract, ErrorCallback, FailedDelivery, IntoHandled, OwnedHandler, boxed,
+    drop_handler,
 };
 use super::registry::SubscriptionState;
 use super::subscription::Subscription;
@@ -45,12 +47,21 @@ pub struct SubscriptionBuilder<P> {
     patterns: Vec<String>,
     dispatcher: Option<String>,
     stage: Option<usize>,
+    filter: Option<BoxedFilter<P>>,
     on_error: Option<ErrorCallback<P>>,
 }
 
 impl<P: MessagePayload> SubscriptionBuilder<P> {
     pub(super) fn new(core: Arc<Core<P>>) -> Self {
-        Self { core, name: None, patterns: Vec::new(), dispatcher: None, stage: None, on_error: None }
+        Self {
+            core,
+            name: None,
+            patterns: Vec::new(),
+            dispatcher: None,
+            stage: None,
+            filter: None,
+            on_error: None,
+        }
     }
 
     /// Names the subscription, for logs, metrics and reports: 1 to 64 printable bytes, unique in
@@ -78,7 +89,32 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Has a callback called whenever the handler returns an error or panics, with the message and
+    /// Has the handler called only with messages that a filter wants: a closure, or one of
+    /// [`filter`](crate::broker::filter). With several, only with those that all of them want, asked
+    /// in order until one does not.
+    ///
+    /// What is not wanted is counted as [`Term::Filtered`](crate::broker::Term::Filtered). A filter
+    /// is asked once for each message that has not expired, on the consumer's thread, and delays the
+    /// consumer as the handler does. One that panics is a failed delivery, as if the handler had
+    /// panicked. A subscription without a filter pays nothing for this.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// let broker = Broker::of::<u64>().build()?;
+    /// let large = broker.subscription().pattern("orders.#").filter(|amount| **amount >= 1_000);
+    /// let _subscription = large.subscribe(|amount| println!("{}", **amount))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter(mut self, wanted: impl FnMut(&Message<'_, P>) -> bool + Send + 'static) -> Self {
+        self.filter = Some(match self.filter.take() {
+            None => Box::new(wanted),
+            Some(earlier) => Box::new(earlier.and(wanted)),
+        });
+        self
+    }
+
+    /// Has a callback called whenever the handler returns an error or panics, or a filter does, with
+    /// the message and
     /// the failure: for a log of one's own, whose text may quote what the engine's never does. It
     /// runs on the consumer's thread within the handler's call, so a slow one delays the consumer;
     /// a panic in it is caught. After it comes the broker's own, if there is one
@@ -155,7 +191,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(name) = &self.name {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
         }
-        let state = core.registry.enter(self.name.as_deref(), patterns, self.place()?)?;
+        let (name, has_contract) = (self.name.as_deref(), self.filter.is_some());
+        let state = core.registry.enter(name, patterns, self.place()?, has_contract)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
@@ -227,7 +264,10 @@ pub(super) fn start_all<P: MessagePayload>(
         }
         let state = options.enter(core)?;
         let callbacks = options.on_error.into_iter().chain(core.on_error.clone()).collect();
-        let handler = with_callbacks(handler, callbacks, &state.name);
+        let callbacks = Callbacks::new(&state.name, callbacks);
+        let contract =
+            options.filter.map(|filter| Box::new(Contract { filter: callbacks.around_filter(filter) }));
+        let handler = OwnedHandler { call: callbacks.around(handler), contract };
         beginning.entered.push((state, Some(handler)));
     }
     // First the handlers, then the table: whoever is routed here is expected here.
@@ -286,7 +326,7 @@ fn consumer_died(dispatcher: DispatcherName) -> SubscribeError {
 struct Beginning<'a, P> {
     core: &'a Core<P>,
     /// Those whose handler has not been posted still have it.
-    entered: Vec<(Arc<SubscriptionState>, Option<BoxedHandler<P>>)>,
+    entered: Vec<(Arc<SubscriptionState>, Option<OwnedHandler<P>>)>,
 }
 
 impl<P> Drop for Beginning<'_, P> {

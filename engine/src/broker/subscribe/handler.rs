@@ -1,5 +1,6 @@
 //! Handlers: closures that take a message and may fail.
 
+use super::filter::BoxedFilter;
 use crate::broker::account::term::FailureKind;
 use crate::message::Message;
 use crate::sync::panics::guard;
@@ -57,8 +58,20 @@ impl<E: Into<HandlerError>> IntoHandled for Result<(), E> {
     }
 }
 
-/// A handler as its consumer owns it.
+/// A handler as its consumer calls it.
 pub(crate) type BoxedHandler<P> = Box<dyn FnMut(&Message<'_, P>) -> Result<(), HandlerError> + Send>;
+
+/// A handler as its consumer owns it.
+pub(crate) struct OwnedHandler<P> {
+    pub(crate) call: BoxedHandler<P>,
+    /// What comes before a call. Looked at only where the subscription is not plain.
+    pub(crate) contract: Option<Box<Contract<P>>>,
+}
+
+/// What a subscription was told beside its patterns.
+pub(crate) struct Contract<P> {
+    pub(crate) filter: BoxedFilter<P>,
+}
 
 /// Boxes a handler.
 pub(crate) fn boxed<P, R: IntoHandled>(
@@ -86,32 +99,63 @@ pub struct FailedDelivery<'a> {
 /// What is called for each failed delivery.
 pub(crate) type ErrorCallback<P> = Arc<dyn Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync>;
 
-/// Adds error callbacks to a handler. They run inside the handler's own call, under the consumer's
-/// lease: one that panics is caught, and one that hangs costs this delivery and no other. A handler
-/// without any is not wrapped.
-pub(crate) fn with_callbacks<P: 'static>(
-    mut handler: BoxedHandler<P>,
+/// The error callbacks of a subscription. They run inside the call that failed, under the consumer's
+/// lease: one that panics is caught, and one that hangs costs this delivery and no other.
+pub(crate) struct Callbacks<P> {
+    subscription: Box<str>,
     callbacks: Vec<ErrorCallback<P>>,
-    subscription: &str,
-) -> BoxedHandler<P> {
-    if callbacks.is_empty() {
-        return handler;
+}
+
+impl<P: 'static> Callbacks<P> {
+    pub(crate) fn new(subscription: &str, callbacks: Vec<ErrorCallback<P>>) -> Arc<Self> {
+        Arc::new(Self { subscription: subscription.into(), callbacks })
     }
-    let subscription: Box<str> = subscription.into();
-    Box::new(move |message| {
-        let outcome = catch_unwind(AssertUnwindSafe(|| handler(message)));
-        let (kind, error, panic) = match &outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => (FailureKind::Handler, Some(error), None),
-            Err(payload) => (FailureKind::Panic, None, text_of(&**payload)),
-        };
-        let attempt = message.attempt();
-        let failed = FailedDelivery { subscription: &subscription, kind, attempt, error, panic };
-        for callback in &callbacks {
+
+    /// Adds them to a handler. Without any it is not wrapped.
+    pub(crate) fn around(self: &Arc<Self>, mut handler: BoxedHandler<P>) -> BoxedHandler<P> {
+        if self.callbacks.is_empty() {
+            return handler;
+        }
+        let callbacks = self.clone();
+        Box::new(move |message| {
+            let outcome = callbacks.watch(message, || handler(message));
+            if let Err(error) = &outcome {
+                callbacks.tell(message, FailureKind::Handler, Some(error), None);
+            }
+            outcome
+        })
+    }
+
+    /// Adds them to a filter, which fails if it panics. Without any it is not wrapped.
+    pub(crate) fn around_filter(self: &Arc<Self>, mut filter: BoxedFilter<P>) -> BoxedFilter<P> {
+        if self.callbacks.is_empty() {
+            return filter;
+        }
+        let callbacks = self.clone();
+        Box::new(move |message| callbacks.watch(message, || filter(message)))
+    }
+
+    /// Calls `f`, and tells of its panic, which goes on.
+    fn watch<R>(&self, message: &Message<'_, P>, f: impl FnOnce() -> R) -> R {
+        catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+            self.tell(message, FailureKind::Panic, None, text_of(&*payload));
+            resume_unwind(payload)
+        })
+    }
+
+    fn tell(
+        &self,
+        message: &Message<'_, P>,
+        kind: FailureKind,
+        error: Option<&HandlerError>,
+        panic: Option<&str>,
+    ) {
+        let (subscription, attempt) = (&*self.subscription, message.attempt());
+        let failed = FailedDelivery { subscription, kind, attempt, error, panic };
+        for callback in &self.callbacks {
             guard(|| callback(message, &failed));
         }
-        outcome.unwrap_or_else(|payload| resume_unwind(payload))
-    })
+    }
 }
 
 /// The text of a panic, if that is what it carries.
@@ -120,7 +164,11 @@ fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
-/// Drops a handler. What it captured may panic when dropped; the consumer goes on.
-pub(crate) fn drop_handler<P>(handler: Option<BoxedHandler<P>>) {
-    guard(|| drop(handler));
+/// Drops a handler. What it captured may panic when dropped, and so may a filter; the consumer goes
+/// on.
+pub(crate) fn drop_handler<P>(handler: Option<OwnedHandler<P>>) {
+    if let Some(OwnedHandler { call, contract }) = handler {
+        guard(|| drop(call));
+        guard(|| drop(contract));
+    }
 }

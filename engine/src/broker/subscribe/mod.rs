@@ -1,6 +1,7 @@
 //! Subscribing: options, handles, handlers, and the registry of all subscriptions.
 
 pub(super) mod builder;
+pub mod filter;
 pub(super) mod handler;
 pub(super) mod registry;
 pub(super) mod subscription;

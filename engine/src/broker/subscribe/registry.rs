@@ -33,7 +33,7 @@ use crate::broker::id::SubscriptionId;
 use crate::routing::{
     Chunk, ConsumerAddr, Destination, Destinations, MAX_CHUNK, Route, Routes, TargetCounts,
 };
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
 use imbl::OrdMap;
@@ -57,15 +57,31 @@ pub(crate) struct SubscriptionState {
     pub(crate) destination: Destination,
     /// Written by the subscription's consumer.
     pub(crate) tally: CachePadded<Tally>,
-    has_ended: AtomicBool,
+    /// What is not plain about it.
+    flags: AtomicU32,
 }
 
+/// The subscription has ended.
+const ENDED: u32 = 1;
+/// It has a contract, which is asked before each call of its handler.
+const HAS_CONTRACT: u32 = 2;
+
 impl SubscriptionState {
+    /// Returns whether nothing comes before a call of its handler: one look for all that might.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) == 0
+    }
+
     /// Returns whether the subscription has ended. A hint that saves calls: the consumer's mailbox
     /// decides.
     #[inline(always)]
     pub(crate) fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Relaxed)
+        self.flags.load(Ordering::Relaxed) & ENDED != 0
+    }
+
+    fn end(&self) {
+        self.flags.fetch_or(ENDED, Ordering::Relaxed);
     }
 }
 
@@ -279,12 +295,14 @@ struct Inner {
 pub(crate) struct Registry(Mutex<Inner>);
 
 impl Registry {
-    /// Enters a subscription. Without a name it is called after its number.
+    /// Enters a subscription. Without a name it is called after its number. With a contract, that is
+    /// asked before each call of its handler.
     pub(crate) fn enter(
         &self,
         name: Option<&str>,
         patterns: Vec<Pattern>,
         consumer: ConsumerAddr,
+        has_contract: bool,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
@@ -313,7 +331,7 @@ impl Registry {
             patterns,
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
-            has_ended: AtomicBool::new(false),
+            flags: AtomicU32::new(if has_contract { HAS_CONTRACT } else { 0 }),
         });
         inner
             .now
@@ -327,7 +345,7 @@ impl Registry {
         let mut inner = self.0.lock();
         let Inner { now, names, .. } = &mut *inner;
         if let Some(Entry { state, .. }) = now.entries.get(&id) {
-            state.has_ended.store(true, Ordering::Relaxed);
+            state.end();
             names.remove(&state.name);
         }
         now.discard_if_past(id);
@@ -464,7 +482,7 @@ mod tests {
 
     fn enter(registry: &Registry, many: u64) -> Vec<Arc<SubscriptionState>> {
         let pattern = || vec![Pattern::new("a").unwrap()];
-        (0..many).map(|_| registry.enter(None, pattern(), ConsumerAddr::default()).unwrap()).collect()
+        (0..many).map(|_| registry.enter(None, pattern(), ConsumerAddr::default(), false).unwrap()).collect()
     }
 
     /// A route that has carried so many messages to each of the destinations that exist.
@@ -590,7 +608,7 @@ mod tests {
                 match step {
                     Step::Subscribe(dispatcher, twice) => {
                         let consumer = ConsumerAddr { dispatcher, number: 0 };
-                        let state = registry.enter(None, patterns.to_vec(), consumer).unwrap();
+                        let state = registry.enter(None, patterns.to_vec(), consumer, false).unwrap();
                         let mut table = tables[tables.len() - 1].clone();
                         for pattern in &patterns[..1 + usize::from(twice)] {
                             table.insert(pattern, state.destination);
@@ -661,11 +679,12 @@ mod tests {
     #[test]
     fn a_name_is_free_again_once_its_subscription_has_ended() {
         let registry = Registry::default();
-        let enter =
-            |name| registry.enter(Some(name), Vec::new(), ConsumerAddr::default()).map(|state| state.id);
+        let enter = |name| {
+            registry.enter(Some(name), Vec::new(), ConsumerAddr::default(), false).map(|state| state.id)
+        };
         let first = enter("subscription-1").unwrap();
         assert!(matches!(enter("subscription-1"), Err(SubscribeError::NameTaken { .. })));
-        let unnamed = registry.enter(None, Vec::new(), ConsumerAddr::default()).unwrap();
+        let unnamed = registry.enter(None, Vec::new(), ConsumerAddr::default(), false).unwrap();
         assert_eq!((&*unnamed.name, registry.live_count()), ("subscription-2", 2));
         registry.end(first);
         assert_eq!((enter("subscription-1").is_ok(), registry.live_count()), (true, 2));
