@@ -43,12 +43,19 @@ program=$(cargo bench --quiet --package ringmain --bench instructions --no-run -
 compiler=$(rustc -V)
 
 count() { # case events -> instructions an event
-  local said
-  said=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null --toggle-collect='*counted*' \
-    "$program" "$1" 2>&1) || {
+  local said options=(--callgrind-out-file=/dev/null --toggle-collect='*counted*')
+  if [[ $1 = deliver-* ]]; then
+    # What one thread does from one function to another.
+    rm -f "$dumps"/*
+    options=(--callgrind-out-file="$dumps/out" --separate-threads=yes --zero-before='*count_from*' --dump-before='*count_to*')
+  fi
+  said=$(valgrind --tool=callgrind "${options[@]}" "$program" "$1" 2>&1) || {
     printf '%s\n' "$said" >&2
     return 1
   }
+  if [[ $1 = deliver-* ]]; then
+    said=$(sed -n 's/^totals: /Collected : /p' "$dumps"/out.1-*)
+  fi
   awk -v events="$2" '/Collected *:/ && $NF > events { printf "%.2f\n", $NF / events; found = 1 } END { exit !found }' \
     <<<"$said" || {
     printf '%s\ninstructions.sh: nothing was counted for %s\n' "$said" "$1" >&2
@@ -67,7 +74,8 @@ most() { # case events -> instructions an event
 }
 
 counts=$(mktemp)
-trap 'rm -f "$counts"' EXIT
+dumps=$(mktemp -d)
+trap 'rm -rf "$counts" "$dumps"' EXIT
 while read -r name events; do
   printf '%s %s\n' "$name" "$("$counter" "$name" "$events")" >>"$counts"
 done < <("$program")

@@ -1,18 +1,21 @@
-//! What one event costs in instructions, for `scripts/instructions.sh`, which counts those of `counted` alone with
+//! What one event costs in instructions, for `scripts/instructions.sh`, which counts them with
 //! callgrind: as many on every machine, however busy.
 //!
-//! One thread publishes and polls in turns; only a broker's consumer has a thread of its own, and
-//! is not counted. Nobody who is counted sleeps and no ring runs full, so that each case is the way
-//! which events take as long as all goes well.
+//! One thread publishes and polls in turns, and what is counted is `counted` alone. Only a broker's
+//! consumer has a thread of its own: in the cases `deliver-…` that thread alone is counted, from
+//! `count_from` to `count_to`. Nobody who is counted sleeps and no ring runs full, so that each case
+//! is the way which events take as long as all goes well.
 //!
 //! `instructions CASE` does a case's work, and without a case the program prints the cases and the events of each.
 
 use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, Publisher};
 use ringmain::clock::Clock;
+use ringmain::message::Message;
 use ringmain::ring::{Polled, Poller, Producer, RingBuilder, Sequencer};
 use ringmain::wait::WaitStrategy;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// The words of an event: with its stamp, one cache line.
@@ -32,6 +35,18 @@ const BATCH: usize = 64;
 #[inline(never)]
 fn counted<R>(work: impl FnOnce() -> R) -> R {
     black_box(work())
+}
+
+/// Where the counting of a thread begins that calls nothing of ours but this.
+#[inline(never)]
+fn count_from() {
+    black_box(1);
+}
+
+/// Where it ends.
+#[inline(never)]
+fn count_to() {
+    black_box(2);
 }
 
 fn publish_one_by_one<const WORDS: usize, S: Sequencer>(producer: &mut Producer<[u64; WORDS], S>) {
@@ -179,7 +194,42 @@ fn bytes_laps(is_bound: bool) {
     }
 }
 
-const CASES: [(&str, fn()); 13] = [
+/// Has a broker's consumer deliver to so many subscriptions whose handlers do nothing. Everything is
+/// published while the consumer waits in a handler.
+fn deliver(subscriptions: usize) {
+    // The first event waits, and some are delivered before those that are counted.
+    const FIRST: u64 = 64;
+    const LAST: u64 = FIRST + (LAPS * CAPACITY) as u64;
+    let dispatcher = Dispatcher::new("counted").capacity(4 * LAPS * CAPACITY);
+    let (clock, _) = Clock::manual();
+    let builder = Broker::of::<[u64; EVENT]>().dispatcher(dispatcher).clock(clock);
+    let broker = builder.build().expect("a small broker");
+    let (door, opened) = channel::<()>();
+    let (sender, is_done) = channel();
+    let handler = move |message: &Message<'_, [u64; EVENT]>| match message[0] {
+        0 => {
+            let _ = opened.recv();
+        }
+        FIRST => count_from(),
+        LAST => {
+            count_to();
+            let _ = sender.send(());
+        }
+        _ => {}
+    };
+    broker.subscribe(TOPIC, handler).expect("a pattern").detach();
+    for _ in 1..subscriptions {
+        broker.subscribe(TOPIC, |_| ()).expect("a pattern").detach();
+    }
+    let mut publisher = broker.publisher(TOPIC).expect("a topic");
+    for number in 0..=LAST {
+        let _ = publisher.publish([number; EVENT]).expect("there is room");
+    }
+    drop(door);
+    is_done.recv_timeout(Duration::from_secs(60)).expect("the consumer goes on");
+}
+
+const CASES: [(&str, fn()); 15] = [
     ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
     ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
@@ -193,6 +243,8 @@ const CASES: [(&str, fn()); 13] = [
     ("consume-single-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
     ("consume-multi", || ring_laps::<EVENT>(true, Counted::Poll)),
     ("consume-multi-batch", || ring_laps::<EVENT>(true, Counted::PollBatch)),
+    ("deliver-to-1", || deliver(1)),
+    ("deliver-to-8", || deliver(8)),
 ];
 
 fn main() -> ExitCode {
