@@ -213,6 +213,8 @@ mod payloads {
         assert_eq!(*slot, [8; 6]);
         published(&mut slot, format!("{}", 42)).expect("string by value");
         assert_eq!(*slot, *b"42");
+        published(&mut slot, [12_u8; 5]).expect("array by value");
+        assert_eq!(*slot, [12; 5]);
         published(&mut slot, Box::<[u8]>::from([9; 7])).expect("boxed bytes");
         assert_eq!(*slot, [9; 7]);
         published(&mut slot, Box::<str>::from("boxed")).expect("boxed text");
@@ -240,6 +242,7 @@ mod payloads {
 
         assert_eq!(published(&mut slot, &vector[..]), refused);
         assert_eq!(published(&mut slot, array), refused);
+        assert_eq!(published(&mut slot, *array), refused);
         assert_eq!(published(&mut slot, string.as_str()), refused);
         assert_eq!(published(&mut slot, &vector), refused);
         assert_eq!(published(&mut slot, &string), refused);
