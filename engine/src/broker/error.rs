@@ -92,7 +92,8 @@ pub enum UnsubscribeError {
     /// The consumer did not come to drop the handler within the time limit. It will, once the call
     /// that it is in returns.
     #[error(
-        "subscriptions out of the routing table whose handlers were not dropped within {limit:?}: {}; is a handler stuck?",
+        "subscriptions out of the routing table whose handlers were not dropped within {limit:?}: {}; \
+         is a handler stuck?",
         .subscriptions.join(", ")
     )]
     TimedOut {
@@ -176,7 +177,8 @@ pub enum BrokerBuildError {
     },
     /// A dispatcher without stages, a stage without consumers, or too many consumers.
     #[error(
-        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one consumer, at most {MAX_CONSUMERS} in all"
+        "the stages {stages:?} of dispatcher {dispatcher:?} do not do: at least one stage, each of at least one \
+         consumer, at most {MAX_CONSUMERS} in all"
     )]
     Stages {
         /// The dispatcher.

@@ -4,7 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The name of a dispatcher. It reads as a `str`, and clones share it: an error that names a dispatcher allocates nothing.
+/// The name of a dispatcher. It reads as a `str`, and clones share it: an error that names a dispatcher allocates
+/// nothing.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DispatcherName(
     /// `None` only while it is dropped.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// A broker of `P` takes a `P`, which is moved into the slot, or a `&P`, which is cloned into it. A broker of
 /// [`Payload`] takes besides bytes and text, which are copied once, from where they are into the slot's storage:
 /// borrowed (`&[u8]`, `&[u8; N]`, `&str`, `&Vec<u8>`, `&String`), or by value (`Vec<u8>`, `String`, `[u8; N]`, and
-/// `Box`, `Arc` or `Cow` of `[u8]` or `str`). What is given by value is handed back where it was not published, and else dropped on
-/// the publisher's thread, which frees it. Who publishes from the same buffer again and again lends it.
+/// `Box`, `Arc` or `Cow` of `[u8]` or `str`). What is given by value is handed back where it was not published, and
+/// else dropped on the publisher's thread, which frees it. Who publishes from the same buffer again and again lends it.
 ///
 /// Implement it for a type of your own to fill a `P` without building one first.
 ///

@@ -75,8 +75,8 @@ pub(crate) unsafe fn init<T>(place: *mut UnsafeCell<T>, make: impl FnOnce() -> T
     unsafe { place.write(UnsafeCell::new(make())) };
 }
 
-/// Calls `f` with pointers to the values of cells that lie side by side, which may be read while nobody writes: one call
-/// for all of them.
+/// Calls `f` with pointers to the values of cells that lie side by side, which may be read while nobody writes: one
+/// call for all of them.
 #[cfg(not(ringmain_loom))]
 #[inline(always)]
 pub(crate) fn with_slice<T>(cells: &[UnsafeCell<T>], mut f: impl FnMut(*const [T])) {

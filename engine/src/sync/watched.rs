@@ -1,8 +1,8 @@
 //! A word that is looked at all the time behind a light fence, and is zero nearly always.
 //!
-//! Where light fences are not free (see [`fence`]), whether they are would be one more thing to look at before each look. So the
-//! word carries it, in a bit of its own that is set for good: one look that finds nothing at all says that nothing is up, and that
-//! a fence for the compiler was all that was due.
+//! Where light fences are not free (see [`fence`]), whether they are would be one more thing to look at before each
+//! look. So the word carries it, in a bit of its own that is set for good: one look that finds nothing at all says that
+//! nothing is up, and that a fence for the compiler was all that was due.
 
 use super::atomic::{AtomicU32, Ordering};
 use super::edge::Edge;

@@ -20,8 +20,9 @@
 //!
 //! `parked` says whether anybody is in the list or to be rung for, and is changed under the lock
 //! together with that. When all who sleep have been rung for, it is down, and a burst of publications
-//! makes no system call, however long the woken threads take to get going. A second bit says whether any sleeper waits for other
-//! consumers: a consumer that moves on need not look at the list for those who wait for events alone.
+//! makes no system call, however long the woken threads take to get going. A second bit says whether
+//! any sleeper waits for other consumers: a consumer that moves on need not look at the list for those
+//! who wait for events alone.
 //!
 //! # Who rings
 //!

@@ -3,8 +3,8 @@
 use super::strategy::WaitStrategy;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// A strategy that any thread may change while others wait by it. Whether it may ever be one that parks is fixed when it
-/// is made, because those who publish look for sleepers only where there can be any.
+/// A strategy that any thread may change while others wait by it. Whether it may ever be one that parks is fixed when
+/// it is made, because those who publish look for sleepers only where there can be any.
 ///
 /// A thread that waits looks at it once a round: every 64 spins, after each yield and nap, and when it is woken. Who
 /// changes it therefore calls [`Parking::wake_all`](super::Parking::wake_all) afterwards, at every spot where threads

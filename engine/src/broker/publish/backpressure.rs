@@ -43,8 +43,8 @@ impl BatchWaits {
     }
 }
 
-/// Reserves up to `count` slots of a route's ring, into which `producer` leads. A refusal is counted, for the dispatcher
-/// and for the route.
+/// Reserves up to `count` slots of a route's ring, into which `producer` leads. A refusal is counted, for the
+/// dispatcher and for the route.
 #[inline(always)]
 pub(super) fn reserve<P>(
     core: &Core<P>,

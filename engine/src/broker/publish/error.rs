@@ -45,7 +45,10 @@ pub enum PublishFailure {
     },
     /// Some dispatchers took the message, and others that must take it did not. It is published: who publishes it once
     /// more sends it twice to those that took it.
-    #[error("message {id} was published in part: dispatchers that took it: {accepted}; that did not: {}", list(.refusals))]
+    #[error(
+        "message {id} was published in part: dispatchers that took it: {accepted}; that did not: {}",
+        list(.refusals)
+    )]
     PartlyRefused {
         /// The message's identity.
         id: MessageId,

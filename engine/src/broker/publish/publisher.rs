@@ -156,8 +156,8 @@ impl<P: MessagePayload> Publisher<P> {
     /// published at once as there is room for. Allocates nothing.
     ///
     /// On a full ring the batch waits as the ring's policy says, for each ring no longer in all than for one message,
-    /// counted from when it first waits for that ring. It ends at the first message that a dispatcher does not take, unless that is
-    /// [best effort](crate::broker::Dispatcher::best_effort).
+    /// counted from when it first waits for that ring. It ends at the first message that a dispatcher does not take,
+    /// unless that is [best effort](crate::broker::Dispatcher::best_effort).
     ///
     /// # Errors
     /// As [`publish`](Self::publish), with how many were published before.

@@ -1,7 +1,8 @@
 //! The way out of a publisher: from a resolved topic into the rings.
 //!
-//! One ring that must take the message: the slot is filled in place. Else the first ring that has room has the payload written into the
-//! publisher's scratch copy, and each ring gets a clone of it. No claim is held while another ring is waited for.
+//! One ring that must take the message: the slot is filled in place. Else the first ring that has room has the payload
+//! written into the publisher's scratch copy, and each ring gets a clone of it. No claim is held while another ring is
+//! waited for.
 //!
 //! A ring that has no room refuses. Each refusal is counted, for the dispatcher and for the route, whatever the
 //! publisher is told: of a dispatcher that is best effort, that the message is published; of any other, an error.
