@@ -2,7 +2,7 @@
 
 mod broker_support;
 
-use broker_support::{drain, next, shut_down};
+use broker_support::{drain, eventually, next, shut_down};
 use ringmain::broker::filter::{Filter, header, payload};
 use ringmain::broker::{Broker, FailureKind, PublishOptions, Subscription, SubscriptionLedger, Term};
 use ringmain::message::Message;
@@ -189,6 +189,9 @@ fn a_filter_that_hangs_is_taken_over_like_a_handler() {
     let numbers: Vec<_> = report.undelivered.iter().map(|undelivered| undelivered.message.payload).collect();
     assert_eq!(numbers, [1, 2]);
     drop(door);
+    // What it answers now counts no more.
+    eventually("the consumer ends", || broker.metrics().get("messaging.threads.total") == Some(1.0));
+    assert_eq!(broker.audit().to_string(), report.ledger.to_string());
 }
 
 /// What a filter captured is dropped with the handler, by the consumer, and its panic costs nobody.
