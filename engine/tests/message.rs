@@ -201,7 +201,7 @@ mod payloads {
         let (vector, string) = (vec![1, 2], String::from("string"));
         published(&mut slot, &[5; 3][..]).expect("slice");
         assert_eq!(*slot, [5; 3]);
-        published(&mut slot, &[6; 4]).expect("array");
+        published(&mut slot, [6; 4]).expect("array");
         assert_eq!(*slot, [6; 4]);
         published(&mut slot, "text").expect("text");
         assert_eq!(*slot, *b"text");
