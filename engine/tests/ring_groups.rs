@@ -3,7 +3,9 @@
 
 mod ring_support;
 
-use ring_support::{LIMIT, Random, eventually, panics, quiet_panic, rounds, shut_down, within_limit};
+use ring_support::{
+    LIMIT, Random, eventually, eventually_fast_asleep, panics, quiet_panic, rounds, shut_down, within_limit,
+};
 use ringmain::ring::{
     Batch, BuildError, ConsumerId, ConsumerOptions, EventHandler, Graph, MultiProducer, Overflow, Polled,
     PublishError, Ring, RingBuilder, Sequence, Worker,
@@ -12,7 +14,7 @@ use ringmain::wait::WaitStrategy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -752,4 +754,98 @@ fn groups_that_cannot_be_are_refused() {
     assert_eq!(ring.join_worker_poller(consumer).map(drop), Err(BuildError::NoSuchGroup));
     ring.close();
     assert!(matches!(ring.join_worker_poller(group).map(drop), Err(BuildError::Closed { .. })));
+}
+
+/// What does not go before its door is dropped.
+struct Clings(Receiver<()>);
+
+impl Drop for Clings {
+    fn drop(&mut self) {
+        let _ = self.0.recv_timeout(LIMIT);
+    }
+}
+
+/// A worker handles an event of a lane, and another event of that lane waits for it. It panics, and what the panic
+/// carries does not go: the other worker, which sleeps, is woken for the event.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_event_does_not_wait_for_the_drop_of_what_a_panic_carries() {
+    let mut graph = graph(64, WaitStrategy::Blocking);
+    let (handled, events) = channel();
+    let (open, door) = channel::<()>();
+    let (let_go, held) = channel::<()>();
+    let once = Arc::new(Mutex::new(Some((door, held))));
+    let make = move |_| {
+        let (handled, once) = (handled.clone(), once.clone());
+        move |event: &Event, _, _| {
+            handled.send(event.count).expect("the test waits");
+            let first = once.lock().expect("unpoisoned").take();
+            if let Some((door, held)) = first {
+                let _ = door.recv();
+                std::panic::resume_unwind(Box::new(Clings(held)));
+            }
+        }
+    };
+    graph.keyed_workers(ConsumerOptions::new("clings"), 2, None, |_| 7, make).expect("a group");
+    let (mut producer, mut ring) = graph.build_single_producer().expect("threads");
+    for count in 1..=2 {
+        ["clings-0", "clings-1"].iter().for_each(|name| eventually_fast_asleep(name));
+        producer.publish(|event| event.count = count).expect("room");
+        if count == 1 {
+            assert_eq!(events.recv_timeout(LIMIT), Ok(1));
+        }
+    }
+    ["clings-0", "clings-1"].iter().for_each(|name| eventually_fast_asleep(name));
+    drop(open);
+    assert_eq!(events.recv_timeout(LIMIT / 2), Ok(2), "it waits for the drop of a panic's payload");
+    drop(let_go);
+    shut_down(&mut ring);
+}
+
+/// A worker that leaves has an event of a lane behind it, and what its handler captured does not go: the other worker,
+/// which sleeps, is woken for the event.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_event_does_not_wait_for_the_drop_of_a_handler_that_leaves() {
+    let mut graph = graph(64, WaitStrategy::Blocking);
+    let (handled, events) = channel();
+    let (busy_until, released) = channel::<()>();
+    let (stays, released) = (handled.clone(), Arc::new(Mutex::new(released)));
+    let make = move |_| {
+        let (stays, released) = (stays.clone(), released.clone());
+        move |event: &Event, _, _| {
+            stays.send(("stays", event.count)).expect("the test waits");
+            if event.count == 0 {
+                let _ = released.lock().expect("unpoisoned").recv();
+            }
+        }
+    };
+    let options = ConsumerOptions::new("leaves");
+    let group = graph.keyed_workers(options, 1, Some(4), |event| event.producer, make).expect("a group");
+    let (mut producer, mut ring) = graph.build_multi_producer().expect("threads");
+    let mut publish = |lane, count| {
+        producer.publish(|event| *event = Event { producer: lane, count }).expect("room");
+    };
+    // The first worker is busy with another lane, so that the newcomer takes what comes next.
+    publish(0, 0);
+    assert_eq!(events.recv_timeout(LIMIT), Ok(("stays", 0)));
+    let (open, door) = channel::<()>();
+    let (let_go, held) = channel::<()>();
+    let clings = Clings(held);
+    let leaves = move |event: &Event, _, _| {
+        let _captured = &clings;
+        handled.send(("leaves", event.count)).expect("the test waits");
+        let _ = door.recv();
+    };
+    ring.join_worker(group, move || leaves).expect("a worker joins");
+    publish(1, 1);
+    assert_eq!(events.recv_timeout(LIMIT), Ok(("leaves", 1)));
+    publish(1, 2);
+    drop(busy_until);
+    ["leaves-0", "leaves-1"].iter().for_each(|name| eventually_fast_asleep(name));
+    ring.leave_worker(group, Duration::from_millis(1)).expect_err("it is in its handler");
+    drop(open);
+    assert_eq!(events.recv_timeout(LIMIT / 2), Ok(("stays", 2)), "it waits for the drop of a handler");
+    drop(let_go);
+    shut_down(&mut ring);
 }

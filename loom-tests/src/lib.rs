@@ -120,6 +120,7 @@
 //! | `wake-after-announcement.consumers` | the same, of a later stage | `waking::a_later_stage_that_slept_over_an_announcement_is_woken` |
 //! | `wake-after-lane.producers` | a producer sleeps for ever over a lane that has moved | `waking::a_producer_is_woken_by_a_lane_that_moves` |
 //! | `wake-after-lane.consumers` | a worker sleeps for ever over a lane that was given back | `waking::a_worker_is_woken_by_a_lane_that_is_given_back` |
+//! | `wake-for-lanes-left.consumers` | a worker sleeps over a lane whose worker does something else | `waking::a_worker_is_woken_for_a_lane_that_another_turns_away_from` |
 //! | `wake-after-worker-left.producers` | a producer sleeps for ever over workers that have left | `waking::a_producer_is_woken_by_the_last_worker_that_leaves` |
 //! | `wake-after-worker-left.consumers` | a worker sleeps for ever over what another has left behind | `waking::a_worker_is_woken_by_what_another_leaves_behind` |
 //! | `wake-for-more-work.consumers` | an event waits for a busy worker while another sleeps | `waking::no_event_waits_for_a_busy_worker_while_another_sleeps` |

@@ -267,6 +267,34 @@ fn a_worker_is_woken_by_a_lane_that_is_given_back() {
     .in_at_least(20);
 }
 
+/// A worker of a crew handles an event and turns to something else: the next event of the lane is for
+/// the other one, which sleeps.
+#[cfg(ringmain_loom)]
+#[test]
+fn a_worker_is_woken_for_a_lane_that_another_turns_away_from() {
+    explore("a lane that is left", Bound::Preemptions(3), || {
+        let mut graph = parking(2);
+        let (_, [mut worker, mut other]) = lane(&mut graph);
+        let (mut producer, _ring) = full(graph);
+        producer.publish(|event| event.set(2)).expect("room for two");
+        let worker = thread::spawn(move || {
+            let mut seen = Vec::new();
+            worker.poll_in_crew_and_turn_away(1, |event, _, _| seen.push(event.get()));
+            (seen, worker)
+        });
+        other.wait_in_crew();
+        let mut later = Vec::new();
+        other.poll(2, |event, _, _| later.push(event.get()));
+        let (mut seen, _worker) = worker.join().expect("the worker panicked");
+        let count = seen.len();
+        seen.append(&mut later);
+        assert!(seen.is_sorted(), "one lane's events came out of order: {seen:?}");
+        count
+    })
+    .saw_exactly([0, 1])
+    .in_at_least(20);
+}
+
 /// A later stage sleeps over the place that a worker has announced, although the other worker has
 /// handled it.
 #[test]

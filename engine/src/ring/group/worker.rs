@@ -378,6 +378,14 @@ impl<E> Worker<E> {
         self.core.control.signals.wake_for_more("wake-for-more-work", group.crew(), is_there);
     }
 
+    /// Wakes the others, if lanes are what is shared: what this worker has given back may hold events,
+    /// and it runs foreign code before it comes back to them, or does not come back.
+    pub(in crate::ring) fn leave_lanes_to_others(&self) {
+        if let Share::Keyed { .. } = &self.share {
+            self.core.control.signals.wake_consumers("wake-for-lanes-left");
+        }
+    }
+
     /// Waits until a poll would find something, with the given strategy and at most for `limit`.
     /// Returns whether it would, unless another worker is faster.
     ///
@@ -496,6 +504,13 @@ impl<E> Drop for Worker<E> {
 /// For models: to wait as managed workers do.
 #[cfg(ringmain_loom)]
 impl<E> Worker<E> {
+    /// Polls as a worker of the crew that does something else afterwards.
+    pub fn poll_in_crew_and_turn_away(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool)) {
+        self.join_crew();
+        self.poll(max, handler);
+        self.leave_lanes_to_others();
+    }
+
     /// Waits as a worker of the crew, and calls others.
     pub fn wait_in_crew(&mut self) {
         self.join_crew();

@@ -61,6 +61,8 @@ impl PlannedThread {
                 let visitor = inside(&part, || Hooked::new(make()));
                 let mut work = Working { visitor, worker, panics };
                 drive(&mut work, max, &ring);
+                // What a handler captured may take its time to go.
+                work.worker.leave_lanes_to_others();
                 inside(&part, || drop(work));
             }),
         }
@@ -154,6 +156,8 @@ impl<E, V: Managed<E>> Turn for Working<'_, E, V> {
 
     fn panicked(&mut self) {
         count_one(self.panics);
+        // What the panic carries is dropped next.
+        self.worker.leave_lanes_to_others();
     }
 }
 
