@@ -592,5 +592,38 @@ fn neither_a_tombstone_nor_what_is_in_hand_is_taken_over() {
         producer.publish(|_| look()).expect("there is room");
     });
     assert!(matches!(called, Called::TakenOver), "{called:?}");
-    assert_eq!((seen, in_hand), (vec![(0, 0), (1, 1), (3, 3)], Some(1)));
+    assert_eq!((seen, in_hand), (vec![(0, 0), (1, 1), (3, 3)], Some(vec![4])));
+}
+
+/// A value that panics when it is dropped, if it is told to.
+struct Counted {
+    explodes: bool,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.explodes {
+            quiet_panic();
+        }
+    }
+}
+
+#[test]
+fn a_value_whose_drop_panics_keeps_no_other_from_being_dropped_with_the_ring() {
+    for layout in BOTH_LAYOUTS {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let builder = RingBuilder::new(8, || None).expect("a capacity").layout(layout);
+        let mut graph = builder.graph().expect("memory");
+        let (_, poller) = graph.poller(&[]).expect("no dependency");
+        let (mut producer, ring) = graph.build_single_producer().expect("no threads");
+        for number in 0..8 {
+            let value = Counted { explodes: number % 3 == 0, dropped: dropped.clone() };
+            producer.publish(|event| *event = Some(value)).expect("room");
+        }
+        // The last of them drops the events.
+        drop((poller, producer, ring));
+        assert_eq!(dropped.load(Ordering::Relaxed), 8, "{layout:?}");
+    }
 }

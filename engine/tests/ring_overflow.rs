@@ -211,7 +211,7 @@ fn what_remains_of_a_call_outside_a_poll_is_not_taken_away() {
             taken = Some((takeover.sequence(), takeover.call().delivery(), in_hand));
         });
         assert_eq!(published, (0..4 + taken_before).map(Ok).collect::<Vec<_>>());
-        assert_eq!(taken, Some((0, Some(7), 0)));
+        assert_eq!(taken, Some((0, Some(7), vec![])));
         let remain = (taken_before..4 + taken_before).map(|value| (value, value, Err(PublishError::Dropped)));
         assert_eq!(seen, remain.collect::<Vec<_>>());
         assert!(matches!(called, Called::TakenOver), "{called:?}");

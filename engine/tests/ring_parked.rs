@@ -28,7 +28,10 @@ fn a_parked_call_that_does_not_return_leaves_all_that_was_not_released() {
         let takeover = call.take_over().expect("it has not returned");
         assert_eq!((takeover.call(), takeover.sequence()), (Call::Parked { number: 9, delivery: 7 }, 1));
         assert!(takeover.read(0, |_| ()).is_none(), "it was released");
-        assert_eq!(takeover.for_each(LIMIT, |sequence, event| left.push((sequence, *event))), 0);
+        assert_eq!(
+            takeover.for_each(LIMIT, |sequence, event| left.push((sequence, *event))),
+            Vec::<u64>::new()
+        );
     });
     assert!(matches!(called, Called::TakenOver), "{called:?}");
     assert_eq!(left, [(1, 1), (2, 2), (3, 3)]);

@@ -371,10 +371,11 @@ impl<E> Takeover<E> {
     /// to be called when the ring is closed, so that this is the last there will be. Waits, at most
     /// for `limit` in all, for producers that have claimed and not yet published, and for earlier
     /// stages that may change events, and passes over what they still have in hand then. Returns
-    /// how many events that were. Tombstones are passed over and not counted.
-    pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> u64 {
+    /// the sequences of that: [`read`](Self::read) reads it once it is no longer
+    /// [in hand](Self::is_in_hand). Tombstones are passed over.
+    pub fn for_each(&self, limit: Duration, mut f: impl FnMut(Sequence, &E)) -> Vec<Sequence> {
         let deadline = Deadline::after(limit);
-        let mut in_hand = 0;
+        let mut in_hand = Vec::new();
         let mut sequence = self.first();
         while sequence < self.core.control.claimed() {
             while !self.is_readable(sequence) && !deadline.has_passed() {
@@ -383,7 +384,7 @@ impl<E> Takeover<E> {
             if self.is_readable(sequence) {
                 self.read(sequence, |event| f(sequence, event));
             } else {
-                in_hand += 1;
+                in_hand.push(sequence);
             }
             sequence += 1;
         }
@@ -402,6 +403,12 @@ impl<E> Takeover<E> {
         // not reused: the stopped consumer has not released any slot from `self.guarded` on, it
         // still holds producers up, and it never moves again (see above).
         Some(unsafe { slots.read(sequence, f) })
+    }
+
+    /// Returns whether a producer has claimed this sequence and not yet published it, or an earlier
+    /// stage may still change its event.
+    pub fn is_in_hand(&self, sequence: Sequence) -> bool {
+        !self.is_readable(sequence)
     }
 
     /// The first event that may be read.

@@ -14,6 +14,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::cell::{self, UnsafeCell, with_slice};
 use crate::sync::edge::{PUBLISH_CURSOR, PUBLISH_SLOT};
 use crate::sync::hint;
+use crate::sync::panics::guard;
 use std::alloc::{Layout as Memory, alloc, dealloc};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, offset_of};
@@ -218,14 +219,16 @@ impl<E> Slots<E> {
     /// again.
     unsafe fn free(&mut self, built: usize) {
         for index in 0..built {
+            // The value's drop is user code: one that panics costs itself alone.
+            //
             // SAFETY: as the caller promises.
-            unsafe {
+            guard(|| unsafe {
                 let place = self.base.as_ptr().add(index * self.stride);
                 match self.layout {
                     Layout::Stamped => place.cast::<Slot<E>>().drop_in_place(),
                     Layout::Dense => place.cast::<UnsafeCell<E>>().drop_in_place(),
                 }
-            };
+            });
         }
         // SAFETY: the memory was allocated with this layout.
         unsafe { dealloc(self.base.as_ptr(), self.memory) };

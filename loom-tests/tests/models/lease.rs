@@ -233,7 +233,7 @@ fn what_an_earlier_stage_is_changing_is_not_read() {
         changer.join().expect("the earlier stage panicked");
         read
     })
-    .saw_exactly([None, Some((vec![11], 1)), Some((vec![11, 12], 0)), Some((vec![12], 0))])
+    .saw_exactly([None, Some((vec![11], vec![1])), Some((vec![11, 12], vec![])), Some((vec![12], vec![]))])
     .in_at_least(100);
 }
 

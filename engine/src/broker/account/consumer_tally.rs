@@ -17,3 +17,14 @@ pub(crate) struct ConsumerTally {
     /// From publish to reading.
     pub(crate) latency: Recorder,
 }
+
+impl ConsumerTally {
+    /// Counts all below `next` as passed, with so many tombstones among it.
+    #[inline(always)]
+    pub(crate) fn pass(&self, next: u64, tombstones: u64) {
+        if tombstones > self.tombstones.get() {
+            self.tombstones.add(tombstones - self.tombstones.get());
+        }
+        self.consumed.add((next - tombstones).saturating_sub(self.consumed.get()));
+    }
+}

@@ -11,7 +11,7 @@ use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::message::Envelope;
 use crate::ring::managed::drive::{Turn, drive};
-use crate::ring::{Polled, Poller, inside};
+use crate::ring::{Lease, Polled, Poller, inside};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 use crate::sync::thread;
@@ -55,21 +55,11 @@ impl<P: Clone> Consumer<P> {
         &self.handlers.common.threads
     }
 
-    /// Counts what has been released and is not yet counted: what a batch ends with that is a
-    /// tombstone, or that a panic has cut short.
-    #[inline]
+    /// Counts what a panic has kept from being counted before it was released.
     fn count(&self) {
         let Self { poller, tally, .. } = self;
-        if poller.lease().is_lost() {
-            return;
-        }
-        let tombstones = poller.tombstones();
-        if tombstones > tally.tombstones.get() {
-            tally.tombstones.add(tombstones - tally.tombstones.get());
-        }
-        let consumed = poller.next_sequence() - tombstones;
-        if consumed > tally.consumed.get() {
-            tally.consumed.add(consumed - tally.consumed.get());
+        if !poller.lease().is_lost() {
+            tally.pass(poller.next_sequence(), poller.tombstones());
         }
     }
 
@@ -124,8 +114,8 @@ impl<P: Clone> Consumer<P> {
 }
 
 impl<P: Clone> Turn for Consumer<P> {
-    /// Reads the mail and handles up to `max` events, no more than the poller releases at once:
-    /// whatever call of a handler does not return, all that has been released before it is counted.
+    /// Reads the mail and handles up to `max` events: an eighth of the ring at most, so that mail does
+    /// not wait long.
     #[inline]
     fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, sampler, .. } = self;
@@ -135,24 +125,16 @@ impl<P: Clone> Turn for Consumer<P> {
         }
         #[cfg(all(test, not(ringmain_loom)))]
         assert!(!std::mem::take(&mut handlers.panics_in_turn), "planted");
-        let mut unreleased = 0;
-        let polled = poller.poll_leased(max, |envelope, sequence, end_of_batch, lease| {
+        let handle = |envelope: &Envelope<P>, sequence, _, lease: &Lease| {
             if sampler.takes(sequence) {
                 let clock = &handlers.common.clock;
                 let latency = clock.now().since(clock.moment(envelope.published_at));
                 tally.latency.record(latency.as_nanos() as u64);
             }
             handlers.handle(envelope, sequence, lease, tally);
-            unreleased += 1;
-            // Counted before it is released, so that what has been released is never more than what
-            // is counted; and not at all once somebody else has taken the position over.
-            if end_of_batch && !lease.is_lost() {
-                tally.consumed.add(unreleased);
-                unreleased = 0;
-            }
-        });
-        self.count();
-        polled
+        };
+        // Counted before it is released: what others see released has been counted.
+        poller.poll_counted(max, handle, |next, tombstones| tally.pass(next, tombstones))
     }
 
     fn is_ready(&self) -> bool {

@@ -122,6 +122,7 @@ impl<P: Clone> HandlerTable<P> {
         }
         if !refused.is_empty() {
             // At once: what comes next may never return.
+            self.common.threads.withhold();
             self.common.threads.hand_back(self.consumer, Undelivered::copy(&message, refused));
         }
     }
@@ -392,7 +393,8 @@ fn tell<P>(
     }
 }
 
+/// Whether a message that has extras is past its life.
 #[cold]
-fn has_expired<P>(message: &Message<'_, P>, clock: &Clock) -> bool {
+pub(crate) fn has_expired<P>(message: &Message<'_, P>, clock: &Clock) -> bool {
     message.expires_at().is_some_and(|at| clock.now() >= at)
 }

@@ -6,5 +6,6 @@ pub(super) mod drain;
 pub(super) mod reclaimer;
 pub(super) mod report;
 pub(super) mod shutdown;
+mod taken;
 mod takeover;
 pub(super) mod threads;

@@ -28,6 +28,10 @@ pub struct ShutdownReport<P> {
     /// How many more there are, which could not be copied in time: the payload's `Clone` panicked,
     /// or did not return.
     pub withheld: u64,
+    /// Slots in which a publisher was still writing when the broker stopped waiting for a consumer
+    /// that was taken over. What it publishes there is delivered to nobody: a later call of
+    /// `shutdown` counts it and hands it back.
+    pub in_hand: u64,
 }
 
 /// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else

@@ -32,7 +32,8 @@
 
 use super::aside::run_aside;
 use super::report::{Abandoned, ShutdownReport};
-use super::takeover::{Taken, account_for};
+use super::taken::{InHand, Taken};
+use super::takeover::{account_for, account_for_in_hand};
 use super::threads::{Caller, Stop, Threads};
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
@@ -81,12 +82,14 @@ fn shut_down<P: MessagePayload>(
     let me = context::consuming(core.id);
     let guard = core.threads.begin_shutdown(me, drained_by, deadline, reserve);
     let caller = &guard.caller;
+    account_for_in_hand(core);
     while let Step::TakeOver(taken, until) = next_step(core, caller) {
         account_for(core, taken, until);
         core.threads.lock().pending -= 1;
         core.threads.notify();
     }
     core.reclaim_signal.stop();
+    account_for_in_hand(core);
     let (report, unlogged) = report(core, caller);
     log(unlogged, caller.deadline);
     Ok(report)
@@ -221,8 +224,9 @@ fn report<P: MessagePayload>(core: &Core<P>, caller: &Caller) -> (ShutdownReport
         unlogged.abandoned.extend(outside.iter().cloned());
         abandoned.extend(outside);
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
+        let in_hand = threads.in_hand.iter().map(InHand::count).sum();
         let ledger = Default::default();
-        (ShutdownReport { ledger, abandoned, dead, undelivered, withheld }, unlogged)
+        (ShutdownReport { ledger, abandoned, dead, undelivered, withheld, in_hand }, unlogged)
     };
     report.ledger = core.audit();
     (report, unlogged)

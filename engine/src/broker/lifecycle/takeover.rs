@@ -5,22 +5,16 @@
 
 use super::aside::run_aside;
 use super::report::{Abandoned, Undelivered};
+use super::taken::{InHand, Taken};
+use super::threads::Threads;
 use crate::broker::core::Core;
+use crate::broker::deliver::handlers::has_expired;
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
-use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Call, Sequence, Takeover};
-use crate::routing::ConsumerAddr;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// A consumer whose position has been taken over.
-pub(super) struct Taken<P> {
-    pub(super) addr: ConsumerAddr,
-    pub(super) thread: String,
-    pub(super) takeover: Takeover<Envelope<P>>,
-}
 
 /// A message that has been counted as undelivered, and the names of the subscriptions that it was
 /// not delivered to.
@@ -30,35 +24,60 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
-    for taken in taken {
-        let (abandoned, counted) = count(core, &taken, until);
+    for taken in taken.into_iter().map(Arc::new) {
+        let (abandoned, counted, in_hand) = count(core, &taken, until);
         let mut threads = core.threads.lock();
         threads.abandoned.push(abandoned);
         threads.withheld += counted.len() as u64;
-        if !counted.is_empty() {
-            rest.push((taken, counted));
+        if !in_hand.is_empty() {
+            threads.in_hand.push(InHand { taken: taken.clone(), sequences: in_hand });
         }
+        rest.push((taken, counted));
     }
-    if !rest.is_empty() {
-        // Without waiting for it: the shutdown does, beside other things.
-        let copying = core.clone();
-        core.threads.lock().pending += 1;
-        run_aside(Instant::now(), move || copy(&copying, rest));
-    }
+    hand_back(core, rest);
 }
 
-/// Counts what a consumer has left.
-fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) -> (Abandoned, Vec<Counted>) {
+/// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
+pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
+    let mut rest = Vec::new();
+    {
+        // Under the lock, so that each is counted once, and who counts it says so in his report.
+        let mut threads = core.threads.lock();
+        let Threads { in_hand, withheld, .. } = &mut *threads;
+        for InHand { taken, sequences } in in_hand.iter_mut() {
+            let mut counted = Vec::new();
+            sequences.retain(|&sequence| {
+                let is_in_hand = taken.takeover.is_in_hand(sequence);
+                if !is_in_hand {
+                    // Nothing where it has become a tombstone.
+                    let left =
+                        taken.takeover.read(sequence, |envelope| count_one(core, taken, sequence, envelope));
+                    counted.extend(left.flatten());
+                }
+                is_in_hand
+            });
+            *withheld += counted.len() as u64;
+            rest.push((taken.clone(), counted));
+        }
+        in_hand.retain(|left| !left.sequences.is_empty());
+    }
+    hand_back(core, rest);
+}
+
+/// Counts what a consumer has left. Returns also what publishers have in hand.
+fn count<P: MessagePayload>(
+    core: &Core<P>,
+    taken: &Taken<P>,
+    until: Instant,
+) -> (Abandoned, Vec<Counted>, Vec<Sequence>) {
     let takeover = &taken.takeover;
-    let tally = &core.consumer(taken.addr).tally;
-    let settle = |state: &SubscriptionState, outcome| settle_uncalled(&state.tally, tally, outcome);
     // None where it was clearing the slot of a message that it had handled.
     let call = takeover.call().delivery().map(CallMark::from_lease);
     let in_doubt = call.and_then(|call| core.registry.find(call.subscription));
     if let Some(state) = &in_doubt
         && call.is_some_and(|call| !call.is_settled)
     {
-        settle(state, Outcome::InDoubt);
+        settle_uncalled(&state.tally, &core.consumer(taken.addr).tally, Outcome::InDoubt);
     }
     let mut abandoned = Abandoned::outside_of_a_handler(&taken.thread);
     if let Some(state) = in_doubt {
@@ -66,33 +85,70 @@ fn count<P: MessagePayload>(core: &Core<P>, taken: &Taken<P>, until: Instant) ->
     }
     let mut counted = Vec::new();
     let limit = until.saturating_duration_since(Instant::now());
-    takeover.for_each(limit, |sequence, envelope| {
-        let Some(route) = core.routes.get(envelope.route) else { return };
-        let is_in_call = matches!(takeover.call(), Call::Event { sequence: of, .. } if of == sequence);
-        let in_doubt = call.filter(|_| is_in_call);
-        if in_doubt.is_some() {
+    let in_hand = takeover.for_each(limit, |sequence, envelope| {
+        if is_in_call(takeover, sequence)
+            && let Some(route) = core.routes.get(envelope.route)
+        {
             let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
             abandoned.message = Some(message.id());
             abandoned.topic = Some(route.topic.clone());
         }
-        let mut subscriptions = Vec::new();
-        for subscription in route.destinations.of(taken.addr) {
-            // Of the event in doubt, deliveries were made in ascending order of subscription.
-            let is_open = in_doubt.is_none_or(|call| subscription > call.subscription);
-            if is_open && let Some(state) = core.registry.find(subscription) {
-                settle(&state, Outcome::Undelivered);
-                subscriptions.push(state.name.clone());
-            }
-        }
-        if !subscriptions.is_empty() {
-            counted.push((sequence, subscriptions));
-        }
+        counted.extend(count_one(core, taken, sequence, envelope));
     });
-    (abandoned, counted)
+    (abandoned, counted, in_hand)
+}
+
+/// Whether the call in doubt handles that event.
+fn is_in_call<E>(takeover: &Takeover<E>, sequence: Sequence) -> bool {
+    matches!(takeover.call(), Call::Event { sequence: of, .. } if of == sequence)
+}
+
+/// Settles what a consumer has left of one message. Returns it where it is to be handed back.
+fn count_one<P>(
+    core: &Core<P>,
+    taken: &Taken<P>,
+    sequence: Sequence,
+    envelope: &Envelope<P>,
+) -> Option<Counted> {
+    let Taken { addr, takeover, .. } = taken;
+    let route = core.routes.get(envelope.route)?;
+    let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+    let has_expired = envelope.extras().is_some() && has_expired(&message, &core.clock);
+    let in_doubt = takeover.call().delivery().map(CallMark::from_lease);
+    let in_doubt = in_doubt.filter(|_| is_in_call(takeover, sequence));
+    let mut subscriptions = Vec::new();
+    for subscription in route.destinations.of(*addr) {
+        // Of the event in doubt, deliveries were made in ascending order of subscription.
+        let is_open = in_doubt.is_none_or(|call| subscription > call.subscription);
+        if is_open && let Some(state) = core.registry.find(subscription) {
+            // As the consumer would have found it.
+            let outcome = match () {
+                () if state.has_ended() => Outcome::Unsubscribed,
+                () if has_expired => Outcome::Expired,
+                () => {
+                    subscriptions.push(state.name.clone());
+                    Outcome::Undelivered
+                }
+            };
+            settle_uncalled(&state.tally, &core.consumer(*addr).tally, outcome);
+        }
+    }
+    (!subscriptions.is_empty()).then_some((sequence, subscriptions))
+}
+
+/// Has what was counted copied and handed back, aside. Does not wait for it: the shutdown does, beside
+/// other things.
+fn hand_back<P: MessagePayload>(core: &Arc<Core<P>>, mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>) {
+    rest.retain(|(_, counted)| !counted.is_empty());
+    if !rest.is_empty() {
+        let copying = core.clone();
+        core.threads.lock().pending += 1;
+        run_aside(Instant::now(), move || copy(&copying, rest));
+    }
 }
 
 /// Copies what has been counted, and hands it back.
-fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Taken<P>, Vec<Counted>)>) {
+fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>) {
     struct Copied<'c, P>(&'c Core<P>);
     impl<P> Drop for Copied<'_, P> {
         fn drop(&mut self) {
@@ -101,9 +157,9 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Taken<P>, Vec<Counted>)>) 
         }
     }
     let _copied = Copied(core);
-    for (Taken { takeover, .. }, counted) in rest {
+    for (taken, counted) in rest {
         for (sequence, subscriptions) in counted {
-            let copied = takeover.read(sequence, |envelope| {
+            let copied = taken.takeover.read(sequence, |envelope| {
                 let route = core.routes.get(envelope.route)?;
                 let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
                 Undelivered::copy(&message, subscriptions)

@@ -4,6 +4,7 @@
 //! All that a shutdown waits for stands here, under one lock, and wakes it when it changes.
 
 use super::report::{Abandoned, Undelivered};
+use super::taken::InHand;
 use crate::message::Envelope;
 use crate::ring::{StoppedCall, Supervisor};
 use crate::routing::ConsumerAddr;
@@ -89,6 +90,8 @@ pub(super) struct Threads<P> {
     pub(super) handed_back: Vec<Arc<Undelivered<P>>>,
     /// Messages that have been counted as undelivered, and have not been handed back.
     pub(super) withheld: u64,
+    /// What publishers had in hand when a consumer was taken over, and nobody has accounted for.
+    pub(super) in_hand: Vec<InHand<P>>,
 }
 
 impl<P> Threads<P> {
@@ -156,6 +159,7 @@ impl<P> ThreadRegistry<P> {
                 logged: (0, 0),
                 handed_back: Vec::new(),
                 withheld: 0,
+                in_hand: Vec::new(),
             }),
             changed: Condvar::new(),
         }
@@ -209,16 +213,21 @@ impl<P> ThreadRegistry<P> {
         self.changed.notify_all();
     }
 
-    /// Hands a message back that a consumer has counted as undelivered. Without a copy of it, it is
-    /// counted as withheld.
+    /// Says that a consumer has counted a message as undelivered and is about to copy it, which is
+    /// foreign code and may not return.
+    pub(crate) fn withhold(&self) {
+        self.threads.lock().withheld += 1;
+    }
+
+    /// Hands a message back that was withheld. Without a copy of it, it stays so.
     pub(crate) fn hand_back(&self, addr: ConsumerAddr, copy: Option<Undelivered<P>>) {
         let mut threads = self.threads.lock();
         if let Some(stop) = threads.consumer(addr).and_then(|thread| thread.stop.as_mut()) {
             stop.until = stop.until.max(Instant::now() + NEXT_MESSAGE).min(stop.at_most_until);
         }
-        match copy {
-            Some(undelivered) => threads.handed_back.push(Arc::new(undelivered)),
-            None => threads.withheld += 1,
+        if let Some(undelivered) = copy {
+            threads.withheld -= 1;
+            threads.handed_back.push(Arc::new(undelivered));
         }
     }
 

@@ -28,10 +28,11 @@ pub enum PublishFailure {
         /// The dispatcher's name.
         dispatcher: DispatcherName,
     },
-    /// Waiting for room could never have ended: the calling thread is needed to make that room.
+    /// Waiting for room could never have ended, since the calling thread is needed to make that room; or it might not
+    /// have: inside of a publish closure no thread waits for room, in whatever ring, because others wait for its slot.
     #[error(
-        "the ring of dispatcher {dispatcher:?} is full and waiting for it would never end: this thread consumes it, or \
-         fills a slot of it; publish with try_publish, from another thread, or to another dispatcher"
+        "the ring of dispatcher {dispatcher:?} is full, and this thread must not wait for it: it consumes that ring, \
+         or is inside of a publish closure; publish with try_publish, from another thread, or to another dispatcher"
     )]
     WouldDeadlock {
         /// The dispatcher's name.
@@ -115,7 +116,7 @@ impl fmt::Display for RefusalReason {
         f.pad(match self {
             Self::Full => "its ring is full",
             Self::TimedOut => "its ring had no room within the time limit",
-            Self::WouldDeadlock => "its ring is full, and waiting for it would never end",
+            Self::WouldDeadlock => "its ring is full, and the publishing thread must not wait for it",
             Self::ConsumerDied => "a consumer of it has died",
             Self::Closed => "the broker has been shut down",
             Self::Forked => "its threads are in another process",

@@ -6,21 +6,22 @@ use crate::message::{CorrelationId, Extras, HeaderError, MessageId};
 use std::time::Duration;
 
 /// A message was published: every dispatcher took it that its topic leads to, but for those that are
-/// [best effort](crate::broker::Dispatcher::best_effort) and had no room.
+/// [best effort](crate::broker::Dispatcher::best_effort) and refused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a dispatcher that is best effort may have refused the message: look at `refused`, or say `let _ =`"]
 #[non_exhaustive]
 pub struct Published {
     /// Its identity.
     pub id: MessageId,
-    /// How many rings took it: one for each dispatcher with a matching subscription, 0 if nobody wants it.
+    /// How many rings took it: one for each dispatcher with a matching subscription, 0 if nobody wants it or all that
+    /// do are best effort and refused it.
     pub accepted: u16,
-    /// How many rings of best-effort dispatchers refused it.
+    /// How many rings of best-effort dispatchers refused it: for want of room, or because a consumer has died.
     pub refused: u16,
 }
 
 /// A batch was published: every dispatcher took all of it, but for those that are
-/// [best effort](crate::broker::Dispatcher::best_effort) and had no room.
+/// [best effort](crate::broker::Dispatcher::best_effort) and refused some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a dispatcher that is best effort may have refused messages: look at `refused`, or say `let _ =`"]
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 //! Managed threads, the broker's consumers and a user's own loop all drive this one type.
 
 use super::clearing::Uncleared;
-use super::visit::{Each, EachLeased, Slices, Visit};
+use super::visit::{Each, EachCounted, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
 use crate::ring::control::Core;
 use crate::ring::gate::Stage;
@@ -102,6 +102,19 @@ impl<E> Poller<E> {
     #[inline]
     pub fn poll_leased(&mut self, max: u64, handler: impl FnMut(&E, Sequence, bool, &Lease)) -> Polled {
         self.poll_visiting(max, &mut EachLeased(handler))
+    }
+
+    /// Polls as [`poll_leased`](Self::poll_leased) does, and calls `releases` before each release: with
+    /// the sequence below which everything is released then, and how many tombstones were among
+    /// that. So what is counted there is never less than what others see released.
+    #[inline]
+    pub(crate) fn poll_counted(
+        &mut self,
+        max: u64,
+        handler: impl FnMut(&E, Sequence, bool, &Lease),
+        releases: impl FnMut(Sequence, u64),
+    ) -> Polled {
+        self.poll_visiting(max, &mut EachCounted(EachLeased(handler), releases))
     }
 
     /// Calls `f`, which handles a delivery of what is kept outside of the ring, between two polls. It
@@ -263,6 +276,9 @@ impl<E> Poller<E> {
                 (*next, until) = (events.start, events.end);
             }
             visitor.run_ends();
+            if !lease.is_lost() {
+                visitor.releases(*next, *tombstones);
+            }
         });
     }
 

@@ -33,9 +33,15 @@ pub(in crate::ring) trait Visit<E> {
         lease: &Lease,
     );
 
-    /// Called after the last event of a run, before it is released; not after a panic.
+    /// Called after the last event of a run; not after a panic.
     #[inline(always)]
     fn run_ends(&mut self) {}
+
+    /// Called before a run is released whose consumer still has its position: all below `next` is
+    /// passed by then, and so many tombstones were among it since the consumer began; not after a
+    /// panic.
+    #[inline(always)]
+    fn releases(&mut self, _next: Sequence, _tombstones: u64) {}
 }
 
 /// Hands over the events from `next` up to `until`, one by one, and moves `next` past each before
@@ -112,6 +118,31 @@ impl<E, F: FnMut(&E, Sequence, bool, &Lease)> Visit<E> for EachLeased<F> {
             // SAFETY: as the caller promises.
             unsafe { slots.read(sequence, |event| (self.0)(event, sequence, sequence + 1 == end, lease)) };
         }
+    }
+}
+
+/// Visitor that handles event by event, with the lease, and learns how far each release goes.
+pub(in crate::ring) struct EachCounted<F, G>(pub(in crate::ring) EachLeased<F>, pub(in crate::ring) G);
+
+impl<E, F: FnMut(&E, Sequence, bool, &Lease), G: FnMut(Sequence, u64)> Visit<E> for EachCounted<F, G> {
+    const IS_LEASED: bool = true;
+
+    #[inline(always)]
+    unsafe fn visit(
+        &mut self,
+        slots: &Slots<E>,
+        next: &mut Sequence,
+        until: Sequence,
+        end: Sequence,
+        lease: &Lease,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.visit(slots, next, until, end, lease) };
+    }
+
+    #[inline(always)]
+    fn releases(&mut self, next: Sequence, tombstones: u64) {
+        (self.1)(next, tombstones);
     }
 }
 
