@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) struct Step(Arc<AtomicU64>);
 
 impl Step {
-    fn take(&self) {
+    pub(super) fn take(&self) {
         self.0.store(1, Ordering::Relaxed);
     }
 
