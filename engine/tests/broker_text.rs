@@ -22,6 +22,12 @@ fn a_ledger_shows_what_is_not_zero() {
         let _ = publisher.publish("x").expect("there is room");
     }
     let _ = broker.publisher("elsewhere").expect("a topic").publish("x").expect("nobody wants it");
+    let metrics = broker.metrics();
+    let lines = metrics.to_string();
+    assert!(lines.contains("messaging.broker.messages.published 4\n"), "{lines}");
+    assert!(!lines.contains("dlq"), "what is 0 is not shown: {lines}");
+    let last = lines.lines().next_back().expect("a line for each dispatcher");
+    assert!(last.starts_with("dispatcher main: depth ") && last.contains(" of 4096, 0 refused"), "{lines}");
     let ledger = broker.shutdown(Duration::from_secs(20)).expect("no closure").ledger;
     let expected = "4 published, 1 unrouted, balanced\n\
                     ring main: 3 claimed = 3 consumed\n\

@@ -45,6 +45,18 @@ impl Deref for DispatcherName {
     }
 }
 
+impl PartialEq<str> for DispatcherName {
+    fn eq(&self, name: &str) -> bool {
+        **self == *name
+    }
+}
+
+impl PartialEq<&str> for DispatcherName {
+    fn eq(&self, name: &&str) -> bool {
+        *self == **name
+    }
+}
+
 impl fmt::Display for DispatcherName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&**self, f)

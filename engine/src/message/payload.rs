@@ -312,7 +312,7 @@ pub struct PayloadTooLarge {
 /// What is made by `Default` passes the stack of the thread that builds the broker once, and in a build without
 /// optimisation some three times. So a type of up to 768 KiB does for a stack of 2 MiB, 512 KiB without optimisation.
 /// Put what is larger into a `Box` or a `Vec`, and publish what is large by writing it in place
-/// (`publish_with`).
+/// (`publish_in_place`).
 ///
 /// ```
 /// use ringmain::broker::Broker;

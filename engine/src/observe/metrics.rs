@@ -77,6 +77,40 @@ impl Metrics {
     }
 }
 
+impl fmt::Display for DispatcherMetrics {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, capacity, depth, refused, latency } = self;
+        write!(f, "dispatcher {name}: depth {depth} of {capacity}, {refused} refused")?;
+        if latency.is_empty() {
+            return Ok(());
+        }
+        let of = |quantile| latency.value_at_quantile(quantile);
+        write!(
+            f,
+            "; latency p50 {} ns, p99 {} ns, max {} ns of {} samples",
+            of(0.5),
+            of(0.99),
+            latency.max(),
+            latency.len()
+        )
+    }
+}
+
+impl fmt::Display for Metrics {
+    /// A line for each number that is not zero, and one for each dispatcher.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, value) in self.values.iter().filter(|(_, value)| **value != 0.0) {
+            writeln!(f, "{key} {value}")?;
+        }
+        for (number, dispatcher) in self.dispatchers.iter().enumerate() {
+            let line_break = if number == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{dispatcher}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Metrics {
     /// The numbers, and of the histogram what one wants to know.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,8 +23,9 @@ pub enum Overflow {
     ///
     /// A consumer holds the events of the batch it is at: a quarter of the ring at most, and one
     /// event at least. While the oldest event is held, or another producer is still writing it, the
-    /// new event is dropped instead, as under `DropNewest`. Only for rings of one stage, whose
-    /// consumers depend on none.
+    /// new event is dropped instead, as under `DropNewest`: so it is most of the time beside a
+    /// consumer that handles events slowly and without a pause, as one with a thread does. Only for
+    /// rings of one stage, whose consumers depend on none.
     DropOldest,
 }
 

@@ -32,7 +32,9 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
 impl<P: MessagePayload> Broker<P> {
     /// Waits until everything published before this call has been delivered or otherwise settled,
     /// at most for `limit`. Publishers may go on meanwhile; where they rest, an
-    /// [`audit`](Self::audit) after it is exact. Spins, yields and sleeps.
+    /// [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is not waited for:
+    /// where one dispatcher's handlers publish to another's, drain as often as the chain is long.
+    /// Spins, yields and sleeps.
     ///
     /// # Errors
     /// The time is up; or a consumer has died, or was taken over by a shutdown, and its ring drains

@@ -18,6 +18,10 @@ use std::{array, slice, vec};
 ///
 /// They lie in memory before anything is claimed, and nothing of the caller's runs while slots are claimed but the
 /// writing of each payload. Of an iterator make a vector first.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no batch for a broker of `{P}`",
+    note = "a batch is a vector or an array of payloads, or a slice of them: collect an iterator into a `Vec` first"
+)]
 pub trait Batch<P>: private::Sealed {
     /// A payload.
     type Item: IntoPayload<P>;

@@ -212,14 +212,18 @@ impl<R> std::error::Error for PublishError<R> {
 
 /// A batch was published in part, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{published} messages of the batch were published, then: {failure}")]
+#[error(
+    "{published} messages of the batch were published, then: {failure}{}",
+    if .refused.is_empty() { "" } else { "; best-effort dispatchers refused some" }
+)]
 #[non_exhaustive]
 pub struct BatchError {
     /// How many, the first of the batch, were published to all dispatchers that must take them.
     pub published: usize,
     /// Why the next one was not, or not to all. Those after it were not tried.
     pub failure: PublishFailure,
-    /// What dispatchers refused that are [best effort](crate::broker::Dispatcher::best_effort).
+    /// What dispatchers refused that are [best effort](crate::broker::Dispatcher::best_effort): also the message at
+    /// which the batch ended, if they refused that.
     pub refused: Vec<BatchRefusal>,
 }
 

@@ -346,6 +346,22 @@ impl<P: MessagePayload> Broker<P> {
     /// The handler returns nothing, or a `Result`. It may publish and subscribe. A panic is caught
     /// and counted, and concerns nobody else. Allocates and locks briefly; does not wait.
     ///
+    /// For `?` name the error [`HandlerError`](crate::broker::HandlerError), to which every error that
+    /// is `Send + Sync` converts, and text does too. `Box<dyn Error>` is not `Send`.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// use ringmain::broker::HandlerError;
+    ///
+    /// let broker = Broker::builder().build()?;
+    /// let _subscription = broker.subscribe("numbers", |message| -> Result<(), HandlerError> {
+    ///     let number: u64 = message.as_str().ok_or("this is no text")?.parse()?;
+    ///     println!("{number}");
+    ///     Ok(())
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A malformed pattern, one with more wildcards than the broker allows, or a broker that was
     /// shut down.
