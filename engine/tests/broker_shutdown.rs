@@ -144,7 +144,7 @@ fn handlers_of_two_dispatchers_that_shut_down_at_once_do_not_wait_for_each_other
     for _ in 0..2 {
         let (report, took) = next(&received);
         assert!(took < LIMIT / 2, "they waited for each other: {took:?}");
-        assert!(report.abandoned.is_empty() && report.undelivered.is_empty());
+        assert!(report.abandoned.is_empty() && report.undelivered.is_empty(), "{report:?} after {took:?}");
     }
     let ledger = shut_down(&broker);
     assert!(ledger.total().count(Term::Delivered) >= 2 * sent as u64 - 1, "{sent} sent, {ledger}");

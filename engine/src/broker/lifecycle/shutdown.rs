@@ -59,8 +59,9 @@ const OVERTIME: Duration = Duration::from_millis(30);
 enum Step<P> {
     /// Account for consumers that were taken over, until then.
     TakeOver(Vec<Taken<P>>, Instant),
-    /// Nothing is left to wait for, or no time.
-    Over,
+    /// Nothing is left to wait for, or no time. Those had not come back at that moment who should
+    /// have: others may have to be waited for since, when a handler's own shutdown has ended.
+    Over(Vec<Abandoned>),
 }
 
 /// Shuts a broker down. See [`Broker::shutdown`](crate::broker::Broker::shutdown).
@@ -83,14 +84,19 @@ fn shut_down<P: MessagePayload>(
     let guard = core.threads.begin_shutdown(me, drained_by, deadline, reserve);
     let caller = &guard.caller;
     account_for_in_hand(core);
-    while let Step::TakeOver(taken, until) = next_step(core, caller) {
-        account_for(core, taken, until);
-        core.threads.lock().pending -= 1;
-        core.threads.notify();
-    }
+    let outside = loop {
+        match next_step(core, caller) {
+            Step::TakeOver(taken, until) => {
+                account_for(core, taken, until);
+                core.threads.lock().pending -= 1;
+                core.threads.notify();
+            }
+            Step::Over(outside) => break outside,
+        }
+    };
     core.reclaim_signal.stop();
     account_for_in_hand(core);
-    let (report, unlogged) = report(core, caller);
+    let (report, unlogged) = report(core, outside);
     log(unlogged, caller.deadline);
     Ok(report)
 }
@@ -101,7 +107,7 @@ fn next_step<P>(core: &Core<P>, caller: &Caller) -> Step<P> {
     let mut threads = core.threads.lock();
     loop {
         if threads.pending == 0 && !threads.awaited(caller).any(|_| true) {
-            return Step::Over;
+            return Step::Over(Vec::new());
         }
         let now = Instant::now();
         let is_past = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
@@ -134,7 +140,10 @@ fn next_step<P>(core: &Core<P>, caller: &Caller) -> Step<P> {
         wake_at(caller.deadline);
         if is_past(caller.deadline) && !stops().any(|stop| stop.is_none_or(may_come)) {
             if threads.pending == 0 || is_past(overtime) {
-                return Step::Over;
+                let late = threads.awaited(caller).filter(|thread| !threads.is_held_up(thread));
+                return Step::Over(
+                    late.map(|thread| Abandoned::outside_of_a_handler(&thread.name)).collect(),
+                );
             }
             wake_at(overtime);
         }
@@ -206,7 +215,7 @@ struct Unlogged {
 }
 
 /// Says what the shutdown has come to by now, and what of that nobody has logged.
-fn report<P: MessagePayload>(core: &Core<P>, caller: &Caller) -> (ShutdownReport<P>, Unlogged) {
+fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (ShutdownReport<P>, Unlogged) {
     let (mut report, unlogged) = {
         let mut threads = core.threads.lock();
         let dead = threads.dead();
@@ -216,11 +225,6 @@ fn report<P: MessagePayload>(core: &Core<P>, caller: &Caller) -> (ShutdownReport
             abandoned: abandoned.get(logged.0..).unwrap_or_default().to_vec(),
             dead: dead.get(logged.1..).unwrap_or_default().to_vec(),
         };
-        let outside: Vec<_> = threads
-            .awaited(caller)
-            .filter(|thread| !threads.is_held_up(thread))
-            .map(|thread| Abandoned::outside_of_a_handler(&thread.name))
-            .collect();
         unlogged.abandoned.extend(outside.iter().cloned());
         abandoned.extend(outside);
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
