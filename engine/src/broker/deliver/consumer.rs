@@ -114,8 +114,8 @@ impl<P: Clone> Consumer<P> {
 }
 
 impl<P: Clone> Turn for Consumer<P> {
-    /// Reads the mail and handles up to `max` events: an eighth of the ring at most, so that mail does
-    /// not wait long.
+    /// Reads the mail and handles up to `max` events: no more than an eighth of the ring, which is what
+    /// the poller releases at once.
     #[inline]
     fn turn(&mut self, max: u64) -> Polled {
         let Self { poller, handlers, tally, sampler, .. } = self;
