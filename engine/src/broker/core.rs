@@ -85,6 +85,10 @@ impl<P> Core<P> {
         self.dispatcher(dispatcher).ring
     }
 
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = &ConsumerState<P>> {
+        self.dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers)
+    }
+
     pub(crate) fn consumer(&self, addr: ConsumerAddr) -> &ConsumerState<P> {
         &self.dispatcher(addr.dispatcher).consumers[usize::from(addr.number)]
     }

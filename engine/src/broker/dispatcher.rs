@@ -6,6 +6,7 @@ use super::deliver::handlers::{Common, HandlerTable};
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use super::name::DispatcherName;
+use super::waiting::room::WaitingRoom;
 use crate::affinity::{Pinning, Placement};
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::{
@@ -158,6 +159,7 @@ pub(crate) struct ConsumerState<P> {
     /// The name of its thread.
     pub(crate) thread: String,
     pub(crate) mailbox: Arc<Mailbox<P>>,
+    pub(crate) waiting: Arc<WaitingRoom<P>>,
     pub(crate) tally: Arc<ConsumerTally>,
     /// Subscriptions that it owns.
     pub(crate) subscriptions: AtomicU32,
@@ -263,14 +265,15 @@ impl Dispatcher {
         common: &Common<P>,
     ) -> (ConsumerState<P>, PlannedConsumer<P>) {
         let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
+        let waiting = Arc::new(WaitingRoom::default());
         let tally = Arc::new(ConsumerTally::default());
         let thread = format!("rm-{}-{}", self.name, addr.number);
         common.threads.enter(addr, stage, &thread, poller.supervisor());
-        let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone());
+        let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone());
         let consumer = Consumer::new(poller, handlers, tally.clone());
         let planned =
             PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), placement, consumer };
-        (ConsumerState { thread, mailbox, tally, subscriptions: AtomicU32::new(0) }, planned)
+        (ConsumerState { thread, mailbox, waiting, tally, subscriptions: AtomicU32::new(0) }, planned)
     }
 
     /// Returns where each of so many threads is to run.

@@ -111,6 +111,26 @@ pub enum UnsubscribeError {
     Forked,
 }
 
+/// Why a subscription may not be paused yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PauseError {
+    /// The consumer did not come to read of it within the time limit. The subscription is paused once
+    /// the call that the consumer is in returns.
+    #[error(
+        "{subscription:?} is to be paused, and its consumer has not read of it within {limit:?}; is a handler stuck?"
+    )]
+    TimedOut {
+        /// The subscription's name.
+        subscription: String,
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// The broker belongs to the process that this one is a fork of.
+    #[error("the broker's threads are in the process that this one is a fork of")]
+    Forked,
+}
+
 /// Why it is not known that all that was published before a [`drain`](super::Broker::drain) has
 /// been settled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +139,17 @@ pub enum DrainError {
     /// It has not been within the time limit.
     #[error("not all that was published has been settled within {limit:?}; is a handler stuck?")]
     TimedOut {
+        /// The limit that passed.
+        limit: Duration,
+    },
+    /// All rings have drained within the time limit, and messages still wait for subscriptions: they are
+    /// paused, or do not keep up.
+    #[error("{messages} messages still wait after {limit:?}, for {}; is it paused?", .subscriptions.join(", "))]
+    Waiting {
+        /// The names of the subscriptions.
+        subscriptions: Vec<String>,
+        /// How many messages wait for them.
+        messages: u64,
         /// The limit that passed.
         limit: Duration,
     },

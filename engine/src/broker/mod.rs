@@ -47,7 +47,10 @@
 //! | unsubscribe | yes | briefly | yes | until the consumer has dropped the handler |
 //! | `match_count`, `has_subscribers` | yes | no | no | no |
 //! | `subscriptions`, `explain` | yes | briefly | no | no |
+//! | pause | yes | briefly | to wake a parked consumer | until the consumer has read of it |
+//! | resume | yes | briefly | to wake a parked consumer | no |
 //! | a handler's call | no | no | no | no |
+//! | a message that has to wait | yes | briefly | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |
 //! | `shutdown` | yes | yes | yes | at most for its limit |
 
@@ -69,12 +72,13 @@ mod publish;
 mod subscribe;
 #[cfg(ringmain_loom)]
 pub mod unstarted;
+mod waiting;
 
 pub use account::ledger::{Ledger, RingLedger, SubscriptionLedger};
 pub use account::term::{DropReason, FailureKind, Term};
 pub use builder::BrokerBuilder;
 pub use dispatcher::Dispatcher;
-pub use error::{BrokerBuildError, DrainError, ShutdownError, SubscribeError, UnsubscribeError};
+pub use error::{BrokerBuildError, DrainError, PauseError, ShutdownError, SubscribeError, UnsubscribeError};
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;
@@ -88,4 +92,6 @@ pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};
 pub use subscribe::filter;
 pub use subscribe::handler::{FailedDelivery, HandlerError, IntoHandled};
+pub use subscribe::pause::SubscriptionStatus;
 pub use subscribe::subscription::Subscription;
+pub use waiting::backlog::{Backlog, WhenFull};

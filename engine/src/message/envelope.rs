@@ -116,6 +116,33 @@ impl<P> Envelope<P> {
         }
     }
 
+    /// Copies a message out of its slot. Runs the payload's `Clone`, first, which may panic.
+    pub(crate) fn copy(&self) -> Self
+    where
+        P: Clone,
+    {
+        let payload = self.payload.clone();
+        let extras = self.extras().cloned().map(Box::new);
+        Self { payload, extras, ..*self }
+    }
+
+    /// Returns what of a copy its slot does not know by itself: the extras, and the payload.
+    pub(crate) fn into_parts(self) -> (Extras, P) {
+        let extras = if self.flags & HAS_EXTRAS == 0 { None } else { self.extras };
+        (extras.map_or_else(Extras::default, |extras| *extras), self.payload)
+    }
+
+    /// Returns how many bytes of memory a copy takes: exactly of a [`Payload`], and of any other type
+    /// without what it has on the heap, which only the type knows.
+    pub(crate) fn size(&self) -> usize
+    where
+        P: 'static,
+    {
+        let heap = (&self.payload as &dyn Any).downcast_ref::<Payload>().map_or(0, Payload::len);
+        let headers = self.extras().map_or(0, |extras| size_of::<Extras>() + extras.headers.total_bytes());
+        size_of::<Self>() + heap + headers
+    }
+
     pub(crate) fn extras(&self) -> Option<&Extras> {
         if self.flags & HAS_EXTRAS == 0 { None } else { self.extras.as_deref() }
     }

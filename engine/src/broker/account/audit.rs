@@ -1,20 +1,21 @@
 //! The audit: where everything has gone.
 
-use super::ledger::{Ledger, RingLedger};
+use super::ledger::{Ledger, RingLedger, SubscriptionLedger};
+use super::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::outcome::CallMark;
 use crate::broker::dispatcher::RingState;
 use crate::broker::handle::Broker;
+use crate::broker::waiting::queue::Sizes;
 use crate::message::MessagePayload;
 use crate::sync::atomic::Ordering;
+use std::collections::BTreeMap;
 
-impl<P> Core<P> {
+impl<P: MessagePayload> Core<P> {
     /// Where everything has gone. See [`Ledger`].
     pub(crate) fn audit(&self) -> Ledger {
         let calls: Vec<u64> = self
-            .dispatchers
-            .iter()
-            .flat_map(|dispatcher| &dispatcher.consumers)
+            .consumers()
             .map(|consumer| consumer.mailbox.supervisor())
             // A call in doubt has been counted as such, and is not in flight any more.
             .filter(|supervisor| !supervisor.is_taken_over())
@@ -23,8 +24,15 @@ impl<P> Core<P> {
             .filter(|call| !call.is_settled)
             .map(|call| call.subscription)
             .collect();
-        let in_flight = |id| calls.iter().filter(|&&call| call == id).count() as u64;
-        let (subscriptions, past) = self.registry.audit(&self.routes, in_flight);
+        let waiting: BTreeMap<u64, Sizes> =
+            self.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
+        let add_sizes = |account: &mut SubscriptionLedger| {
+            let in_flight = calls.iter().filter(|&&call| call == account.id.0).count();
+            let Sizes { backlogged } = waiting.get(&account.id.0).copied().unwrap_or_default();
+            account.set(Term::InFlight, in_flight as u64);
+            account.set(Term::Backlogged, backlogged as u64);
+        };
+        let (subscriptions, past) = self.registry.audit(&self.routes, add_sizes);
         let published = self.publishers.total();
         let rings: Vec<_> = self.rings.iter().map(|state| self.audit_ring(state)).collect();
         Ledger {

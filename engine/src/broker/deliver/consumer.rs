@@ -35,7 +35,7 @@ pub(crate) struct Consumer<P> {
     has_panicked: bool,
 }
 
-impl<P: Clone> Consumer<P> {
+impl<P: Clone + 'static> Consumer<P> {
     pub(crate) fn new(
         poller: Poller<Envelope<P>>,
         handlers: HandlerTable<P>,
@@ -53,6 +53,33 @@ impl<P: Clone> Consumer<P> {
     /// The threads of the broker, where this one's is to sign off.
     pub(crate) fn threads(&self) -> &Arc<ThreadRegistry<P>> {
         &self.handlers.common.threads
+    }
+
+    /// Sees to what waits outside of the ring, after the ring's events of a turn. Returns what the turn has found.
+    #[cold]
+    #[inline(never)]
+    fn see_to_waiting(&mut self, polled: Polled, max: u64) -> Polled {
+        let Self { poller, handlers, tally, .. } = self;
+        if poller.lease().is_lost() {
+            return polled;
+        }
+        // Twice as many, so that a backlog shrinks beside a ring that is never empty.
+        let done =
+            if poller.lease().is_stopped() { 0 } else { handlers.deliver_waiting(poller, tally, 2 * max) };
+        match polled {
+            Polled::Finished | Polled::Empty if done > 0 => Polled::Events(done),
+            Polled::Finished => {
+                // What waits now would wait for what does not come any more.
+                handlers.hand_back_waiting();
+                polled
+            }
+            _ => {
+                if poller.lease().is_stopped() {
+                    handlers.hand_back_waiting();
+                }
+                polled
+            }
+        }
     }
 
     /// Counts what a panic has kept from being counted before it was released.
@@ -107,13 +134,13 @@ impl<P: Clone> Consumer<P> {
         threads.leave(addr);
         // Handlers and what they captured are dropped here, on their own thread, while it still
         // counts as a consumer: a captured publisher may publish when it is dropped.
-        guard(|| self.handlers.clear());
+        guard(|| self.handlers.clear(self.poller.lease()));
         context::leave_consumer();
         guard(|| drop(self));
     }
 }
 
-impl<P: Clone> Turn for Consumer<P> {
+impl<P: Clone + 'static> Turn for Consumer<P> {
     /// Reads the mail and handles up to `max` events: no more than an eighth of the ring, which is what
     /// the poller releases at once.
     #[inline]
@@ -134,7 +161,8 @@ impl<P: Clone> Turn for Consumer<P> {
             handlers.handle(envelope, sequence, lease, tally);
         };
         // Counted before it is released: what others see released has been counted.
-        poller.poll_counted(max, handle, |next, tombstones| tally.pass(next, tombstones))
+        let polled = poller.poll_counted(max, handle, |next, tombstones| tally.pass(next, tombstones));
+        if self.handlers.left.waiting.is_empty() { polled } else { self.see_to_waiting(polled, max) }
     }
 
     fn is_ready(&self) -> bool {
@@ -142,7 +170,9 @@ impl<P: Clone> Turn for Consumer<P> {
         // A stop stays set, and what it waits for may be long in the hands of a publisher.
         let has_mail =
             || poller.has_commands() && !(poller.lease().is_stopped() && handlers.mailbox.is_empty());
-        poller.is_ready_leased() || has_mail()
+        let waiting = &handlers.left.waiting;
+        let is_due = || waiting.is_due() || !waiting.is_empty() && poller.lease().is_stopped();
+        poller.is_ready_leased() || has_mail() || is_due()
     }
 
     fn is_stopping(&self) -> bool {

@@ -2,22 +2,25 @@
 //! one event.
 
 use super::context;
+use super::delivery::{Before, Delivery, Event, Left, has_expired};
 use super::mailbox::{Command, Mailbox, OwnedSubscription};
-use super::outcome::{CallMark, Outcome};
+use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
-use super::settle::{Failure, Next, settle};
+use super::settle::settle_uncalled;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::lifecycle::threads::ThreadRegistry;
-use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
-use crate::broker::subscribe::registry::{Registry, SubscriptionState};
+use crate::broker::subscribe::handler::drop_handler;
+use crate::broker::subscribe::registry::Registry;
+use crate::broker::waiting::room::WaitingRoom;
+use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::Clock;
 use crate::message::{Envelope, Message, Origin};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, RouteId, Routes};
 use crate::sync::edge;
-use crate::sync::panics::{discard_panic, guard};
+use crate::sync::panics::guard;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,18 +42,23 @@ pub(crate) struct HandlerTable<P> {
     pub(crate) common: Common<P>,
     pub(crate) mailbox: Arc<Mailbox<P>>,
     route_cache: RouteCache,
-    owned: Vec<Option<OwnedSubscription<P>>>,
+    pub(super) owned: Vec<Option<OwnedSubscription<P>>>,
     free: Vec<u32>,
     /// Places in `owned` by subscription.
-    places: HashMap<u64, u32, ahash::RandomState>,
-    /// What handlers failed with at the moment of the stop.
-    undropped: Vec<Outcome>,
+    pub(super) places: HashMap<u64, u32, ahash::RandomState>,
+    pub(super) left: Left<P>,
     #[cfg(all(test, not(ringmain_loom)))]
     pub(super) panics_in_turn: bool,
 }
 
-impl<P: Clone> HandlerTable<P> {
-    pub(crate) fn new(consumer: ConsumerAddr, common: Common<P>, mailbox: Arc<Mailbox<P>>) -> Self {
+impl<P: Clone + 'static> HandlerTable<P> {
+    pub(crate) fn new(
+        consumer: ConsumerAddr,
+        common: Common<P>,
+        mailbox: Arc<Mailbox<P>>,
+        room: Arc<WaitingRoom<P>>,
+    ) -> Self {
+        let waiting = ConsumerSide::new(room, common.registry.clone());
         Self {
             consumer,
             common,
@@ -59,7 +67,7 @@ impl<P: Clone> HandlerTable<P> {
             owned: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
-            undropped: Vec::new(),
+            left: Left { undropped: Vec::new(), waiting },
             #[cfg(all(test, not(ringmain_loom)))]
             panics_in_turn: false,
         }
@@ -88,16 +96,16 @@ impl<P: Clone> HandlerTable<P> {
         let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
         // Put together where it is needed: one that lies in memory all the time costs ten instructions.
-        let delivery = || Delivery { message: &message, sequence, lease, tally };
+        let clock = &self.common.clock;
+        let delivery = || Delivery { message: &message, source: Event { lease, sequence }, tally, clock };
         let mut refused = Vec::new();
         for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
-            let undropped = &mut self.undropped;
+            let left = &mut self.left;
             let handler = match handler {
                 Some(handler) if state.is_plain() && !has_expired => handler,
-                handler => match delivery().before_call(state, handler, has_expired, undropped, &mut refused)
-                {
+                handler => match delivery().before_call(state, handler, has_expired, left, &mut refused) {
                     Before::Call(handler) => handler,
                     Before::Ended => continue,
                     Before::TakenOver => return,
@@ -116,7 +124,7 @@ impl<P: Clone> HandlerTable<P> {
                 }
                 Called::TakenOver => return,
             };
-            if !delivery().end(state, outcome, undropped) {
+            if !delivery().end(state, outcome, left) {
                 return;
             }
         }
@@ -175,6 +183,9 @@ impl<P: Clone> HandlerTable<P> {
     /// Carries out all commands. A panic there is the end of this consumer.
     #[cold]
     pub(crate) fn read_mail(&mut self, lease: &Lease) {
+        if lease.is_lost() {
+            self.left.waiting.forsake();
+        }
         while guard(|| self.read_commands(lease)).is_none() {
             self.die();
         }
@@ -208,6 +219,10 @@ impl<P: Clone> HandlerTable<P> {
                 self.release(subscription);
                 done.open();
             }
+            Command::SetPaused { state, is_paused, done } => {
+                self.left.waiting.set_paused(&state, is_paused);
+                done.open();
+            }
             Command::Forget(routes) => {
                 for id in routes.iter() {
                     if self.route_cache.is_cached(*id) {
@@ -222,11 +237,17 @@ impl<P: Clone> HandlerTable<P> {
         }
     }
 
-    /// Drops a subscription's handler, here and now.
+    /// Drops a subscription's handler, and what waits for it, here and now.
     fn release(&mut self, subscription: u64) {
         let Some(&place) = self.places.get(&subscription) else { return };
         if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+            let waited = self.left.waiting.close(subscription).unwrap_or_default();
+            for _ in &waited {
+                settle_uncalled(&owned.state.tally, &Outcome::Unsubscribed);
+            }
+            self.left.waiting.let_go(subscription);
             drop_handler(owned.handler.take());
+            waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
         }
         self.discard_if_unused(place);
     }
@@ -255,9 +276,12 @@ impl<P: Clone> HandlerTable<P> {
 
     /// The end: all handlers are dropped, and no further command is taken. In that order: whoever
     /// finds the mailbox closed takes his handler for dropped.
-    pub(crate) fn clear(&mut self) {
-        for outcome in self.undropped.drain(..) {
-            guard(|| drop(outcome));
+    pub(crate) fn clear(&mut self, lease: &Lease) {
+        if lease.is_lost() {
+            self.left.waiting.forsake();
+        }
+        for undropped in self.left.undropped.drain(..) {
+            guard(|| drop(undropped));
         }
         loop {
             for owned in self.owned.iter_mut().flatten() {
@@ -271,130 +295,4 @@ impl<P: Clone> HandlerTable<P> {
             }
         }
     }
-}
-
-/// A message that is being delivered to one subscription after the other.
-struct Delivery<'d, 'm, P> {
-    message: &'d Message<'m, P>,
-    sequence: Sequence,
-    lease: &'d Lease,
-    tally: &'d ConsumerTally,
-}
-
-/// What is to be done before a handler is called.
-enum Before<'h, P> {
-    /// Nothing more: it is to be called.
-    Call(&'h mut OwnedHandler<P>),
-    /// The delivery has ended without a call.
-    Ended,
-    /// Somebody else has the consumer's position.
-    TakenOver,
-}
-
-impl<P> Delivery<'_, '_, P> {
-    /// Sees to what comes before a call where a subscription or message is not plain: the end of the
-    /// subscription, the end of the message's life, the filter, in this order.
-    #[cold]
-    #[inline(never)]
-    fn before_call<'h>(
-        &self,
-        state: &SubscriptionState,
-        handler: &'h mut Option<OwnedHandler<P>>,
-        has_expired: bool,
-        undropped: &mut Vec<Outcome>,
-        refused: &mut Vec<Box<str>>,
-    ) -> Before<'h, P> {
-        let outcome = match handler {
-            // An earlier delivery of this very message may have ended the subscription.
-            Some(_) if state.has_ended() => Outcome::Unsubscribed,
-            None => Outcome::Unsubscribed,
-            Some(_) if has_expired => Outcome::Expired,
-            Some(handler) => {
-                let Some(contract) = &mut handler.contract else { return Before::Call(handler) };
-                // Foreign as well: it may panic, which is no match, and it may hang.
-                match self.lease.call(self.sequence, state.id, || (contract.filter)(self.message)) {
-                    Called::TakenOver => return Before::TakenOver,
-                    Called::Returned(Ok(true)) => return Before::Call(handler),
-                    Called::Returned(Ok(false)) => Outcome::Filtered,
-                    Called::Returned(Err(payload)) => Outcome::Panicked(payload),
-                    Called::Refused => {
-                        refused.push(state.name.clone());
-                        Outcome::Undelivered
-                    }
-                }
-            }
-        };
-        if self.end(state, outcome, undropped) { Before::Ended } else { Before::TakenOver }
-    }
-
-    /// Settles, and tells of a failure. Returns whether the consumer still has its position.
-    #[inline(always)]
-    fn end(&self, state: &SubscriptionState, outcome: Outcome, undropped: &mut Vec<Outcome>) -> bool {
-        if let Next::Tell(failure) = settle(&state.tally, self.tally, &outcome) {
-            match tell(self.lease, self.sequence, state, self.message, &failure, outcome) {
-                Told::All => {}
-                Told::Refused(outcome) => undropped.push(outcome),
-                Told::TakenOver => return false,
-            }
-        }
-        true
-    }
-}
-
-/// What has come of telling of a failure.
-enum Told {
-    All,
-    /// The consumer has been stopped: there was no call, and what is to be dropped is left.
-    Refused(Outcome),
-    /// It did not return in time, and somebody else has the consumer's position.
-    TakenOver,
-}
-
-/// Logs a failed delivery, and drops what the handler failed with. Both is foreign code, which may
-/// panic or never return; so it is called under the lease, as a handler is.
-#[cold]
-#[inline(never)]
-fn tell<P>(
-    lease: &Lease,
-    sequence: Sequence,
-    state: &SubscriptionState,
-    message: &Message<'_, P>,
-    failure: &Failure,
-    outcome: Outcome,
-) -> Told {
-    let mut outcome = Some(outcome);
-    let called = lease.call(sequence, CallMark::settled(state.id), || {
-        // The first, the second, the fourth, the eighth: a handler that always fails does not fill
-        // the log. The error's own text is not logged, since it may quote the payload.
-        if failure.count.is_power_of_two() {
-            guard(|| {
-                tracing::warn!(
-                    target: "ringmain::settle",
-                    subscription = &*state.name,
-                    topic = %message.topic(),
-                    message_id = %message.id(),
-                    attempt = message.attempt(),
-                    error_kind = failure.kind.as_str(),
-                    failures = failure.count,
-                    "a delivery failed"
-                );
-            });
-        }
-        guard(|| match outcome.take() {
-            Some(Outcome::Failed(error)) => drop(error),
-            Some(Outcome::Panicked(payload)) => discard_panic(payload),
-            _ => {}
-        });
-    });
-    match (called, outcome) {
-        (Called::TakenOver, _) => Told::TakenOver,
-        (_, Some(outcome)) => Told::Refused(outcome),
-        (_, None) => Told::All,
-    }
-}
-
-/// Whether a message that has extras is past its life.
-#[cold]
-pub(crate) fn has_expired<P>(message: &Message<'_, P>, clock: &Clock) -> bool {
-    message.expires_at().is_some_and(|at| clock.now() >= at)
 }

@@ -7,7 +7,7 @@
 //! what has been fetched cannot be taken out again.
 
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::message::Envelope;
 use crate::ring::Supervisor;
 use crate::routing::RouteId;
@@ -31,6 +31,8 @@ pub(crate) enum Command<P> {
     Adopt(Box<OwnedSubscription<P>>),
     /// Drop that subscription's handler and say so.
     Release { subscription: u64, done: Arc<Latch> },
+    /// Deliver no message to that subscription, or go on delivering; and say so.
+    SetPaused { state: Arc<SubscriptionState>, is_paused: bool, done: Arc<Latch> },
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
     /// Panic, as only a fault of this crate does.
@@ -44,15 +46,26 @@ pub(crate) enum Command<P> {
 struct Inner<P> {
     /// What the consumer is to own and has not read of yet, by subscription.
     unread: BTreeMap<u64, Box<OwnedSubscription<P>>>,
+    /// Who is to be paused or to go on, by subscription: what was wanted last. So their number is bounded, however
+    /// often somebody wants it.
+    wishes: BTreeMap<u64, Wish>,
     /// All else.
     commands: VecDeque<Command<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
 }
 
+/// What is wanted of a subscription.
+struct Wish {
+    state: Arc<SubscriptionState>,
+    is_paused: bool,
+    /// Opens when it is so, for all that have wanted something meanwhile.
+    done: Arc<Latch>,
+}
+
 impl<P> Inner<P> {
     fn is_empty(&self) -> bool {
-        self.unread.is_empty() && self.commands.is_empty()
+        self.unread.is_empty() && self.commands.is_empty() && self.wishes.is_empty()
     }
 }
 
@@ -64,7 +77,12 @@ pub(crate) struct Mailbox<P> {
 
 impl<P> Mailbox<P> {
     pub(crate) fn new(supervisor: Supervisor<Envelope<P>>) -> Self {
-        let inner = Inner { unread: BTreeMap::new(), commands: VecDeque::new(), closed: false };
+        let inner = Inner {
+            unread: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            commands: VecDeque::new(),
+            closed: false,
+        };
         Self { inner: Mutex::new(inner), supervisor }
     }
 
@@ -84,6 +102,29 @@ impl<P> Mailbox<P> {
         }
         self.supervisor.announce_mail();
         Ok(())
+    }
+
+    /// Has the consumer pause a subscription, or go on with it. Returns what opens when it has; at once where it has
+    /// gone, and calls no handler any more.
+    pub(crate) fn set_paused(&self, state: &Arc<SubscriptionState>, is_paused: bool) -> Arc<Latch> {
+        let done = {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                let done = Arc::new(Latch::new());
+                done.open();
+                return done;
+            }
+            let first = || Wish { state: state.clone(), is_paused, done: Arc::new(Latch::new()) };
+            let wish = inner.wishes.entry(state.id).or_insert_with(first);
+            wish.is_paused = is_paused;
+            // Here, so that the order of the wishes is the order of what everybody sees.
+            if is_paused {
+                state.set(Reason::Paused, true);
+            }
+            wish.done.clone()
+        };
+        self.supervisor.announce_mail();
+        done
     }
 
     /// Has a subscription's handler dropped: by the consumer, or by the caller where the consumer
@@ -113,7 +154,11 @@ impl<P> Mailbox<P> {
     pub(crate) fn fetch(&self) -> Option<Command<P>> {
         let mut inner = self.inner.lock();
         let command = inner.commands.pop_front();
-        command.or_else(|| inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned)))
+        let command = command.or_else(|| inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned)));
+        command.or_else(|| {
+            let (_, Wish { state, is_paused, done }) = inner.wishes.pop_first()?;
+            Some(Command::SetPaused { state, is_paused, done })
+        })
     }
 
     /// Returns whether no command waits.

@@ -1,7 +1,9 @@
 //! Delivering: a consumer, its mailbox, the handlers that it owns, and the end of each delivery.
 
+mod catch_up;
 pub(super) mod consumer;
 pub(super) mod context;
+pub(super) mod delivery;
 pub(super) mod handlers;
 pub(super) mod mailbox;
 pub(super) mod outcome;

@@ -1,6 +1,7 @@
 //! How a delivery ends.
 
 use crate::broker::subscribe::handler::HandlerError;
+use crate::broker::subscribe::registry::SubscriptionState;
 
 /// How a delivery ended.
 pub(crate) enum Outcome {
@@ -12,14 +13,30 @@ pub(crate) enum Outcome {
     Panicked(Box<dyn std::any::Any + Send>),
     /// The subscription's filter did not want the message.
     Filtered,
+    /// The message was to wait, and could not be copied: its payload's `Clone` panicked.
+    Uncopied(Box<dyn std::any::Any + Send>),
     /// The message had expired before its turn came.
     Expired,
+    /// The message was to wait, and there was no room.
+    Overflow,
     /// The subscription was gone.
     Unsubscribed,
     /// The broker stopped before its turn came; the message is handed back.
     Undelivered,
     /// The handler has not returned, and the broker waits for it no longer.
     InDoubt,
+}
+
+impl Outcome {
+    /// Returns how a delivery ends whose handler cannot be called any more: as it would have without a call, or
+    /// undelivered.
+    pub(crate) fn uncalled(state: &SubscriptionState, has_expired: bool) -> Self {
+        match () {
+            () if state.has_ended() => Self::Unsubscribed,
+            () if has_expired => Self::Expired,
+            () => Self::Undelivered,
+        }
+    }
 }
 
 /// What a consumer is doing with a delivery, as a number for its lease: handling it, or telling of

@@ -42,22 +42,26 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
 #[cold]
 fn settle_otherwise(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
     match outcome {
-        Outcome::Delivered => {}
         Outcome::Failed(_) => return fail(tally, consumer, FailureKind::Handler),
-        Outcome::Panicked(_) => return fail(tally, consumer, FailureKind::Panic),
-        Outcome::Filtered => tally.count(Term::Filtered),
-        Outcome::Expired => tally.count(Term::Expired),
-        Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
-        Outcome::Undelivered => tally.count(Term::Undelivered),
-        Outcome::InDoubt => tally.count(Term::InDoubt),
+        Outcome::Panicked(_) | Outcome::Uncopied(_) => return fail(tally, consumer, FailureKind::Panic),
+        _ => settle_uncalled(tally, outcome),
     }
     Next::Done
 }
 
-/// Ends a delivery whose outcome no handler has told.
-pub(crate) fn settle_uncalled(tally: &Tally, consumer: &ConsumerTally, outcome: Outcome) {
-    let next = settle_otherwise(tally, consumer, &outcome);
-    debug_assert!(matches!(next, Next::Done), "only a handler fails");
+/// Ends a delivery that no foreign code has failed.
+pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
+    match outcome {
+        Outcome::Delivered | Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::Uncopied(_) => {
+            debug_assert!(false, "nothing was called");
+        }
+        Outcome::Filtered => tally.count(Term::Filtered),
+        Outcome::Expired => tally.count(Term::Expired),
+        Outcome::Overflow => tally.count(Term::Overflow),
+        Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
+        Outcome::Undelivered => tally.count(Term::Undelivered),
+        Outcome::InDoubt => tally.count(Term::InDoubt),
+    }
 }
 
 /// A delivery that failed, with no attempt left and nowhere to put the message.

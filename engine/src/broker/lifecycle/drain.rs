@@ -17,29 +17,51 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
         return Err(DrainError::WouldDeadlock);
     }
     let claimed: Vec<u64> = core.rings.iter().map(|state| state.ring.claimed()).collect();
+    let are_empty = || core.consumers().all(|consumer| consumer.waiting.is_empty());
+    let have_drained = || {
+        let mut rings = core.rings.iter().zip(&claimed);
+        rings.all(|(state, &claimed)| state.ring.released() >= claimed)
+    };
     let is_over = || {
         if let Some(thread) = core.threads.lost() {
             return Some(Err(DrainError::ConsumerLost { thread }));
         }
-        let mut rings = core.rings.iter().zip(&claimed);
-        rings.all(|(state, &claimed)| state.ring.released() >= claimed).then_some(Ok(()))
+        // In this order: what leaves a ring to wait is in its room before the ring's slot is released.
+        (have_drained() && are_empty()).then_some(Ok(()))
     };
     // The rings' own parking spots are for those whom a publication or a release wakes.
     wait_until(WaitStrategy::Backoff, &Parking::new(false), Deadline::after(limit), is_over)
-        .unwrap_or(Err(DrainError::TimedOut { limit }))
+        .unwrap_or_else(|| Err(why_not(core, have_drained(), limit)))
+}
+
+/// Says why the time is up.
+fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
+    let waiting: Vec<_> = core.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
+    let messages: usize = waiting.iter().map(|(_, sizes)| sizes.backlogged).sum();
+    if !have_drained || messages == 0 {
+        return DrainError::TimedOut { limit };
+    }
+    let those = waiting.iter().filter(|(_, sizes)| sizes.backlogged > 0);
+    let name = |id| core.registry.find(id).map(|state| state.name.to_string());
+    DrainError::Waiting {
+        subscriptions: those.filter_map(|&(id, _)| name(id)).collect(),
+        messages: messages as u64,
+        limit,
+    }
 }
 
 impl<P: MessagePayload> Broker<P> {
-    /// Waits until everything published before this call has been delivered or otherwise settled,
-    /// at most for `limit`. Publishers may go on meanwhile; where they rest, an
+    /// Waits until everything published before this call has been delivered or otherwise settled, and
+    /// nothing waits in a backlog, at most for `limit`. So it does not end while a subscription is
+    /// paused for which messages wait. Publishers may go on meanwhile; where they rest, an
     /// [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is not waited for:
     /// where one dispatcher's handlers publish to another's, drain as often as the chain is long.
     /// Spins, yields and sleeps.
     ///
     /// # Errors
-    /// The time is up; or a consumer has died, or was taken over by a shutdown, and its ring drains
-    /// no more; or this is a thread that would wait for itself: a consumer of this broker, or
-    /// inside of a publish closure.
+    /// The time is up, and the error tells whether messages wait for subscriptions; or a consumer has
+    /// died, or was taken over by a shutdown, and its ring drains no more; or this is a thread that
+    /// would wait for itself: a consumer of this broker, or inside of a publish closure.
     pub fn drain(&self, limit: Duration) -> Result<(), DrainError> {
         drain(self.core(), limit)
     }

@@ -8,11 +8,14 @@ use super::report::{Abandoned, Undelivered};
 use super::taken::{InHand, Taken};
 use super::threads::Threads;
 use crate::broker::core::Core;
-use crate::broker::deliver::handlers::has_expired;
+use crate::broker::deliver::delivery::has_expired;
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
+use crate::broker::waiting::parked::Parked;
 use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Call, Sequence, Takeover};
+use crate::routing::ConsumerAddr;
+use crate::sync::panics::guard;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +27,10 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
+    let mut settled = Vec::new();
     for taken in taken.into_iter().map(Arc::new) {
         let (abandoned, counted, in_hand) = count(core, &taken, until);
+        settled.extend(account_for_waiting(core, taken.addr));
         let mut threads = core.threads.lock();
         threads.abandoned.push(abandoned);
         threads.withheld += counted.len() as u64;
@@ -34,7 +39,25 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
         }
         rest.push((taken, counted));
     }
-    hand_back(core, rest);
+    hand_back(core, rest, settled);
+}
+
+/// Accounts for what waits beside a stuck consumer: counts it, and hands back what is to be. It has been copied when
+/// it came to wait. Returns the others, to be dropped aside.
+fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) -> Vec<Parked<P>> {
+    let mut settled = Vec::new();
+    for (state, parked) in core.consumer(addr).waiting.take_all() {
+        let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
+        settle_uncalled(&state.tally, &outcome);
+        if matches!(outcome, Outcome::Undelivered) {
+            let message = parked.into_owned(core.origin, &core.clock);
+            let undelivered = Undelivered { message, subscriptions: vec![state.name.clone()] };
+            core.threads.lock().handed_back.push(Arc::new(undelivered));
+        } else {
+            settled.push(parked);
+        }
+    }
+    settled
 }
 
 /// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
@@ -61,7 +84,7 @@ pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
         }
         in_hand.retain(|left| !left.sequences.is_empty());
     }
-    hand_back(core, rest);
+    hand_back(core, rest, Vec::new());
 }
 
 /// Counts what a consumer has left. Returns also what publishers have in hand.
@@ -77,11 +100,16 @@ fn count<P: MessagePayload>(
     if let Some(state) = &in_doubt
         && call.is_some_and(|call| !call.is_settled)
     {
-        settle_uncalled(&state.tally, &core.consumer(taken.addr).tally, Outcome::InDoubt);
+        settle_uncalled(&state.tally, &Outcome::InDoubt);
     }
     let mut abandoned = Abandoned::outside_of_a_handler(&taken.thread);
     if let Some(state) = in_doubt {
         abandoned.subscription = state.name.to_string();
+    }
+    if let Call::Parked { .. } = takeover.call()
+        && let Some((message, topic)) = core.consumer(taken.addr).waiting.in_call()
+    {
+        (abandoned.message, abandoned.topic) = (Some(message), Some(topic));
     }
     let mut counted = Vec::new();
     let limit = until.saturating_duration_since(Instant::now());
@@ -122,15 +150,11 @@ fn count_one<P>(
         let is_open = in_doubt.is_none_or(|call| subscription > call.subscription);
         if is_open && let Some(state) = core.registry.find(subscription) {
             // As the consumer would have found it.
-            let outcome = match () {
-                () if state.has_ended() => Outcome::Unsubscribed,
-                () if has_expired => Outcome::Expired,
-                () => {
-                    subscriptions.push(state.name.clone());
-                    Outcome::Undelivered
-                }
-            };
-            settle_uncalled(&state.tally, &core.consumer(*addr).tally, outcome);
+            let outcome = Outcome::uncalled(&state, has_expired);
+            if matches!(outcome, Outcome::Undelivered) {
+                subscriptions.push(state.name.clone());
+            }
+            settle_uncalled(&state.tally, &outcome);
         }
     }
     (!subscriptions.is_empty()).then_some((sequence, subscriptions))
@@ -138,12 +162,19 @@ fn count_one<P>(
 
 /// Has what was counted copied and handed back, aside. Does not wait for it: the shutdown does, beside
 /// other things.
-fn hand_back<P: MessagePayload>(core: &Arc<Core<P>>, mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>) {
+fn hand_back<P: MessagePayload>(
+    core: &Arc<Core<P>>,
+    mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>,
+    settled: Vec<Parked<P>>,
+) {
     rest.retain(|(_, counted)| !counted.is_empty());
-    if !rest.is_empty() {
+    if !rest.is_empty() || !settled.is_empty() {
         let copying = core.clone();
         core.threads.lock().pending += 1;
-        run_aside(Instant::now(), move || copy(&copying, rest));
+        run_aside(Instant::now(), move || {
+            copy(&copying, rest);
+            settled.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+        });
     }
 }
 

@@ -12,6 +12,7 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::broker::name::DispatcherName;
+use crate::broker::waiting::backlog::Backlog;
 use crate::message::{Message, MessagePayload};
 use crate::routing::{ConsumerAddr, ForeignWildcard};
 use crate::sync::atomic::Ordering;
@@ -48,6 +49,7 @@ pub struct SubscriptionBuilder<P> {
     dispatcher: Option<String>,
     stage: Option<usize>,
     filter: Option<BoxedFilter<P>>,
+    backlog: Option<Backlog>,
     on_error: Option<ErrorCallback<P>>,
 }
 
@@ -60,6 +62,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             dispatcher: None,
             stage: None,
             filter: None,
+            backlog: None,
             on_error: None,
         }
     }
@@ -110,6 +113,37 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             None => Box::new(wanted),
             Some(earlier) => Box::new(earlier.and(wanted)),
         });
+        self
+    }
+
+    /// Bounds what may wait of its messages while it is [paused](Subscription::pause), and says what
+    /// happens to a message for which there is no room. By default 1,024 messages of 4 MiB wait, and
+    /// what finds no room is dropped and counted.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Backlog, Term, WhenFull};
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let display = broker
+    ///     .subscription()
+    ///     .pattern("prices")
+    ///     .backlog(Backlog::new(2).when_full(WhenFull::DropOldest))
+    ///     .subscribe(|price| println!("{}", **price))?;
+    /// display.pause()?;
+    /// let mut prices = broker.publisher("prices")?;
+    /// for price in [10, 11, 12] {
+    ///     prices.publish(price)?;
+    /// }
+    /// display.resume();
+    /// broker.drain(Duration::from_secs(5))?;
+    /// let account = &broker.audit().subscriptions[0];
+    /// assert_eq!(account.delivered(), 2);
+    /// assert_eq!(account.count(Term::Overflow), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn backlog(mut self, backlog: Backlog) -> Self {
+        self.backlog = Some(backlog);
         self
     }
 
@@ -265,8 +299,10 @@ pub(super) fn start_all<P: MessagePayload>(
         let state = options.enter(core)?;
         let callbacks = options.on_error.into_iter().chain(core.on_error.clone()).collect();
         let callbacks = Callbacks::new(&state.name, callbacks);
-        let contract =
-            options.filter.map(|filter| Box::new(Contract { filter: callbacks.around_filter(filter) }));
+        let contract = (options.filter.is_some() || options.backlog.is_some()).then(|| {
+            let filter = options.filter.map(|filter| callbacks.around_filter(filter));
+            Box::new(Contract { filter, backlog: options.backlog.unwrap_or_default() })
+        });
         let handler = OwnedHandler { call: callbacks.around(handler), contract };
         beginning.entered.push((state, Some(handler)));
     }

@@ -2,6 +2,7 @@
 
 use super::filter::BoxedFilter;
 use crate::broker::account::term::FailureKind;
+use crate::broker::waiting::backlog::Backlog;
 use crate::message::Message;
 use crate::sync::panics::guard;
 use std::any::Any;
@@ -70,7 +71,15 @@ pub(crate) struct OwnedHandler<P> {
 
 /// What a subscription was told beside its patterns.
 pub(crate) struct Contract<P> {
-    pub(crate) filter: BoxedFilter<P>,
+    pub(crate) filter: Option<BoxedFilter<P>>,
+    pub(crate) backlog: Backlog,
+}
+
+impl<P> OwnedHandler<P> {
+    /// Returns how much may wait.
+    pub(crate) fn backlog(&self) -> Backlog {
+        self.contract.as_ref().map_or_else(Backlog::default, |contract| contract.backlog)
+    }
 }
 
 /// Boxes a handler.

@@ -3,5 +3,6 @@
 pub(super) mod builder;
 pub mod filter;
 pub(super) mod handler;
+pub(super) mod pause;
 pub(super) mod registry;
 pub(super) mod subscription;

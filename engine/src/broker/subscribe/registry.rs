@@ -27,7 +27,6 @@
 
 use crate::broker::account::ledger::SubscriptionLedger;
 use crate::broker::account::tally::Tally;
-use crate::broker::account::term::Term;
 use crate::broker::error::SubscribeError;
 use crate::broker::id::SubscriptionId;
 use crate::routing::{
@@ -66,6 +65,20 @@ const ENDED: u32 = 1;
 /// It has a contract, which is asked before each call of its handler.
 const HAS_CONTRACT: u32 = 2;
 
+/// Why messages of a subscription wait before its handler gets them. Several may hold at once; only when none does
+/// a message is delivered as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its user has paused it.
+    Paused = 1 << 2,
+    /// Others wait that came before.
+    CatchingUp = 1 << 3,
+}
+
+impl Reason {
+    const ANY: u32 = Self::Paused as u32 | Self::CatchingUp as u32;
+}
+
 impl SubscriptionState {
     /// Returns whether nothing comes before a call of its handler: one look for all that might.
     #[inline(always)]
@@ -83,12 +96,33 @@ impl SubscriptionState {
     fn end(&self) {
         self.flags.fetch_or(ENDED, Ordering::Relaxed);
     }
+
+    /// Returns whether a message that comes now has to wait. The consumer's own look: whoever else asks learns what
+    /// was so a moment ago.
+    pub(crate) fn is_queued(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & Reason::ANY != 0
+    }
+
+    /// Returns whether messages wait for that reason.
+    pub(crate) fn waits_for(&self, reason: Reason) -> bool {
+        self.flags.load(Ordering::Relaxed) & reason as u32 != 0
+    }
+
+    /// Says that messages wait for that reason from now on, or no longer. Only the consumer does, save that everybody
+    /// may have them wait because it is paused.
+    pub(crate) fn set(&self, reason: Reason, holds: bool) {
+        if holds {
+            self.flags.fetch_or(reason as u32, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!(reason as u32), Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Clone)]
 struct Entry {
     state: Arc<SubscriptionState>,
-    /// Routes that lead here and have not been freed, and shares of routes.
+    /// Routes that lead here and have not been freed, shares of routes, and a hold while messages wait.
     routes: usize,
     /// What came, or was refused, by routes that have been freed since.
     before: TargetCounts,
@@ -392,6 +426,19 @@ impl Registry {
         }
     }
 
+    /// Keeps a subscription's record although it should end and no route lead to it: some of its messages wait. To be
+    /// called while a message is in hand that a route has brought.
+    pub(crate) fn hold(&self, id: u64) {
+        if let Some(entry) = self.0.lock().now.entries.get_mut(&id) {
+            entry.routes += 1;
+        }
+    }
+
+    /// Takes a [`hold`](Self::hold) back.
+    pub(crate) fn let_go(&self, id: u64) {
+        self.0.lock().now.detach(id, TargetCounts::default());
+    }
+
     pub(crate) fn find(&self, id: u64) -> Option<Arc<SubscriptionState>> {
         self.0.lock().now.entries.get(&id).map(|entry| entry.state.clone())
     }
@@ -415,11 +462,12 @@ impl Registry {
         routes.free(past);
     }
 
-    /// Returns each subscription's account, and the sum of those that are past.
+    /// Returns each subscription's account, and the sum of those that are past. What is a size and not a count is
+    /// added to each account by the caller.
     pub(crate) fn audit(
         &self,
         routes: &Routes,
-        in_flight: impl Fn(u64) -> u64,
+        add_sizes: impl Fn(&mut SubscriptionLedger),
     ) -> (Vec<SubscriptionLedger>, SubscriptionLedger) {
         let routes: Vec<_> = routes.all().collect();
         let Snapshot { entries, shares, partly_freed, past, step } = self.snapshot();
@@ -459,7 +507,7 @@ impl Registry {
             account.patterns = state.patterns.iter().map(ToString::to_string).collect();
             account.routed = counts.accepted;
             account.refused = counts.refused;
-            account.set(Term::InFlight, in_flight(state.id));
+            add_sizes(&mut account);
             account
         };
         (entries.values().map(account).collect(), past)
@@ -513,7 +561,7 @@ mod tests {
         let different: Vec<_> = (0..5).map(|n| Destinations::new(&all[n * count / 4..][..count])).collect();
         let linked: Vec<_> =
             (0..how_many).map(|n| link(registry, routes, &different[n % 5], 1 + n as u64).unwrap()).collect();
-        let (expected, _) = registry.audit(routes, |_| 0);
+        let (expected, _) = registry.audit(routes, |_| ());
         assert_eq!(routed(&expected), (1..=how_many as u64).sum::<u64>() * count as u64);
         // The account is past as soon as the last route is freed.
         states[..count].iter().for_each(|state| registry.end(state.id));
@@ -522,7 +570,7 @@ mod tests {
 
     #[track_caller]
     fn assert_all_is_counted_once(registry: &Registry, routes: &Routes, expected: &[SubscriptionLedger]) {
-        let (present, past) = registry.audit(routes, |_| 0);
+        let (present, past) = registry.audit(routes, |_| ());
         assert_eq!(routed(&present) + past.routed, routed(expected));
         for ledger in present {
             assert_eq!(ledger.routed, expected[ledger.id.0 as usize].routed, "{}", ledger.name);
@@ -544,7 +592,7 @@ mod tests {
                     assert_all_is_counted_once(&registry, &routes, &expected);
                 }
             });
-            let (present, _) = registry.audit(&routes, |_| 0);
+            let (present, _) = registry.audit(&routes, |_| ());
             assert_eq!(present, expected[2..]);
         }
     }
@@ -565,7 +613,7 @@ mod tests {
             }
         }
         routes.free(&linked);
-        let (present, _) = registry.audit(&routes, |_| 0);
+        let (present, _) = registry.audit(&routes, |_| ());
         assert_eq!(present, expected[count..]);
         let now = registry.snapshot();
         assert!(now.shares.is_empty() && now.partly_freed.is_empty());
@@ -646,7 +694,7 @@ mod tests {
                 tables.drain(..tables.len().saturating_sub(3));
             }
             let check = |registry: &Registry| {
-                let (present, past) = registry.audit(&routes, |_| 0);
+                let (present, past) = registry.audit(&routes, |_| ());
                 for ledger in &present {
                     prop_assert_eq!(ledger.routed, expected.get(&ledger.id.0).copied().unwrap_or(0));
                 }
@@ -669,7 +717,7 @@ mod tests {
             let _route = link(&registry, &routes, &Destinations::new(&[states[0].destination]), 1);
             // Each look takes the lock.
             let look = |id| registry.find(id).map_or(0, |state| state.id);
-            let (ledgers, _) = registry.audit(&routes, look);
+            let (ledgers, _) = registry.audit(&routes, |account| _ = look(account.id.0));
             let live = registry.snapshot().live().map(|state| look(state.id)).sum::<u64>();
             sender.send((ledgers.len(), live))
         });

@@ -4,7 +4,7 @@ use super::registry::SubscriptionState;
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::deliver::mailbox::{Latch, Withdrawn};
+use crate::broker::deliver::mailbox::{Latch, Mailbox, Withdrawn};
 use crate::broker::error::UnsubscribeError;
 use crate::broker::handle::Broker;
 use crate::broker::id::SubscriptionId;
@@ -125,14 +125,19 @@ fn unsubscribe_all_timeout<P: MessagePayload>(
 /// ```
 #[must_use = "dropping it unsubscribes, and `let _ =` drops it at once: bind it to a name, or `detach` it"]
 pub struct Subscription<P: MessagePayload = Payload> {
-    core: Arc<Core<P>>,
-    state: Arc<SubscriptionState>,
+    pub(super) core: Arc<Core<P>>,
+    pub(super) state: Arc<SubscriptionState>,
     is_ended: bool,
 }
 
 impl<P: MessagePayload> Subscription<P> {
     pub(super) fn new(core: Arc<Core<P>>, state: Arc<SubscriptionState>) -> Self {
         Self { core, state, is_ended: false }
+    }
+
+    /// The mailbox of its consumer.
+    pub(super) fn mailbox(&self) -> &Mailbox<P> {
+        &self.core.consumer(self.state.destination.consumer).mailbox
     }
 
     /// Its number.

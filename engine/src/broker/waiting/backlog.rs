@@ -1,0 +1,59 @@
+//! The bounds of a backlog, and what happens at them.
+
+/// How much of a subscription's messages may wait, and what happens to one for which there is no room.
+/// See [`SubscriptionBuilder::backlog`](crate::broker::SubscriptionBuilder::backlog).
+///
+/// By default 1,024 messages of 4 MiB in all, and a message that finds no room is dropped.
+///
+/// ```
+/// # use ringmain::broker::{Backlog, WhenFull};
+/// let latest = Backlog::new(100).when_full(WhenFull::DropOldest);
+/// let small = Backlog::default().bytes(64 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+    pub(super) when_full: WhenFull,
+}
+
+/// What happens to a message for which a backlog has no room.
+///
+/// What has expired makes room first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// It is dropped, and counted as [`Term::Overflow`](crate::broker::Term::Overflow).
+    DropNewest,
+    /// The messages that have waited longest are dropped, and counted so, until there is room.
+    DropOldest,
+}
+
+impl Backlog {
+    /// Returns a backlog of at most so many messages, and of 4 MiB. None at all may wait with 0.
+    pub const fn new(messages: usize) -> Self {
+        Self { messages, bytes: 4 << 20, when_full: WhenFull::DropNewest }
+    }
+
+    /// Sets how many bytes of memory its messages may take. A message counts with its payload, its
+    /// headers and what the engine keeps beside them; of a payload that is not a
+    /// [`Payload`](crate::message::Payload), what it has on the heap is not known and does not count.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Sets what happens when it is full.
+    #[must_use]
+    pub const fn when_full(mut self, policy: WhenFull) -> Self {
+        self.when_full = policy;
+        self
+    }
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self::new(1_024)
+    }
+}

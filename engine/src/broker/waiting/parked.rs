@@ -1,0 +1,51 @@
+//! A message outside of the ring.
+
+use crate::clock::{Clock, Timestamp};
+use crate::message::{Envelope, Message, Origin, OwnedMessage};
+use crate::topic::Topic;
+
+/// A message that was copied out of its slot to wait. It outlives its slot and its route.
+pub(crate) struct Parked<P> {
+    envelope: Envelope<P>,
+    topic: Topic,
+}
+
+impl<P: Clone + 'static> Parked<P> {
+    /// Copies a message. Runs the payload's `Clone`.
+    pub(crate) fn copy(message: &Message<'_, P>) -> Self {
+        Self { envelope: message.envelope().copy(), topic: message.topic().clone() }
+    }
+}
+
+impl<P: 'static> Parked<P> {
+    pub(crate) fn message<'a>(&'a self, origin: Origin, clock: &'a Clock) -> Message<'a, P> {
+        Message::new(&self.envelope, &self.topic, origin, clock)
+    }
+
+    /// Makes it a message of its user's.
+    pub(crate) fn into_owned(self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
+        OwnedMessage::new(self.envelope, self.topic, origin, clock)
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        self.envelope.extras().and_then(|extras| extras.expires_at)
+    }
+
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    /// Returns how many bytes of memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        Self::size_with(&self.envelope)
+    }
+
+    /// Returns how many bytes of memory a copy of that message would take.
+    pub(crate) fn size_of(message: &Message<'_, P>) -> usize {
+        Self::size_with(message.envelope())
+    }
+
+    fn size_with(envelope: &Envelope<P>) -> usize {
+        size_of::<Self>() - size_of::<Envelope<P>>() + envelope.size()
+    }
+}

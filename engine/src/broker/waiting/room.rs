@@ -1,0 +1,105 @@
+//! The waiting room of one consumer: a queue for each subscription that has something to wait for.
+
+use super::backlog::Backlog;
+use super::parked::Parked;
+use super::queue::{GivenUp, Queue, Sizes};
+use crate::broker::subscribe::registry::SubscriptionState;
+use crate::clock::Timestamp;
+use crate::message::MessageId;
+use crate::sync::Mutex;
+use crate::topic::Topic;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What lies under the lock.
+struct Inner<P> {
+    /// By subscription.
+    queues: BTreeMap<u64, Queue<P>>,
+    /// The message that was taken out and has not been settled.
+    in_call: Option<(MessageId, Topic)>,
+}
+
+/// The messages of a consumer that wait. Only the consumer puts in and takes out, as long as nobody has
+/// taken its position over.
+pub(crate) struct WaitingRoom<P>(Mutex<Inner<P>>);
+
+impl<P> Default for WaitingRoom<P> {
+    fn default() -> Self {
+        Self(Mutex::new(Inner { queues: BTreeMap::new(), in_call: None }))
+    }
+}
+
+impl<P: 'static> WaitingRoom<P> {
+    /// Makes room for a message of that size.
+    pub(crate) fn make_room(
+        &self,
+        state: &Arc<SubscriptionState>,
+        size: usize,
+        bounds: Backlog,
+        now: Timestamp,
+    ) -> GivenUp<P> {
+        let mut inner = self.0.lock();
+        let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
+        queue.make_room(size, bounds, now)
+    }
+
+    /// Puts a message in behind the others of its subscription.
+    pub(crate) fn push(&self, state: &Arc<SubscriptionState>, parked: Parked<P>) {
+        let mut inner = self.0.lock();
+        inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).push(parked);
+    }
+
+    /// Takes the subscription's next message out.
+    pub(crate) fn pop(
+        &self,
+        subscription: u64,
+        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+    ) -> Option<Parked<P>> {
+        let mut inner = self.0.lock();
+        let parked = inner.queues.get_mut(&subscription)?.pop()?;
+        inner.in_call = Some(id(&parked));
+        Some(parked)
+    }
+
+    /// Closes the subscription's queue, and returns what was in it, in order.
+    pub(crate) fn remove(&self, subscription: u64) -> Option<Vec<Parked<P>>> {
+        let mut queue = self.0.lock().queues.remove(&subscription)?;
+        Some(queue.take_all().collect())
+    }
+
+    /// Takes everything out, in order for each subscription.
+    pub(crate) fn take_all(&self) -> Vec<(Arc<SubscriptionState>, Parked<P>)> {
+        let mut inner = self.0.lock();
+        let all = inner.queues.values_mut().flat_map(|queue| {
+            let state = queue.state.clone();
+            queue.take_all().map(move |parked| (state.clone(), parked))
+        });
+        all.collect()
+    }
+
+    /// Returns whether nothing waits, and nothing that has waited is being delivered.
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.0.lock();
+        inner.in_call.is_none() && inner.queues.values().all(|queue| queue.sizes() == Sizes::default())
+    }
+
+    /// Says that what was taken out last has been settled.
+    pub(crate) fn settled(&self) {
+        self.0.lock().in_call = None;
+    }
+
+    /// Returns the message that was taken out and has not been settled.
+    pub(crate) fn in_call(&self) -> Option<(MessageId, Topic)> {
+        self.0.lock().in_call.clone()
+    }
+
+    /// Returns how much of the subscription's messages waits.
+    pub(crate) fn sizes_of(&self, subscription: u64) -> Sizes {
+        self.0.lock().queues.get(&subscription).map_or_else(Sizes::default, Queue::sizes)
+    }
+
+    /// Returns how much waits of each subscription that has a queue.
+    pub(crate) fn sizes(&self) -> Vec<(u64, Sizes)> {
+        self.0.lock().queues.iter().map(|(&subscription, queue)| (subscription, queue.sizes())).collect()
+    }
+}
