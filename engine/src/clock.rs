@@ -4,9 +4,10 @@
 //! processor keeps it invariant across cores and sleep states (some 8 to 15 ns), else the system's monotonic clock
 //! (some 25 ns); the choice and the calibration are the `quanta` crate's.
 
-use crate::sync::CachePadded;
+use crate::sync::{CachePadded, Mutex};
+use crate::wait::Deadline;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 // A virtual clock is an instrument of tests, not a protocol: models do not explore it.
 #[allow(clippy::disallowed_types)]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +55,17 @@ pub struct Clock {
 #[derive(Clone)]
 enum Source {
     Hardware { clock: quanta::Clock, origin: u64 },
-    Virtual(Arc<CachePadded<AtomicU64>>),
+    Virtual(Arc<Virtual>),
 }
+
+/// A virtual clock's time, and who is to be told when it is moved.
+struct Virtual {
+    nanos: CachePadded<AtomicU64>,
+    watchers: Mutex<Vec<Weak<Watcher>>>,
+}
+
+/// What is called when a virtual clock has been moved.
+pub(crate) type Watcher = dyn Fn() + Send + Sync;
 
 impl Clock {
     /// The hardware's clock. The first call of a process calibrates it, which takes up to 200 ms.
@@ -77,9 +87,10 @@ impl Clock {
     /// assert_eq!(clock.now().since(before), Duration::from_secs(3));
     /// ```
     pub fn manual() -> (Self, VirtualTime) {
-        let nanos = Arc::new(CachePadded::new(AtomicU64::new(0)));
-        let clock = Self { source: Source::Virtual(nanos.clone()), wall_origin: SystemTime::UNIX_EPOCH };
-        (clock, VirtualTime(nanos))
+        let time = Virtual { nanos: CachePadded::new(AtomicU64::new(0)), watchers: Mutex::default() };
+        let time = Arc::new(time);
+        let clock = Self { source: Source::Virtual(time.clone()), wall_origin: SystemTime::UNIX_EPOCH };
+        (clock, VirtualTime(time))
     }
 
     /// The present moment. Never runs backwards on one thread.
@@ -93,7 +104,7 @@ impl Clock {
     pub(crate) fn ticks(&self) -> Ticks {
         match &self.source {
             Source::Hardware { clock, .. } => Ticks(clock.raw()),
-            Source::Virtual(nanos) => Ticks(nanos.load(Ordering::Acquire)),
+            Source::Virtual(time) => Ticks(time.nanos.load(Ordering::Acquire)),
         }
     }
 
@@ -103,6 +114,24 @@ impl Clock {
         match &self.source {
             Source::Hardware { clock, origin } => Timestamp(clock.delta_as_nanos(*origin, ticks.0)),
             Source::Virtual(_) => Timestamp(ticks.0),
+        }
+    }
+
+    /// Returns when a wait for a moment is to give up: never where the clock is a virtual one, which tells its
+    /// watchers.
+    pub(crate) fn deadline(&self, moment: Timestamp) -> Deadline {
+        match &self.source {
+            Source::Hardware { .. } => Deadline::after(moment.since(self.now())),
+            Source::Virtual(_) => Deadline::NEVER,
+        }
+    }
+
+    /// Has something called whenever the clock is moved by hand, as long as it exists.
+    pub(crate) fn watch(&self, watcher: &Arc<Watcher>) {
+        if let Source::Virtual(time) = &self.source {
+            let mut watchers = time.watchers.lock();
+            watchers.retain(|other| other.strong_count() > 0);
+            watchers.push(Arc::downgrade(watcher));
         }
     }
 
@@ -123,18 +152,28 @@ impl fmt::Debug for Clock {
 }
 
 /// The hand that moves a virtual clock.
-#[derive(Clone, Debug)]
-pub struct VirtualTime(Arc<CachePadded<AtomicU64>>);
+#[derive(Clone)]
+pub struct VirtualTime(Arc<Virtual>);
 
 impl VirtualTime {
     /// Moves the clock forward, at most to the last moment that it can tell, some 584 years after its
-    /// origin. Wakes nobody: nothing in the engine waits by this clock. What it decides, such as whether
-    /// a message has expired, is decided when somebody looks.
+    /// origin. Wakes the consumers of brokers that tell time by this clock: what has become due, such as
+    /// another attempt, they do. It does not wait for that.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
         let later = |nanos: u64| Some(nanos.saturating_add(by));
         // The closure refuses nothing.
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        let _ = self.0.nanos.fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
+        let watchers: Vec<_> = self.0.watchers.lock().iter().filter_map(Weak::upgrade).collect();
+        for watcher in watchers {
+            watcher();
+        }
+    }
+}
+
+impl fmt::Debug for VirtualTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VirtualTime")
     }
 }
 

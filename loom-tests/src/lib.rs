@@ -93,6 +93,7 @@
 //! | `mail-before-message` | a message comes before the handler that it was routed to | `routing::broker::a_handler_is_there_before_any_message_for_it` |
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
+//! | `wait-for-pause` | a call begins after `pause` has returned | `pausing::no_call_begins_after_pause_has_returned_and_what_comes_waits` |
 //! | `withdraw-unread` | a consumer is told to drop a handler that it reads of afterwards | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |

@@ -3,7 +3,7 @@
 use super::account::publishers::Publishers;
 use super::core::Core;
 use super::deliver::handlers::Common;
-use super::dispatcher::{Dispatcher, PlannedConsumer};
+use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;
 use super::id::BrokerId;
@@ -11,7 +11,7 @@ use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::subscribe::handler::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
-use crate::clock::Clock;
+use crate::clock::{Clock, Watcher};
 use crate::message::{Message, MessagePayload, Origin, Payload};
 use crate::routing::{RingId, Routes, RoutingTable};
 use crate::sync::atomic::AtomicBool;
@@ -139,10 +139,13 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             planned.extend(assembled.consumers);
         }
         let Common { id, origin, clock, routes, registry, threads } = common;
+        let on_advance = on_advance(&states);
+        clock.watch(&on_advance);
         let core = Arc::new(Core {
             id,
             origin,
             clock,
+            _on_advance: on_advance,
             on_error,
             max_wildcards,
             table: RoutingTable::new(),
@@ -204,6 +207,13 @@ impl Broker<Payload> {
     pub fn of<P: MessagePayload>() -> BrokerBuilder<P> {
         BrokerBuilder::new()
     }
+}
+
+/// Returns what has the consumers look at the clock.
+fn on_advance<P: MessagePayload>(dispatchers: &[DispatcherState<P>]) -> Arc<Watcher> {
+    let consumers = dispatchers.iter().flat_map(|dispatcher| &dispatcher.consumers);
+    let mailboxes: Vec<_> = consumers.map(|consumer| consumer.mailbox.clone()).collect();
+    Arc::new(move || mailboxes.iter().for_each(|mailbox| mailbox.supervisor().announce_mail()))
 }
 
 /// Checks everything that can be checked before anything is made.

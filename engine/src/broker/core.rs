@@ -9,7 +9,7 @@ use super::lifecycle::threads::ThreadRegistry;
 use super::name::DispatcherName;
 use super::subscribe::handler::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
-use crate::clock::Clock;
+use crate::clock::{Clock, Watcher};
 use crate::message::{Envelope, Origin};
 use crate::ring::Ring;
 use crate::routing::{ConsumerAddr, Destination, RingId, RouteId, Routes, RoutingTable};
@@ -22,6 +22,8 @@ pub(crate) struct Core<P> {
     pub(crate) id: BrokerId,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
+    /// Wakes the consumers when the clock is moved by hand.
+    pub(crate) _on_advance: Arc<Watcher>,
     pub(crate) on_error: Option<ErrorCallback<P>>,
     /// The most wildcards of a pattern.
     pub(crate) max_wildcards: usize,

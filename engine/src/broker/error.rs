@@ -1,6 +1,8 @@
 //! The errors of building a broker, of subscribing, of unsubscribing, and of ending.
 
 use super::name::DispatcherName;
+use super::policy::breaker::BreakerError;
+use super::policy::retry::RetryError;
 use crate::ring;
 use crate::topic::TopicError;
 use std::time::Duration;
@@ -60,6 +62,18 @@ pub enum SubscribeError {
         stage: usize,
         /// How many there are.
         stages: usize,
+    },
+    /// The way to retry cannot be followed.
+    #[error("the subscription's retry: {problem}")]
+    Retry {
+        /// What is wrong with it.
+        problem: RetryError,
+    },
+    /// The breaker cannot work.
+    #[error("the subscription's breaker: {problem}")]
+    Breaker {
+        /// What is wrong with it.
+        problem: BreakerError,
     },
     /// There are as many subscriptions as there may be.
     #[error("the broker has {limit} subscriptions, the most it may")]

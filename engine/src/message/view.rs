@@ -106,7 +106,8 @@ impl<'a, P> Message<'a, P> {
         self.envelope.extras().and_then(|extras| extras.expires_at)
     }
 
-    /// Returns which attempt at delivering it this is, from 1. Reserved: there is no second attempt yet.
+    /// Returns which attempt at delivering it this is, from 1. Only a subscription that is told to
+    /// [retry](crate::broker::SubscriptionBuilder::retry) makes a second one.
     pub fn attempt(&self) -> u16 {
         self.envelope.attempt
     }
@@ -159,7 +160,7 @@ pub struct OwnedMessage<P> {
     pub parent: Option<MessageId>,
     /// From when on it is of no use.
     pub expires_at: Option<Timestamp>,
-    /// Which attempt at delivering it it was. Reserved: the first, always.
+    /// Which attempt at delivering it it was, from 1.
     pub attempt: u16,
     /// Its rank.
     pub priority: Priority,

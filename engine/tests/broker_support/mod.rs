@@ -3,6 +3,8 @@
 // Each test binary uses some of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod tried;
+
 use ringmain::broker::{Broker, Ledger, PublishFailure, Term};
 use ringmain::message::MessagePayload;
 use std::sync::mpsc::{self, Receiver};

@@ -13,6 +13,8 @@ mod mail;
 #[cfg(ringmain_loom)]
 mod mutants;
 mod parking;
+#[cfg(ringmain_loom)]
+mod pausing;
 mod publish;
 mod routing;
 mod stages;

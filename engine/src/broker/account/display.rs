@@ -53,6 +53,9 @@ impl fmt::Display for SubscriptionLedger {
             let kinds = FailureKind::ALL.iter().map(|&kind| (self.failures_of(kind), kind.as_str()));
             numbers(f, kinds, ", ")?;
         }
+        if self.retries > 0 {
+            write!(f, "; {} retries", self.retries)?;
+        }
         refused(f, self.refused)?;
         f.write_str(if self.is_balanced() { "" } else { " (UNBALANCED)" })
     }

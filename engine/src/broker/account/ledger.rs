@@ -53,6 +53,8 @@ pub struct SubscriptionLedger {
     /// Beside the sum: messages on those routes that its ring did not take. Counted by publishers.
     pub refused: u64,
     terms: [u64; Term::ALL.len()],
+    /// Beside the sum: how often a failed delivery was put back to be tried again.
+    pub retries: u64,
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],
 }
@@ -61,13 +63,14 @@ impl SubscriptionLedger {
     /// Reads what a subscription's consumer has counted, and nothing else.
     pub(crate) fn settled(tally: &Tally) -> Self {
         let (terms, failures) = tally.read();
-        Self { terms, failures, ..Self::default() }
+        Self { terms, failures, retries: tally.retries(), ..Self::default() }
     }
 
     /// Adds another account's numbers to this one.
     pub(crate) fn add(&mut self, other: &Self) {
         self.routed += other.routed;
         self.refused += other.refused;
+        self.retries += other.retries;
         let sums = self.terms.iter_mut().chain(&mut self.failures);
         for (sum, number) in sums.zip(other.terms.iter().chain(&other.failures)) {
             *sum += number;
@@ -104,8 +107,8 @@ impl SubscriptionLedger {
         self.count(reason.term())
     }
 
-    /// Returns how many deliveries failed, beside the sum: each also stands in it under what became
-    /// of the message.
+    /// Returns how many deliveries failed, beside the sum: each attempt of a message that was tried several
+    /// times. The message stands in the sum under what became of it.
     pub fn failures(&self) -> u64 {
         self.failures.iter().sum()
     }

@@ -9,6 +9,9 @@ pub(crate) struct Tally {
     /// By [`Term`]. Sizes, which are read and not counted, have a place that stays 0.
     terms: [Counter; Term::ALL.len()],
     failures: [Counter; FailureKind::ALL.len()],
+    retries: Counter,
+    /// How often the state of its breaker has changed.
+    pub(crate) breaker_changes: Counter,
 }
 
 impl Tally {
@@ -24,6 +27,15 @@ impl Tally {
         let failures = &self.failures[kind as usize];
         failures.bump();
         failures.get()
+    }
+
+    /// Counts a failed delivery that is to be tried again.
+    pub(crate) fn count_retry(&self) {
+        self.retries.bump();
+    }
+
+    pub(super) fn retries(&self) -> u64 {
+        self.retries.get()
     }
 
     /// Returns how many messages have been counted under a term.

@@ -49,9 +49,9 @@ closed_set! {
         Expired = "expired",
         /// Dropped: the subscription was gone when the message's turn came.
         Unsubscribed = "dropped_unsubscribed",
-        /// Dropped: the handler failed, with no attempt left and no dead-letter store.
+        /// Dropped: the handler failed, with no attempt left.
         Failed = "dropped_failed",
-        /// Dropped: a ring or backlog was full and its policy drops. Reserved.
+        /// Dropped: its backlog was full, or too many waited for another attempt.
         Overflow = "dropped_overflow",
         /// The message went to the dead-letter store. Reserved.
         DeadLettered = "dead_lettered",
@@ -59,9 +59,9 @@ closed_set! {
         Undelivered = "undelivered",
         /// The call had not returned when the broker stopped waiting for it.
         InDoubt = "in_doubt",
-        /// The message waits for another attempt. A size, not a count. Reserved.
+        /// The message waits for another attempt. A size, not a count.
         Retrying = "retrying",
-        /// The message waits in the subscription's backlog. A size, not a count. Reserved.
+        /// The message waits in the subscription's backlog. A size, not a count.
         Backlogged = "backlogged",
         /// The call is running. A size that is read, neither a count nor a remainder.
         InFlight = "in_flight",
@@ -74,10 +74,9 @@ closed_set! {
     DropReason {
         /// The subscription was gone when its turn came.
         Unsubscribed = "unsubscribed",
-        /// The handler failed, with no attempt left and no dead-letter store.
+        /// The handler failed, with no attempt left.
         Failed = "failed",
-        /// A ring or backlog was full and its policy drops. Reserved: no dispatcher's ring drops
-        /// yet.
+        /// Its backlog was full, or too many waited for another attempt.
         Overflow = "overflow",
     }
 }
@@ -92,7 +91,7 @@ closed_set! {
         Panic = "panic",
         /// The handler took longer than its time limit. Reserved.
         TimedOut = "timed_out",
-        /// A circuit breaker or a limit refused the delivery. Reserved.
+        /// A circuit breaker was open, and refuses meanwhile.
         Refused = "refused",
         /// The message had expired. Reserved: what expires is no failure yet, but a term of the
         /// account.

@@ -1,17 +1,19 @@
 //! Delivering what has waited.
 
-use super::context;
-use super::delivery::{Delivery, Source, Waited, discard};
+use super::delivery::{Delivery, Ended, Left, Waited, discard};
 use super::handlers::{Common, HandlerTable};
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::report::Undelivered;
+use crate::broker::policy::breaker::circuit::{Admission, Permit};
+use crate::broker::policy::guarded::Guarded;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
+use crate::clock::Clock;
 use crate::message::Envelope;
-use crate::ring::{Called, Poller};
+use crate::ring::Poller;
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 
@@ -26,6 +28,7 @@ impl<P: Clone + 'static> HandlerTable<P> {
         max: u64,
     ) -> u64 {
         let mut done = 0;
+        self.left.waiting.begin_turn(|| self.common.clock.now());
         while done < max {
             // Between any two calls: a pause is to hold at once.
             if poller.has_commands() {
@@ -52,43 +55,64 @@ impl<P: Clone + 'static> HandlerTable<P> {
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
-        let popped = left.waiting.pop(state, |parked| {
-            let message = parked.message(origin, clock);
-            (message.id(), message.topic().clone())
-        });
-        let Some(parked) = popped else { return true };
+        let permit = match ask(handler.breaker(), state, clock, left) {
+            Asked::Go(permit) => permit,
+            Asked::Later => return true,
+        };
+        let popped = left.waiting.pop(
+            state,
+            || clock.now(),
+            |parked| {
+                let message = parked.message(origin, clock);
+                (message.id(), message.topic().clone())
+            },
+        );
+        let Some(mut parked) = popped else {
+            if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
+                guarded.circuit.give_back(permit);
+            }
+            return true;
+        };
         let mut source = Waited { poller, number: left.waiting.call_number() };
         let message = parked.message(origin, clock);
+        let retried = parked.retried.as_deref();
+        let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
         let outcome = match Outcome::uncalled(state, parked.has_expired(clock.now())) {
             Outcome::Undelivered => {
-                context::begin_handling(message.id(), message.correlation());
-                let called = source.call(state.id, || (handler.call)(&message));
-                context::end_handling();
-                match called {
-                    Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
-                    Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
-                    Called::Returned(Err(payload)) => Outcome::Panicked(payload),
-                    Called::Refused => Outcome::Undelivered,
-                    Called::TakenOver => {
-                        guard(|| drop(parked));
-                        return false;
-                    }
+                if retried.is_none() {
+                    handler.count_first_attempt(clock);
                 }
+                delivery.call_guarded(state, handler, permit, left)
             }
-            outcome => outcome,
+            outcome => {
+                if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
+                    guarded.circuit.give_back(permit);
+                }
+                Some(outcome)
+            }
         };
-        if matches!(outcome, Outcome::Undelivered) {
-            settle_uncalled(&state.tally, &outcome);
-            common.hand_back(*consumer, state, parked);
-            left.waiting.settled();
-            return true;
+        let ended = outcome.map_or(Ended::TakenOver, |outcome| {
+            delivery.end(state, handler.contract.as_deref_mut(), outcome, left)
+        });
+        match ended {
+            Ended::TakenOver => {
+                guard(|| drop(parked));
+                false
+            }
+            Ended::Again(again) => {
+                parked.put_back(again.retried);
+                left.waiting.retry(state, parked, again.due, again.is_head);
+                true
+            }
+            Ended::Over => {
+                left.waiting.settled();
+                if left.refused.pop().is_some() {
+                    common.hand_back(*consumer, state, parked);
+                    return true;
+                }
+                discard(&mut source, state, vec![parked], left)
+            }
         }
-        let is_ours =
-            Delivery { message: &message, source: &mut source, tally, clock }.end(state, outcome, left);
-        if is_ours {
-            left.waiting.settled();
-        }
-        is_ours && discard(&mut source, state, vec![parked], left)
     }
 
     /// Hands everything back that waits: the broker stops.
@@ -103,6 +127,42 @@ impl<P: Clone + 'static> HandlerTable<P> {
             } else {
                 guard(|| drop(parked));
             }
+        }
+    }
+}
+
+/// What a breaker says to a message that has waited.
+enum Asked {
+    /// It may be delivered, if the subscription is not paused.
+    Go(Option<Permit>),
+    /// It goes on waiting.
+    Later,
+}
+
+/// Asks a subscription's breaker, if it has one, whether a message that has waited may be delivered now.
+fn ask<P: 'static>(
+    guarded: Option<&mut Guarded>,
+    state: &SubscriptionState,
+    clock: &Clock,
+    left: &mut Left<P>,
+) -> Asked {
+    let Some(guarded) = guarded else { return Asked::Go(None) };
+    if !guarded.has_room_in(left.waiting.turn()) {
+        left.waiting.look_later(state, None);
+        return Asked::Later;
+    }
+    match guarded.circuit.admit(|| clock.now()) {
+        Admission::Call(permit) => {
+            guarded.take_room();
+            state.set_breaker(guarded.circuit.state(), guarded.circuit.changes());
+            Asked::Go(Some(permit))
+        }
+        Admission::Wait => {
+            // Forced open, it has no moment: who resets it has the consumer look.
+            if let Some(moment) = guarded.circuit.opens_until() {
+                left.waiting.look_later(state, Some(moment));
+            }
+            Asked::Later
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::ring::{Lease, Polled, Poller, inside};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 use crate::sync::thread;
-use crate::wait::Sleeper;
+use crate::wait::{Deadline, Sleeper};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,12 +171,20 @@ impl<P: Clone + 'static> Turn for Consumer<P> {
         let has_mail =
             || poller.has_commands() && !(poller.lease().is_stopped() && handlers.mailbox.is_empty());
         let waiting = &handlers.left.waiting;
-        let is_due = || waiting.is_due() || !waiting.is_empty() && poller.lease().is_stopped();
+        let is_due = || {
+            waiting.is_due(|| handlers.common.clock.now())
+                || !waiting.is_empty() && poller.lease().is_stopped()
+        };
         poller.is_ready_leased() || has_mail() || is_due()
     }
 
     fn is_stopping(&self) -> bool {
         self.has_panicked
+    }
+
+    fn next_due(&self) -> Deadline {
+        let HandlerTable { common, left, .. } = &self.handlers;
+        left.waiting.next_moment().map_or(Deadline::NEVER, |moment| common.clock.deadline(moment))
     }
 
     fn sleeper(&self) -> Sleeper {

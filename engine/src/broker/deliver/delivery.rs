@@ -3,16 +3,21 @@
 //! Everything foreign is called under the consumer's lease, as a handler is: it may panic, and it may
 //! never return.
 
+use super::context;
 use super::outcome::{CallMark, Outcome};
 use super::settle::{Failure, Next, settle, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::subscribe::handler::OwnedHandler;
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::account::term::FailureKind;
+use crate::broker::policy::breaker::circuit::{Admission, Permit, Verdict};
+use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp};
+use crate::broker::subscribe::handled::{HandlerError, Wish, wish_of};
+use crate::broker::subscribe::handler::{Contract, OwnedHandler};
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::backlog::Backlog;
-use crate::broker::waiting::parked::Parked;
+use crate::broker::waiting::parked::{Parked, Retried};
 use crate::broker::waiting::queue::GivenUp;
 use crate::broker::waiting::side::ConsumerSide;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Envelope, Message};
 use crate::ring::{Called, Lease, Poller, Sequence};
 use crate::sync::panics::{discard_panic, guard};
@@ -20,6 +25,9 @@ use std::sync::Arc;
 
 /// What is being delivered, as the consumer's lease is told of it.
 pub(super) trait Source {
+    /// Whether the message was copied out of its slot.
+    const IS_COPY: bool;
+
     /// Calls foreign code under the lease, for the delivery that is marked so.
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R>;
 }
@@ -31,6 +39,8 @@ pub(super) struct Event<'l> {
 }
 
 impl Source for Event<'_> {
+    const IS_COPY: bool = false;
+
     #[inline(always)]
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
         self.lease.call(self.sequence, mark, f)
@@ -38,6 +48,8 @@ impl Source for Event<'_> {
 }
 
 impl<S: Source> Source for &mut S {
+    const IS_COPY: bool = S::IS_COPY;
+
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
         (**self).call(mark, f)
     }
@@ -50,6 +62,8 @@ pub(super) struct Waited<'p, P> {
 }
 
 impl<P> Source for Waited<'_, P> {
+    const IS_COPY: bool = true;
+
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
         self.poller.call_parked(self.number, mark, f)
     }
@@ -57,6 +71,9 @@ impl<P> Source for Waited<'_, P> {
 
 /// What deliveries leave with their consumer.
 pub(super) struct Left<P> {
+    /// The names of the subscriptions to which the message at hand is not delivered, since the consumer has been
+    /// stopped.
+    pub(super) refused: Vec<Box<str>>,
     pub(super) undropped: Vec<Undropped<P>>,
     pub(super) waiting: ConsumerSide<P>,
 }
@@ -75,16 +92,38 @@ pub(super) struct Delivery<'d, 'm, P, S> {
     pub(super) source: S,
     pub(super) tally: &'d ConsumerTally,
     pub(super) clock: &'d Clock,
+    /// What is known of its earlier attempts.
+    pub(super) retried: Option<&'d Retried>,
 }
 
 /// What is to be done before a handler is called.
 pub(super) enum Before<'h, P> {
     /// Nothing more: it is to be called.
     Call(&'h mut OwnedHandler<P>),
-    /// The delivery has ended without a call, or the message waits for a later one.
+    /// The delivery has ended, or the message waits.
     Ended,
     /// Somebody else has the consumer's position.
     TakenOver,
+}
+
+/// How a delivery has ended, as far as its consumer has anything to do with it.
+pub(super) enum Ended<P> {
+    /// It is over.
+    Over,
+    /// It has failed, and is to be tried again.
+    Again(Box<Again<P>>),
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}
+
+/// A delivery that is to be tried again.
+pub(super) struct Again<P> {
+    /// The message, unless it was one already.
+    pub(super) copy: Option<Parked<P>>,
+    pub(super) due: Timestamp,
+    /// Whether the others of the subscription wait for it.
+    pub(super) is_head: bool,
+    pub(super) retried: Retried,
 }
 
 impl<P: Clone + 'static> Delivery<'_, '_, P, Event<'_>> {
@@ -98,7 +137,6 @@ impl<P: Clone + 'static> Delivery<'_, '_, P, Event<'_>> {
         handler: &'h mut Option<OwnedHandler<P>>,
         has_expired: bool,
         left: &mut Left<P>,
-        refused: &mut Vec<Box<str>>,
     ) -> Before<'h, P> {
         // An earlier delivery of this very message may have ended the subscription.
         let outcome = match (handler, Outcome::uncalled(state, has_expired)) {
@@ -112,12 +150,34 @@ impl<P: Clone + 'static> Delivery<'_, '_, P, Event<'_>> {
                     Called::TakenOver => return Before::TakenOver,
                     Called::Returned(Ok(true)) if state.is_queued() => {
                         match self.park(state, handler.backlog(), left) {
-                            Parking::Waits => return Before::Ended,
+                            Parking::Waits => {
+                                if state.waits_for(Reason::Breaker) {
+                                    left.waiting.look_at(state);
+                                }
+                                return Before::Ended;
+                            }
                             Parking::TakenOver => return Before::TakenOver,
                             Parking::Ended(outcome) => outcome,
                         }
                     }
-                    Called::Returned(Ok(true)) => return Before::Call(handler),
+                    Called::Returned(Ok(true)) => {
+                        handler.count_first_attempt(self.clock);
+                        let Some(guarded) = handler.breaker() else { return Before::Call(handler) };
+                        match guarded.circuit.admit(|| self.clock.now()) {
+                            Admission::Call(permit) => {
+                                match self.call_guarded(state, handler, Some(permit), left) {
+                                    Some(outcome) => {
+                                        let contract = handler.contract.as_deref_mut();
+                                        let is_ours = self.end_event(state, contract, outcome, left);
+                                        return if is_ours { Before::Ended } else { Before::TakenOver };
+                                    }
+                                    None => return Before::TakenOver,
+                                }
+                            }
+                            // Where it waits meanwhile, it is queued.
+                            Admission::Wait => Outcome::Refused,
+                        }
+                    }
                     Called::Returned(Ok(false)) => Outcome::Filtered,
                     Called::Returned(Err(payload)) => Outcome::Panicked(payload),
                     Called::Refused => Outcome::Undelivered,
@@ -125,10 +185,45 @@ impl<P: Clone + 'static> Delivery<'_, '_, P, Event<'_>> {
             }
             (_, outcome) => outcome,
         };
-        if matches!(outcome, Outcome::Undelivered) {
-            refused.push(state.name.clone());
+        // What a filter or a copy has failed is not tried again.
+        if self.end_event(state, None, outcome, left) { Before::Ended } else { Before::TakenOver }
+    }
+
+    /// Sees to what has come of a call that has not returned well. Returns whether the consumer still has its position.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end_otherwise(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        called: Called<Result<(), HandlerError>>,
+        left: &mut Left<P>,
+    ) -> bool {
+        let outcome = Outcome::of_call(called);
+        outcome.is_some_and(|outcome| self.end_event(state, handler.contract.as_deref_mut(), outcome, left))
+    }
+
+    /// Settles, and has the message wait for another attempt where it has failed. Returns whether the consumer still
+    /// has its position.
+    fn end_event(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        contract: Option<&mut Contract<P>>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> bool {
+        match self.end(state, contract, outcome, left) {
+            Ended::Over => true,
+            Ended::Again(again) => {
+                let Again { copy, due, is_head, retried } = *again;
+                if let Some(mut parked) = copy {
+                    parked.put_back(retried);
+                    left.waiting.retry(state, parked, due, is_head);
+                }
+                true
+            }
+            Ended::TakenOver => false,
         }
-        if self.end(state, outcome, left) { Before::Ended } else { Before::TakenOver }
     }
 
     /// Has the message wait, as far as there is room.
@@ -170,55 +265,176 @@ enum Parking {
     TakenOver,
 }
 
-impl<P, S: Source> Delivery<'_, '_, P, S> {
-    /// Settles, and tells of a failure. Returns whether the consumer still has its position.
+impl<P: Clone + 'static, S: Source> Delivery<'_, '_, P, S> {
+    /// Calls the handler.
     #[inline(always)]
-    pub(super) fn end(&mut self, state: &SubscriptionState, outcome: Outcome, left: &mut Left<P>) -> bool {
-        if let Next::Tell(failure) = settle(&state.tally, self.tally, &outcome) {
-            match self.tell(state, &failure, outcome) {
-                Told::All => {}
-                Told::Refused(outcome) => left.undropped.push(Undropped::Outcome(outcome)),
-                Told::TakenOver => return false,
-            }
-        }
-        true
+    pub(super) fn call(
+        &mut self,
+        state: &SubscriptionState,
+        handler: &mut OwnedHandler<P>,
+    ) -> Called<Result<(), HandlerError>> {
+        let message = self.message;
+        context::begin_handling(message.id(), message.correlation());
+        let called = self.source.call(state.id, || (handler.call)(message));
+        context::end_handling();
+        called
     }
 
-    /// Logs a failed delivery, and drops what the handler failed with.
-    #[cold]
-    #[inline(never)]
-    fn tell(&mut self, state: &SubscriptionState, failure: &Failure, outcome: Outcome) -> Told {
-        let mut outcome = Some(outcome);
-        let message = self.message;
-        let called = self.source.call(CallMark::settled(state.id), || {
-            // The first, the second, the fourth, the eighth: a handler that always fails does not fill
-            // the log. The error's own text is not logged, since it may quote the payload.
-            if failure.count.is_power_of_two() {
-                guard(|| {
-                    tracing::warn!(
-                        target: "ringmain::settle",
-                        subscription = &*state.name,
-                        topic = %message.topic(),
-                        message_id = %message.id(),
-                        attempt = message.attempt(),
-                        error_kind = failure.kind.as_str(),
-                        failures = failure.count,
-                        "a delivery failed"
-                    );
-                });
+    /// Calls a handler that a breaker may guard, and tells the breaker how it went. Returns nothing where somebody else
+    /// has the consumer's position afterwards.
+    pub(super) fn call_guarded(
+        &mut self,
+        state: &SubscriptionState,
+        handler: &mut OwnedHandler<P>,
+        permit: Option<Permit>,
+        left: &mut Left<P>,
+    ) -> Option<Outcome> {
+        let clock = self.clock;
+        let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
+        let begun = is_timed.then(|| clock.now());
+        let outcome = Outcome::of_call(self.call(state, handler))?;
+        if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
+            let circuit = &mut guarded.circuit;
+            let verdict = match &outcome {
+                Outcome::Delivered => {
+                    begun.map_or(Verdict::Success, |begun| circuit.success_in(clock.now().since(begun)))
+                }
+                Outcome::Failed(_) | Outcome::Panicked(_) => Verdict::Failure,
+                _ => Verdict::Ignored,
+            };
+            if circuit.record(permit, verdict, || clock.now()).is_some() {
+                left.waiting.note_breaker(state, circuit);
             }
-            guard(|| match outcome.take() {
-                Some(Outcome::Failed(error)) => drop(error),
-                Some(Outcome::Panicked(payload) | Outcome::Uncopied(payload)) => discard_panic(payload),
-                _ => {}
-            });
-        });
-        match (called, outcome) {
-            (Called::TakenOver, _) => Told::TakenOver,
-            (_, Some(outcome)) => Told::Refused(outcome),
-            (_, None) => Told::All,
+        }
+        Some(outcome)
+    }
+
+    /// Settles, and sees to a failure.
+    pub(super) fn end(
+        &mut self,
+        state: &SubscriptionState,
+        contract: Option<&mut Contract<P>>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> Ended<P> {
+        match settle(&state.tally, self.tally, &outcome) {
+            Next::Done => Ended::Over,
+            Next::HandBack => {
+                left.refused.push(state.name.clone());
+                Ended::Over
+            }
+            Next::Failed(failure) => self.fail(state, contract, failure, outcome, left),
         }
     }
+
+    /// Decides what becomes of a message whose delivery has failed, and tells of the failure.
+    #[cold]
+    #[inline(never)]
+    fn fail(
+        &mut self,
+        state: &SubscriptionState,
+        contract: Option<&mut Contract<P>>,
+        failure: Failure,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> Ended<P> {
+        let mut outcome = Some(outcome);
+        let message = self.message;
+        let retry = contract.and_then(|contract| contract.retry.as_mut());
+        let Some(retry) = retry.filter(|_| failure.kind != FailureKind::Refused) else {
+            // First of all: what is told may never return.
+            settle_uncalled(&state.tally, &Outcome::GivenUp);
+            let called = self
+                .source
+                .call(CallMark::settled(state.id), || tell(state, message, failure, None, &mut outcome));
+            left.undropped.extend(outcome.map(Undropped::Outcome));
+            return if matches!(called, Called::TakenOver) { Ended::TakenOver } else { Ended::Over };
+        };
+        let has_room = left.waiting.retrying(state.id) < retry.policy().most_waiting();
+        let (now, retried) = (self.clock.now(), self.retried);
+        let called = self.source.call(state.id, || {
+            let error = match &outcome {
+                Some(Outcome::Failed(error)) => Some(error),
+                _ => None,
+            };
+            let first_at = retried.map_or(now, |retried| retried.first_at);
+            let attempt = FailedAttempt {
+                attempt: message.attempt(),
+                kind: failure.kind,
+                error,
+                wish: error.map_or(Wish::ByPolicy, wish_of),
+                first_at,
+                last_delay: retried.map(|retried| retried.delay),
+            };
+            // Which errors are tried again is for foreign code to say. One that panics says no.
+            let decision = guard(|| retry.decide(&attempt, now));
+            let given_up = match decision {
+                Some(Decision::GiveUp(reason)) => Some(reason),
+                _ => None,
+            };
+            tell(state, message, failure, given_up, &mut outcome);
+            let Some(Decision::Retry { due, delay }) = decision else { return Err(Outcome::GivenUp) };
+            if !has_room {
+                return Err(Outcome::Overflow);
+            }
+            let copy = if S::IS_COPY {
+                None
+            } else {
+                Some(guard(|| Parked::copy(message)).ok_or(Outcome::GivenUp)?)
+            };
+            let retried = Retried { first_at, delay };
+            Ok(Box::new(Again { copy, due, is_head: retry.policy().is_in_order(), retried }))
+        });
+        left.undropped.extend(outcome.map(Undropped::Outcome));
+        let given_up = match called {
+            Called::TakenOver => return Ended::TakenOver,
+            Called::Returned(Ok(Ok(again))) => {
+                state.tally.count_retry();
+                return Ended::Again(again);
+            }
+            Called::Returned(Ok(Err(given_up))) => given_up,
+            // Everything foreign is called where its panic is caught.
+            Called::Returned(Err(_)) => Outcome::GivenUp,
+            Called::Refused => {
+                left.refused.push(state.name.clone());
+                Outcome::Undelivered
+            }
+        };
+        settle_uncalled(&state.tally, &given_up);
+        Ended::Over
+    }
+}
+
+/// Logs a failed delivery, and drops what the handler failed with.
+fn tell<P>(
+    state: &SubscriptionState,
+    message: &Message<'_, P>,
+    failure: Failure,
+    given_up: Option<GiveUp>,
+    outcome: &mut Option<Outcome>,
+) {
+    // The first, the second, the fourth, the eighth: a handler that always fails does not fill
+    // the log. The error's own text is not logged, since it may quote the payload.
+    if failure.count.is_power_of_two() {
+        guard(|| {
+            tracing::warn!(
+                target: "ringmain::settle",
+                subscription = &*state.name,
+                topic = %message.topic(),
+                message_id = %message.id(),
+                attempt = message.attempt(),
+                error_kind = failure.kind.as_str(),
+                failures = failure.count,
+                given_up = given_up.map(GiveUp::as_str),
+                "a delivery failed"
+            );
+        });
+    }
+    guard(|| match outcome.take() {
+        Some(Outcome::Failed(error)) => drop(error),
+        Some(Outcome::Panicked(payload) | Outcome::Uncopied(payload)) => discard_panic(payload),
+        _ => {}
+    });
 }
 
 /// Drops messages that have waited and have been settled. Returns whether the consumer still has its position.
@@ -235,15 +451,6 @@ pub(super) fn discard<P>(
     let called = source.call(CallMark::settled(state.id), drop_all);
     left.undropped.extend(settled.into_iter().map(Undropped::Parked));
     !matches!(called, Called::TakenOver)
-}
-
-/// What has come of telling of a failure.
-enum Told {
-    All,
-    /// The consumer has been stopped: there was no call, and what is to be dropped is left.
-    Refused(Outcome),
-    /// It did not return in time, and somebody else has the consumer's position.
-    TakenOver,
 }
 
 /// Whether a message that has extras is past its life.

@@ -1,12 +1,11 @@
 //! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of
 //! one event.
 
-use super::context;
 use super::delivery::{Before, Delivery, Event, Left, has_expired};
-use super::mailbox::{Command, Mailbox, OwnedSubscription};
+use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
 use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
-use super::settle::settle_uncalled;
+use super::settle::{settle_delivered, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::report::Undelivered;
@@ -67,7 +66,7 @@ impl<P: Clone + 'static> HandlerTable<P> {
             owned: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
-            left: Left { undropped: Vec::new(), waiting },
+            left: Left { refused: Vec::new(), undropped: Vec::new(), waiting },
             #[cfg(all(test, not(ringmain_loom)))]
             panics_in_turn: false,
         }
@@ -97,40 +96,32 @@ impl<P: Clone + 'static> HandlerTable<P> {
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
         // Put together where it is needed: one that lies in memory all the time costs ten instructions.
         let clock = &self.common.clock;
-        let delivery = || Delivery { message: &message, source: Event { lease, sequence }, tally, clock };
-        let mut refused = Vec::new();
+        // Put together where it is needed: one that lies in memory all the time costs ten instructions.
+        let delivery =
+            || Delivery { message: &message, source: Event { lease, sequence }, tally, clock, retried: None };
         for &place in &cached.deliveries {
             let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
             let left = &mut self.left;
             let handler = match handler {
                 Some(handler) if state.is_plain() && !has_expired => handler,
-                handler => match delivery().before_call(state, handler, has_expired, left, &mut refused) {
+                handler => match delivery().before_call(state, handler, has_expired, left) {
                     Before::Call(handler) => handler,
                     Before::Ended => continue,
                     Before::TakenOver => return,
                 },
             };
-            context::begin_handling(message.id(), message.correlation());
-            let called = lease.call(sequence, state.id, || (handler.call)(&message));
-            context::end_handling();
-            let outcome = match called {
-                Called::Returned(Ok(Ok(()))) => Outcome::Delivered,
-                Called::Returned(Ok(Err(error))) => Outcome::Failed(error),
-                Called::Returned(Err(payload)) => Outcome::Panicked(payload),
-                Called::Refused => {
-                    refused.push(state.name.clone());
-                    Outcome::Undelivered
-                }
-                Called::TakenOver => return,
-            };
-            if !delivery().end(state, outcome, left) {
+            let called = delivery().call(state, handler);
+            if matches!(called, Called::Returned(Ok(Ok(())))) {
+                settle_delivered(&state.tally, tally);
+            } else if !delivery().end_otherwise(state, handler, called, left) {
                 return;
             }
         }
-        if !refused.is_empty() {
+        if !self.left.refused.is_empty() {
             // At once: what comes next may never return.
             self.common.threads.withhold();
+            let refused = std::mem::take(&mut self.left.refused);
             self.common.threads.hand_back(self.consumer, Undelivered::copy(&message, refused));
         }
     }
@@ -219,10 +210,7 @@ impl<P: Clone + 'static> HandlerTable<P> {
                 self.release(subscription);
                 done.open();
             }
-            Command::SetPaused { state, is_paused, done } => {
-                self.left.waiting.set_paused(&state, is_paused);
-                done.open();
-            }
+            Command::Heed(wish) => self.heed(wish),
             Command::Forget(routes) => {
                 for id in routes.iter() {
                     if self.route_cache.is_cached(*id) {
@@ -235,6 +223,20 @@ impl<P: Clone + 'static> HandlerTable<P> {
             #[cfg(all(test, not(ringmain_loom)))]
             Command::PanicInTurn => self.panics_in_turn = true,
         }
+    }
+
+    fn heed(&mut self, Wish { state, is_paused, breaker, done }: Wish) {
+        let Self { owned, places, left, .. } = self;
+        let owned = places.get(&state.id).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
+        let guarded = owned.and_then(|owned| owned.handler.as_mut()?.breaker());
+        if let (Some(guarded), Some(force)) = (guarded, breaker) {
+            guarded.force(force);
+            left.waiting.note_breaker(&state, &guarded.circuit);
+        }
+        if let Some(is_paused) = is_paused {
+            left.waiting.set_paused(&state, is_paused);
+        }
+        done.open();
     }
 
     /// Drops a subscription's handler, and what waits for it, here and now.

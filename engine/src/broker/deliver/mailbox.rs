@@ -6,6 +6,7 @@
 //! and the order in which different ones are read does not matter. Commands are fetched one by one:
 //! what has been fetched cannot be taken out again.
 
+use crate::broker::policy::guarded::Force;
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::message::Envelope;
@@ -31,8 +32,8 @@ pub(crate) enum Command<P> {
     Adopt(Box<OwnedSubscription<P>>),
     /// Drop that subscription's handler and say so.
     Release { subscription: u64, done: Arc<Latch> },
-    /// Deliver no message to that subscription, or go on delivering; and say so.
-    SetPaused { state: Arc<SubscriptionState>, is_paused: bool, done: Arc<Latch> },
+    /// Do with a subscription as was wanted last, and say so.
+    Heed(Wish),
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
     /// Panic, as only a fault of this crate does.
@@ -46,8 +47,8 @@ pub(crate) enum Command<P> {
 struct Inner<P> {
     /// What the consumer is to own and has not read of yet, by subscription.
     unread: BTreeMap<u64, Box<OwnedSubscription<P>>>,
-    /// Who is to be paused or to go on, by subscription: what was wanted last. So their number is bounded, however
-    /// often somebody wants it.
+    /// What is wanted of subscriptions: of each, what was wanted last. So their number is bounded, however often
+    /// somebody wants something.
     wishes: BTreeMap<u64, Wish>,
     /// All else.
     commands: VecDeque<Command<P>>,
@@ -56,11 +57,14 @@ struct Inner<P> {
 }
 
 /// What is wanted of a subscription.
-struct Wish {
-    state: Arc<SubscriptionState>,
-    is_paused: bool,
+pub(crate) struct Wish {
+    pub(crate) state: Arc<SubscriptionState>,
+    /// Whether it is to be paused, or to go on.
+    pub(crate) is_paused: Option<bool>,
+    /// What its breaker is to do.
+    pub(crate) breaker: Option<Force>,
     /// Opens when it is so, for all that have wanted something meanwhile.
-    done: Arc<Latch>,
+    pub(crate) done: Arc<Latch>,
 }
 
 impl<P> Inner<P> {
@@ -107,20 +111,31 @@ impl<P> Mailbox<P> {
     /// Has the consumer pause a subscription, or go on with it. Returns what opens when it has; at once where it has
     /// gone, and calls no handler any more.
     pub(crate) fn set_paused(&self, state: &Arc<SubscriptionState>, is_paused: bool) -> Arc<Latch> {
-        let done = {
-            let mut inner = self.inner.lock();
-            if inner.closed {
-                let done = Arc::new(Latch::new());
-                done.open();
-                return done;
-            }
-            let first = || Wish { state: state.clone(), is_paused, done: Arc::new(Latch::new()) };
-            let wish = inner.wishes.entry(state.id).or_insert_with(first);
-            wish.is_paused = is_paused;
-            // Here, so that the order of the wishes is the order of what everybody sees.
+        self.wish(state, |wish| {
+            wish.is_paused = Some(is_paused);
+            // At once, so that everybody sees it: nobody is to be told that it is not paused after it was.
             if is_paused {
                 state.set(Reason::Paused, true);
             }
+        })
+    }
+
+    /// Has the consumer do something with a subscription's breaker.
+    pub(crate) fn force_breaker(&self, state: &Arc<SubscriptionState>, force: Force) {
+        self.wish(state, |wish| wish.breaker = Some(force));
+    }
+
+    fn wish(&self, state: &Arc<SubscriptionState>, want: impl FnOnce(&mut Wish)) -> Arc<Latch> {
+        let done = Arc::new(Latch::new());
+        let done = {
+            let mut inner = self.inner.lock();
+            if inner.closed {
+                done.open();
+                return done;
+            }
+            let first = || Wish { state: state.clone(), is_paused: None, breaker: None, done };
+            let wish = inner.wishes.entry(state.id).or_insert_with(first);
+            want(wish);
             wish.done.clone()
         };
         self.supervisor.announce_mail();
@@ -141,6 +156,9 @@ impl<P> Mailbox<P> {
             if !edge::left_out("withdraw-unread")
                 && let Some(owned) = inner.unread.remove(&subscription)
             {
+                if let Some(wish) = inner.wishes.remove(&subscription) {
+                    wish.done.open();
+                }
                 let withdrawn = Some(Withdrawn { owned, dropped: dropped.clone() });
                 return Released { dropped, withdrawn };
             }
@@ -156,8 +174,8 @@ impl<P> Mailbox<P> {
         let command = inner.commands.pop_front();
         let command = command.or_else(|| inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned)));
         command.or_else(|| {
-            let (_, Wish { state, is_paused, done }) = inner.wishes.pop_first()?;
-            Some(Command::SetPaused { state, is_paused, done })
+            let (_, wish) = inner.wishes.pop_first()?;
+            Some(Command::Heed(wish))
         })
     }
 

@@ -1,7 +1,8 @@
 //! How a delivery ends.
 
-use crate::broker::subscribe::handler::HandlerError;
+use crate::broker::subscribe::handled::HandlerError;
 use crate::broker::subscribe::registry::SubscriptionState;
+use crate::ring::Called;
 
 /// How a delivery ended.
 pub(crate) enum Outcome {
@@ -11,6 +12,10 @@ pub(crate) enum Outcome {
     Failed(HandlerError),
     /// The handler panicked.
     Panicked(Box<dyn std::any::Any + Send>),
+    /// The subscription's breaker was open, and refuses meanwhile.
+    Refused,
+    /// The handler has failed, and the message is not tried again.
+    GivenUp,
     /// The subscription's filter did not want the message.
     Filtered,
     /// The message was to wait, and could not be copied: its payload's `Clone` panicked.
@@ -28,6 +33,17 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// Returns what has come of a handler's call. Nothing where somebody else has the consumer's position.
+    pub(crate) fn of_call(called: Called<Result<(), HandlerError>>) -> Option<Self> {
+        match called {
+            Called::Returned(Ok(Ok(()))) => Some(Self::Delivered),
+            Called::Returned(Ok(Err(error))) => Some(Self::Failed(error)),
+            Called::Returned(Err(payload)) => Some(Self::Panicked(payload)),
+            Called::Refused => Some(Self::Undelivered),
+            Called::TakenOver => None,
+        }
+    }
+
     /// Returns how a delivery ends whose handler cannot be called any more: as it would have without a call, or
     /// undelivered.
     pub(crate) fn uncalled(state: &SubscriptionState, has_expired: bool) -> Self {

@@ -11,50 +11,66 @@ use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::tally::Tally;
 use crate::broker::account::term::{FailureKind, Term};
 
-/// What follows the end of a delivery.
+/// What follows a delivery.
 #[must_use]
 pub(crate) enum Next {
     /// Nothing.
     Done,
-    /// The failure is to be told, and what the handler failed with to be dropped. Both is foreign
-    /// code.
-    Tell(Failure),
+    /// The message is to be handed back.
+    HandBack,
+    /// It has failed: what becomes of the message is to be decided, and the failure to be told.
+    Failed(Failure),
 }
 
-/// A failure that has been counted.
+/// A failure that has been counted. What becomes of the message is counted beside it.
+#[derive(Clone, Copy)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// How many of this kind the subscription has had by now.
     pub(crate) count: u64,
 }
 
-/// Ends a delivery: counts it with its subscription and with the consumer.
+/// Ends a delivery whose handler has returned without an error: counts it with its subscription and with
+/// the consumer.
 #[inline(always)]
-pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
-    if matches!(outcome, Outcome::Delivered) {
-        tally.count(Term::Delivered);
-        consumer.delivered.bump();
-        return Next::Done;
-    }
-    settle_otherwise(tally, consumer, outcome)
+pub(crate) fn settle_delivered(tally: &Tally, consumer: &ConsumerTally) {
+    tally.count(Term::Delivered);
+    consumer.delivered.bump();
 }
 
+/// Ends a delivery, if it has not failed.
 #[cold]
-fn settle_otherwise(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
-    match outcome {
-        Outcome::Failed(_) => return fail(tally, consumer, FailureKind::Handler),
-        Outcome::Panicked(_) | Outcome::Uncopied(_) => return fail(tally, consumer, FailureKind::Panic),
-        _ => settle_uncalled(tally, outcome),
+pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome) -> Next {
+    let kind = match outcome {
+        Outcome::Delivered => {
+            settle_delivered(tally, consumer);
+            return Next::Done;
+        }
+        Outcome::Failed(_) => FailureKind::Handler,
+        Outcome::Panicked(_) | Outcome::Uncopied(_) => FailureKind::Panic,
+        Outcome::Refused => FailureKind::Refused,
+        _ => {
+            settle_uncalled(tally, outcome);
+            return if matches!(outcome, Outcome::Undelivered) { Next::HandBack } else { Next::Done };
+        }
+    };
+    if kind != FailureKind::Refused {
+        consumer.failed.bump();
     }
-    Next::Done
+    Next::Failed(Failure { kind, count: tally.count_failure(kind) })
 }
 
-/// Ends a delivery that no foreign code has failed.
+/// Ends a delivery whose handler has told nothing, or one that has failed and is decided.
 pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
     match outcome {
-        Outcome::Delivered | Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::Uncopied(_) => {
-            debug_assert!(false, "nothing was called");
+        Outcome::Delivered
+        | Outcome::Failed(_)
+        | Outcome::Panicked(_)
+        | Outcome::Uncopied(_)
+        | Outcome::Refused => {
+            debug_assert!(false, "it has been called, or has failed");
         }
+        Outcome::GivenUp => tally.count(Term::Failed),
         Outcome::Filtered => tally.count(Term::Filtered),
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Overflow => tally.count(Term::Overflow),
@@ -62,11 +78,4 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         Outcome::Undelivered => tally.count(Term::Undelivered),
         Outcome::InDoubt => tally.count(Term::InDoubt),
     }
-}
-
-/// A delivery that failed, with no attempt left and nowhere to put the message.
-fn fail(tally: &Tally, consumer: &ConsumerTally, kind: FailureKind) -> Next {
-    tally.count(Term::Failed);
-    consumer.failed.bump();
-    Next::Tell(Failure { kind, count: tally.count_failure(kind) })
 }

@@ -4,6 +4,7 @@ use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::error::DrainError;
 use crate::broker::handle::Broker;
+use crate::broker::waiting::queue::Sizes;
 use crate::message::MessagePayload;
 use crate::wait::{Deadline, Parking, WaitStrategy, wait_until};
 use std::time::Duration;
@@ -37,11 +38,12 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
 /// Says why the time is up.
 fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
     let waiting: Vec<_> = core.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
-    let messages: usize = waiting.iter().map(|(_, sizes)| sizes.backlogged).sum();
+    let count = |sizes: &Sizes| sizes.backlogged + sizes.retrying;
+    let messages: usize = waiting.iter().map(|(_, sizes)| count(sizes)).sum();
     if !have_drained || messages == 0 {
         return DrainError::TimedOut { limit };
     }
-    let those = waiting.iter().filter(|(_, sizes)| sizes.backlogged > 0);
+    let those = waiting.iter().filter(|(_, sizes)| count(sizes) > 0);
     let name = |id| core.registry.find(id).map(|state| state.name.to_string());
     DrainError::Waiting {
         subscriptions: those.filter_map(|&(id, _)| name(id)).collect(),
@@ -52,8 +54,8 @@ fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duratio
 
 impl<P: MessagePayload> Broker<P> {
     /// Waits until everything published before this call has been delivered or otherwise settled, and
-    /// nothing waits in a backlog, at most for `limit`. So it does not end while a subscription is
-    /// paused for which messages wait. Publishers may go on meanwhile; where they rest, an
+    /// nothing waits in a backlog or for another attempt, at most for `limit`. So it does not end while
+    /// a subscription is paused for which messages wait. Publishers may go on meanwhile; where they rest, an
     /// [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is not waited for:
     /// where one dispatcher's handlers publish to another's, drain as often as the chain is long.
     /// Spins, yields and sleeps.

@@ -1,9 +1,9 @@
 //! The options of subscriptions, and how subscriptions start.
 
 use super::filter::{BoxedFilter, Filter};
+use super::handled::IntoHandled;
 use super::handler::{
-    BoxedHandler, Callbacks, Contract, ErrorCallback, FailedDelivery, IntoHandled, OwnedHandler, boxed,
-    drop_handler,
+    BoxedHandler, Callbacks, Contract, ErrorCallback, FailedDelivery, OwnedHandler, boxed, drop_handler,
 };
 use super::registry::SubscriptionState;
 use super::subscription::Subscription;
@@ -12,6 +12,9 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::broker::name::DispatcherName;
+use crate::broker::policy::breaker::{Breaker, BreakerState};
+use crate::broker::policy::guarded::Guarded;
+use crate::broker::policy::retry::{Retry, RetryState};
 use crate::broker::waiting::backlog::Backlog;
 use crate::message::{Message, MessagePayload};
 use crate::routing::{ConsumerAddr, ForeignWildcard};
@@ -50,6 +53,8 @@ pub struct SubscriptionBuilder<P> {
     stage: Option<usize>,
     filter: Option<BoxedFilter<P>>,
     backlog: Option<Backlog>,
+    retry: Option<Retry>,
+    breaker: Option<Breaker>,
     on_error: Option<ErrorCallback<P>>,
 }
 
@@ -63,6 +68,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             stage: None,
             filter: None,
             backlog: None,
+            retry: None,
+            breaker: None,
             on_error: None,
         }
     }
@@ -147,6 +154,79 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
+    /// Has a failed delivery tried again: where the handler returns an error or panics. By default it is
+    /// not.
+    ///
+    /// Each attempt is a call of the handler with the same message and a higher
+    /// [`attempt`](Message::attempt), on the consumer's thread. Between them the message waits beside
+    /// the ring, and holds up nobody: neither other subscriptions nor, unless it is to keep the
+    /// [order](Retry::in_order), other messages of this one. It is copied when its first attempt has
+    /// failed. What an attempt has done before it failed is done, and what it has published is
+    /// published: a handler that is retried has to be able to meet its own traces.
+    ///
+    /// A message whose last attempt has failed is counted as
+    /// [`Term::Failed`](crate::broker::Term::Failed). A shutdown neither waits for retries that are not
+    /// due nor gives them up: it hands them back.
+    ///
+    /// Costs nothing until a delivery fails.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Jitter, Retry};
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let (sender, attempts) = channel();
+    /// let retry = Retry::exponential(Duration::from_millis(1)).jitter(Jitter::None).attempts(3);
+    /// let _payments = broker.subscription().pattern("payments").retry(retry).subscribe(
+    ///     move |amount| -> Result<(), &str> {
+    ///         let _ = sender.send(amount.attempt());
+    ///         if amount.attempt() < 3 { Err("the bank does not answer") } else { Ok(()) }
+    ///     },
+    /// )?;
+    /// broker.publisher("payments")?.publish(100)?;
+    /// broker.drain(Duration::from_secs(5))?;
+    /// assert_eq!(attempts.try_iter().collect::<Vec<_>>(), [1, 2, 3]);
+    /// let account = &broker.audit().subscriptions[0];
+    /// assert_eq!((account.delivered(), account.failures(), account.retries), (1, 2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Leaves the handler alone for a while when it keeps failing. By default it is not.
+    ///
+    /// Meanwhile the subscription's messages wait in its [backlog](Self::backlog), or are refused, as
+    /// the breaker [says](Breaker::while_open). Then one after the other is delivered as a probe, the
+    /// oldest first, until enough of them have gone well. What waits uses up no attempt of a
+    /// [retry](Self::retry), and a pause by hand and one by the breaker do not lift each other.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Breaker, BreakerState};
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let payments = broker
+    ///     .subscription()
+    ///     .pattern("payments")
+    ///     .breaker(Breaker::consecutive(3))
+    ///     .subscribe(|_| Err::<(), _>("the bank does not answer"))?;
+    /// let mut publisher = broker.publisher("payments")?;
+    /// for amount in 0..10 {
+    ///     publisher.publish(amount)?;
+    /// }
+    /// # while payments.status().backlogged < 7 { std::thread::yield_now(); }
+    /// let status = payments.status();
+    /// assert_eq!((status.breaker, status.backlogged), (Some(BreakerState::Open), 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
     /// Has a callback called whenever the handler returns an error or panics, or a filter does, with
     /// the message and
     /// the failure: for a log of one's own, whose text may quote what the engine's never does. It
@@ -225,8 +305,16 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(name) = &self.name {
             check_name(name).map_err(|problem| SubscribeError::Name { problem })?;
         }
-        let (name, has_contract) = (self.name.as_deref(), self.filter.is_some());
-        let state = core.registry.enter(name, patterns, self.place()?, has_contract)?;
+        if let Some(retry) = &self.retry {
+            retry.check().map_err(|problem| SubscribeError::Retry { problem })?;
+        }
+        if let Some(breaker) = &self.breaker {
+            breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;
+        }
+        let counts_deliveries = self.retry.as_ref().is_some_and(Retry::has_budget);
+        let asks_first = self.filter.is_some() || self.breaker.is_some() || counts_deliveries;
+        let name = self.name.as_deref();
+        let state = core.registry.enter(name, patterns, self.place()?, asks_first)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
@@ -297,11 +385,18 @@ pub(super) fn start_all<P: MessagePayload>(
             return Err(SubscribeError::OtherBroker);
         }
         let state = options.enter(core)?;
-        let callbacks = options.on_error.into_iter().chain(core.on_error.clone()).collect();
+        let SubscriptionBuilder { filter, backlog, retry, breaker, on_error, .. } = options;
+        let callbacks = on_error.into_iter().chain(core.on_error.clone()).collect();
         let callbacks = Callbacks::new(&state.name, callbacks);
-        let contract = (options.filter.is_some() || options.backlog.is_some()).then(|| {
-            let filter = options.filter.map(|filter| callbacks.around_filter(filter));
-            Box::new(Contract { filter, backlog: options.backlog.unwrap_or_default() })
+        let has_contract = filter.is_some() || backlog.is_some() || retry.is_some() || breaker.is_some();
+        let contract = has_contract.then(|| {
+            let filter = filter.map(|filter| callbacks.around_filter(filter));
+            let retry = retry.map(RetryState::new);
+            let breaker = breaker.map(Guarded::new);
+            if breaker.is_some() {
+                state.set_breaker(BreakerState::Closed, 0);
+            }
+            Box::new(Contract { filter, backlog: backlog.unwrap_or_default(), retry, breaker })
         });
         let handler = OwnedHandler { call: callbacks.around(handler), contract };
         beginning.entered.push((state, Some(handler)));

@@ -1,63 +1,17 @@
-//! Handlers: closures that take a message and may fail.
+//! Handlers as their consumers own them, with what their subscriptions were told.
 
 use super::filter::BoxedFilter;
+use super::handled::{HandlerError, IntoHandled};
 use crate::broker::account::term::FailureKind;
+use crate::broker::policy::guarded::Guarded;
+use crate::broker::policy::retry::RetryState;
 use crate::broker::waiting::backlog::Backlog;
+use crate::clock::Clock;
 use crate::message::Message;
 use crate::sync::panics::guard;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-
-/// What a handler fails with.
-pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What a handler may return: nothing, or a `Result` whose error can be boxed.
-#[diagnostic::on_unimplemented(
-    message = "a handler cannot return `{Self}`",
-    note = "return `()`, or `Result<(), E>` where `E` is an error that is `Send + Sync`"
-)]
-pub trait IntoHandled {
-    /// The outcome of the call.
-    ///
-    /// # Errors
-    /// The handler's own.
-    fn into_handled(self) -> Result<(), HandlerError>;
-}
-
-impl IntoHandled for () {
-    #[inline(always)]
-    fn into_handled(self) -> Result<(), HandlerError> {
-        Ok(())
-    }
-}
-
-/// The type of what never returns, `!`, which stable Rust does not let one name.
-type Never = <fn() -> ! as Returning>::Output;
-
-#[doc(hidden)]
-pub trait Returning {
-    type Output;
-}
-
-impl<T> Returning for fn() -> T {
-    type Output = T;
-}
-
-// `|_| todo!()`, or a loop without an end.
-impl IntoHandled for Never {
-    #[inline(always)]
-    fn into_handled(self) -> Result<(), HandlerError> {
-        self
-    }
-}
-
-impl<E: Into<HandlerError>> IntoHandled for Result<(), E> {
-    #[inline(always)]
-    fn into_handled(self) -> Result<(), HandlerError> {
-        self.map_err(Into::into)
-    }
-}
 
 /// A handler as its consumer calls it.
 pub(crate) type BoxedHandler<P> = Box<dyn FnMut(&Message<'_, P>) -> Result<(), HandlerError> + Send>;
@@ -73,9 +27,25 @@ pub(crate) struct OwnedHandler<P> {
 pub(crate) struct Contract<P> {
     pub(crate) filter: Option<BoxedFilter<P>>,
     pub(crate) backlog: Backlog,
+    pub(crate) retry: Option<RetryState>,
+    pub(crate) breaker: Option<Guarded>,
 }
 
 impl<P> OwnedHandler<P> {
+    /// Counts a message whose first attempt is about to be made, where a budget bounds retries by deliveries.
+    pub(crate) fn count_first_attempt(&mut self, clock: &Clock) {
+        if let Some(contract) = &mut self.contract
+            && let Some(retry) = &mut contract.retry
+            && retry.policy().has_budget()
+        {
+            retry.delivered(clock.now());
+        }
+    }
+
+    pub(crate) fn breaker(&mut self) -> Option<&mut Guarded> {
+        self.contract.as_mut()?.breaker.as_mut()
+    }
+
     /// Returns how much may wait.
     pub(crate) fn backlog(&self) -> Backlog {
         self.contract.as_ref().map_or_else(Backlog::default, |contract| contract.backlog)

@@ -2,6 +2,7 @@
 
 pub(super) mod builder;
 pub mod filter;
+pub(super) mod handled;
 pub(super) mod handler;
 pub(super) mod pause;
 pub(super) mod registry;

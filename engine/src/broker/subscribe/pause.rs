@@ -5,6 +5,8 @@ use super::subscription::Subscription;
 use crate::broker::deliver::context;
 use crate::broker::deliver::mailbox::Latch;
 use crate::broker::error::PauseError;
+use crate::broker::policy::breaker::BreakerState;
+use crate::broker::policy::guarded::Force;
 use crate::message::MessagePayload;
 use crate::sync::edge;
 use crate::wait::Deadline;
@@ -21,6 +23,13 @@ pub struct SubscriptionStatus {
     pub is_catching_up: bool,
     /// Messages in its backlog.
     pub backlogged: u64,
+    /// Messages that have failed and wait for another attempt.
+    pub retrying: u64,
+    /// The state of its breaker, if it has one. One whose open time has passed is open until the next message comes
+    /// to be delivered.
+    pub breaker: Option<BreakerState>,
+    /// How often the state of its breaker has changed.
+    pub breaker_changes: u64,
 }
 
 impl<P: MessagePayload> Subscription<P> {
@@ -94,6 +103,31 @@ impl<P: MessagePayload> Subscription<P> {
         }
     }
 
+    /// Opens the subscription's breaker until it is [reset](Self::reset_breaker): no call of its handler
+    /// begins from when the consumer has read of it. Does not wait. Does nothing where there is no
+    /// breaker.
+    pub fn open_breaker(&self) {
+        self.force_breaker(Force::Open);
+    }
+
+    /// Closes the subscription's breaker until it is [reset](Self::reset_breaker), however many calls
+    /// fail. Does not wait. Does nothing where there is no breaker.
+    pub fn close_breaker(&self) {
+        self.force_breaker(Force::Closed);
+    }
+
+    /// Has the subscription's breaker begin anew: closed, and watching the calls. Does not wait. Does
+    /// nothing where there is no breaker.
+    pub fn reset_breaker(&self) {
+        self.force_breaker(Force::Reset);
+    }
+
+    fn force_breaker(&self, force: Force) {
+        if !self.core.is_forked() {
+            self.mailbox().force_breaker(&self.state, force);
+        }
+    }
+
     /// Returns what the subscription is doing at this moment. Locks briefly.
     pub fn status(&self) -> SubscriptionStatus {
         let sizes = self.core.consumer(self.state.destination.consumer).waiting.sizes_of(self.state.id);
@@ -101,6 +135,9 @@ impl<P: MessagePayload> Subscription<P> {
             is_paused: self.state.waits_for(Reason::Paused),
             is_catching_up: self.state.waits_for(Reason::CatchingUp),
             backlogged: sizes.backlogged as u64,
+            retrying: sizes.retrying as u64,
+            breaker: self.state.breaker(),
+            breaker_changes: self.state.tally.breaker_changes.get(),
         }
     }
 }

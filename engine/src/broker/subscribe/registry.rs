@@ -29,6 +29,7 @@ use crate::broker::account::ledger::SubscriptionLedger;
 use crate::broker::account::tally::Tally;
 use crate::broker::error::SubscribeError;
 use crate::broker::id::SubscriptionId;
+use crate::broker::policy::breaker::BreakerState;
 use crate::routing::{
     Chunk, ConsumerAddr, Destination, Destinations, MAX_CHUNK, Route, Routes, TargetCounts,
 };
@@ -62,8 +63,8 @@ pub(crate) struct SubscriptionState {
 
 /// The subscription has ended.
 const ENDED: u32 = 1;
-/// It has a contract, which is asked before each call of its handler.
-const HAS_CONTRACT: u32 = 2;
+/// Its contract is asked before each call of its handler.
+const ASKS_FIRST: u32 = 2;
 
 /// Why messages of a subscription wait before its handler gets them. Several may hold at once; only when none does
 /// a message is delivered as it comes.
@@ -73,10 +74,21 @@ pub(crate) enum Reason {
     Paused = 1 << 2,
     /// Others wait that came before.
     CatchingUp = 1 << 3,
+    /// One that has failed is to be tried again first.
+    RetryHead = 1 << 4,
+    /// Its breaker is not closed.
+    Breaker = 1 << 5,
 }
 
+/// The states of a breaker, where there is one: two bits.
+const BREAKER_SHIFT: u32 = 8;
+const BREAKER_STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
+/// How many states have bits.
+const BREAKER_MASK: u32 = 3 << BREAKER_SHIFT;
+
 impl Reason {
-    const ANY: u32 = Self::Paused as u32 | Self::CatchingUp as u32;
+    const ANY: u32 =
+        Self::Paused as u32 | Self::CatchingUp as u32 | Self::RetryHead as u32 | Self::Breaker as u32;
 }
 
 impl SubscriptionState {
@@ -106,6 +118,20 @@ impl SubscriptionState {
     /// Returns whether messages wait for that reason.
     pub(crate) fn waits_for(&self, reason: Reason) -> bool {
         self.flags.load(Ordering::Relaxed) & reason as u32 != 0
+    }
+
+    /// Says in which state its breaker is, and how often that has changed. Only its consumer does.
+    pub(crate) fn set_breaker(&self, state: BreakerState, changes: u64) {
+        let number = BREAKER_STATES.iter().position(|&other| other == state).unwrap_or(0) as u32 + 1;
+        self.flags.fetch_and(!BREAKER_MASK, Ordering::Relaxed);
+        self.flags.fetch_or(number << BREAKER_SHIFT, Ordering::Relaxed);
+        self.tally.breaker_changes.add(changes - self.tally.breaker_changes.get());
+    }
+
+    /// Returns in which state its breaker is, if it has one.
+    pub(crate) fn breaker(&self) -> Option<BreakerState> {
+        let number = (self.flags.load(Ordering::Relaxed) & BREAKER_MASK) >> BREAKER_SHIFT;
+        BREAKER_STATES.get((number as usize).checked_sub(1)?).copied()
     }
 
     /// Says that messages wait for that reason from now on, or no longer. Only the consumer does, save that everybody
@@ -329,14 +355,14 @@ struct Inner {
 pub(crate) struct Registry(Mutex<Inner>);
 
 impl Registry {
-    /// Enters a subscription. Without a name it is called after its number. With a contract, that is
-    /// asked before each call of its handler.
+    /// Enters a subscription. Without a name it is called after its number. It is said whether its
+    /// contract is to be asked before each call of its handler.
     pub(crate) fn enter(
         &self,
         name: Option<&str>,
         patterns: Vec<Pattern>,
         consumer: ConsumerAddr,
-        has_contract: bool,
+        asks_first: bool,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
@@ -365,7 +391,7 @@ impl Registry {
             patterns,
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
-            flags: AtomicU32::new(if has_contract { HAS_CONTRACT } else { 0 }),
+            flags: AtomicU32::new(if asks_first { ASKS_FIRST } else { 0 }),
         });
         inner
             .now

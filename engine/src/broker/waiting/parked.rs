@@ -3,17 +3,29 @@
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Envelope, Message, Origin, OwnedMessage};
 use crate::topic::Topic;
+use std::time::Duration;
 
 /// A message that was copied out of its slot to wait. It outlives its slot and its route.
 pub(crate) struct Parked<P> {
     envelope: Envelope<P>,
     topic: Topic,
+    /// Nothing before its first attempt has failed.
+    pub(crate) retried: Option<Box<Retried>>,
+}
+
+/// What is known of a message that has failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Retried {
+    /// When the first attempt failed.
+    pub(crate) first_at: Timestamp,
+    /// For how long it has waited last.
+    pub(crate) delay: Duration,
 }
 
 impl<P: Clone + 'static> Parked<P> {
     /// Copies a message. Runs the payload's `Clone`.
     pub(crate) fn copy(message: &Message<'_, P>) -> Self {
-        Self { envelope: message.envelope().copy(), topic: message.topic().clone() }
+        Self { envelope: message.envelope().copy(), topic: message.topic().clone(), retried: None }
     }
 }
 
@@ -25,6 +37,15 @@ impl<P: 'static> Parked<P> {
     /// Makes it a message of its user's.
     pub(crate) fn into_owned(self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
         OwnedMessage::new(self.envelope, self.topic, origin, clock)
+    }
+
+    /// Makes it a message that has failed once more and is to be tried again.
+    pub(crate) fn put_back(&mut self, retried: Retried) {
+        self.envelope.attempt = self.envelope.attempt.saturating_add(1);
+        match &mut self.retried {
+            Some(earlier) => **earlier = retried,
+            None => self.retried = Some(Box::new(retried)),
+        }
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

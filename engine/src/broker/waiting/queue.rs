@@ -4,12 +4,20 @@ use super::backlog::{Backlog, WhenFull};
 use super::parked::Parked;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// The messages of one subscription that wait, in the order in which they came.
+/// The messages of one subscription that wait.
+///
+/// Those in the backlog wait for those before them, in the order in which they came. Those that have
+/// failed wait for a moment: each for its own, or, where they are retried in order, one as the head of all
+/// others.
 pub(crate) struct Queue<P> {
     pub(super) state: Arc<SubscriptionState>,
+    head: Option<(Timestamp, Parked<P>)>,
+    /// Retries that keep no order, by their moments and in the order in which they failed.
+    deferred: BTreeMap<(Timestamp, u64), Parked<P>>,
+    failures: u64,
     backlog: VecDeque<Parked<P>>,
     bytes: usize,
     /// No message expires before. The earliest that did may have left since.
@@ -20,6 +28,24 @@ pub(crate) struct Queue<P> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) backlogged: usize,
+    pub(crate) retrying: usize,
+}
+
+/// Whether other messages wait beside one that was taken out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Others {
+    Some,
+    None,
+}
+
+/// The next message of a queue.
+pub(crate) enum Next<P> {
+    /// It may be delivered now, and it is the last or not.
+    Now(Parked<P>, Others),
+    /// It may be delivered then, and none before.
+    At(Timestamp),
+    /// Nothing waits.
+    Nothing,
 }
 
 /// What a queue has given up, in order, to make room for a message.
@@ -32,7 +58,15 @@ pub(crate) struct GivenUp<P> {
 
 impl<P: 'static> Queue<P> {
     pub(super) fn new(state: Arc<SubscriptionState>) -> Self {
-        Self { state, backlog: VecDeque::new(), bytes: 0, first_expiry: None }
+        Self {
+            state,
+            head: None,
+            deferred: BTreeMap::new(),
+            failures: 0,
+            backlog: VecDeque::new(),
+            bytes: 0,
+            first_expiry: None,
+        }
     }
 
     /// Makes room for a message of that size, as far as the backlog's bounds let it.
@@ -48,7 +82,7 @@ impl<P: 'static> Queue<P> {
             given_up.expired = self.sweep(now);
         }
         while !has_room(self) && bounds.when_full == WhenFull::DropOldest {
-            given_up.dropped.extend(self.pop());
+            given_up.dropped.extend(self.pop_backlog());
         }
         given_up.has_room = has_room(self);
         given_up
@@ -82,20 +116,55 @@ impl<P: 'static> Queue<P> {
         self.backlog.push_back(parked);
     }
 
-    /// Takes the next message out.
-    pub(super) fn pop(&mut self) -> Option<Parked<P>> {
+    /// Puts a message in that has failed and is to be tried again at that moment: as the head of all others, or on
+    /// its own.
+    pub(super) fn push_retry(&mut self, parked: Parked<P>, due: Timestamp, is_head: bool) {
+        if is_head {
+            debug_assert!(self.head.is_none(), "no other is delivered while there is one");
+            self.head = Some((due, parked));
+        } else {
+            self.failures += 1;
+            self.deferred.insert((due, self.failures), parked);
+        }
+    }
+
+    /// Takes the next message out that may be delivered.
+    pub(super) fn pop(&mut self, now: impl FnOnce() -> Timestamp) -> Next<P> {
+        let first = self.head.as_ref().map(|(due, _)| *due);
+        let moment = first.or_else(|| self.deferred.keys().next().map(|&(due, _)| due));
+        if let Some(due) = moment {
+            if due <= now() {
+                let head = self.head.take().map(|(_, parked)| parked);
+                let parked = head.or_else(|| self.deferred.pop_first().map(|(_, parked)| parked));
+                return parked.map_or(Next::Nothing, |parked| Next::Now(parked, self.others()));
+            }
+            if self.head.is_some() || self.backlog.is_empty() {
+                return Next::At(due);
+            }
+        }
+        self.pop_backlog().map_or(Next::Nothing, |parked| Next::Now(parked, self.others()))
+    }
+
+    fn others(&self) -> Others {
+        if self.sizes() == Sizes::default() { Others::None } else { Others::Some }
+    }
+
+    fn pop_backlog(&mut self) -> Option<Parked<P>> {
         let parked = self.backlog.pop_front()?;
         self.bytes -= parked.size();
         Some(parked)
     }
 
-    /// Takes all out, in order.
+    /// Takes all out: those first that have failed.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Parked<P>> {
         self.bytes = 0;
-        std::mem::take(&mut self.backlog).into_iter()
+        let head = self.head.take().map(|(_, parked)| parked);
+        let failed = head.into_iter().chain(std::mem::take(&mut self.deferred).into_values());
+        failed.chain(std::mem::take(&mut self.backlog))
     }
 
     pub(super) fn sizes(&self) -> Sizes {
-        Sizes { backlogged: self.backlog.len() }
+        let retrying = self.deferred.len() + usize::from(self.head.is_some());
+        Sizes { backlogged: self.backlog.len(), retrying }
     }
 }

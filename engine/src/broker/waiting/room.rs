@@ -2,7 +2,7 @@
 
 use super::backlog::Backlog;
 use super::parked::Parked;
-use super::queue::{GivenUp, Queue, Sizes};
+use super::queue::{GivenUp, Next, Queue, Sizes};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::Timestamp;
 use crate::message::MessageId;
@@ -49,16 +49,33 @@ impl<P: 'static> WaitingRoom<P> {
         inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).push(parked);
     }
 
-    /// Takes the subscription's next message out.
+    /// Puts a message in that is to be tried again at that moment.
+    pub(crate) fn push_retry(
+        &self,
+        state: &Arc<SubscriptionState>,
+        parked: Parked<P>,
+        due: Timestamp,
+        is_head: bool,
+    ) {
+        let mut inner = self.0.lock();
+        let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
+        queue.push_retry(parked, due, is_head);
+        inner.in_call = None;
+    }
+
+    /// Takes the subscription's next message out that may be delivered.
     pub(crate) fn pop(
         &self,
         subscription: u64,
+        now: impl FnOnce() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
-    ) -> Option<Parked<P>> {
+    ) -> Next<P> {
         let mut inner = self.0.lock();
-        let parked = inner.queues.get_mut(&subscription)?.pop()?;
-        inner.in_call = Some(id(&parked));
-        Some(parked)
+        let next = inner.queues.get_mut(&subscription).map_or(Next::Nothing, |queue| queue.pop(now));
+        if let Next::Now(parked, _) = &next {
+            inner.in_call = Some(id(parked));
+        }
+        next
     }
 
     /// Closes the subscription's queue, and returns what was in it, in order.

@@ -1,13 +1,17 @@
-//! Which queues a consumer is to look at.
+//! Which queues a consumer is to look at, and when.
 
+use crate::clock::Timestamp;
 use std::collections::{BTreeSet, VecDeque};
 
-/// The subscriptions whose next message may be delivered, one after the other.
+/// The subscriptions whose next message may be delivered, one after the other, and those for which that
+/// will be so at a known moment.
 #[derive(Default)]
 pub(crate) struct Schedule {
     turns: VecDeque<u64>,
     /// Those that have a turn.
     listed: BTreeSet<u64>,
+    /// Who gets a turn at which moment.
+    later: BTreeSet<(Timestamp, u64)>,
 }
 
 impl Schedule {
@@ -18,6 +22,25 @@ impl Schedule {
         }
     }
 
+    /// Gives a subscription a turn at that moment.
+    pub(crate) fn add_at(&mut self, moment: Timestamp, subscription: u64) {
+        self.later.insert((moment, subscription));
+    }
+
+    /// Gives those a turn whose moment has come.
+    pub(crate) fn wake(&mut self, now: impl FnOnce() -> Timestamp) {
+        if self.later.is_empty() {
+            return;
+        }
+        let now = now();
+        while let Some(&(moment, subscription)) = self.later.first()
+            && moment <= now
+        {
+            self.later.pop_first();
+            self.add(subscription);
+        }
+    }
+
     /// Returns whose turn it is, and takes the turn away.
     pub(crate) fn next(&mut self) -> Option<u64> {
         let subscription = self.turns.pop_front()?;
@@ -25,7 +48,13 @@ impl Schedule {
         Some(subscription)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+    /// Returns whether somebody has a turn.
+    pub(crate) fn is_due(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        !self.turns.is_empty() || self.next_moment().is_some_and(|moment| moment <= now())
+    }
+
+    /// Returns the next moment at which somebody gets a turn.
+    pub(crate) fn next_moment(&self) -> Option<Timestamp> {
+        self.later.first().map(|&(moment, _)| moment)
     }
 }

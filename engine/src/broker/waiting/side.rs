@@ -2,9 +2,11 @@
 
 use super::backlog::Backlog;
 use super::parked::Parked;
-use super::queue::GivenUp;
+use super::queue::{GivenUp, Next, Others, Sizes};
 use super::room::WaitingRoom;
 use super::schedule::Schedule;
+use crate::broker::policy::breaker::circuit::Circuit;
+use crate::broker::policy::breaker::{BreakerState, WhileOpen};
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::MessageId;
@@ -17,6 +19,10 @@ pub(crate) struct ConsumerSide<P> {
     room: Arc<WaitingRoom<P>>,
     registry: Arc<Registry>,
     schedule: Schedule,
+    /// Those who get another turn in the consumer's next one.
+    postponed: Vec<u64>,
+    /// Turns in which something was to be delivered that has waited.
+    turn: u64,
     /// How many messages are in the room.
     len: usize,
     /// The subscriptions that have a queue, and whose records are held for it.
@@ -27,7 +33,16 @@ pub(crate) struct ConsumerSide<P> {
 
 impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn new(room: Arc<WaitingRoom<P>>, registry: Arc<Registry>) -> Self {
-        Self { room, registry, schedule: Schedule::default(), len: 0, queues: BTreeSet::new(), taken: 0 }
+        Self {
+            room,
+            registry,
+            schedule: Schedule::default(),
+            postponed: Vec::new(),
+            turn: 0,
+            len: 0,
+            queues: BTreeSet::new(),
+            taken: 0,
+        }
     }
 
     /// Returns whether nothing waits.
@@ -36,9 +51,28 @@ impl<P: 'static> ConsumerSide<P> {
         self.len == 0
     }
 
-    /// Returns whether something that waits may be delivered.
-    pub(crate) fn is_due(&self) -> bool {
-        !self.schedule.is_empty()
+    /// Returns whether something that waits may be delivered, as far as is known.
+    pub(crate) fn is_due(&self, now: impl FnOnce() -> Timestamp) -> bool {
+        self.len > 0 && (!self.postponed.is_empty() || self.schedule.is_due(now))
+    }
+
+    /// Returns the next moment at which something that waits may be delivered, in case that nothing may now.
+    pub(crate) fn next_moment(&self) -> Option<Timestamp> {
+        if self.len == 0 { None } else { self.schedule.next_moment() }
+    }
+
+    /// Begins a turn: finds out whose moment has come.
+    pub(crate) fn begin_turn(&mut self, now: impl FnOnce() -> Timestamp) {
+        self.turn += 1;
+        for subscription in self.postponed.drain(..) {
+            self.schedule.add(subscription);
+        }
+        self.schedule.wake(now);
+    }
+
+    /// Returns the number of the present turn.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
     }
 
     /// Returns the number of the next call that delivers what has waited.
@@ -54,12 +88,40 @@ impl<P: 'static> ConsumerSide<P> {
         bounds: Backlog,
         now: Timestamp,
     ) -> GivenUp<P> {
-        if self.queues.insert(state.id) {
-            self.registry.hold(state.id);
-        }
+        self.hold(state);
         let given_up = self.room.make_room(state, size, bounds, now);
         self.len -= given_up.expired.len() + given_up.dropped.len();
         given_up
+    }
+
+    /// Holds the record of a subscription for which something is about to wait.
+    fn hold(&mut self, state: &SubscriptionState) {
+        if self.queues.insert(state.id) {
+            self.registry.hold(state.id);
+        }
+    }
+
+    /// Returns how many messages of a subscription wait to be tried again.
+    pub(crate) fn retrying(&self, subscription: u64) -> usize {
+        self.room.sizes_of(subscription).retrying
+    }
+
+    /// Puts a message in that has failed, to be tried again at that moment: as the head of all others of its
+    /// subscription, which wait for it, or on its own.
+    pub(crate) fn retry(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        parked: Parked<P>,
+        due: Timestamp,
+        is_head: bool,
+    ) {
+        self.hold(state);
+        self.room.push_retry(state, parked, due, is_head);
+        self.len += 1;
+        if is_head {
+            state.set(Reason::RetryHead, true);
+        }
+        self.schedule.add_at(due, state.id);
     }
 
     /// Puts a message in, for which room has been made.
@@ -68,13 +130,39 @@ impl<P: 'static> ConsumerSide<P> {
         self.len += 1;
     }
 
-    /// Has a subscription paused, or goes on with what has waited since it was.
-    pub(crate) fn set_paused(&mut self, state: &SubscriptionState, is_paused: bool) {
-        if !is_paused && self.queues.contains(&state.id) {
-            state.set(Reason::CatchingUp, true);
+    /// Takes note of the state that a subscription's breaker is in.
+    pub(crate) fn note_breaker(&mut self, state: &SubscriptionState, circuit: &Circuit) {
+        let is_closed = circuit.state() == BreakerState::Closed;
+        state.set_breaker(circuit.state(), circuit.changes());
+        self.set_reason(state, Reason::Breaker, !is_closed && circuit.while_open() == WhileOpen::Pause);
+    }
+
+    /// Has the consumer look whether something of a subscription that waits may be delivered now.
+    pub(crate) fn look_at(&mut self, state: &SubscriptionState) {
+        if self.room.sizes_of(state.id) != Sizes::default() {
+            let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::Breaker);
+            state.set(Reason::CatchingUp, !is_held);
             self.schedule.add(state.id);
         }
-        state.set(Reason::Paused, is_paused);
+    }
+
+    /// Has a subscription's messages wait for a reason from now on, or no longer.
+    fn set_reason(&mut self, state: &SubscriptionState, reason: Reason, holds: bool) {
+        state.set(reason, holds);
+        self.look_at(state);
+    }
+
+    /// Has the consumer do so at that moment, or in its next turn.
+    pub(crate) fn look_later(&mut self, state: &SubscriptionState, moment: Option<Timestamp>) {
+        match moment {
+            Some(moment) => self.schedule.add_at(moment, state.id),
+            None => self.postponed.push(state.id),
+        }
+    }
+
+    /// Has a subscription paused, or goes on with what has waited since it was.
+    pub(crate) fn set_paused(&mut self, state: &SubscriptionState, is_paused: bool) {
+        self.set_reason(state, Reason::Paused, is_paused);
     }
 
     /// Returns the subscription whose turn it is.
@@ -86,18 +174,34 @@ impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn pop(
         &mut self,
         state: &SubscriptionState,
+        now: impl FnOnce() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
     ) -> Option<Parked<P>> {
         if state.waits_for(Reason::Paused) {
             return None;
         }
-        let Some(parked) = self.room.pop(state.id, id) else {
-            state.set(Reason::CatchingUp, false);
-            return None;
+        let (parked, others) = match self.room.pop(state.id, now, id) {
+            Next::Now(parked, others) => (parked, others),
+            Next::At(due) => {
+                self.schedule.add_at(due, state.id);
+                // Where there is a head, that is a reason of its own.
+                state.set(Reason::CatchingUp, false);
+                return None;
+            }
+            Next::Nothing => {
+                state.set(Reason::CatchingUp, false);
+                return None;
+            }
         };
+        // What comes while this one is delivered comes behind it: the consumer reads it afterwards.
+        state.set(Reason::CatchingUp, others == Others::Some);
+        // Where there was a head, this is it: nothing else is delivered meanwhile.
+        state.set(Reason::RetryHead, false);
+        if others == Others::Some {
+            self.schedule.add(state.id);
+        }
         self.len -= 1;
         self.taken += 1;
-        self.schedule.add(state.id);
         Some(parked)
     }
 
