@@ -22,7 +22,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     }
 }
 
-impl<P: Clone + 'static> UnstartedConsumers<P> {
+impl<P: MessagePayload> UnstartedConsumers<P> {
     /// Has each consumer read its mail and handle what is there, up to `max` events.
     pub fn turn(&mut self, max: u64) {
         for consumer in &mut self.0 {

@@ -116,20 +116,20 @@ impl<P> Envelope<P> {
         }
     }
 
-    /// Copies a message out of its slot. Runs the payload's `Clone`, first, which may panic.
-    pub(crate) fn copy(&self) -> Self
+    /// Copies a message out of its slot. Runs the payload's `Default` and `Clone`, which may panic.
+    #[inline(never)]
+    pub(crate) fn copy(&self) -> Box<Self>
     where
-        P: Clone,
+        P: MessagePayload,
     {
-        let payload = self.payload.clone();
-        let extras = self.extras().cloned().map(Box::new);
-        Self { payload, extras, ..*self }
-    }
-
-    /// Returns what of a copy its slot does not know by itself: the extras, and the payload.
-    pub(crate) fn into_parts(self) -> (Extras, P) {
-        let extras = if self.flags & HAS_EXTRAS == 0 { None } else { self.extras };
-        (extras.map_or_else(Extras::default, |extras| *extras), self.payload)
+        // Where it stays: a payload may be large for a consumer's stack.
+        let mut copy = Box::<Self>::default();
+        copy.payload.clone_from(&self.payload);
+        copy.extras = self.extras().cloned().map(Box::new);
+        let Self { route, sequence, published_at, publisher, priority, flags, attempt, .. } = *self;
+        (copy.route, copy.sequence, copy.published_at) = (route, sequence, published_at);
+        (copy.publisher, copy.priority, copy.flags, copy.attempt) = (publisher, priority, flags, attempt);
+        copy
     }
 
     /// Returns how many bytes of memory a copy takes: exactly of a [`Payload`], and of any other type

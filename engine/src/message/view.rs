@@ -1,6 +1,6 @@
 //! What a handler sees: a borrowed, immutable view of a message in its slot; and its owned twin.
 
-use super::envelope::{Envelope, Extras};
+use super::envelope::Envelope;
 use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
 use crate::clock::{Clock, Timestamp};
 use crate::topic::Topic;
@@ -42,6 +42,23 @@ impl<'a, P> Message<'a, P> {
 
     pub(crate) fn envelope(&self) -> &'a Envelope<P> {
         self.envelope
+    }
+
+    /// Returns the message with a payload that is its own.
+    pub(crate) fn owned(&self, payload: P) -> OwnedMessage<P> {
+        OwnedMessage {
+            id: self.id(),
+            topic: self.topic.clone(),
+            published_at: self.published_at(),
+            published_at_wall: self.published_at_wall(),
+            headers: self.headers().clone(),
+            correlation: self.correlation(),
+            parent: self.parent(),
+            expires_at: self.expires_at(),
+            attempt: self.attempt(),
+            priority: self.priority(),
+            payload,
+        }
     }
 
     /// What was published.
@@ -121,7 +138,7 @@ impl<'a, P> Message<'a, P> {
 impl<P: Clone> Message<'_, P> {
     /// A copy to keep. Clones the payload and the headers.
     pub fn to_owned(&self) -> OwnedMessage<P> {
-        OwnedMessage::new(self.envelope.copy(), self.topic.clone(), self.origin, self.clock)
+        self.owned(self.payload().clone())
     }
 }
 
@@ -169,28 +186,6 @@ pub struct OwnedMessage<P> {
 }
 
 impl<P> OwnedMessage<P> {
-    /// Makes one of a copy.
-    pub(crate) fn new(envelope: Envelope<P>, topic: Topic, origin: Origin, clock: &Clock) -> Self {
-        let (id, published_at) = (envelope.id(origin), clock.moment(envelope.published_at));
-        let (attempt, priority) = (envelope.attempt, envelope.priority);
-        let (extras, payload) = envelope.into_parts();
-        let Extras { headers, expires_at, correlation, parent } = extras;
-        let published_at_wall = clock.wall(published_at);
-        Self {
-            id,
-            topic,
-            published_at,
-            published_at_wall,
-            headers,
-            correlation,
-            parent,
-            expires_at,
-            attempt,
-            priority,
-            payload,
-        }
-    }
-
     /// Returns how long ago it was published, by the wall clock: zero where that has been set back
     /// since.
     pub fn age(&self) -> Duration {

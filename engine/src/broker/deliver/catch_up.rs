@@ -12,12 +12,12 @@ use crate::broker::policy::guarded::Guarded;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
 use crate::clock::Clock;
-use crate::message::Envelope;
+use crate::message::{Envelope, MessagePayload, Origin};
 use crate::ring::Poller;
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 
-impl<P: Clone + 'static> HandlerTable<P> {
+impl<P: MessagePayload> HandlerTable<P> {
     /// Delivers up to `max` messages that have waited and may be delivered by now, one of each subscription after
     /// the other. Returns how many it has seen to.
     #[cold]
@@ -167,12 +167,21 @@ fn ask<P: 'static>(
     }
 }
 
-impl<P: 'static> Common<P> {
+/// Makes a message that has waited one to be handed back. Returns nothing where the payload's `Default` panics.
+pub(crate) fn undelivered<P: MessagePayload>(
+    origin: Origin,
+    clock: &Clock,
+    state: &SubscriptionState,
+    parked: Parked<P>,
+) -> Option<Undelivered<P>> {
+    let message = guard(|| parked.into_owned(origin, clock))?;
+    Some(Undelivered { message, subscriptions: vec![state.name.clone()] })
+}
+
+impl<P: MessagePayload> Common<P> {
     /// Hands a message back that has waited, and has been counted.
     fn hand_back(&self, consumer: ConsumerAddr, state: &SubscriptionState, parked: Parked<P>) {
         self.threads.withhold();
-        let message = parked.into_owned(self.origin, &self.clock);
-        let undelivered = Undelivered { message, subscriptions: vec![state.name.clone()] };
-        self.threads.hand_back(consumer, Some(undelivered));
+        self.threads.hand_back(consumer, undelivered(self.origin, &self.clock, state, parked));
     }
 }

@@ -9,7 +9,7 @@ use super::handlers::HandlerTable;
 use super::sampler::Sampler;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
-use crate::message::Envelope;
+use crate::message::{Envelope, MessagePayload};
 use crate::ring::managed::drive::{Turn, drive};
 use crate::ring::{Lease, Polled, Poller, inside};
 use crate::routing::ConsumerAddr;
@@ -35,7 +35,7 @@ pub(crate) struct Consumer<P> {
     has_panicked: bool,
 }
 
-impl<P: Clone + 'static> Consumer<P> {
+impl<P: MessagePayload> Consumer<P> {
     pub(crate) fn new(
         poller: Poller<Envelope<P>>,
         handlers: HandlerTable<P>,
@@ -140,7 +140,7 @@ impl<P: Clone + 'static> Consumer<P> {
     }
 }
 
-impl<P: Clone + 'static> Turn for Consumer<P> {
+impl<P: MessagePayload> Turn for Consumer<P> {
     /// Reads the mail and handles up to `max` events: no more than an eighth of the ring, which is what
     /// the poller releases at once.
     #[inline]

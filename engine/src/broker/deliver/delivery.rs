@@ -18,7 +18,7 @@ use crate::broker::waiting::parked::{Parked, Retried};
 use crate::broker::waiting::queue::GivenUp;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Called, Lease, Poller, Sequence};
 use crate::sync::panics::{discard_panic, guard};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(super) enum Undropped<P> {
     /// What a handler failed with.
     Outcome(#[expect(dead_code, reason = "it is to be dropped")] Outcome),
     /// A message that has waited.
-    Parked(Parked<P>),
+    Parked(#[expect(dead_code, reason = "it is to be dropped")] Parked<P>),
 }
 
 /// A message that is being delivered to one subscription after the other.
@@ -126,7 +126,7 @@ pub(super) struct Again<P> {
     pub(super) retried: Retried,
 }
 
-impl<P: Clone + 'static> Delivery<'_, '_, P, Event<'_>> {
+impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
     /// Sees to what comes before a call where a subscription or message is not plain: the end of the
     /// subscription, the end of the message's life, the filter, and whether the message has to wait, in this order.
     #[cold]
@@ -265,7 +265,7 @@ enum Parking {
     TakenOver,
 }
 
-impl<P: Clone + 'static, S: Source> Delivery<'_, '_, P, S> {
+impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
     /// Calls the handler.
     #[inline(always)]
     pub(super) fn call(

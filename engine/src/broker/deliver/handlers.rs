@@ -15,7 +15,7 @@ use crate::broker::subscribe::registry::Registry;
 use crate::broker::waiting::room::WaitingRoom;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::Clock;
-use crate::message::{Envelope, Message, Origin};
+use crate::message::{Envelope, Message, MessagePayload, Origin};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, RouteId, Routes};
 use crate::sync::edge;
@@ -50,7 +50,7 @@ pub(crate) struct HandlerTable<P> {
     pub(super) panics_in_turn: bool,
 }
 
-impl<P: Clone + 'static> HandlerTable<P> {
+impl<P: MessagePayload> HandlerTable<P> {
     pub(crate) fn new(
         consumer: ConsumerAddr,
         common: Common<P>,

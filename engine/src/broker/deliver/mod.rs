@@ -1,6 +1,6 @@
 //! Delivering: a consumer, its mailbox, the handlers that it owns, and the end of each delivery.
 
-mod catch_up;
+pub(super) mod catch_up;
 pub(super) mod consumer;
 pub(super) mod context;
 pub(super) mod delivery;

@@ -8,9 +8,11 @@ use super::report::{Abandoned, Undelivered};
 use super::taken::{InHand, Taken};
 use super::threads::Threads;
 use crate::broker::core::Core;
+use crate::broker::deliver::catch_up::undelivered;
 use crate::broker::deliver::delivery::has_expired;
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
 use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Call, Sequence, Takeover};
@@ -27,10 +29,10 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
-    let mut settled = Vec::new();
+    let mut waited = Waited::none();
     for taken in taken.into_iter().map(Arc::new) {
         let (abandoned, counted, in_hand) = count(core, &taken, until);
-        settled.extend(account_for_waiting(core, taken.addr));
+        waited.count(core, taken.addr);
         let mut threads = core.threads.lock();
         threads.abandoned.push(abandoned);
         threads.withheld += counted.len() as u64;
@@ -39,25 +41,49 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
         }
         rest.push((taken, counted));
     }
-    hand_back(core, rest, settled);
+    hand_back(core, rest, waited);
 }
 
-/// Accounts for what waits beside a stuck consumer: counts it, and hands back what is to be. It has been copied when
-/// it came to wait. Returns the others, to be dropped aside.
-fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) -> Vec<Parked<P>> {
-    let mut settled = Vec::new();
-    for (state, parked) in core.consumer(addr).waiting.take_all() {
-        let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
-        settle_uncalled(&state.tally, &outcome);
-        if matches!(outcome, Outcome::Undelivered) {
-            let message = parked.into_owned(core.origin, &core.clock);
-            let undelivered = Undelivered { message, subscriptions: vec![state.name.clone()] };
-            core.threads.lock().handed_back.push(Arc::new(undelivered));
-        } else {
-            settled.push(parked);
+/// What has waited beside stuck consumers, and has been counted.
+struct Waited<P> {
+    /// To be handed back.
+    back: Vec<(Arc<SubscriptionState>, Parked<P>)>,
+    /// To be dropped.
+    over: Vec<Parked<P>>,
+}
+
+impl<P: MessagePayload> Waited<P> {
+    fn none() -> Self {
+        Self { back: Vec::new(), over: Vec::new() }
+    }
+
+    /// Counts what waits beside one.
+    fn count(&mut self, core: &Core<P>, addr: ConsumerAddr) {
+        for (state, parked) in core.consumer(addr).waiting.take_all() {
+            let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
+            settle_uncalled(&state.tally, &outcome);
+            if matches!(outcome, Outcome::Undelivered) {
+                core.threads.lock().withheld += 1;
+                self.back.push((state, parked));
+            } else {
+                self.over.push(parked);
+            }
         }
     }
-    settled
+
+    fn is_empty(&self) -> bool {
+        self.back.is_empty() && self.over.is_empty()
+    }
+
+    /// Hands back what is to be, and drops the rest. Runs foreign code.
+    fn hand_back(self, core: &Core<P>) {
+        for (state, parked) in self.back {
+            if let Some(undelivered) = undelivered(core.origin, &core.clock, &state, parked) {
+                core.threads.lock().take_back(undelivered);
+            }
+        }
+        self.over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+    }
 }
 
 /// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
@@ -84,7 +110,7 @@ pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
         }
         in_hand.retain(|left| !left.sequences.is_empty());
     }
-    hand_back(core, rest, Vec::new());
+    hand_back(core, rest, Waited::none());
 }
 
 /// Counts what a consumer has left. Returns also what publishers have in hand.
@@ -165,21 +191,18 @@ fn count_one<P>(
 fn hand_back<P: MessagePayload>(
     core: &Arc<Core<P>>,
     mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>,
-    settled: Vec<Parked<P>>,
+    waited: Waited<P>,
 ) {
     rest.retain(|(_, counted)| !counted.is_empty());
-    if !rest.is_empty() || !settled.is_empty() {
+    if !rest.is_empty() || !waited.is_empty() {
         let copying = core.clone();
         core.threads.lock().pending += 1;
-        run_aside(Instant::now(), move || {
-            copy(&copying, rest);
-            settled.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
-        });
+        run_aside(Instant::now(), move || copy(&copying, rest, waited));
     }
 }
 
 /// Copies what has been counted, and hands it back.
-fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>) {
+fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, waited: Waited<P>) {
     struct Copied<'c, P>(&'c Core<P>);
     impl<P> Drop for Copied<'_, P> {
         fn drop(&mut self) {
@@ -188,6 +211,7 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
         }
     }
     let _copied = Copied(core);
+    waited.hand_back(core);
     for (taken, counted) in rest {
         for (sequence, subscriptions) in counted {
             let copied = taken.takeover.read(sequence, |envelope| {
@@ -196,9 +220,7 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
                 Undelivered::copy(&message, subscriptions)
             });
             if let Some(undelivered) = copied.flatten() {
-                let mut threads = core.threads.lock();
-                threads.withheld -= 1;
-                threads.handed_back.push(Arc::new(undelivered));
+                core.threads.lock().take_back(undelivered);
             }
         }
     }

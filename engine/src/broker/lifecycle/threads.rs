@@ -107,6 +107,12 @@ impl<P> Threads<P> {
             })
     }
 
+    /// Takes back a message that was withheld.
+    pub(super) fn take_back(&mut self, undelivered: Undelivered<P>) {
+        self.withheld -= 1;
+        self.handed_back.push(Arc::new(undelivered));
+    }
+
     /// Returns the names of the threads that have died.
     pub(super) fn dead(&self) -> Vec<String> {
         let dead = self.consumers.iter().filter(|thread| thread.has_died);
@@ -226,8 +232,7 @@ impl<P> ThreadRegistry<P> {
             stop.until = stop.until.max(Instant::now() + NEXT_MESSAGE).min(stop.at_most_until);
         }
         if let Some(undelivered) = copy {
-            threads.withheld -= 1;
-            threads.handed_back.push(Arc::new(undelivered));
+            threads.take_back(undelivered);
         }
     }
 

@@ -1,13 +1,13 @@
 //! A message outside of the ring.
 
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message, Origin, OwnedMessage};
+use crate::message::{Envelope, Message, MessagePayload, Origin, OwnedMessage};
 use crate::topic::Topic;
 use std::time::Duration;
 
 /// A message that was copied out of its slot to wait. It outlives its slot and its route.
 pub(crate) struct Parked<P> {
-    envelope: Envelope<P>,
+    envelope: Box<Envelope<P>>,
     topic: Topic,
     /// Nothing before its first attempt has failed.
     pub(crate) retried: Option<Box<Retried>>,
@@ -22,21 +22,25 @@ pub(crate) struct Retried {
     pub(crate) delay: Duration,
 }
 
-impl<P: Clone + 'static> Parked<P> {
-    /// Copies a message. Runs the payload's `Clone`.
+impl<P: MessagePayload> Parked<P> {
+    /// Copies a message. Runs the payload's `Default` and `Clone`.
     pub(crate) fn copy(message: &Message<'_, P>) -> Self {
         Self { envelope: message.envelope().copy(), topic: message.topic().clone(), retried: None }
+    }
+}
+
+impl<P: MessagePayload> Parked<P> {
+    /// Makes it a message of its user's. Runs the payload's `Default`.
+    #[inline(never)]
+    pub(crate) fn into_owned(mut self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
+        let payload = std::mem::take(&mut self.envelope.payload);
+        self.message(origin, clock).owned(payload)
     }
 }
 
 impl<P: 'static> Parked<P> {
     pub(crate) fn message<'a>(&'a self, origin: Origin, clock: &'a Clock) -> Message<'a, P> {
         Message::new(&self.envelope, &self.topic, origin, clock)
-    }
-
-    /// Makes it a message of its user's.
-    pub(crate) fn into_owned(self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
-        OwnedMessage::new(self.envelope, self.topic, origin, clock)
     }
 
     /// Makes it a message that has failed once more and is to be tried again.
@@ -67,6 +71,6 @@ impl<P: 'static> Parked<P> {
     }
 
     fn size_with(envelope: &Envelope<P>) -> usize {
-        size_of::<Self>() - size_of::<Envelope<P>>() + envelope.size()
+        size_of::<Self>() + envelope.size()
     }
 }
