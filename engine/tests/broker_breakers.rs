@@ -2,8 +2,8 @@
 
 mod broker_support;
 
+use broker_support::panic_quietly;
 use broker_support::tried::{MILLISECOND, Tried};
-use broker_support::{LIMIT, eventually, panic_quietly, shut_down};
 use ringmain::broker::{
     Backlog, Breaker, BreakerState, Broker, FailureKind, HandlerError, Jitter, Retry, SubscribeError, Term,
     WhileOpen,
@@ -53,7 +53,7 @@ fn it_opens_at_five_probes_after_a_second_and_closes_when_the_handler_is_mended(
     // What comes now is delivered as it comes.
     tried.publish([1_000]);
     assert_eq!((tried.calls().len(), tried.subscription.status().is_catching_up), (1, false));
-    let _ledger = shut_down(&tried.broker);
+    let _report = tried.shut_down();
 }
 
 #[test]
@@ -83,7 +83,8 @@ fn neither_a_pause_nor_the_breaker_lifts_the_other() {
     tried.advance(SECOND * 2);
     assert_eq!(tried.calls(), []);
     tried.subscription.resume();
-    eventually("it catches up", || tried.account().delivered() == 5);
+    tried.run();
+    assert!(tried.broker.audit().total().delivered() == 5);
     // It is open again, and resumed.
     is_sick.store(true, Ordering::Relaxed);
     tried.publish(10..20);
@@ -91,7 +92,7 @@ fn neither_a_pause_nor_the_breaker_lifts_the_other() {
     tried.calls();
     tried.subscription.pause().expect("not forked");
     tried.subscription.resume();
-    tried.settle();
+    tried.run();
     assert_eq!(tried.calls(), []);
     assert_eq!(tried.subscription.status().backlogged, 5);
 }
@@ -176,7 +177,7 @@ fn slow_calls_open_it_by_the_brokers_clock() {
             Ok::<_, HandlerError>(())
         },
     );
-    *time.lock().expect("no panic") = Some(tried.time.clone());
+    *time.lock().expect("no panic") = Some(tried.time());
     tried.publish(0..5);
     assert_eq!(state(&tried), Some(BreakerState::Closed));
     tried.publish(5..20);
@@ -188,19 +189,22 @@ fn it_can_be_opened_closed_and_reset_by_hand() {
     let is_sick = Arc::new(AtomicBool::new(true));
     let tried = Tried::new(|options| options.breaker(breaker()), sick(&is_sick));
     tried.subscription.open_breaker();
-    eventually("it is open", || state(&tried) == Some(BreakerState::Open));
+    tried.run();
+    assert!(state(&tried) == Some(BreakerState::Open));
     tried.publish(0..3);
     tried.advance(SECOND * 3_600);
     assert_eq!((tried.calls(), tried.subscription.status().backlogged), (vec![], 3));
     tried.subscription.close_breaker();
-    eventually("what waits comes", || tried.account().failures() == 3);
+    tried.run();
+    assert!(tried.broker.audit().total().failures() == 3);
     tried.publish(3..20);
     assert_eq!((tried.calls().len(), state(&tried)), (20, Some(BreakerState::Closed)));
     tried.subscription.reset_breaker();
     tried.publish(20..40);
     assert_eq!((tried.calls().len(), state(&tried)), (5, Some(BreakerState::Open)));
     tried.subscription.reset_breaker();
-    eventually("it goes on", || tried.account().failures() == 30);
+    tried.run();
+    assert!(tried.broker.audit().total().failures() == 30);
     assert_eq!(state(&tried), Some(BreakerState::Open));
 }
 
@@ -222,7 +226,7 @@ fn after_it_has_closed_others_come_between_what_has_waited() {
     let _other = other.expect("valid");
     tried.advance(SECOND);
     let _ = tried.broker.publisher("b").expect("a topic").publish(0).expect("room");
-    tried.broker.drain(LIMIT).expect("it goes on");
+    tried.run();
     assert_eq!((delivered.load(Ordering::Relaxed), tried.account().delivered()), (1, 496));
 }
 
@@ -231,10 +235,10 @@ fn what_an_open_breaker_holds_back_is_handed_back_when_the_broker_shuts_down() {
     let is_sick = Arc::new(AtomicBool::new(true));
     let tried = Tried::new(|options| options.breaker(breaker()), sick(&is_sick));
     tried.publish(0..10);
-    let report = tried.broker.shutdown(LIMIT).expect("not inside of a closure");
-    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+    assert_eq!(tried.calls().len(), 5);
+    let report = tried.shut_down();
     let back: Vec<_> = report.undelivered.iter().map(|one| one.message.payload).collect();
-    assert_eq!((back, tried.calls().len()), ((5..10).collect(), 5));
+    assert_eq!(back, (5..10).collect::<Vec<_>>());
 }
 
 #[test]

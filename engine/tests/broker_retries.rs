@@ -3,7 +3,7 @@
 mod broker_support;
 
 use broker_support::tried::{MILLISECOND, Tried};
-use broker_support::{LIMIT, drain, eventually, next, panic_quietly, shut_down};
+use broker_support::{LIMIT, drain, eventually, next, panic_quietly};
 use ringmain::broker::{
     Broker, Handled, HandlerError, Jitter, Permanent, PublishOptions, Retry, RetryAfter, SubscribeError, Term,
 };
@@ -46,7 +46,7 @@ fn a_hundred_that_always_fail_are_tried_three_times_each() {
     assert_eq!((attempts.len(), attempts.values().all(|those| *those == [1, 2, 3])), (100, true));
     let account = tried.account();
     assert_eq!((account.failures(), account.retries, account.count(Term::Failed)), (300, 200, 100));
-    let _ledger = shut_down(&tried.broker);
+    let _report = tried.shut_down();
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn what_has_expired_is_not_tried_again_and_counts_as_expired() {
     let life = tried.clock.now().after(MILLISECOND * 5);
     let options = PublishOptions::new().expires_at(life);
     let _ = tried.broker.publisher("a").expect("a topic").publish_with(1, &options).expect("room");
-    tried.settle();
+    tried.run();
     tried.advance(MILLISECOND * 10);
     assert_eq!((tried.calls().len(), tried.account().count(Term::Expired)), (1, 1));
 }
@@ -277,7 +277,8 @@ fn a_pause_holds_retries_as_well_and_they_come_when_it_ends() {
         tried.advance(MILLISECOND * 5);
         assert_eq!((tried.calls().len(), tried.subscription.status().retrying), (1, 1));
         tried.subscription.resume();
-        eventually("it is tried again", || tried.account().delivered() == 1);
+        tried.run();
+        assert_eq!(tried.account().delivered(), 1);
         assert_eq!(tried.subscription.status(), Default::default());
     }
 }
@@ -314,16 +315,13 @@ fn a_shutdown_hands_retries_back_that_are_due_in_an_hour_and_neither_runs_nor_gi
 
 #[test]
 fn what_waits_to_be_tried_again_ends_with_its_subscription() {
-    let tried = retrying(Retry::constant(MILLISECOND).jitter(Jitter::None), fails);
+    let mut tried = retrying(Retry::constant(MILLISECOND).jitter(Jitter::None), fails);
     tried.publish(0..5);
-    let Tried { broker, time, subscription, calls, .. } = tried;
-    subscription.unsubscribe();
-    let ledger = broker.audit();
-    assert!(ledger.is_balanced(), "{ledger}");
-    assert_eq!(ledger.total().count(Term::Unsubscribed), 5);
-    time.advance(MILLISECOND);
-    assert_eq!(calls.try_iter().count(), 5);
-    let _ledger = shut_down(&broker);
+    tried.unsubscribe("other", |_| ());
+    assert_eq!(tried.account().count(Term::Unsubscribed), 5);
+    tried.advance(MILLISECOND);
+    assert_eq!(tried.calls().len(), 5);
+    let _report = tried.shut_down();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::account::publishers::Publishers;
 use super::core::Core;
+use super::dead_letters::{DeadLetterOptions, SharedStore};
 use super::deliver::handlers::Common;
 use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
@@ -29,6 +30,8 @@ pub struct BrokerBuilder<P> {
     clock: Option<Clock>,
     on_error: Option<ErrorCallback<P>>,
     max_wildcards: usize,
+    dead_letters: Option<DeadLetterOptions>,
+    is_simulated: bool,
     _payload: PhantomData<fn() -> P>,
 }
 
@@ -39,6 +42,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             clock: None,
             on_error: None,
             max_wildcards: usize::MAX,
+            dead_letters: None,
+            is_simulated: false,
             _payload: PhantomData,
         }
     }
@@ -93,6 +98,43 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         self
     }
 
+    /// Keeps what no handler could handle as [dead letters](crate::broker::dead_letters), in memory and within
+    /// bounds; by default it is counted and dropped.
+    ///
+    /// A message becomes a dead letter when its last attempt has failed, with its payload, its headers and what each
+    /// attempt has failed with; also where a subscription's backlog has no room for it, or its breaker is open, if
+    /// that is what they were told. It is copied for this. The same message that fails for two subscriptions is two
+    /// dead letters.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::dead_letters::{DeadLetterOptions, Selection};
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().dead_letters(DeadLetterOptions::new()).build()?;
+    /// let _billing = broker
+    ///     .subscription()
+    ///     .name("billing")
+    ///     .pattern("orders")
+    ///     .subscribe(|order| if **order == 13 { Err("no such customer") } else { Ok(()) })?;
+    /// let mut orders = broker.publisher("orders")?;
+    /// for order in 10..20 {
+    ///     orders.publish(order)?;
+    /// }
+    /// broker.drain(Duration::from_secs(5))?;
+    ///
+    /// let dead = broker.dead_letters().ok_or("this broker keeps them")?;
+    /// let letters = dead.query(&Selection::all().subscription("billing"));
+    /// assert_eq!(letters.len(), 1);
+    /// assert_eq!(letters[0].message.payload, 13);
+    /// assert_eq!(letters[0].last_error(), Some("no such customer"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn dead_letters(mut self, options: DeadLetterOptions) -> Self {
+        self.dead_letters = Some(options);
+        self
+    }
+
     /// Allocates the rings and starts the threads. Everything is checked first; where something fails nothing is left
     /// running.
     ///
@@ -113,11 +155,21 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         Ok(broker)
     }
 
+    /// Nobody is to wait for anybody: there are no threads.
+    pub(super) fn without_waiting(mut self) -> Self {
+        self.is_simulated = true;
+        self
+    }
+
     /// Everything but the threads.
     pub(super) fn assemble(self) -> Result<(Broker<P>, Vec<PlannedConsumer<P>>), BrokerBuildError> {
-        let Self { mut dispatchers, clock, on_error, max_wildcards, _payload } = self;
+        let Self { mut dispatchers, clock, on_error, max_wildcards, dead_letters, is_simulated, _payload } =
+            self;
         if dispatchers.is_empty() {
             dispatchers.push(Dispatcher::new(DEFAULT_NAME));
+        }
+        if is_simulated {
+            dispatchers.iter_mut().for_each(Dispatcher::refuse_when_full);
         }
         check(&dispatchers)?;
         let routes = Arc::new(Routes::default());
@@ -128,6 +180,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             routes,
             registry: Arc::new(Registry::default()),
             threads: Arc::new(ThreadRegistry::new()),
+            dead_letters: dead_letters.map(|options| Arc::new(SharedStore::new(options))),
         };
         let mut rings = Vec::new();
         let mut states = Vec::new();
@@ -138,7 +191,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             states.push(assembled.state);
             planned.extend(assembled.consumers);
         }
-        let Common { id, origin, clock, routes, registry, threads } = common;
+        let Common { id, origin, clock, routes, registry, threads, dead_letters } = common;
         let on_advance = on_advance(&states);
         clock.watch(&on_advance);
         let core = Arc::new(Core {
@@ -155,8 +208,10 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             rings,
             dispatchers: states,
             threads,
+            dead_letters,
             reclaim_signal: Arc::new(ReclaimSignal::new()),
             process: Process::current(),
+            is_simulated,
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
         Ok((Broker::from_core(core), planned))

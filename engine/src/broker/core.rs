@@ -1,6 +1,7 @@
 //! What a broker's handles and threads share.
 
 use super::account::publishers::Publishers;
+use super::dead_letters::SharedStore;
 use super::deliver::mailbox::{Command, Released};
 use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
@@ -35,8 +36,11 @@ pub(crate) struct Core<P> {
     pub(crate) rings: Vec<RingState<P>>,
     pub(crate) dispatchers: Vec<DispatcherState<P>>,
     pub(crate) threads: Arc<ThreadRegistry<P>>,
+    pub(crate) dead_letters: Option<Arc<SharedStore<P>>>,
     pub(crate) reclaim_signal: Arc<ReclaimSignal>,
     pub(crate) process: Process,
+    /// Whether it has no threads, and nobody may wait for them.
+    pub(crate) is_simulated: bool,
     pub(crate) is_closed: CachePadded<AtomicBool>,
 }
 

@@ -181,6 +181,13 @@ pub(super) struct Assembled<P> {
 }
 
 impl Dispatcher {
+    /// Has a publish refused that would wait for room.
+    pub(super) fn refuse_when_full(&mut self) {
+        if let Overflow::Block { .. } = self.overflow {
+            self.overflow = Overflow::Reject;
+        }
+    }
+
     /// Checks everything that can be checked before anything is made.
     pub(super) fn check(&self) -> Result<(), BrokerBuildError> {
         let count = self.stages.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));

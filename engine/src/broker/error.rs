@@ -75,6 +75,15 @@ pub enum SubscribeError {
         /// What is wrong with it.
         problem: BreakerError,
     },
+    /// What finds no place is to become a dead letter, and the broker keeps none.
+    #[error(
+        "{option} of the subscription is to make dead letters, and the broker keeps none: tell it to by \
+         `BrokerBuilder::dead_letters`"
+    )]
+    NoDeadLetters {
+        /// What is to make them.
+        option: &'static str,
+    },
     /// There are as many subscriptions as there may be.
     #[error("the broker has {limit} subscriptions, the most it may")]
     TooMany {

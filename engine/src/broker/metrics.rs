@@ -20,6 +20,7 @@ impl<P: MessagePayload> Broker<P> {
         let active = lags.filter(|(_, lag)| *lag > 0).count();
         let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
         let memory: u64 = core.rings.iter().map(|state| state.ring.capacity() * slot).sum();
+        let dead_letters = core.dead_letters.as_ref().map_or(0, |store| store.counts().held);
         // The reclaimer is one more.
         let threads = core.threads.running() + 1;
         let sum = |counter: fn(&ConsumerTally) -> &Counter| {
@@ -32,7 +33,7 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.broker.messages.published", publishers.published as f64),
             ("messaging.broker.messages.consumed", sum(|tally| &tally.delivered)),
             ("messaging.broker.errors", sum(|tally| &tally.failed)),
-            ("messaging.broker.dlq.size", 0.0),
+            ("messaging.broker.dlq.size", dead_letters as f64),
             ("messaging.queue.depth.max", depths.iter().copied().max().unwrap_or(0) as f64),
             ("messaging.queue.depth.avg", depths.iter().sum::<u64>() as f64 / depths.len().max(1) as f64),
             ("messaging.workers.active", active as f64),

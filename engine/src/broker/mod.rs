@@ -59,6 +59,7 @@
 mod account;
 mod builder;
 mod core;
+pub mod dead_letters;
 mod deliver;
 mod dispatcher;
 mod error;
@@ -70,6 +71,7 @@ mod metrics;
 mod name;
 mod policy;
 mod publish;
+pub mod simulation;
 mod subscribe;
 #[cfg(ringmain_loom)]
 pub mod unstarted;

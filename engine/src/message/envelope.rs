@@ -3,7 +3,9 @@
 //! With the default payload (64 bytes inline) slot and envelope together are two cache lines. What most messages lack
 //! stands behind one pointer, whose box stays with the slot and is used again.
 
-use super::{CorrelationId, Headers, MessageId, MessagePayload, Origin, Payload, Priority, PublisherId};
+use super::{
+    CorrelationId, Headers, MessageId, MessagePayload, Origin, OwnedMessage, Payload, Priority, PublisherId,
+};
 use crate::clock::{Ticks, Timestamp};
 use crate::routing::RouteId;
 use std::any::Any;
@@ -130,6 +132,39 @@ impl<P> Envelope<P> {
         (copy.route, copy.sequence, copy.published_at) = (route, sequence, published_at);
         (copy.publisher, copy.priority, copy.flags, copy.attempt) = (publisher, priority, flags, attempt);
         copy
+    }
+
+    /// Makes a message of one that was copied out of its slot, as its first attempt. Runs the payload's `Default` and
+    /// `Clone`, which may panic.
+    #[inline(never)]
+    pub(crate) fn again(message: &OwnedMessage<P>, published_at: Ticks) -> Box<Self>
+    where
+        P: MessagePayload,
+    {
+        let mut copy = Box::<Self>::default();
+        copy.payload.clone_from(&message.payload);
+        let (publisher, sequence) = (message.id.publisher(), message.id.sequence());
+        (copy.publisher, copy.sequence, copy.published_at) = (publisher, sequence, published_at);
+        (copy.priority, copy.attempt) = (message.priority, 1);
+        let OwnedMessage { headers, expires_at, correlation, parent, .. } = message;
+        let extras = Extras {
+            headers: headers.clone(),
+            expires_at: *expires_at,
+            correlation: *correlation,
+            parent: *parent,
+        };
+        copy.set_extras(&extras);
+        copy
+    }
+
+    /// Returns the payload of a copy.
+    #[expect(
+        clippy::boxed_local,
+        reason = "no more than a payload, which may be large, is moved to the stack"
+    )]
+    pub(crate) fn into_payload(self: Box<Self>) -> P {
+        let Self { payload, .. } = *self;
+        payload
     }
 
     /// Returns how many bytes of memory a copy takes: exactly of a [`Payload`], and of any other type

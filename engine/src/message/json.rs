@@ -35,6 +35,7 @@ use serde::{
 };
 use std::{fmt, str::FromStr, time::SystemTime};
 use time::Rfc3339;
+pub(crate) use time::to_text as rfc3339_text;
 
 /// All of a message, owned, as it is written to and read from JSON.
 ///

@@ -33,6 +33,8 @@ pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
 pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
 pub use into_payload::IntoPayload;
 #[cfg(feature = "serde")]
+pub(crate) use json::rfc3339_text;
+#[cfg(feature = "serde")]
 pub use json::{JsonError, JsonMessage};
 pub use payload::{MessagePayload, Payload, PayloadTooLarge};
 pub use priority::{ParsePriorityError, Priority};

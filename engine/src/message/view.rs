@@ -45,7 +45,7 @@ impl<'a, P> Message<'a, P> {
     }
 
     /// Returns the message with a payload that is its own.
-    pub(crate) fn owned(&self, payload: P) -> OwnedMessage<P> {
+    pub(crate) fn owned<Q>(&self, payload: Q) -> OwnedMessage<Q> {
         OwnedMessage {
             id: self.id(),
             topic: self.topic.clone(),
@@ -183,6 +183,38 @@ pub struct OwnedMessage<P> {
     pub priority: Priority,
     /// What was published.
     pub payload: P,
+}
+
+impl OwnedMessage<()> {
+    /// Returns the message with that payload.
+    pub(crate) fn with_payload<P>(self, payload: P) -> OwnedMessage<P> {
+        let Self {
+            id,
+            topic,
+            published_at,
+            published_at_wall,
+            headers,
+            correlation,
+            parent,
+            expires_at,
+            attempt,
+            priority,
+            payload: (),
+        } = self;
+        OwnedMessage {
+            id,
+            topic,
+            published_at,
+            published_at_wall,
+            headers,
+            correlation,
+            parent,
+            expires_at,
+            attempt,
+            priority,
+            payload,
+        }
+    }
 }
 
 impl<P> OwnedMessage<P> {

@@ -1,8 +1,12 @@
-//! A subscription under a clock that is moved by hand, and a record of its handler's calls.
+//! A subscription of a simulated broker, and a record of its handler's calls.
 
-use super::{drain, eventually};
-use ringmain::broker::{Broker, HandlerError, Subscription, SubscriptionBuilder, SubscriptionLedger, Term};
-use ringmain::clock::{Clock, VirtualTime};
+use ringmain::broker::simulation::Simulation;
+use ringmain::broker::{
+    Broker, BrokerBuilder, HandlerError, ShutdownReport, Subscription, SubscriptionBuilder,
+    SubscriptionLedger,
+};
+use ringmain::clock::Clock;
+use std::cell::RefCell;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -19,21 +23,30 @@ pub struct Call {
 
 /// A broker whose time is moved by hand, with one subscription whose handler fails as it is told.
 pub struct Tried {
+    simulation: RefCell<Simulation<u64>>,
     pub broker: Broker<u64>,
     pub clock: Clock,
-    pub time: VirtualTime,
     pub subscription: Subscription<u64>,
-    pub calls: Receiver<Call>,
+    calls: Receiver<Call>,
 }
 
 impl Tried {
     /// Subscribes with these options.
     pub fn new<E: Into<HandlerError> + 'static>(
         options: impl FnOnce(SubscriptionBuilder<u64>) -> SubscriptionBuilder<u64>,
+        handler: impl FnMut(u64, u16) -> Result<(), E> + Send + 'static,
+    ) -> Self {
+        Self::on(|broker| broker, options, handler)
+    }
+
+    /// Subscribes with these options to a broker with those.
+    pub fn on<E: Into<HandlerError> + 'static>(
+        broker: impl FnOnce(BrokerBuilder<u64>) -> BrokerBuilder<u64>,
+        options: impl FnOnce(SubscriptionBuilder<u64>) -> SubscriptionBuilder<u64>,
         mut handler: impl FnMut(u64, u16) -> Result<(), E> + Send + 'static,
     ) -> Self {
-        let (clock, time) = Clock::manual();
-        let broker: Broker<u64> = Broker::of().clock(clock.clone()).build().expect("valid options");
+        let simulation = broker(Broker::of()).simulate().expect("valid options");
+        let (broker, clock) = (simulation.broker(), simulation.clock());
         let (sender, calls) = channel();
         let now = clock.clone();
         let subscription = options(broker.subscription().name("tried").pattern("a"));
@@ -42,35 +55,36 @@ impl Tried {
             let _ = sender.send(Call { number: **message, attempt: message.attempt(), at });
             handler(**message, message.attempt())
         });
-        Self { broker, clock, time, subscription: subscription.expect("valid"), calls }
+        let simulation = RefCell::new(simulation);
+        Self { simulation, broker, clock, subscription: subscription.expect("valid"), calls }
     }
 
     pub fn publish(&self, numbers: impl IntoIterator<Item = u64>) {
         let mut publisher = self.broker.publisher("a").expect("a topic");
         for number in numbers {
-            let _ = publisher.publish(number).expect("room");
+            if publisher.publish(number).is_err() {
+                self.run();
+                let _ = publisher.publish(number).expect("room");
+            }
         }
-        self.settle();
+        self.run();
     }
 
-    /// Waits until nothing happens any more without the time being moved.
-    pub fn settle(&self) {
-        drain(&self.broker);
-        eventually("nothing is due", || {
-            let before = self.broker.audit().total();
-            let waiting = self.subscription.status();
-            let idle = !waiting.is_catching_up && before.count(Term::InFlight) == 0;
-            // What is due is delivered within no time; a moment is long.
-            std::thread::park_timeout(Duration::from_millis(2));
-            idle && before == self.broker.audit().total() && before.is_balanced()
-        });
+    /// Has everything done that is due.
+    pub fn run(&self) {
+        self.simulation.borrow_mut().run();
     }
 
     pub fn advance(&self, by: Duration) {
-        self.time.advance(by);
-        self.settle();
+        self.simulation.borrow_mut().advance(by);
     }
 
+    /// Moves the clock for a handler that takes its time.
+    pub fn time(&self) -> ringmain::clock::VirtualTime {
+        self.simulation.borrow().time()
+    }
+
+    /// The calls since the last look.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.try_iter().collect()
     }
@@ -79,5 +93,22 @@ impl Tried {
         let ledger = self.broker.audit();
         assert!(ledger.is_balanced(), "{ledger}");
         ledger.total()
+    }
+
+    /// Ends the subscription.
+    pub fn unsubscribe(&mut self, name: &str, handler: impl FnMut(u64) + Send + 'static) {
+        let mut handler = handler;
+        let other =
+            self.broker.subscription().name(name).pattern("nothing").subscribe(move |it| handler(**it));
+        drop(std::mem::replace(&mut self.subscription, other.expect("valid")));
+        self.run();
+    }
+
+    /// Shuts the broker down. Its ledger must hold.
+    pub fn shut_down(self) -> ShutdownReport<u64> {
+        let report = self.simulation.into_inner().shutdown();
+        assert!(report.ledger.is_balanced(), "{}", report.ledger);
+        assert!(report.dead.is_empty() && report.abandoned.is_empty(), "{report:?}");
+        report
     }
 }

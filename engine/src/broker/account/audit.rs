@@ -28,7 +28,7 @@ impl<P: MessagePayload> Core<P> {
             self.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
         let add_sizes = |account: &mut SubscriptionLedger| {
             let in_flight = calls.iter().filter(|&&call| call == account.id.0).count();
-            let Sizes { backlogged, retrying } = waiting.get(&account.id.0).copied().unwrap_or_default();
+            let Sizes { backlogged, retrying, .. } = waiting.get(&account.id.0).copied().unwrap_or_default();
             account.set(Term::InFlight, in_flight as u64);
             account.set(Term::Backlogged, backlogged as u64);
             account.set(Term::Retrying, retrying as u64);

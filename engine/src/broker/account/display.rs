@@ -46,7 +46,11 @@ impl fmt::Display for SubscriptionLedger {
     /// Shows the subscription's terms that are not 0, and says so where the sum does not hold.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.name.is_empty() { "past subscriptions" } else { &self.name };
-        write!(f, "{name}: {} routed = ", self.routed)?;
+        write!(f, "{name}: {} routed ", self.routed)?;
+        if self.replayed > 0 {
+            write!(f, "+ {} replayed ", self.replayed)?;
+        }
+        f.write_str("= ")?;
         numbers(f, self.terms().map(|(term, count)| (count, term.as_str())), " + ")?;
         if self.failures() > 0 {
             f.write_str("; failures: ")?;

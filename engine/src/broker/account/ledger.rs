@@ -35,9 +35,9 @@ impl RingLedger {
 }
 
 /// The account of one subscription. Every term is counted where it happens, and once nothing waits
-/// in the ring any more their sum is what was routed:
+/// in the ring any more their sum is what was routed and what was replayed:
 ///
-/// `routed = delivered + filtered + expired + dropped + dead_lettered + undelivered + in_doubt +
+/// `routed + replayed = delivered + filtered + expired + dropped + dead_lettered + undelivered + in_doubt +
 /// retrying + backlogged + in_flight`
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,6 +50,8 @@ pub struct SubscriptionLedger {
     pub patterns: Vec<String>,
     /// Messages that its ring accepted, on all routes that led to it. Counted by publishers.
     pub routed: u64,
+    /// Dead letters that were replayed to it.
+    pub replayed: u64,
     /// Beside the sum: messages on those routes that its ring did not take. Counted by publishers.
     pub refused: u64,
     terms: [u64; Term::ALL.len()],
@@ -63,7 +65,7 @@ impl SubscriptionLedger {
     /// Reads what a subscription's consumer has counted, and nothing else.
     pub(crate) fn settled(tally: &Tally) -> Self {
         let (terms, failures) = tally.read();
-        Self { terms, failures, retries: tally.retries(), ..Self::default() }
+        Self { terms, failures, retries: tally.retries(), replayed: tally.replayed.get(), ..Self::default() }
     }
 
     /// Adds another account's numbers to this one.
@@ -71,6 +73,7 @@ impl SubscriptionLedger {
         self.routed += other.routed;
         self.refused += other.refused;
         self.retries += other.retries;
+        self.replayed += other.replayed;
         let sums = self.terms.iter_mut().chain(&mut self.failures);
         for (sum, number) in sums.zip(other.terms.iter().chain(&other.failures)) {
             *sum += number;
@@ -123,9 +126,9 @@ impl SubscriptionLedger {
         self.terms.iter().sum()
     }
 
-    /// Returns whether every message that was routed here is accounted for.
+    /// Returns whether every message that was routed or replayed here is accounted for.
     pub fn is_balanced(&self) -> bool {
-        self.routed == self.accounted()
+        self.routed + self.replayed == self.accounted()
     }
 }
 

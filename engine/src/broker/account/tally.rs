@@ -10,6 +10,8 @@ pub(crate) struct Tally {
     terms: [Counter; Term::ALL.len()],
     failures: [Counter; FailureKind::ALL.len()],
     retries: Counter,
+    /// Dead letters that were replayed to it.
+    pub(crate) replayed: Counter,
     /// How often the state of its breaker has changed.
     pub(crate) breaker_changes: Counter,
 }

@@ -49,11 +49,11 @@ closed_set! {
         Expired = "expired",
         /// Dropped: the subscription was gone when the message's turn came.
         Unsubscribed = "dropped_unsubscribed",
-        /// Dropped: the handler failed, with no attempt left.
+        /// Dropped: the handler failed, with no attempt left and no dead letters kept.
         Failed = "dropped_failed",
         /// Dropped: its backlog was full, or too many waited for another attempt.
         Overflow = "dropped_overflow",
-        /// The message went to the dead-letter store. Reserved.
+        /// The message has become a dead letter.
         DeadLettered = "dead_lettered",
         /// The shutdown handed the message back.
         Undelivered = "undelivered",
@@ -74,7 +74,7 @@ closed_set! {
     DropReason {
         /// The subscription was gone when its turn came.
         Unsubscribed = "unsubscribed",
-        /// The handler failed, with no attempt left.
+        /// The handler failed, with no attempt left and no dead letters kept.
         Failed = "failed",
         /// Its backlog was full, or too many waited for another attempt.
         Overflow = "overflow",
@@ -96,7 +96,7 @@ closed_set! {
         /// The message had expired. Reserved: what expires is no failure yet, but a term of the
         /// account.
         Expired = "expired",
-        /// A backlog was full. Reserved.
+        /// A backlog was full, and what finds no room becomes a dead letter.
         Overflow = "overflow",
         /// The payload could not be encoded or decoded. Reserved.
         Codec = "codec",

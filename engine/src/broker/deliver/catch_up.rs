@@ -1,6 +1,6 @@
 //! Delivering what has waited.
 
-use super::delivery::{Delivery, Ended, Left, Waited, discard};
+use super::delivery::{Delivery, Ended, Left, Source, Waited, discard, keep};
 use super::handlers::{Common, HandlerTable};
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
@@ -11,9 +11,10 @@ use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
+use crate::broker::waiting::side::Popped;
 use crate::clock::Clock;
 use crate::message::{Envelope, MessagePayload, Origin};
-use crate::ring::Poller;
+use crate::ring::{Called, Poller};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 
@@ -67,7 +68,20 @@ impl<P: MessagePayload> HandlerTable<P> {
                 (message.id(), message.topic().clone())
             },
         );
-        let Some(mut parked) = popped else {
+        let parked = match popped {
+            Some(Popped::Message(parked)) => Some(parked),
+            Some(Popped::Replay(number)) => match copy_letter(poller, number, state, left) {
+                Copied::Message(parked) => {
+                    let message = parked.message(origin, clock);
+                    left.waiting.begin_call(message.id(), message.topic().clone());
+                    Some(parked)
+                }
+                Copied::Nothing => None,
+                Copied::TakenOver => return false,
+            },
+            None => None,
+        };
+        let Some(parked) = parked else {
             if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
                 guarded.circuit.give_back(permit);
             }
@@ -99,14 +113,11 @@ impl<P: MessagePayload> HandlerTable<P> {
                 guard(|| drop(parked));
                 false
             }
-            Ended::Again(again) => {
-                parked.put_back(again.retried);
-                left.waiting.retry(state, parked, again.due, again.is_head);
-                true
-            }
+            Ended::Kept(kept) => keep(&mut source, state, parked, kept.how, clock, left),
             Ended::Over => {
                 left.waiting.settled();
                 if left.refused.pop().is_some() {
+                    left.release_letter(&parked);
                     common.hand_back(*consumer, state, parked);
                     return true;
                 }
@@ -119,7 +130,10 @@ impl<P: MessagePayload> HandlerTable<P> {
     #[cold]
     pub(super) fn hand_back_waiting(&mut self) {
         let Self { consumer, common, left, .. } = self;
+        let replays = left.waiting.take_replays();
+        left.cancel_replays(replays);
         for (state, parked) in left.waiting.take_all() {
+            left.release_letter(&parked);
             let outcome = Outcome::uncalled(&state, parked.has_expired(common.clock.now()));
             settle_uncalled(&state.tally, &outcome);
             if matches!(outcome, Outcome::Undelivered) {
@@ -129,6 +143,41 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
         }
     }
+}
+
+/// What has come of a dead letter that is to be replayed.
+enum Copied<P> {
+    Message(Parked<P>),
+    /// It is not there any more, or could not be copied, or the consumer was stopped.
+    Nothing,
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}
+
+/// Takes a dead letter to be replayed, and copies it: the store keeps its own until the delivery is over.
+fn copy_letter<P: MessagePayload>(
+    poller: &mut Poller<Envelope<P>>,
+    number: u64,
+    state: &SubscriptionState,
+    left: &mut Left<P>,
+) -> Copied<P> {
+    let Some(letter) = left.dead_letters.as_ref().and_then(|store| store.take(number)) else {
+        return Copied::Nothing;
+    };
+    state.tally.replayed.bump();
+    let mut source = Waited { poller, number: left.waiting.call_number() };
+    let outcome = match source.call(state.id, || guard(|| Parked::again(&letter))) {
+        Called::Returned(Ok(Some(parked))) => return Copied::Message(parked),
+        Called::Returned(_) => Outcome::GivenUp,
+        // It stays in the store, and is handed back with it.
+        Called::Refused => Outcome::Undelivered,
+        Called::TakenOver => return Copied::TakenOver,
+    };
+    settle_uncalled(&state.tally, &outcome);
+    if let Some(store) = &left.dead_letters {
+        store.release(&letter.key());
+    }
+    Copied::Nothing
 }
 
 /// What a breaker says to a message that has waited.
@@ -167,21 +216,20 @@ fn ask<P: 'static>(
     }
 }
 
-/// Makes a message that has waited one to be handed back. Returns nothing where the payload's `Default` panics.
-pub(crate) fn undelivered<P: MessagePayload>(
+/// Makes a message that has waited one to be handed back.
+pub(crate) fn undelivered<P: 'static>(
     origin: Origin,
     clock: &Clock,
     state: &SubscriptionState,
     parked: Parked<P>,
-) -> Option<Undelivered<P>> {
-    let message = guard(|| parked.into_owned(origin, clock))?;
-    Some(Undelivered { message, subscriptions: vec![state.name.clone()] })
+) -> Undelivered<P> {
+    Undelivered { message: parked.into_owned(origin, clock), subscriptions: vec![state.name.clone()] }
 }
 
 impl<P: MessagePayload> Common<P> {
     /// Hands a message back that has waited, and has been counted.
     fn hand_back(&self, consumer: ConsumerAddr, state: &SubscriptionState, parked: Parked<P>) {
         self.threads.withhold();
-        self.threads.hand_back(consumer, undelivered(self.origin, &self.clock, state, parked));
+        self.threads.hand_back(consumer, Some(undelivered(self.origin, &self.clock, state, parked)));
     }
 }

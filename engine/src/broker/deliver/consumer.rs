@@ -9,6 +9,7 @@ use super::handlers::HandlerTable;
 use super::sampler::Sampler;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
+use crate::clock::Timestamp;
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::managed::drive::{Turn, drive};
 use crate::ring::{Lease, Polled, Poller, inside};
@@ -109,6 +110,28 @@ impl<P: MessagePayload> Consumer<P> {
                 }
             }
         }
+    }
+
+    /// Returns the next moment at which something that waits may be delivered.
+    pub(crate) fn next_moment(&self) -> Option<Timestamp> {
+        self.handlers.left.waiting.next_moment()
+    }
+
+    /// Takes a turn for whoever drives the consumer by hand, as its thread would. Returns whether it has found
+    /// something to do.
+    pub(crate) fn take_turn(&mut self) -> bool {
+        let part = self.poller.part().clone();
+        inside(&part, || {
+            context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: self.addr() });
+            let polled = guard(|| self.turn(EVENTS_PER_TURN));
+            context::leave_consumer();
+            matches!(polled, Some(Polled::Events(_)))
+        })
+    }
+
+    /// Drops the handlers of a consumer that is driven by hand.
+    pub(crate) fn end(&mut self) {
+        guard(|| self.handlers.clear(self.poller.lease()));
     }
 
     /// The life of a consumer's thread.

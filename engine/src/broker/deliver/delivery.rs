@@ -8,20 +8,23 @@ use super::outcome::{CallMark, Outcome};
 use super::settle::{Failure, Next, settle, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::term::FailureKind;
+use crate::broker::dead_letters::{Attempt, DeadLetter, Put, SharedStore, error_text};
+use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit, Verdict};
-use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp};
+use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
 use crate::broker::subscribe::handled::{HandlerError, Wish, wish_of};
-use crate::broker::subscribe::handler::{Contract, OwnedHandler};
+use crate::broker::subscribe::handler::{Contract, OwnedHandler, panic_text};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
-use crate::broker::waiting::backlog::Backlog;
+use crate::broker::waiting::backlog::{Backlog, WhenFull};
 use crate::broker::waiting::parked::{Parked, Retried};
 use crate::broker::waiting::queue::GivenUp;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message, MessagePayload};
+use crate::message::{Envelope, Message, MessagePayload, Origin};
 use crate::ring::{Called, Lease, Poller, Sequence};
 use crate::sync::panics::{discard_panic, guard};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is being delivered, as the consumer's lease is told of it.
 pub(super) trait Source {
@@ -76,6 +79,25 @@ pub(super) struct Left<P> {
     pub(super) refused: Vec<Box<str>>,
     pub(super) undropped: Vec<Undropped<P>>,
     pub(super) waiting: ConsumerSide<P>,
+    /// Where what has failed goes, if it is kept.
+    pub(super) dead_letters: Option<Arc<SharedStore<P>>>,
+    pub(super) origin: Origin,
+}
+
+impl<P> Left<P> {
+    /// Leaves a dead letter in the store, to be replayed again, whose message has waited in vain.
+    pub(super) fn release_letter(&self, parked: &Parked<P>) {
+        if let (Some(store), Some(key)) = (&self.dead_letters, &parked.replayed) {
+            store.release(key);
+        }
+    }
+
+    /// Leaves dead letters in the store that were to be replayed.
+    pub(super) fn cancel_replays(&self, numbers: impl IntoIterator<Item = u64>) {
+        if let Some(store) = &self.dead_letters {
+            store.cancel(numbers);
+        }
+    }
 }
 
 /// What was to be dropped at the moment of the stop.
@@ -84,6 +106,10 @@ pub(super) enum Undropped<P> {
     Outcome(#[expect(dead_code, reason = "it is to be dropped")] Outcome),
     /// A message that has waited.
     Parked(#[expect(dead_code, reason = "it is to be dropped")] Parked<P>),
+    /// What the store of dead letters has let go of.
+    Letters(#[expect(dead_code, reason = "it is to be dropped")] Put<P>),
+    /// A dead letter whose replay is over.
+    Letter(#[expect(dead_code, reason = "it is to be dropped")] Arc<DeadLetter<P>>),
 }
 
 /// A message that is being delivered to one subscription after the other.
@@ -110,20 +136,33 @@ pub(super) enum Before<'h, P> {
 pub(super) enum Ended<P> {
     /// It is over.
     Over,
-    /// It has failed, and is to be tried again.
-    Again(Box<Again<P>>),
+    /// It is over with the handler, or with this attempt, and the message is kept.
+    Kept(Box<Kept<P>>),
     /// Somebody else has the consumer's position.
     TakenOver,
 }
 
-/// A delivery that is to be tried again.
-pub(super) struct Again<P> {
-    /// The message, unless it was one already.
+/// A message whose delivery has failed and that is kept.
+pub(super) struct Kept<P> {
+    /// The message, unless it was a copy already.
     pub(super) copy: Option<Parked<P>>,
-    pub(super) due: Timestamp,
-    /// Whether the others of the subscription wait for it.
-    pub(super) is_head: bool,
-    pub(super) retried: Retried,
+    pub(super) how: How,
+}
+
+/// How a message is kept.
+pub(super) struct How {
+    /// The attempt that has failed, where dead letters are kept and there was one.
+    attempt: Option<Attempt>,
+    first_at: Timestamp,
+    then: Then,
+}
+
+/// What becomes of a message that is kept.
+enum Then {
+    /// It is tried again, and perhaps the others of its subscription wait for it.
+    Again { due: Timestamp, delay: Duration, is_head: bool },
+    /// It is a dead letter.
+    Dead(FailureKind),
 }
 
 impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
@@ -175,7 +214,10 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                                 }
                             }
                             // Where it waits meanwhile, it is queued.
-                            Admission::Wait => Outcome::Refused,
+                            Admission::Wait => {
+                                let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
+                                Outcome::Refused { is_dead }
+                            }
                         }
                     }
                     Called::Returned(Ok(false)) => Outcome::Filtered,
@@ -214,13 +256,9 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
     ) -> bool {
         match self.end(state, contract, outcome, left) {
             Ended::Over => true,
-            Ended::Again(again) => {
-                let Again { copy, due, is_head, retried } = *again;
-                if let Some(mut parked) = copy {
-                    parked.put_back(retried);
-                    left.waiting.retry(state, parked, due, is_head);
-                }
-                true
+            Ended::Kept(kept) => {
+                let Kept { copy, how } = *kept;
+                copy.is_none_or(|parked| keep(&mut self.source, state, parked, how, self.clock, left))
             }
             Ended::TakenOver => false,
         }
@@ -241,10 +279,16 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         if !discard(&mut self.source, state, given_up, left) {
             return Parking::TakenOver;
         }
-        if !has_room {
+        if !has_room && bounds.when_full_in(left.dead_letters.is_some()) != WhenFull::DeadLetter {
             return Parking::Ended(Outcome::Overflow);
         }
         match self.source.call(state.id, || Parked::copy(self.message)) {
+            Called::Returned(Ok(parked)) if !has_room => {
+                let then = Then::Dead(FailureKind::Overflow);
+                let how = How { attempt: None, first_at: self.clock.now(), then };
+                let is_ours = keep(&mut self.source, state, parked, how, self.clock, left);
+                if is_ours { Parking::Waits } else { Parking::TakenOver }
+            }
             Called::Returned(Ok(parked)) => {
                 left.waiting.push(state, parked);
                 Parking::Waits
@@ -258,6 +302,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
 
 /// What has come of having a message wait.
 enum Parking {
+    /// It waits, or is a dead letter.
     Waits,
     /// It does not wait.
     Ended(Outcome),
@@ -340,58 +385,61 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
     ) -> Ended<P> {
         let mut outcome = Some(outcome);
         let message = self.message;
-        let retry = contract.and_then(|contract| contract.retry.as_mut());
-        let Some(retry) = retry.filter(|_| failure.kind != FailureKind::Refused) else {
+        let mut retry = contract.and_then(|contract| contract.retry.as_mut());
+        let (may_retry, may_be_dead) = match &outcome {
+            // A copy that has panicked once panics again.
+            Some(Outcome::Uncopied(_) | Outcome::Refused { is_dead: false }) => (false, false),
+            Some(Outcome::Refused { is_dead: true }) => (false, true),
+            _ => (true, true),
+        };
+        retry = retry.filter(|_| may_retry);
+        let store = left.dead_letters.clone().filter(|_| may_be_dead);
+        if retry.is_none() && store.is_none() {
             // First of all: what is told may never return.
             settle_uncalled(&state.tally, &Outcome::GivenUp);
-            let called = self
-                .source
-                .call(CallMark::settled(state.id), || tell(state, message, failure, None, &mut outcome));
+            let mark = CallMark::settled(state.id);
+            let called = self.source.call(mark, || tell(state, message, failure, None, &mut outcome));
             left.undropped.extend(outcome.map(Undropped::Outcome));
             return if matches!(called, Called::TakenOver) { Ended::TakenOver } else { Ended::Over };
-        };
-        let has_room = left.waiting.retrying(state.id) < retry.policy().most_waiting();
+        }
+        let waiting = &left.waiting;
+        let has_room =
+            retry.as_ref().is_none_or(|retry| waiting.retrying(state.id) < retry.policy().most_waiting());
         let (now, retried) = (self.clock.now(), self.retried);
+        let first_at = retried.map_or(now, |retried| retried.first_at);
         let called = self.source.call(state.id, || {
-            let error = match &outcome {
-                Some(Outcome::Failed(error)) => Some(error),
-                _ => None,
-            };
-            let first_at = retried.map_or(now, |retried| retried.first_at);
-            let attempt = FailedAttempt {
-                attempt: message.attempt(),
-                kind: failure.kind,
-                error,
-                wish: error.map_or(Wish::ByPolicy, wish_of),
-                first_at,
-                last_delay: retried.map(|retried| retried.delay),
-            };
-            // Which errors are tried again is for foreign code to say. One that panics says no.
-            let decision = guard(|| retry.decide(&attempt, now));
+            let decision = retry.and_then(|retry| decide(retry, message, failure, &outcome, retried, now));
             let given_up = match decision {
-                Some(Decision::GiveUp(reason)) => Some(reason),
+                Some((Decision::GiveUp(reason), _)) => Some(reason),
                 _ => None,
+            };
+            let attempt = match (&store, failure.kind) {
+                (None, _) | (_, FailureKind::Refused) => None,
+                (Some(store), kind) => {
+                    let text = store.keeps_error_texts().then(|| text_of(&outcome)).flatten();
+                    Some(Attempt::new(message.attempt(), self.clock.wall(now), kind, text))
+                }
             };
             tell(state, message, failure, given_up, &mut outcome);
-            let Some(Decision::Retry { due, delay }) = decision else { return Err(Outcome::GivenUp) };
-            if !has_room {
-                return Err(Outcome::Overflow);
-            }
+            let then = match decision {
+                Some((Decision::Retry { due, delay }, is_head)) if has_room => {
+                    Then::Again { due, delay, is_head }
+                }
+                _ if store.is_some() => Then::Dead(failure.kind),
+                Some((Decision::Retry { .. }, _)) => return Err(Outcome::Overflow),
+                _ => return Err(Outcome::GivenUp),
+            };
             let copy = if S::IS_COPY {
                 None
             } else {
                 Some(guard(|| Parked::copy(message)).ok_or(Outcome::GivenUp)?)
             };
-            let retried = Retried { first_at, delay };
-            Ok(Box::new(Again { copy, due, is_head: retry.policy().is_in_order(), retried }))
+            Ok(Box::new(Kept { copy, how: How { attempt, first_at, then } }))
         });
         left.undropped.extend(outcome.map(Undropped::Outcome));
         let given_up = match called {
             Called::TakenOver => return Ended::TakenOver,
-            Called::Returned(Ok(Ok(again))) => {
-                state.tally.count_retry();
-                return Ended::Again(again);
-            }
+            Called::Returned(Ok(Ok(kept))) => return Ended::Kept(kept),
             Called::Returned(Ok(Err(given_up))) => given_up,
             // Everything foreign is called where its panic is caught.
             Called::Returned(Err(_)) => Outcome::GivenUp,
@@ -402,6 +450,77 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         };
         settle_uncalled(&state.tally, &given_up);
         Ended::Over
+    }
+}
+
+/// Decides whether a failed message is tried again, and whether as the head of all others. Which errors are tried again
+/// is for foreign code to say: where that panics, nothing is decided.
+fn decide<P>(
+    retry: &mut RetryState,
+    message: &Message<'_, P>,
+    failure: Failure,
+    outcome: &Option<Outcome>,
+    retried: Option<&Retried>,
+    now: Timestamp,
+) -> Option<(Decision, bool)> {
+    let error = match outcome {
+        Some(Outcome::Failed(error)) => Some(error),
+        _ => None,
+    };
+    let attempt = FailedAttempt {
+        attempt: message.attempt(),
+        kind: failure.kind,
+        error,
+        wish: error.map_or(Wish::ByPolicy, wish_of),
+        first_at: retried.map_or(now, |retried| retried.first_at),
+        last_delay: retried.map(|retried| retried.delay),
+    };
+    let decision = guard(|| retry.decide(&attempt, now))?;
+    Some((decision, retry.policy().is_in_order()))
+}
+
+/// Returns what an error says, or a panic that says something. Runs foreign code, whose panic is caught.
+fn text_of(outcome: &Option<Outcome>) -> Option<Box<str>> {
+    match outcome {
+        Some(Outcome::Failed(error)) => Some(error_text(error)),
+        Some(Outcome::Panicked(payload)) => panic_text(&**payload).map(error_text),
+        _ => None,
+    }
+}
+
+/// Has a message that has failed wait for its next attempt, or makes it a dead letter. Returns whether the consumer
+/// still has its position.
+pub(super) fn keep<P: MessagePayload>(
+    source: &mut impl Source,
+    state: &Arc<SubscriptionState>,
+    mut parked: Parked<P>,
+    how: How,
+    clock: &Clock,
+    left: &mut Left<P>,
+) -> bool {
+    let How { attempt, first_at, then } = how;
+    if let Some(attempt) = attempt {
+        parked.note(attempt, first_at);
+    }
+    match (then, left.dead_letters.clone()) {
+        (Then::Again { due, delay, is_head }, _) => {
+            parked.put_back(first_at, delay);
+            state.tally.count_retry();
+            left.waiting.retry(state, parked, due, is_head);
+            true
+        }
+        (Then::Dead(kind), Some(store)) => {
+            let mut put = Some(store.put(parked.into_letter(state, kind, left.origin, clock), clock));
+            settle_uncalled(&state.tally, &Outcome::DeadLettered);
+            left.waiting.settled();
+            let called = source.call(CallMark::settled(state.id), || put.take().map(Put::discard));
+            left.undropped.extend(put.map(Undropped::Letters));
+            !matches!(called, Called::TakenOver)
+        }
+        (Then::Dead(_), None) => {
+            debug_assert!(false, "nobody decides so without a store");
+            discard(source, state, vec![parked], left)
+        }
     }
 }
 
@@ -447,9 +566,15 @@ pub(super) fn discard<P>(
     if settled.is_empty() {
         return true;
     }
-    let drop_all = || settled.drain(..).for_each(|parked| _ = guard(|| drop(parked)));
-    let called = source.call(CallMark::settled(state.id), drop_all);
+    let replayed =
+        |parked: &Parked<P>| left.dead_letters.as_ref()?.settle_replayed(parked.replayed.as_ref()?);
+    let mut letters: Vec<_> = settled.iter().filter_map(replayed).collect();
+    let called = source.call(CallMark::settled(state.id), || {
+        settled.drain(..).for_each(|parked| _ = guard(|| drop(parked)));
+        letters.drain(..).for_each(|letter| _ = guard(|| drop(letter)));
+    });
     left.undropped.extend(settled.into_iter().map(Undropped::Parked));
+    left.undropped.extend(letters.into_iter().map(Undropped::Letter));
     !matches!(called, Called::TakenOver)
 }
 

@@ -7,14 +7,15 @@ use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::{settle_delivered, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
+use crate::broker::dead_letters::SharedStore;
 use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::Registry;
+use crate::broker::subscribe::registry::{Registry, SubscriptionState};
 use crate::broker::waiting::room::WaitingRoom;
 use crate::broker::waiting::side::ConsumerSide;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Envelope, Message, MessagePayload, Origin};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, RouteId, Routes};
@@ -33,6 +34,7 @@ pub(crate) struct Common<P> {
     pub(crate) routes: Arc<Routes>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) threads: Arc<ThreadRegistry<P>>,
+    pub(crate) dead_letters: Option<Arc<SharedStore<P>>>,
 }
 
 /// What a consumer needs to handle events.
@@ -57,7 +59,13 @@ impl<P: MessagePayload> HandlerTable<P> {
         mailbox: Arc<Mailbox<P>>,
         room: Arc<WaitingRoom<P>>,
     ) -> Self {
-        let waiting = ConsumerSide::new(room, common.registry.clone());
+        let left = Left {
+            refused: Vec::new(),
+            undropped: Vec::new(),
+            waiting: ConsumerSide::new(room, common.registry.clone()),
+            dead_letters: common.dead_letters.clone(),
+            origin: common.origin,
+        };
         Self {
             consumer,
             common,
@@ -66,7 +74,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             owned: Vec::new(),
             free: Vec::new(),
             places: HashMap::default(),
-            left: Left { refused: Vec::new(), undropped: Vec::new(), waiting },
+            left,
             #[cfg(all(test, not(ringmain_loom)))]
             panics_in_turn: false,
         }
@@ -211,6 +219,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 done.open();
             }
             Command::Heed(wish) => self.heed(wish),
+            Command::Replay { state, letters } => self.replay(&state, letters),
             Command::Forget(routes) => {
                 for id in routes.iter() {
                     if self.route_cache.is_cached(*id) {
@@ -222,6 +231,16 @@ impl<P: MessagePayload> HandlerTable<P> {
             Command::Panic => panic!("planted"),
             #[cfg(all(test, not(ringmain_loom)))]
             Command::PanicInTurn => self.panics_in_turn = true,
+        }
+    }
+
+    fn replay(&mut self, state: &Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)>) {
+        let place = self.places.get(&state.id).copied();
+        let owned = place.and_then(|place| self.owned.get(place as usize)?.as_ref());
+        if owned.is_some_and(|owned| owned.handler.is_some()) {
+            self.left.waiting.replay(state, letters);
+        } else {
+            self.left.cancel_replays(letters.into_iter().map(|(_, number)| number));
         }
     }
 
@@ -243,10 +262,12 @@ impl<P: MessagePayload> HandlerTable<P> {
     fn release(&mut self, subscription: u64) {
         let Some(&place) = self.places.get(&subscription) else { return };
         if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
-            let waited = self.left.waiting.close(subscription).unwrap_or_default();
-            for _ in &waited {
+            let (waited, replays) = self.left.waiting.close(subscription);
+            for parked in &waited {
                 settle_uncalled(&owned.state.tally, &Outcome::Unsubscribed);
+                self.left.release_letter(parked);
             }
+            self.left.cancel_replays(replays);
             self.left.waiting.let_go(subscription);
             drop_handler(owned.handler.take());
             waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));

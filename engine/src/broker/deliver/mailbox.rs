@@ -2,13 +2,14 @@
 //!
 //! A handler whose subscription ends before the consumer has read of it is taken out again, by who
 //! ends it: what comes and goes beside a consumer that is stuck does not pile up here. Both is
-//! decided under the mailbox's lock. So of one subscription there is never more than one command,
-//! and the order in which different ones are read does not matter. Commands are fetched one by one:
-//! what has been fetched cannot be taken out again.
+//! decided under the mailbox's lock. So of one subscription there is never more than one such command.
+//! New handlers are fetched first, so that whom another command is about is there. Commands are fetched
+//! one by one: what has been fetched cannot be taken out again.
 
 use crate::broker::policy::guarded::Force;
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
+use crate::clock::Timestamp;
 use crate::message::Envelope;
 use crate::ring::Supervisor;
 use crate::routing::RouteId;
@@ -34,6 +35,8 @@ pub(crate) enum Command<P> {
     Release { subscription: u64, done: Arc<Latch> },
     /// Do with a subscription as was wanted last, and say so.
     Heed(Wish),
+    /// Deliver these dead letters to that subscription, each from its moment on.
+    Replay { state: Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)> },
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
     /// Panic, as only a fault of this crate does.
@@ -171,8 +174,9 @@ impl<P> Mailbox<P> {
     /// Returns the next command.
     pub(crate) fn fetch(&self) -> Option<Command<P>> {
         let mut inner = self.inner.lock();
-        let command = inner.commands.pop_front();
-        let command = command.or_else(|| inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned)));
+        // Whom a command is about is there before the command.
+        let command = inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned));
+        let command = command.or_else(|| inner.commands.pop_front());
         command.or_else(|| {
             let (_, wish) = inner.wishes.pop_first()?;
             Some(Command::Heed(wish))

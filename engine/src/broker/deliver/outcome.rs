@@ -12,8 +12,10 @@ pub(crate) enum Outcome {
     Failed(HandlerError),
     /// The handler panicked.
     Panicked(Box<dyn std::any::Any + Send>),
-    /// The subscription's breaker was open, and refuses meanwhile.
-    Refused,
+    /// The subscription's breaker was open, and what comes meanwhile is refused, or a dead letter.
+    Refused { is_dead: bool },
+    /// The message is kept as a dead letter.
+    DeadLettered,
     /// The handler has failed, and the message is not tried again.
     GivenUp,
     /// The subscription's filter did not want the message.

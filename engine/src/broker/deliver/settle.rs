@@ -48,7 +48,7 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
         }
         Outcome::Failed(_) => FailureKind::Handler,
         Outcome::Panicked(_) | Outcome::Uncopied(_) => FailureKind::Panic,
-        Outcome::Refused => FailureKind::Refused,
+        Outcome::Refused { .. } => FailureKind::Refused,
         _ => {
             settle_uncalled(tally, outcome);
             return if matches!(outcome, Outcome::Undelivered) { Next::HandBack } else { Next::Done };
@@ -67,10 +67,11 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         | Outcome::Failed(_)
         | Outcome::Panicked(_)
         | Outcome::Uncopied(_)
-        | Outcome::Refused => {
+        | Outcome::Refused { .. } => {
             debug_assert!(false, "it has been called, or has failed");
         }
         Outcome::GivenUp => tally.count(Term::Failed),
+        Outcome::DeadLettered => tally.count(Term::DeadLettered),
         Outcome::Filtered => tally.count(Term::Filtered),
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Overflow => tally.count(Term::Overflow),

@@ -14,11 +14,12 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
     if core.is_forked() {
         return Err(DrainError::Forked);
     }
-    if context::is_filling() || context::consuming(core.id).is_some() {
+    if core.is_simulated || context::is_filling() || context::consuming(core.id).is_some() {
         return Err(DrainError::WouldDeadlock);
     }
     let claimed: Vec<u64> = core.rings.iter().map(|state| state.ring.claimed()).collect();
-    let are_empty = || core.consumers().all(|consumer| consumer.waiting.is_empty());
+    let is_replaying = || core.dead_letters.as_ref().is_some_and(|store| store.is_replaying());
+    let are_empty = || core.consumers().all(|consumer| consumer.waiting.is_empty()) && !is_replaying();
     let have_drained = || {
         let mut rings = core.rings.iter().zip(&claimed);
         rings.all(|(state, &claimed)| state.ring.released() >= claimed)
@@ -38,7 +39,7 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
 /// Says why the time is up.
 fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
     let waiting: Vec<_> = core.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
-    let count = |sizes: &Sizes| sizes.backlogged + sizes.retrying;
+    let count = |sizes: &Sizes| sizes.backlogged + sizes.retrying + sizes.replaying;
     let messages: usize = waiting.iter().map(|(_, sizes)| count(sizes)).sum();
     if !have_drained || messages == 0 {
         return DrainError::TimedOut { limit };
@@ -63,7 +64,8 @@ impl<P: MessagePayload> Broker<P> {
     /// # Errors
     /// The time is up, and the error tells whether messages wait for subscriptions; or a consumer has
     /// died, or was taken over by a shutdown, and its ring drains no more; or this is a thread that
-    /// would wait for itself: a consumer of this broker, or inside of a publish closure.
+    /// would wait for itself: a consumer of this broker, or inside of a publish closure, or that of a
+    /// [simulation](crate::broker::simulation).
     pub fn drain(&self, limit: Duration) -> Result<(), DrainError> {
         drain(self.core(), limit)
     }

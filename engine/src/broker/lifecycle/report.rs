@@ -26,7 +26,7 @@ pub struct ShutdownReport<P> {
     /// Messages that were accepted and not delivered, in order for each consumer.
     pub undelivered: Vec<Arc<Undelivered<P>>>,
     /// How many more there are, which could not be copied in time: the payload's `Clone` panicked,
-    /// or did not return; or its `Default`, where the message had waited outside of the ring.
+    /// or did not return.
     pub withheld: u64,
     /// Slots in which a publisher was still writing when the broker stopped waiting for a consumer
     /// that was taken over. What it publishes there is delivered to nobody: a later call of

@@ -207,6 +207,12 @@ impl<P> Threads<P> {
     }
 }
 
+/// Says what there is to say at the end of a broker without threads.
+pub(in crate::broker) fn report_of<P: MessagePayload>(core: &Core<P>) -> ShutdownReport<P> {
+    core.reclaim_signal.stop();
+    report(core, Vec::new()).0
+}
+
 /// What is to be logged of a shutdown.
 #[derive(Default)]
 struct Unlogged {

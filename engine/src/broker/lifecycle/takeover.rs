@@ -12,7 +12,6 @@ use crate::broker::deliver::catch_up::undelivered;
 use crate::broker::deliver::delivery::has_expired;
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
-use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
 use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Call, Sequence, Takeover};
@@ -29,10 +28,10 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
-    let mut waited = Waited::none();
+    let mut over = Vec::new();
     for taken in taken.into_iter().map(Arc::new) {
         let (abandoned, counted, in_hand) = count(core, &taken, until);
-        waited.count(core, taken.addr);
+        over.extend(account_for_waiting(core, taken.addr));
         let mut threads = core.threads.lock();
         threads.abandoned.push(abandoned);
         threads.withheld += counted.len() as u64;
@@ -41,49 +40,24 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
         }
         rest.push((taken, counted));
     }
-    hand_back(core, rest, waited);
+    hand_back(core, rest, over);
 }
 
-/// What has waited beside stuck consumers, and has been counted.
-struct Waited<P> {
-    /// To be handed back.
-    back: Vec<(Arc<SubscriptionState>, Parked<P>)>,
-    /// To be dropped.
-    over: Vec<Parked<P>>,
-}
-
-impl<P: MessagePayload> Waited<P> {
-    fn none() -> Self {
-        Self { back: Vec::new(), over: Vec::new() }
-    }
-
-    /// Counts what waits beside one.
-    fn count(&mut self, core: &Core<P>, addr: ConsumerAddr) {
-        for (state, parked) in core.consumer(addr).waiting.take_all() {
-            let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
-            settle_uncalled(&state.tally, &outcome);
-            if matches!(outcome, Outcome::Undelivered) {
-                core.threads.lock().withheld += 1;
-                self.back.push((state, parked));
-            } else {
-                self.over.push(parked);
-            }
+/// Accounts for what waits beside a stuck consumer: counts it, and hands back what is to be. It was copied when it came
+/// to wait. Returns the others, to be dropped aside.
+fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) -> Vec<Parked<P>> {
+    let mut over = Vec::new();
+    for (state, parked) in core.consumer(addr).waiting.take_all() {
+        let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
+        settle_uncalled(&state.tally, &outcome);
+        if matches!(outcome, Outcome::Undelivered) {
+            let undelivered = undelivered(core.origin, &core.clock, &state, parked);
+            core.threads.lock().handed_back.push(Arc::new(undelivered));
+        } else {
+            over.push(parked);
         }
     }
-
-    fn is_empty(&self) -> bool {
-        self.back.is_empty() && self.over.is_empty()
-    }
-
-    /// Hands back what is to be, and drops the rest. Runs foreign code.
-    fn hand_back(self, core: &Core<P>) {
-        for (state, parked) in self.back {
-            if let Some(undelivered) = undelivered(core.origin, &core.clock, &state, parked) {
-                core.threads.lock().take_back(undelivered);
-            }
-        }
-        self.over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
-    }
+    over
 }
 
 /// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
@@ -110,7 +84,7 @@ pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
         }
         in_hand.retain(|left| !left.sequences.is_empty());
     }
-    hand_back(core, rest, Waited::none());
+    hand_back(core, rest, Vec::new());
 }
 
 /// Counts what a consumer has left. Returns also what publishers have in hand.
@@ -191,18 +165,18 @@ fn count_one<P>(
 fn hand_back<P: MessagePayload>(
     core: &Arc<Core<P>>,
     mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>,
-    waited: Waited<P>,
+    over: Vec<Parked<P>>,
 ) {
     rest.retain(|(_, counted)| !counted.is_empty());
-    if !rest.is_empty() || !waited.is_empty() {
+    if !rest.is_empty() || !over.is_empty() {
         let copying = core.clone();
         core.threads.lock().pending += 1;
-        run_aside(Instant::now(), move || copy(&copying, rest, waited));
+        run_aside(Instant::now(), move || copy(&copying, rest, over));
     }
 }
 
 /// Copies what has been counted, and hands it back.
-fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, waited: Waited<P>) {
+fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, over: Vec<Parked<P>>) {
     struct Copied<'c, P>(&'c Core<P>);
     impl<P> Drop for Copied<'_, P> {
         fn drop(&mut self) {
@@ -211,7 +185,7 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
         }
     }
     let _copied = Copied(core);
-    waited.hand_back(core);
+    over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
     for (taken, counted) in rest {
         for (sequence, subscriptions) in counted {
             let copied = taken.takeover.read(sequence, |envelope| {

@@ -199,6 +199,11 @@ impl Breaker {
     }
 
     /// Whether each of its numbers is one that it can have.
+    /// What becomes of messages while it is open.
+    pub(crate) fn policy(&self) -> WhileOpen {
+        self.while_open
+    }
+
     pub(crate) fn check(&self) -> Result<(), BreakerError> {
         if let Some(given @ 0) = self.consecutive {
             return Err(BreakerError::Consecutive { given });

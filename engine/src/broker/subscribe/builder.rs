@@ -12,10 +12,10 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::broker::name::DispatcherName;
-use crate::broker::policy::breaker::{Breaker, BreakerState};
+use crate::broker::policy::breaker::{Breaker, BreakerState, WhileOpen};
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::policy::retry::{Retry, RetryState};
-use crate::broker::waiting::backlog::Backlog;
+use crate::broker::waiting::backlog::{Backlog, WhenFull};
 use crate::message::{Message, MessagePayload};
 use crate::routing::{ConsumerAddr, ForeignWildcard};
 use crate::sync::atomic::Ordering;
@@ -142,6 +142,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// for price in [10, 11, 12] {
     ///     prices.publish(price)?;
     /// }
+    /// # while broker.audit().subscriptions[0].count(Term::Overflow) < 1 { std::thread::yield_now(); }
     /// display.resume();
     /// broker.drain(Duration::from_secs(5))?;
     /// let account = &broker.audit().subscriptions[0];
@@ -307,6 +308,14 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         }
         if let Some(retry) = &self.retry {
             retry.check().map_err(|problem| SubscribeError::Retry { problem })?;
+        }
+        let wants_dead_letters = [
+            self.backlog.and_then(|backlog| backlog.asked_when_full()) == Some(WhenFull::DeadLetter),
+            self.breaker.as_ref().is_some_and(|breaker| breaker.policy() == WhileOpen::DeadLetter),
+        ];
+        if core.dead_letters.is_none() && wants_dead_letters.contains(&true) {
+            let option = if wants_dead_letters[0] { "the backlog" } else { "the breaker" };
+            return Err(SubscribeError::NoDeadLetters { option });
         }
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;

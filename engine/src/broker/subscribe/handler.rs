@@ -117,7 +117,7 @@ impl<P: 'static> Callbacks<P> {
     /// Calls `f`, and tells of its panic, which goes on.
     fn watch<R>(&self, message: &Message<'_, P>, f: impl FnOnce() -> R) -> R {
         catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|payload| {
-            self.tell(message, FailureKind::Panic, None, text_of(&*payload));
+            self.tell(message, FailureKind::Panic, None, panic_text(&*payload));
             resume_unwind(payload)
         })
     }
@@ -138,7 +138,7 @@ impl<P: 'static> Callbacks<P> {
 }
 
 /// The text of a panic, if that is what it carries.
-fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&'static str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }

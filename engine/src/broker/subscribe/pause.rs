@@ -1,8 +1,7 @@
 //! Pausing a subscription, and seeing what waits for it.
 
 use super::registry::Reason;
-use super::subscription::Subscription;
-use crate::broker::deliver::context;
+use super::subscription::{Subscription, may_wait_for};
 use crate::broker::deliver::mailbox::Latch;
 use crate::broker::error::PauseError;
 use crate::broker::policy::breaker::BreakerState;
@@ -68,7 +67,7 @@ impl<P: MessagePayload> Subscription<P> {
     /// ```
     pub fn pause(&self) -> Result<(), PauseError> {
         let paused = self.post_pause()?;
-        if may_wait() {
+        if self.may_wait() {
             paused.wait(Deadline::NEVER);
         }
         Ok(())
@@ -82,10 +81,16 @@ impl<P: MessagePayload> Subscription<P> {
     pub fn pause_timeout(&self, limit: Duration) -> Result<(), PauseError> {
         let deadline = Deadline::after(limit);
         let paused = self.post_pause()?;
-        if may_wait() && !paused.wait(deadline) {
+        if self.may_wait() && !paused.wait(deadline) {
             return Err(PauseError::TimedOut { subscription: self.name().to_owned(), limit });
         }
         Ok(())
+    }
+
+    /// Whether this thread may wait for the consumer to read its mail. A consumer's might wait for itself,
+    /// and one that fills a slot for a consumer that waits for that slot.
+    fn may_wait(&self) -> bool {
+        may_wait_for(&self.core) && !edge::left_out("wait-for-pause")
     }
 
     fn post_pause(&self) -> Result<Arc<Latch>, PauseError> {
@@ -140,10 +145,4 @@ impl<P: MessagePayload> Subscription<P> {
             breaker_changes: self.state.tally.breaker_changes.get(),
         }
     }
-}
-
-/// Whether this thread may wait for a consumer to read its mail. A consumer's might wait for itself,
-/// and one that fills a slot for a consumer that waits for that slot.
-fn may_wait() -> bool {
-    !context::is_consuming() && !context::is_filling() && !edge::left_out("wait-for-pause")
 }

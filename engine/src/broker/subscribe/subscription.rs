@@ -49,10 +49,14 @@ fn end_all<P: MessagePayload>(
     Ended { latches, withdrawn }
 }
 
-/// Whether this thread may wait for a handler to be dropped. A consumer's might wait for itself,
-/// and one that fills a slot for a consumer that waits for that slot.
-fn may_wait() -> bool {
-    !context::is_consuming() && !context::is_filling() && !edge::left_out("wait-for-release")
+/// Whether this thread may wait for a consumer. A consumer's might wait for itself, one that fills a slot
+/// for a consumer that waits for that slot, and without threads there is nobody to wait for.
+pub(super) fn may_wait_for<P>(core: &Core<P>) -> bool {
+    !core.is_simulated && !context::is_consuming() && !context::is_filling()
+}
+
+fn may_wait<P>(core: &Core<P>) -> bool {
+    may_wait_for(core) && !edge::left_out("wait-for-release")
 }
 
 /// Ends subscriptions, and returns when the last handler has been dropped.
@@ -65,7 +69,7 @@ fn unsubscribe_all<P: MessagePayload>(
     }
     let Ended { latches, withdrawn } = end_all(core, subscriptions);
     drop(withdrawn);
-    if may_wait() {
+    if may_wait(core) {
         for (_, dropped) in latches {
             dropped.wait(Deadline::NEVER);
         }
@@ -90,7 +94,7 @@ fn unsubscribe_all_timeout<P: MessagePayload>(
     if context::is_filling() && !latches.iter().all(|(_, dropped)| dropped.is_open()) {
         return Err(UnsubscribeError::WouldDeadlock);
     }
-    if !may_wait() {
+    if !may_wait(core) {
         return Ok(());
     }
     let late = |(state, dropped): (Arc<SubscriptionState>, Arc<Latch>)| {

@@ -3,7 +3,8 @@
 /// How much of a subscription's messages may wait, and what happens to one for which there is no room.
 /// See [`SubscriptionBuilder::backlog`](crate::broker::SubscriptionBuilder::backlog).
 ///
-/// By default 1,024 messages of 4 MiB in all, and a message that finds no room is dropped.
+/// By default 1,024 messages of 4 MiB in all. A message that finds no room becomes a dead letter where the
+/// broker keeps them, and is dropped where it does not.
 ///
 /// ```
 /// # use ringmain::broker::{Backlog, WhenFull};
@@ -14,7 +15,7 @@
 pub struct Backlog {
     pub(super) messages: usize,
     pub(super) bytes: usize,
-    pub(super) when_full: WhenFull,
+    when_full: Option<WhenFull>,
 }
 
 /// What happens to a message for which a backlog has no room.
@@ -25,6 +26,9 @@ pub struct Backlog {
 pub enum WhenFull {
     /// It is dropped, and counted as [`Term::Overflow`](crate::broker::Term::Overflow).
     DropNewest,
+    /// It becomes a dead letter, with kind [`Overflow`](crate::broker::FailureKind::Overflow). Only for brokers that
+    /// [keep](crate::broker::BrokerBuilder::dead_letters) dead letters.
+    DeadLetter,
     /// The messages that have waited longest are dropped, and counted so, until there is room.
     DropOldest,
 }
@@ -32,7 +36,7 @@ pub enum WhenFull {
 impl Backlog {
     /// Returns a backlog of at most so many messages, and of 4 MiB. None at all may wait with 0.
     pub const fn new(messages: usize) -> Self {
-        Self { messages, bytes: 4 << 20, when_full: WhenFull::DropNewest }
+        Self { messages, bytes: 4 << 20, when_full: None }
     }
 
     /// Sets how many bytes of memory its messages may take. A message counts with its payload, its
@@ -47,8 +51,21 @@ impl Backlog {
     /// Sets what happens when it is full.
     #[must_use]
     pub const fn when_full(mut self, policy: WhenFull) -> Self {
-        self.when_full = policy;
+        self.when_full = Some(policy);
         self
+    }
+}
+
+impl Backlog {
+    /// Returns the policy that was asked for, if one was.
+    pub(crate) const fn asked_when_full(&self) -> Option<WhenFull> {
+        self.when_full
+    }
+
+    /// Returns the policy that holds, for a broker that keeps dead letters or does not.
+    pub(crate) fn when_full_in(&self, keeps_dead_letters: bool) -> WhenFull {
+        let default = if keeps_dead_letters { WhenFull::DeadLetter } else { WhenFull::DropNewest };
+        self.when_full.unwrap_or(default)
     }
 }
 

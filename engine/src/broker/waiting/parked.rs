@@ -1,5 +1,8 @@
 //! A message outside of the ring.
 
+use crate::broker::account::term::FailureKind;
+use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key, NewLetter};
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Envelope, Message, MessagePayload, Origin, OwnedMessage};
 use crate::topic::Topic;
@@ -11,45 +14,83 @@ pub(crate) struct Parked<P> {
     topic: Topic,
     /// Nothing before its first attempt has failed.
     pub(crate) retried: Option<Box<Retried>>,
+    /// Which dead letter it is, where it is being replayed.
+    pub(crate) replayed: Option<Key>,
 }
 
 /// What is known of a message that has failed.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Retried {
     /// When the first attempt failed.
     pub(crate) first_at: Timestamp,
     /// For how long it has waited last.
     pub(crate) delay: Duration,
+    /// Its attempts, where dead letters are kept.
+    history: History,
 }
 
 impl<P: MessagePayload> Parked<P> {
     /// Copies a message. Runs the payload's `Default` and `Clone`.
     pub(crate) fn copy(message: &Message<'_, P>) -> Self {
-        Self { envelope: message.envelope().copy(), topic: message.topic().clone(), retried: None }
+        let (envelope, topic) = (message.envelope().copy(), message.topic().clone());
+        Self { envelope, topic, retried: None, replayed: None }
     }
-}
 
-impl<P: MessagePayload> Parked<P> {
-    /// Makes it a message of its user's. Runs the payload's `Default`.
-    #[inline(never)]
-    pub(crate) fn into_owned(mut self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
-        let payload = std::mem::take(&mut self.envelope.payload);
-        self.message(origin, clock).owned(payload)
+    /// Copies a dead letter, to be replayed. Runs the payload's `Default` and `Clone`.
+    pub(crate) fn again(letter: &DeadLetter<P>) -> Self {
+        let envelope = Envelope::again(&letter.message, letter.published_ticks);
+        let topic = letter.message.topic.clone();
+        Self { envelope, topic, retried: None, replayed: Some(letter.key()) }
     }
 }
 
 impl<P: 'static> Parked<P> {
+    /// Makes it a message of its user's.
+    #[inline(never)]
+    pub(crate) fn into_owned(self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
+        let owned = self.message(origin, clock).owned(());
+        owned.with_payload(self.envelope.into_payload())
+    }
+
+    /// Makes it a dead letter of a subscription's.
+    #[inline(never)]
+    pub(crate) fn into_letter(
+        mut self,
+        state: &SubscriptionState,
+        kind: FailureKind,
+        origin: Origin,
+        clock: &Clock,
+    ) -> NewLetter<P> {
+        let history = self.retried.take().map_or_else(History::default, |retried| retried.history);
+        let (bytes, published_ticks) = (self.size(), self.envelope.published_at);
+        NewLetter {
+            message: self.into_owned(origin, clock),
+            bytes,
+            subscription: (&*state.name).into(),
+            published_ticks,
+            kind,
+            history,
+        }
+    }
+
+    /// Notes an attempt that has failed, where dead letters are kept.
+    pub(crate) fn note(&mut self, attempt: Attempt, first_at: Timestamp) {
+        self.retried(first_at).history.push(attempt);
+    }
+
+    fn retried(&mut self, first_at: Timestamp) -> &mut Retried {
+        let first = || Box::new(Retried { first_at, delay: Duration::ZERO, history: History::default() });
+        self.retried.get_or_insert_with(first)
+    }
+
     pub(crate) fn message<'a>(&'a self, origin: Origin, clock: &'a Clock) -> Message<'a, P> {
         Message::new(&self.envelope, &self.topic, origin, clock)
     }
 
-    /// Makes it a message that has failed once more and is to be tried again.
-    pub(crate) fn put_back(&mut self, retried: Retried) {
+    /// Makes it a message that has failed once more and is to be tried again after that time.
+    pub(crate) fn put_back(&mut self, first_at: Timestamp, delay: Duration) {
         self.envelope.attempt = self.envelope.attempt.saturating_add(1);
-        match &mut self.retried {
-            Some(earlier) => **earlier = retried,
-            None => self.retried = Some(Box::new(retried)),
-        }
+        self.retried(first_at).delay = delay;
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

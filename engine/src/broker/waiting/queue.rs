@@ -18,6 +18,8 @@ pub(crate) struct Queue<P> {
     /// Retries that keep no order, by their moments and in the order in which they failed.
     deferred: BTreeMap<(Timestamp, u64), Parked<P>>,
     failures: u64,
+    /// Dead letters that are to be replayed, by their numbers, and from which moment on.
+    replays: VecDeque<(Timestamp, u64)>,
     backlog: VecDeque<Parked<P>>,
     bytes: usize,
     /// No message expires before. The earliest that did may have left since.
@@ -29,6 +31,14 @@ pub(crate) struct Queue<P> {
 pub(crate) struct Sizes {
     pub(crate) backlogged: usize,
     pub(crate) retrying: usize,
+    /// Dead letters that are to be replayed. They are the store's until then.
+    pub(crate) replaying: usize,
+}
+
+impl Sizes {
+    pub(crate) fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Whether other messages wait beside one that was taken out.
@@ -42,6 +52,8 @@ pub(crate) enum Others {
 pub(crate) enum Next<P> {
     /// It may be delivered now, and it is the last or not.
     Now(Parked<P>, Others),
+    /// A dead letter of that number may be delivered.
+    Replay(u64),
     /// It may be delivered then, and none before.
     At(Timestamp),
     /// Nothing waits.
@@ -63,6 +75,7 @@ impl<P: 'static> Queue<P> {
             head: None,
             deferred: BTreeMap::new(),
             failures: 0,
+            replays: VecDeque::new(),
             backlog: VecDeque::new(),
             bytes: 0,
             first_expiry: None,
@@ -81,7 +94,7 @@ impl<P: 'static> Queue<P> {
         if !has_room(self) && self.first_expiry.is_some_and(|at| at <= now) {
             given_up.expired = self.sweep(now);
         }
-        while !has_room(self) && bounds.when_full == WhenFull::DropOldest {
+        while !has_room(self) && bounds.asked_when_full() == Some(WhenFull::DropOldest) {
             given_up.dropped.extend(self.pop_backlog());
         }
         given_up.has_room = has_room(self);
@@ -128,12 +141,28 @@ impl<P: 'static> Queue<P> {
         }
     }
 
+    /// Has dead letters replayed, behind those that are to be already.
+    pub(super) fn replay(&mut self, letters: Vec<(Timestamp, u64)>) {
+        self.replays.extend(letters);
+        self.replays.make_contiguous().sort_unstable();
+    }
+
     /// Takes the next message out that may be delivered.
     pub(super) fn pop(&mut self, now: impl FnOnce() -> Timestamp) -> Next<P> {
-        let first = self.head.as_ref().map(|(due, _)| *due);
-        let moment = first.or_else(|| self.deferred.keys().next().map(|&(due, _)| due));
+        let replay = self.replays.front().map(|&(due, _)| due);
+        let retry = self.deferred.keys().next().map(|&(due, _)| due);
+        let moment = match &self.head {
+            Some((due, _)) => Some(*due),
+            None => [retry, replay].into_iter().flatten().min(),
+        };
         if let Some(due) = moment {
             if due <= now() {
+                if self.head.is_none() && Some(due) != retry {
+                    return self
+                        .replays
+                        .pop_front()
+                        .map_or(Next::Nothing, |(_, number)| Next::Replay(number));
+                }
                 let head = self.head.take().map(|(_, parked)| parked);
                 let parked = head.or_else(|| self.deferred.pop_first().map(|(_, parked)| parked));
                 return parked.map_or(Next::Nothing, |parked| Next::Now(parked, self.others()));
@@ -146,13 +175,18 @@ impl<P: 'static> Queue<P> {
     }
 
     fn others(&self) -> Others {
-        if self.sizes() == Sizes::default() { Others::None } else { Others::Some }
+        if self.sizes().is_nothing() { Others::None } else { Others::Some }
     }
 
     fn pop_backlog(&mut self) -> Option<Parked<P>> {
         let parked = self.backlog.pop_front()?;
         self.bytes -= parked.size();
         Some(parked)
+    }
+
+    /// Takes the numbers of the dead letters out that are to be replayed.
+    pub(super) fn take_replays(&mut self) -> impl Iterator<Item = u64> {
+        std::mem::take(&mut self.replays).into_iter().map(|(_, number)| number)
     }
 
     /// Takes all out: those first that have failed.
@@ -165,6 +199,6 @@ impl<P: 'static> Queue<P> {
 
     pub(super) fn sizes(&self) -> Sizes {
         let retrying = self.deferred.len() + usize::from(self.head.is_some());
-        Sizes { backlogged: self.backlog.len(), retrying }
+        Sizes { backlogged: self.backlog.len(), retrying, replaying: self.replays.len() }
     }
 }

@@ -78,10 +78,29 @@ impl<P: 'static> WaitingRoom<P> {
         next
     }
 
-    /// Closes the subscription's queue, and returns what was in it, in order.
-    pub(crate) fn remove(&self, subscription: u64) -> Option<Vec<Parked<P>>> {
-        let mut queue = self.0.lock().queues.remove(&subscription)?;
-        Some(queue.take_all().collect())
+    /// Says which message is being delivered.
+    pub(crate) fn begin_call(&self, id: MessageId, topic: Topic) {
+        self.0.lock().in_call = Some((id, topic));
+    }
+
+    /// Has dead letters of a subscription's replayed.
+    pub(crate) fn replay(&self, state: &Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)>) {
+        let mut inner = self.0.lock();
+        inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).replay(letters);
+    }
+
+    /// Closes the subscription's queue, and returns what was in it, in order, and which dead letters it was to get.
+    pub(crate) fn remove(&self, subscription: u64) -> (Vec<Parked<P>>, Vec<u64>) {
+        let queue = self.0.lock().queues.remove(&subscription);
+        queue.map_or_else(Default::default, |mut queue| {
+            let replays = queue.take_replays().collect();
+            (queue.take_all().collect(), replays)
+        })
+    }
+
+    /// Takes the numbers of all dead letters out that are to be replayed.
+    pub(crate) fn take_replays(&self) -> Vec<u64> {
+        self.0.lock().queues.values_mut().flat_map(Queue::take_replays).collect()
     }
 
     /// Takes everything out, in order for each subscription.
@@ -97,7 +116,7 @@ impl<P: 'static> WaitingRoom<P> {
     /// Returns whether nothing waits, and nothing that has waited is being delivered.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.0.lock();
-        inner.in_call.is_none() && inner.queues.values().all(|queue| queue.sizes() == Sizes::default())
+        inner.in_call.is_none() && inner.queues.values().all(|queue| queue.sizes().is_nothing())
     }
 
     /// Says that what was taken out last has been settled.

@@ -2,7 +2,7 @@
 
 use super::backlog::Backlog;
 use super::parked::Parked;
-use super::queue::{GivenUp, Next, Others, Sizes};
+use super::queue::{GivenUp, Next, Others};
 use super::room::WaitingRoom;
 use super::schedule::Schedule;
 use crate::broker::policy::breaker::circuit::Circuit;
@@ -13,6 +13,13 @@ use crate::message::MessageId;
 use crate::topic::Topic;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// What a consumer has taken out to be delivered.
+pub(crate) enum Popped<P> {
+    Message(Parked<P>),
+    /// A dead letter of that number.
+    Replay(u64),
+}
 
 /// What a consumer knows of what waits, without the room's lock.
 pub(crate) struct ConsumerSide<P> {
@@ -139,7 +146,7 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Has the consumer look whether something of a subscription that waits may be delivered now.
     pub(crate) fn look_at(&mut self, state: &SubscriptionState) {
-        if self.room.sizes_of(state.id) != Sizes::default() {
+        if !self.room.sizes_of(state.id).is_nothing() {
             let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::Breaker);
             state.set(Reason::CatchingUp, !is_held);
             self.schedule.add(state.id);
@@ -176,12 +183,13 @@ impl<P: 'static> ConsumerSide<P> {
         state: &SubscriptionState,
         now: impl FnOnce() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
-    ) -> Option<Parked<P>> {
+    ) -> Option<Popped<P>> {
         if state.waits_for(Reason::Paused) {
             return None;
         }
         let (parked, others) = match self.room.pop(state.id, now, id) {
-            Next::Now(parked, others) => (parked, others),
+            Next::Now(parked, others) => (Popped::Message(parked), others),
+            Next::Replay(number) => (Popped::Replay(number), Others::Some),
             Next::At(due) => {
                 self.schedule.add_at(due, state.id);
                 // Where there is a head, that is a reason of its own.
@@ -210,15 +218,28 @@ impl<P: 'static> ConsumerSide<P> {
         self.room.settled();
     }
 
-    /// Closes a subscription's queue. Returns what was in it, to be settled before
-    /// [`let_go`](Self::let_go).
-    pub(crate) fn close(&mut self, subscription: u64) -> Option<Vec<Parked<P>>> {
+    /// Closes a subscription's queue. Returns what was in it, to be settled before [`let_go`](Self::let_go), and the
+    /// dead letters that it was to get.
+    pub(crate) fn close(&mut self, subscription: u64) -> (Vec<Parked<P>>, Vec<u64>) {
         if !self.queues.contains(&subscription) {
-            return None;
+            return (Vec::new(), Vec::new());
         }
-        let left = self.room.remove(subscription).unwrap_or_default();
-        self.len -= left.len();
-        Some(left)
+        let (waited, replays) = self.room.remove(subscription);
+        self.len -= waited.len() + replays.len();
+        (waited, replays)
+    }
+
+    /// Has dead letters of a subscription's replayed.
+    pub(crate) fn replay(&mut self, state: &Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)>) {
+        self.hold(state);
+        self.len += letters.len();
+        self.room.replay(state, letters);
+        self.look_at(state);
+    }
+
+    /// Says which message is being delivered.
+    pub(crate) fn begin_call(&self, id: MessageId, topic: Topic) {
+        self.room.begin_call(id, topic);
     }
 
     /// Lets the record go of a subscription whose queue was closed.
@@ -232,6 +253,13 @@ impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn forsake(&mut self) {
         self.len = 0;
         self.queues.clear();
+    }
+
+    /// Takes the numbers of all dead letters out that are to be replayed.
+    pub(crate) fn take_replays(&mut self) -> Vec<u64> {
+        let replays = self.room.take_replays();
+        self.len -= replays.len();
+        replays
     }
 
     /// Takes everything out.

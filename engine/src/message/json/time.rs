@@ -11,7 +11,7 @@ use std::{
 /// 0000-01-01T00:00:00Z, the first moment whose year has four digits and no sign.
 const FIRST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
-pub(super) fn to_text<E: ser::Error>(member: &str, time: SystemTime) -> Result<String, E> {
+pub(crate) fn to_text<E: ser::Error>(member: &str, time: SystemTime) -> Result<String, E> {
     match Timestamp::try_from(time) {
         Ok(timestamp) if timestamp >= FIRST => Ok(format!("{timestamp:.9}")),
         _ => Err(E::custom(format_args!(
