@@ -37,7 +37,8 @@ impl fmt::Display for DeadLetterCounts {
         let sign = if self.is_balanced() { "=" } else { "is not" };
         write!(
             f,
-            "{taken} taken {sign} {held} held + {replayed} replayed + {purged} purged + {evicted} evicted + {lost} lost"
+            "{taken} taken {sign} {held} held + {replayed} replayed + {purged} purged + \
+             {evicted} evicted + {lost} lost"
         )
     }
 }

@@ -205,10 +205,10 @@ impl<P> MemoryStore<P> {
         while self.held.len() >= self.options.entries
             || self.bytes.checked_add(bytes).is_none_or(|sum| sum > self.options.bytes)
         {
-            let Some(&(_, number)) = self.leaving.first() else { break };
+            let Some((_, number)) = self.leaving.pop_first() else { break };
             evicted.extend(self.remove(number));
-            self.counts.evicted += 1;
         }
+        self.counts.evicted += evicted.len() as u64;
         evicted
     }
 
