@@ -62,7 +62,8 @@ impl<P: 'static> Parked<P> {
         clock: &Clock,
     ) -> NewLetter<P> {
         let history = self.retried.take().map_or_else(History::default, |retried| retried.history);
-        let (bytes, published_ticks) = (self.size(), self.envelope.published_at);
+        let elsewhere = self.envelope.size() - size_of::<Envelope<P>>();
+        let (bytes, published_ticks) = (size_of::<OwnedMessage<P>>() + elsewhere, self.envelope.published_at);
         NewLetter {
             message: self.into_owned(origin, clock),
             bytes,
