@@ -8,7 +8,10 @@
 //!
 //! `instructions CASE` does a case's work, and without a case the program prints the cases and the events of each.
 
-use ringmain::broker::{AnyTopicPublisher, Broker, Dispatcher, Publisher};
+use ringmain::broker::filter::header;
+use ringmain::broker::{
+    AnyTopicPublisher, Breaker, Broker, Dispatcher, PublishOptions, Publisher, Retry, SubscriptionBuilder,
+};
 use ringmain::clock::Clock;
 use ringmain::message::Message;
 use ringmain::ring::{Polled, Poller, Producer, RingBuilder, Sequencer};
@@ -194,9 +197,16 @@ fn bytes_laps(is_bound: bool) {
     }
 }
 
-/// Has a broker's consumer deliver to so many subscriptions whose handlers do nothing. Everything is
-/// published while the consumer waits in a handler.
-fn deliver(subscriptions: usize) {
+fn region() -> PublishOptions {
+    PublishOptions::new().header("region", "eu").expect("a header")
+}
+
+/// What subscribers are told.
+type Told = fn(SubscriptionBuilder<[u64; EVENT]>) -> SubscriptionBuilder<[u64; EVENT]>;
+
+/// Has a broker's consumer deliver to so many subscriptions, which are told something, whose handlers do
+/// nothing. Everything is published while the consumer waits in a handler.
+fn deliver(subscriptions: usize, told: Told, options: Option<PublishOptions>) {
     // The first event waits, and some are delivered before those that are counted.
     const FIRST: u64 = 64;
     const LAST: u64 = FIRST + (LAPS * CAPACITY) as u64;
@@ -217,19 +227,25 @@ fn deliver(subscriptions: usize) {
         }
         _ => {}
     };
-    broker.subscribe(TOPIC, handler).expect("a pattern").detach();
+    let subscription = || told(broker.subscription().pattern(TOPIC));
+    subscription().subscribe(handler).expect("a pattern").detach();
     for _ in 1..subscriptions {
-        broker.subscribe(TOPIC, |_| ()).expect("a pattern").detach();
+        subscription().subscribe(|_| ()).expect("a pattern").detach();
     }
     let mut publisher = broker.publisher(TOPIC).expect("a topic");
     for number in 0..=LAST {
-        let _ = publisher.publish([number; EVENT]).expect("there is room");
+        let payload = [number; EVENT];
+        let published = match &options {
+            Some(options) => publisher.publish_with(payload, options),
+            None => publisher.publish(payload),
+        };
+        let _ = published.expect("there is room");
     }
     drop(door);
     is_done.recv_timeout(Duration::from_secs(60)).expect("the consumer goes on");
 }
 
-const CASES: [(&str, fn()); 15] = [
+const CASES: [(&str, fn()); 19] = [
     ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
     ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
@@ -243,8 +259,14 @@ const CASES: [(&str, fn()); 15] = [
     ("consume-single-batch", || ring_laps::<EVENT>(false, Counted::PollBatch)),
     ("consume-multi", || ring_laps::<EVENT>(true, Counted::Poll)),
     ("consume-multi-batch", || ring_laps::<EVENT>(true, Counted::PollBatch)),
-    ("deliver-to-1", || deliver(1)),
-    ("deliver-to-8", || deliver(8)),
+    ("deliver-to-1", || deliver(1, |plain| plain, None)),
+    ("deliver-to-8", || deliver(8, |plain| plain, None)),
+    ("deliver-with-retry", || deliver(1, |told| told.retry(Retry::default()), None)),
+    ("deliver-with-breaker", || deliver(1, |told| told.breaker(Breaker::default()), None)),
+    ("deliver-header", || deliver(1, |plain| plain, Some(region()))),
+    ("deliver-header-with-filter", || {
+        deliver(1, |told| told.filter(header("region").is("eu")), Some(region()));
+    }),
 ];
 
 fn main() -> ExitCode {

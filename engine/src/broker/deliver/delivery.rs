@@ -5,7 +5,7 @@
 
 use super::context;
 use super::outcome::{CallMark, Outcome};
-use super::settle::{Failure, Next, settle, settle_uncalled};
+use super::settle::{Failure, Next, settle, settle_delivered, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::{Attempt, DeadLetter, Put, SharedStore, error_text};
@@ -122,16 +122,6 @@ pub(super) struct Delivery<'d, 'm, P, S> {
     pub(super) retried: Option<&'d Retried>,
 }
 
-/// What is to be done before a handler is called.
-pub(super) enum Before<'h, P> {
-    /// Nothing more: it is to be called.
-    Call(&'h mut OwnedHandler<P>),
-    /// The delivery has ended, or the message waits.
-    Ended,
-    /// Somebody else has the consumer's position.
-    TakenOver,
-}
-
 /// How a delivery has ended, as far as its consumer has anything to do with it.
 pub(super) enum Ended<P> {
     /// It is over.
@@ -166,17 +156,116 @@ enum Then {
 }
 
 impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
-    /// Sees to what comes before a call where a subscription or message is not plain: the end of the
-    /// subscription, the end of the message's life, the filter, and whether the message has to wait, in this order.
-    #[cold]
+    /// Delivers where a subscription or message is not plain. Returns whether the consumer still has its position.
     #[inline(never)]
-    pub(super) fn before_call<'h>(
+    pub(super) fn deliver_specially(
         &mut self,
         state: &Arc<SubscriptionState>,
-        handler: &'h mut Option<OwnedHandler<P>>,
+        handler: &mut Option<OwnedHandler<P>>,
         has_expired: bool,
         left: &mut Left<P>,
-    ) -> Before<'h, P> {
+    ) -> bool {
+        match handler {
+            Some(handler) if state.only_asks_first() && !has_expired => {
+                self.ask_and_call(state, handler, left)
+            }
+            handler => self.deliver_in_steps(state, handler, has_expired, left),
+        }
+    }
+
+    /// Asks the filter and calls the handler, in one call, under a breaker that is closed if there is one: which is
+    /// what most messages of such a subscription meet.
+    #[inline(always)]
+    fn ask_and_call(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        left: &mut Left<P>,
+    ) -> bool {
+        let (message, clock) = (self.message, self.clock);
+        let OwnedHandler { call, contract } = &mut *handler;
+        let (filter, breaker) = match contract {
+            Some(contract) => (contract.filter.as_mut(), contract.breaker.as_mut()),
+            None => (None, None),
+        };
+        let mut circuit = breaker.map(|guarded| &mut guarded.circuit);
+        let begun = circuit.as_ref().is_some_and(|circuit| circuit.needs_clock()).then(|| clock.now());
+        let permit = match circuit.as_mut().map(|circuit| circuit.admit(|| clock.now())) {
+            Some(Admission::Call(permit)) => Some(permit),
+            // It is closed.
+            Some(Admission::Wait) | None => None,
+        };
+        let mut is_in_filter = filter.is_some();
+        context::begin_handling(message.id(), message.correlation());
+        let called = self.source.call(state.id, || {
+            if let Some(filter) = filter
+                && !filter(message)
+            {
+                return None;
+            }
+            is_in_filter = false;
+            Some(call(message))
+        });
+        context::end_handling();
+        match called {
+            Called::Returned(Ok(Some(Ok(())))) => {
+                if let (Some(circuit), Some(permit)) = (circuit, permit) {
+                    let well = |begun| circuit.success_in(clock.now().since(begun));
+                    let verdict = begun.map_or(Verdict::Success, well);
+                    if circuit.record(permit, verdict, || clock.now()).is_some() {
+                        left.waiting.note_breaker(state, circuit);
+                    }
+                }
+                handler.count_first_attempt(clock);
+                settle_delivered(&state.tally, self.tally);
+                true
+            }
+            Called::Returned(Ok(None)) => {
+                settle_uncalled(&state.tally, &Outcome::Filtered);
+                true
+            }
+            Called::Returned(Ok(Some(Err(error)))) => {
+                self.end_asked(state, handler, permit, Outcome::Failed(error), left)
+            }
+            // A filter that panics is no match, and says nothing of the handler.
+            Called::Returned(Err(payload)) if is_in_filter => {
+                self.end_event(state, None, Outcome::Panicked(payload), left)
+            }
+            Called::Returned(Err(payload)) => {
+                self.end_asked(state, handler, permit, Outcome::Panicked(payload), left)
+            }
+            Called::Refused => self.end_event(state, None, Outcome::Undelivered, left),
+            Called::TakenOver => false,
+        }
+    }
+
+    /// Tells a breaker of a call that has failed, and sees to what comes of it.
+    #[cold]
+    #[inline(never)]
+    fn end_asked(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        permit: Option<Permit>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> bool {
+        handler.count_first_attempt(self.clock);
+        self.record(state, handler, permit, Verdict::Failure, left);
+        self.end_event(state, handler.contract.as_deref_mut(), outcome, left)
+    }
+
+    /// Delivers step by step: asks for the end of the subscription, the end of the message's life, the filter, whether
+    /// the message has to wait, and the breaker, in this order. Returns whether the consumer still has its position.
+    #[cold]
+    #[inline(never)]
+    fn deliver_in_steps(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut Option<OwnedHandler<P>>,
+        has_expired: bool,
+        left: &mut Left<P>,
+    ) -> bool {
         // An earlier delivery of this very message may have ended the subscription.
         let outcome = match (handler, Outcome::uncalled(state, has_expired)) {
             (None, _) => Outcome::Unsubscribed,
@@ -186,40 +275,19 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                     None => Called::Returned(Ok(true)),
                 };
                 match called {
-                    Called::TakenOver => return Before::TakenOver,
-                    Called::Returned(Ok(true)) if state.is_queued() => {
-                        match self.park(state, handler.backlog(), left) {
-                            Parking::Waits => {
-                                if state.waits_for(Reason::Breaker) {
-                                    left.waiting.look_at(state);
-                                }
-                                return Before::Ended;
-                            }
-                            Parking::TakenOver => return Before::TakenOver,
-                            Parking::Ended(outcome) => outcome,
+                    Called::TakenOver => return false,
+                    Called::Returned(Ok(true)) => match self.gate(state, handler, left) {
+                        Gated::Go(permit) => {
+                            handler.count_first_attempt(self.clock);
+                            let outcome = self.call_guarded(state, handler, permit, left);
+                            let contract = handler.contract.as_deref_mut();
+                            return outcome
+                                .is_some_and(|outcome| self.end_event(state, contract, outcome, left));
                         }
-                    }
-                    Called::Returned(Ok(true)) => {
-                        handler.count_first_attempt(self.clock);
-                        let Some(guarded) = handler.breaker() else { return Before::Call(handler) };
-                        match guarded.circuit.admit(|| self.clock.now()) {
-                            Admission::Call(permit) => {
-                                match self.call_guarded(state, handler, Some(permit), left) {
-                                    Some(outcome) => {
-                                        let contract = handler.contract.as_deref_mut();
-                                        let is_ours = self.end_event(state, contract, outcome, left);
-                                        return if is_ours { Before::Ended } else { Before::TakenOver };
-                                    }
-                                    None => return Before::TakenOver,
-                                }
-                            }
-                            // Where it waits meanwhile, it is queued.
-                            Admission::Wait => {
-                                let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
-                                Outcome::Refused { is_dead }
-                            }
-                        }
-                    }
+                        Gated::Kept => return true,
+                        Gated::Ended(outcome) => outcome,
+                        Gated::TakenOver => return false,
+                    },
                     Called::Returned(Ok(false)) => Outcome::Filtered,
                     Called::Returned(Err(payload)) => Outcome::Panicked(payload),
                     Called::Refused => Outcome::Undelivered,
@@ -228,7 +296,35 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             (_, outcome) => outcome,
         };
         // What a filter or a copy has failed is not tried again.
-        if self.end_event(state, None, outcome, left) { Before::Ended } else { Before::TakenOver }
+        self.end_event(state, None, outcome, left)
+    }
+
+    /// Finds out whether the handler may be called now, and has the message wait if not.
+    fn gate(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        left: &mut Left<P>,
+    ) -> Gated {
+        if state.is_queued() {
+            let gated = self.park(state, handler.backlog(), left);
+            if state.waits_for(Reason::Breaker) {
+                // Its time may have come.
+                left.waiting.look_at(state);
+            }
+            return gated;
+        }
+        let Some(guarded) = handler.breaker() else { return Gated::Go(None) };
+        let admission = guarded.circuit.admit(|| self.clock.now());
+        state.set_breaker(guarded.circuit.state(), guarded.circuit.changes());
+        match admission {
+            Admission::Call(permit) => Gated::Go(Some(permit)),
+            // Where messages wait meanwhile, it is queued.
+            Admission::Wait => {
+                let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
+                Gated::Ended(Outcome::Refused { is_dead })
+            }
+        }
     }
 
     /// Sees to what has come of a call that has not returned well. Returns whether the consumer still has its position.
@@ -265,7 +361,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
     }
 
     /// Has the message wait, as far as there is room.
-    fn park(&mut self, state: &Arc<SubscriptionState>, bounds: Backlog, left: &mut Left<P>) -> Parking {
+    fn park(&mut self, state: &Arc<SubscriptionState>, bounds: Backlog, left: &mut Left<P>) -> Gated {
         let size = Parked::size_of(self.message);
         let GivenUp { expired, dropped, has_room } =
             left.waiting.make_room(state, size, bounds, self.clock.now());
@@ -277,34 +373,36 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             }
         }
         if !discard(&mut self.source, state, given_up, left) {
-            return Parking::TakenOver;
+            return Gated::TakenOver;
         }
         if !has_room && bounds.when_full_in(left.dead_letters.is_some()) != WhenFull::DeadLetter {
-            return Parking::Ended(Outcome::Overflow);
+            return Gated::Ended(Outcome::Overflow);
         }
         match self.source.call(state.id, || Parked::copy(self.message)) {
             Called::Returned(Ok(parked)) if !has_room => {
                 let then = Then::Dead(FailureKind::Overflow);
                 let how = How { attempt: None, first_at: self.clock.now(), then };
                 let is_ours = keep(&mut self.source, state, parked, how, self.clock, left);
-                if is_ours { Parking::Waits } else { Parking::TakenOver }
+                if is_ours { Gated::Kept } else { Gated::TakenOver }
             }
             Called::Returned(Ok(parked)) => {
                 left.waiting.push(state, parked);
-                Parking::Waits
+                Gated::Kept
             }
-            Called::Returned(Err(payload)) => Parking::Ended(Outcome::Uncopied(payload)),
-            Called::Refused => Parking::Ended(Outcome::Undelivered),
-            Called::TakenOver => Parking::TakenOver,
+            Called::Returned(Err(payload)) => Gated::Ended(Outcome::Uncopied(payload)),
+            Called::Refused => Gated::Ended(Outcome::Undelivered),
+            Called::TakenOver => Gated::TakenOver,
         }
     }
 }
 
-/// What has come of having a message wait.
-enum Parking {
-    /// It waits, or is a dead letter.
-    Waits,
-    /// It does not wait.
+/// What becomes of a message before its handler is called.
+enum Gated {
+    /// The handler may be called, and its breaker, if there is one, wants to know how it went.
+    Go(Option<Permit>),
+    /// The message waits, or is a dead letter.
+    Kept,
+    /// The delivery has ended.
     Ended(Outcome),
     /// Somebody else has the consumer's position.
     TakenOver,
@@ -338,20 +436,32 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
         let begun = is_timed.then(|| clock.now());
         let outcome = Outcome::of_call(self.call(state, handler))?;
-        if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
-            let circuit = &mut guarded.circuit;
-            let verdict = match &outcome {
-                Outcome::Delivered => {
-                    begun.map_or(Verdict::Success, |begun| circuit.success_in(clock.now().since(begun)))
-                }
-                Outcome::Failed(_) | Outcome::Panicked(_) => Verdict::Failure,
-                _ => Verdict::Ignored,
-            };
-            if circuit.record(permit, verdict, || clock.now()).is_some() {
-                left.waiting.note_breaker(state, circuit);
+        let verdict = match (&outcome, handler.breaker()) {
+            (Outcome::Delivered, Some(guarded)) => {
+                let well = |begun| guarded.circuit.success_in(clock.now().since(begun));
+                begun.map_or(Verdict::Success, well)
             }
-        }
+            (Outcome::Failed(_) | Outcome::Panicked(_), _) => Verdict::Failure,
+            _ => Verdict::Ignored,
+        };
+        self.record(state, handler, permit, verdict, left);
         Some(outcome)
+    }
+
+    /// Tells a breaker, if there is one, how a call went.
+    fn record(
+        &self,
+        state: &SubscriptionState,
+        handler: &mut OwnedHandler<P>,
+        permit: Option<Permit>,
+        verdict: Verdict,
+        left: &mut Left<P>,
+    ) {
+        if let (Some(guarded), Some(permit)) = (handler.breaker(), permit)
+            && guarded.circuit.record(permit, verdict, || self.clock.now()).is_some()
+        {
+            left.waiting.note_breaker(state, &guarded.circuit);
+        }
     }
 
     /// Settles, and sees to a failure.

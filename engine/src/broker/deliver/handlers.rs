@@ -1,7 +1,7 @@
 //! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of
 //! one event.
 
-use super::delivery::{Before, Delivery, Event, Left, has_expired};
+use super::delivery::{Delivery, Event, Left, has_expired};
 use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
 use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
@@ -102,7 +102,6 @@ impl<P: MessagePayload> HandlerTable<P> {
         let topic = &cached.route.topic;
         let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
-        // Put together where it is needed: one that lies in memory all the time costs ten instructions.
         let clock = &self.common.clock;
         // Put together where it is needed: one that lies in memory all the time costs ten instructions.
         let delivery =
@@ -113,11 +112,12 @@ impl<P: MessagePayload> HandlerTable<P> {
             let left = &mut self.left;
             let handler = match handler {
                 Some(handler) if state.is_plain() && !has_expired => handler,
-                handler => match delivery().before_call(state, handler, has_expired, left) {
-                    Before::Call(handler) => handler,
-                    Before::Ended => continue,
-                    Before::TakenOver => return,
-                },
+                handler => {
+                    if !delivery().deliver_specially(state, handler, has_expired, left) {
+                        return;
+                    }
+                    continue;
+                }
             };
             let called = delivery().call(state, handler);
             if matches!(called, Called::Returned(Ok(Ok(())))) {

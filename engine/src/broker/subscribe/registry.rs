@@ -83,7 +83,8 @@ pub(crate) enum Reason {
 /// The states of a breaker, where there is one: two bits.
 const BREAKER_SHIFT: u32 = 8;
 const BREAKER_STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
-/// How many states have bits.
+/// What a breaker that is closed sets: no other state sets that alone.
+const BREAKER_CLOSED: u32 = 1 << BREAKER_SHIFT;
 const BREAKER_MASK: u32 = 3 << BREAKER_SHIFT;
 
 impl Reason {
@@ -96,6 +97,13 @@ impl SubscriptionState {
     #[inline(always)]
     pub(crate) fn is_plain(&self) -> bool {
         self.flags.load(Ordering::Relaxed) == 0
+    }
+
+    /// Returns whether all that is not plain about it is that its contract is asked first, by a breaker that is closed
+    /// if there is one.
+    #[inline(always)]
+    pub(crate) fn only_asks_first(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & !BREAKER_CLOSED == ASKS_FIRST
     }
 
     /// Returns whether the subscription has ended. A hint that saves calls: the consumer's mailbox
