@@ -5,8 +5,8 @@ mod broker_support;
 use broker_support::panic_quietly;
 use broker_support::tried::{MILLISECOND, Tried};
 use ringmain::broker::{
-    Backlog, Breaker, BreakerState, Broker, FailureKind, HandlerError, Jitter, Retry, SubscribeError, Term,
-    WhileOpen,
+    Backlog, Breaker, BreakerState, Broker, FailureKind, HandlerError, Jitter, Permanent, Retry,
+    SubscribeError, Term, WhileOpen,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -247,4 +247,37 @@ fn a_breaker_that_cannot_work_is_refused_with_the_reason() {
     let subscription = broker.subscription().pattern("a").breaker(Breaker::consecutive(0));
     let error = subscription.subscribe(|_| ()).map(drop).expect_err("it would never be closed");
     assert!(matches!(error, SubscribeError::Breaker { .. }), "{error:?}");
+}
+
+#[test]
+fn an_open_breaker_refuses_also_while_retries_wait() {
+    let retry = Retry::constant(MILLISECOND * 10).jitter(Jitter::None).attempts(4);
+    let breaker = Breaker::consecutive(2).open_for(SECOND..=SECOND).exact().while_open(WhileOpen::Refuse);
+    let fails = |_, _| Err::<(), _>("it fails");
+    let tried = Tried::new(|options| options.retry(retry).breaker(breaker), fails);
+    tried.publish(0..10);
+    let status = tried.subscription.status();
+    assert_eq!((status.retrying, status.backlogged, status.is_catching_up), (2, 0, false));
+    assert_eq!(tried.account().failures_of(FailureKind::Refused), 8);
+    tried.advance(MILLISECOND * 500);
+    tried.publish(10..20);
+    assert_eq!((tried.calls().len(), tried.account().failures_of(FailureKind::Refused)), (2, 18));
+    // A due retry is the probe.
+    tried.advance(MILLISECOND * 500);
+    assert_eq!(tried.calls().len(), 1);
+}
+
+#[test]
+fn errors_that_speak_of_the_message_open_no_breaker() {
+    let breaker = Breaker::consecutive(2).exact();
+    let tried = Tried::new(
+        |options| options.breaker(breaker),
+        |number, _| -> Result<(), HandlerError> {
+            if number < 10 { Err(Permanent::new("no such account").into()) } else { Err("it fails".into()) }
+        },
+    );
+    tried.publish(0..10);
+    assert_eq!((tried.calls().len(), state(&tried)), (10, Some(BreakerState::Closed)));
+    tried.publish(10..12);
+    assert_eq!(state(&tried), Some(BreakerState::Open));
 }

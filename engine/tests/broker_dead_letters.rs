@@ -292,6 +292,21 @@ fn a_replay_waits_for_a_pause_and_keeps_its_letters_when_the_subscription_ends_o
 }
 
 #[test]
+fn a_letter_that_is_being_replayed_at_the_end_is_in_the_store_and_not_handed_back() {
+    let retry = Retry::constant(SECOND).jitter(Jitter::None).attempts(2);
+    let (tried, dead) = kept(DeadLetterOptions::new(), |options| options.retry(retry), fails);
+    tried.publish(0..3);
+    tried.advance(SECOND);
+    assert_eq!(dead.counts().held, 3);
+    dead.replay(&all(), Replay::to_subscription().rate(1_000_000)).expect("there are some");
+    tried.advance(MILLISECOND);
+    assert_eq!(tried.subscription.status().retrying, 3);
+    let report = tried.shut_down();
+    assert_eq!((report.undelivered.len(), dead.counts().held), (0, 3));
+    assert_eq!(report.ledger.total().count(Term::Undelivered), 3);
+}
+
+#[test]
 fn a_name_outlives_its_subscription_and_two_that_fail_on_one_message_are_two_letters() {
     let broker: Broker<u64> =
         Broker::of().dead_letters(DeadLetterOptions::new()).build().expect("valid options");

@@ -102,8 +102,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// bounds; by default it is counted and dropped.
     ///
     /// A message becomes a dead letter when its last attempt has failed, with its payload, its headers and what each
-    /// attempt has failed with; also where a subscription's backlog has no room for it, or its breaker is open, if
-    /// that is what they were told. It is copied for this. The same message that fails for two subscriptions is two
+    /// attempt has failed with; also where a subscription's backlog has no room for it, unless that was told otherwise,
+    /// and where its breaker is open, if that was told so. It is copied for this. The same message that fails for two subscriptions is two
     /// dead letters.
     ///
     /// ```

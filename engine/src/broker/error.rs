@@ -167,7 +167,11 @@ pub enum DrainError {
     },
     /// All rings have drained within the time limit, and messages still wait for subscriptions: they are
     /// paused, or do not keep up.
-    #[error("{messages} messages still wait after {limit:?}, for {}; is it paused?", .subscriptions.join(", "))]
+    #[error(
+        "{messages} messages still wait after {limit:?}, for {}: paused, behind an open breaker, to be tried again or \
+         replayed, or late; `Subscription::status` tells",
+        .subscriptions.join(", ")
+    )]
     Waiting {
         /// The names of the subscriptions.
         subscriptions: Vec<String>,

@@ -25,6 +25,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Retries with jitter and breakers draw from chance, unless they are told a seed
+//! ([`Retry::seed`](crate::broker::Retry::seed), [`Breaker::seed`](crate::broker::Breaker::seed)) or none
+//! ([`Jitter::None`](crate::broker::Jitter::None), [`Breaker::exact`](crate::broker::Breaker::exact)). Time begins at 0,
+//! and so does the wall clock of messages and letters, in 1970.
+//!
 //! # What is different
 //!
 //! Handlers run inside of [`run`](Simulation::run) and [`advance`](Simulation::advance), on the thread that calls
@@ -115,7 +120,8 @@ impl<P: MessagePayload> Simulation<P> {
         self.run();
     }
 
-    /// Returns the next moment at which something is due, as far as is known.
+    /// Returns the next moment for which something that waits was put off, as far as is known: nothing may
+    /// come of it, and what is due now is not meant.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.consumers.iter().filter_map(Consumer::next_moment).min()
     }

@@ -177,7 +177,7 @@ pub struct OwnedMessage<P> {
     pub parent: Option<MessageId>,
     /// From when on it is of no use.
     pub expires_at: Option<Timestamp>,
-    /// Which attempt at delivering it it was, from 1.
+    /// Which attempt at delivering it it was, from 1; of one that waits to be tried again, which is next.
     pub attempt: u16,
     /// Its rank.
     pub priority: Priority,

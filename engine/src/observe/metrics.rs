@@ -15,7 +15,7 @@ use std::fmt;
 /// | `messaging.broker.messages.published` | messages | accepted since the start, matched or not |
 /// | `messaging.broker.messages.consumed` | deliveries | that a handler returned from without an error |
 /// | `messaging.broker.errors` | deliveries | whose handler failed or panicked |
-/// | `messaging.broker.dlq.size` | messages | in the dead-letter store; reserved, there is none yet and it is 0 |
+/// | `messaging.broker.dlq.size` | messages | in the dead-letter store; 0 where none are kept |
 /// | `messaging.queue.depth.max`, `.avg` | messages | in the fullest ring; in the mean ring |
 /// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
 /// | `messaging.route_cache.hits` | messages | that [publishers to topics of run time](crate::broker::AnyTopicPublisher), living and gone, have published to a topic which their cache knew |

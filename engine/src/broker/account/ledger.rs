@@ -55,7 +55,8 @@ pub struct SubscriptionLedger {
     /// Beside the sum: messages on those routes that its ring did not take. Counted by publishers.
     pub refused: u64,
     terms: [u64; Term::ALL.len()],
-    /// Beside the sum: how often a failed delivery was put back to be tried again.
+    /// Beside the sum: how often a failed delivery was put back to be tried again. It may have expired, or
+    /// ended otherwise, before it was.
     pub retries: u64,
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],
@@ -111,7 +112,7 @@ impl SubscriptionLedger {
     }
 
     /// Returns how many deliveries failed, beside the sum: each attempt of a message that was tried several
-    /// times. The message stands in the sum under what became of it.
+    /// times, and each that an open breaker has refused. The message stands in the sum under what became of it.
     pub fn failures(&self) -> u64 {
         self.failures.iter().sum()
     }

@@ -49,7 +49,8 @@ closed_set! {
         Expired = "expired",
         /// Dropped: the subscription was gone when the message's turn came.
         Unsubscribed = "dropped_unsubscribed",
-        /// Dropped: the handler failed, with no attempt left and no dead letters kept.
+        /// Dropped: the handler failed, with no attempt left and no dead letters kept; or a breaker was open,
+        /// and [refuses](crate::broker::WhileOpen::Refuse) meanwhile.
         Failed = "dropped_failed",
         /// Dropped: its backlog was full, or too many waited for another attempt.
         Overflow = "dropped_overflow",

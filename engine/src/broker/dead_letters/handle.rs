@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// The dead letters of a broker. See [`BrokerBuilder::dead_letters`](crate::broker::BrokerBuilder::dead_letters).
 ///
+/// It does not keep the broker open, and goes on telling what is there when that has been shut down.
+///
 /// All of it locks the store for as long as it looks at it, in proportion to the letters that it looks at: a consumer
 /// that has a new one waits for that. Nothing foreign is called meanwhile.
 pub struct DeadLetters<P: MessagePayload> {
@@ -131,7 +133,8 @@ impl<P: MessagePayload> DeadLetters<P> {
     /// order, and is retried. When it has been handled, or has expired, the letter is gone. One that
     /// fails for good is a dead letter again, in one history with what came before. Until then it is
     /// held, and no other replay takes it. A subscription that ends, or a shutdown, leaves in the store
-    /// what was not delivered.
+    /// what was not delivered: it is counted as undelivered, and not handed back beside.
+    /// [`Broker::drain`](crate::Broker::drain) waits until a replay is over.
     ///
     /// Subscriptions count what is replayed to them
     /// ([`SubscriptionLedger::replayed`](crate::broker::SubscriptionLedger::replayed)).

@@ -117,8 +117,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             Ended::Over => {
                 left.waiting.settled();
                 if left.refused.pop().is_some() {
-                    left.release_letter(&parked);
-                    common.hand_back(*consumer, state, parked);
+                    common.hand_back(*consumer, state, parked, left);
                     return true;
                 }
                 discard(&mut source, state, vec![parked], left)
@@ -133,12 +132,12 @@ impl<P: MessagePayload> HandlerTable<P> {
         let replays = left.waiting.take_replays();
         left.cancel_replays(replays);
         for (state, parked) in left.waiting.take_all() {
-            left.release_letter(&parked);
             let outcome = Outcome::uncalled(&state, parked.has_expired(common.clock.now()));
             settle_uncalled(&state.tally, &outcome);
             if matches!(outcome, Outcome::Undelivered) {
-                common.hand_back(*consumer, &state, parked);
+                common.hand_back(*consumer, &state, parked, left);
             } else {
+                left.release_letter(&parked);
                 guard(|| drop(parked));
             }
         }
@@ -227,8 +226,20 @@ pub(crate) fn undelivered<P: 'static>(
 }
 
 impl<P: MessagePayload> Common<P> {
-    /// Hands a message back that has waited, and has been counted.
-    fn hand_back(&self, consumer: ConsumerAddr, state: &SubscriptionState, parked: Parked<P>) {
+    /// Hands a message back that has waited, and has been counted. A dead letter that was being replayed goes
+    /// on lying in the store, and nowhere else.
+    fn hand_back(
+        &self,
+        consumer: ConsumerAddr,
+        state: &SubscriptionState,
+        parked: Parked<P>,
+        left: &Left<P>,
+    ) {
+        if parked.replayed.is_some() {
+            left.release_letter(&parked);
+            guard(|| drop(parked));
+            return;
+        }
         self.threads.withhold();
         self.threads.hand_back(consumer, Some(undelivered(self.origin, &self.clock, state, parked)));
     }

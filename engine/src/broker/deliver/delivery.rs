@@ -12,7 +12,7 @@ use crate::broker::dead_letters::{Attempt, DeadLetter, Put, SharedStore, error_t
 use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit, Verdict};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
-use crate::broker::subscribe::handled::{HandlerError, Wish, wish_of};
+use crate::broker::subscribe::handled::{HandlerError, Wish, is_of_the_message, wish_of};
 use crate::broker::subscribe::handler::{Contract, OwnedHandler, panic_text};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::backlog::{Backlog, WhenFull};
@@ -251,7 +251,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         left: &mut Left<P>,
     ) -> bool {
         handler.count_first_attempt(self.clock);
-        self.record(state, handler, permit, Verdict::Failure, left);
+        self.record(state, handler, permit, verdict_on(&outcome), left);
         self.end_event(state, handler.contract.as_deref_mut(), outcome, left)
     }
 
@@ -436,13 +436,11 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
         let begun = is_timed.then(|| clock.now());
         let outcome = Outcome::of_call(self.call(state, handler))?;
-        let verdict = match (&outcome, handler.breaker()) {
-            (Outcome::Delivered, Some(guarded)) => {
-                let well = |begun| guarded.circuit.success_in(clock.now().since(begun));
-                begun.map_or(Verdict::Success, well)
+        let verdict = match (verdict_on(&outcome), begun, handler.breaker()) {
+            (Verdict::Success, Some(begun), Some(guarded)) => {
+                guarded.circuit.success_in(clock.now().since(begun))
             }
-            (Outcome::Failed(_) | Outcome::Panicked(_), _) => Verdict::Failure,
-            _ => Verdict::Ignored,
+            (verdict, ..) => verdict,
         };
         self.record(state, handler, permit, verdict, left);
         Some(outcome)
@@ -560,6 +558,16 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         };
         settle_uncalled(&state.tally, &given_up);
         Ended::Over
+    }
+}
+
+/// Returns what an outcome says of the handler, whatever time it took.
+fn verdict_on(outcome: &Outcome) -> Verdict {
+    match outcome {
+        Outcome::Delivered => Verdict::Success,
+        Outcome::Failed(error) if is_of_the_message(error) => Verdict::Ignored,
+        Outcome::Failed(_) | Outcome::Panicked(_) => Verdict::Failure,
+        _ => Verdict::Ignored,
     }
 }
 

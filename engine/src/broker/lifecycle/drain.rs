@@ -55,7 +55,7 @@ fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duratio
 
 impl<P: MessagePayload> Broker<P> {
     /// Waits until everything published before this call has been delivered or otherwise settled, and
-    /// nothing waits in a backlog or for another attempt, at most for `limit`. So it does not end while
+    /// nothing waits in a backlog, for another attempt or to be replayed, at most for `limit`. So it does not end while
     /// a subscription is paused for which messages wait. Publishers may go on meanwhile; where they rest, an
     /// [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is not waited for:
     /// where one dispatcher's handlers publish to another's, drain as often as the chain is long.

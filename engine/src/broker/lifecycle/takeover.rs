@@ -50,7 +50,8 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) ->
     for (state, parked) in core.consumer(addr).waiting.take_all() {
         let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
         settle_uncalled(&state.tally, &outcome);
-        if matches!(outcome, Outcome::Undelivered) {
+        // A dead letter that was being replayed is in the store.
+        if matches!(outcome, Outcome::Undelivered) && parked.replayed.is_none() {
             let undelivered = undelivered(core.origin, &core.clock, &state, parked);
             core.threads.lock().handed_back.push(Arc::new(undelivered));
         } else {

@@ -27,7 +27,9 @@ const LEAST_TIME: Duration = Duration::from_millis(1);
 /// that has failed is one whose handler has returned an error or has panicked, or was
 /// [slow](Self::slow_calls) where that is asked for.
 ///
-/// Where nothing else is said, a breaker stays open for 1 s at first, for at most 60 s after it has
+/// [`Breaker::default`] trips on 5 failures in a row, or when half of the last 100 calls have failed, judged
+/// from 20 on. [`Permanent`](crate::broker::Permanent) errors do not count: they speak of the message. Where
+/// nothing else is said, messages wait while it is open, and a breaker stays open for 1 s at first, for at most 60 s after it has
 /// opened again and again, and 3 good probes close it.
 ///
 /// ```
@@ -272,7 +274,8 @@ pub enum WhileOpen {
     Pause,
     /// They become dead letters.
     DeadLetter,
-    /// They are refused, and who waits for an answer is told at once.
+    /// They are refused: counted as failures of kind [`Refused`](crate::broker::FailureKind::Refused), without
+    /// a call and without a dead letter.
     Refuse,
 }
 

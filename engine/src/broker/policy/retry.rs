@@ -27,8 +27,7 @@ const MOST_WAITING: usize = 1_024;
 
 /// How a failed delivery is tried again: after which delays, how often, and after which errors.
 ///
-/// A delivery is tried again where its handler returned an error, panicked, or took longer than its
-/// time limit. The next attempt is at the same message, with the same id, and its attempt is one
+/// A delivery is tried again where its handler returned an error or panicked. The next attempt is at the same message, with the same id, and its attempt is one
 /// higher; what a failed attempt has published stays published. While a message waits for its next
 /// attempt the consumer goes on to others: by default later messages overtake it, and with
 /// [`in_order`](Self::in_order) those of its subscription wait for it.
@@ -163,8 +162,8 @@ impl Retry {
         self
     }
 
-    /// Retries only errors for which the closure says so; all by default. Panics and overrun time limits
-    /// carry no error: they are retried without asking. Nor is it asked where the handler has said
+    /// Retries only errors for which the closure says so; all by default. Panics carry no error: they are
+    /// retried without asking. Nor is it asked where the handler has said
     /// itself what is to be done.
     ///
     /// It is called by the consumer, once for each failed attempt, and should be quick.
@@ -174,8 +173,7 @@ impl Retry {
     }
 
     /// Has another policy decide on the errors for which the closure says so. Of several the first that
-    /// wants the error decides; this policy decides on what none wants, on panics and on overrun time
-    /// limits.
+    /// wants the error decides; this policy decides on what none wants, and on panics.
     ///
     /// A message's attempts are counted together, whichever policy each came by, and there is one final
     /// failure. What concerns the subscription as a whole, such as [`in_order`](Self::in_order), is the

@@ -123,9 +123,11 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Bounds what may wait of its messages while it is [paused](Subscription::pause), and says what
-    /// happens to a message for which there is no room. By default 1,024 messages of 4 MiB wait, and
-    /// what finds no room is dropped and counted.
+    /// Bounds what may wait of its messages, and says what happens to one for which there is no room.
+    /// Messages wait while the subscription is [paused](Subscription::pause), has an open
+    /// [breaker](Self::breaker), retries [in order](Retry::in_order), and until those before them are
+    /// delivered. By default at most 1,024 wait, of 4 MiB together; what finds no room becomes a dead
+    /// letter where the broker keeps them, and is dropped and counted where it does not.
     ///
     /// ```
     /// # use ringmain::Broker;
@@ -165,7 +167,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// failed. What an attempt has done before it failed is done, and what it has published is
     /// published: a handler that is retried has to be able to meet its own traces.
     ///
-    /// A message whose last attempt has failed is counted as
+    /// A message whose last attempt has failed is a dead letter where the broker
+    /// [keeps](crate::broker::BrokerBuilder::dead_letters) them; else it is dropped, and counted as
     /// [`Term::Failed`](crate::broker::Term::Failed). A shutdown neither waits for retries that are not
     /// due nor gives them up: it hands them back.
     ///
@@ -199,8 +202,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
 
     /// Leaves the handler alone for a while when it keeps failing. By default it is not.
     ///
-    /// Meanwhile the subscription's messages wait in its [backlog](Self::backlog), or are refused, as
-    /// the breaker [says](Breaker::while_open). Then one after the other is delivered as a probe, the
+    /// Meanwhile the subscription's messages wait in its [backlog](Self::backlog), are refused, or become
+    /// dead letters, as the breaker [says](Breaker::while_open). Then one after the other is delivered as a probe, the
     /// oldest first, until enough of them have gone well. What waits uses up no attempt of a
     /// [retry](Self::retry), and a pause by hand and one by the breaker do not lift each other.
     ///

@@ -6,10 +6,10 @@ use std::time::Duration;
 /// What a handler fails with.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a handler may return: nothing, or a `Result` whose error can be boxed.
+/// What a handler may return: nothing, [`Handled`], or a `Result` of one of these whose error can be boxed.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
-    note = "return `()`, `Handled`, or `Result<(), E>` where `E` is an error that is `Send + Sync`"
+    note = "return `()`, `Handled`, or a `Result` of one of them with an error that is `Send + Sync`, as `HandlerError` is"
 )]
 pub trait IntoHandled {
     /// The outcome of the call.
@@ -43,6 +43,13 @@ impl IntoHandled for Never {
     #[inline(always)]
     fn into_handled(self) -> Result<(), HandlerError> {
         self
+    }
+}
+
+impl<E: Into<HandlerError>> IntoHandled for Result<Handled, E> {
+    #[inline(always)]
+    fn into_handled(self) -> Result<(), HandlerError> {
+        self.map_err(Into::into)?.into_result()
     }
 }
 
@@ -88,13 +95,14 @@ pub enum Handled {
     Failed(HandlerError),
     /// It has failed, and trying again is of no use: as a [`Permanent`] error.
     Permanent(HandlerError),
-    /// It has failed, and is to be tried again after that time, if there are attempts left: as a
-    /// [`RetryAfter`] error.
+    /// It has failed, and is to be tried again after that time, if the subscription's policy still tries:
+    /// as a [`RetryAfter`] error, which can say why.
     RetryAfter(Duration),
 }
 
 /// An error for which trying again is of no use, whatever the subscription's
-/// [`Retry`](crate::broker::Retry) says. Made of the error itself, for `?`:
+/// [`Retry`](crate::broker::Retry) says. It speaks of the message, and not of the handler: a
+/// [`Breaker`](crate::broker::Breaker) does not count it. Made of the error itself, for `?`:
 ///
 /// ```
 /// # use ringmain::Broker;
@@ -129,9 +137,23 @@ impl std::error::Error for Permanent {
     }
 }
 
-/// An error after which the message is to be tried again after a time that the handler knows, if there
-/// are attempts left, instead of the one that the subscription's [`Retry`](crate::broker::Retry)
-/// would choose.
+/// An error after which the message is to be tried again after a time that the handler knows, instead of
+/// the one that the subscription's [`Retry`](crate::broker::Retry) would choose. Whether it is tried
+/// again the policy says: where there is none, or no attempt, time or budget is left, it is an error like
+/// another.
+///
+/// ```
+/// # use ringmain::Broker;
+/// # use ringmain::broker::{Retry, RetryAfter};
+/// # use std::time::Duration;
+/// # let broker = Broker::of::<u32>().build()?;
+/// let bank = broker.subscription().pattern("payments").retry(Retry::default());
+/// let _payments = bank.subscribe(|amount| match **amount {
+///     0..=1_000 => Ok(()),
+///     _ => Err(RetryAfter::new(Duration::from_secs(60), "the bank is busy")),
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct RetryAfter {
     delay: Duration,
@@ -149,7 +171,7 @@ impl fmt::Display for RetryAfter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.error {
             Some(error) => error.fmt(f),
-            None => write!(f, "to be tried again after {:?}", self.delay),
+            None => write!(f, "asked to be tried again after {:?}", self.delay),
         }
     }
 }
@@ -181,6 +203,11 @@ pub(crate) enum Wish {
     Never,
     /// To be tried again after that time.
     After(Duration),
+}
+
+/// Returns whether an error says nothing of the handler, but of the message: a breaker does not count it.
+pub(crate) fn is_of_the_message(error: &HandlerError) -> bool {
+    error.is::<Permanent>()
 }
 
 /// Returns what an error asks for.

@@ -35,8 +35,8 @@ impl<P: MessagePayload> Subscription<P> {
     /// Pauses the subscription: its messages wait in its [backlog](crate::broker::Backlog) until
     /// [`resume`](Self::resume). Returns when no call of its handler can begin and none runs; on a
     /// thread that must not wait for a consumer, a consumer's own or one inside of a publish closure,
-    /// at once: there it holds when the running call ends. Of what its consumer had taken in hand at
-    /// that moment nothing is delivered: it waits as well.
+    /// at once: there it holds when the running call ends. What was in the ring by then and has not been
+    /// delivered moves into the backlog as the consumer comes to it, and counts there.
     ///
     /// Others of the same consumer go on: a message that waits is copied, so that its slot is free.
     /// Pausing twice is pausing once. What waits when the broker shuts down is handed back; what waits
@@ -101,7 +101,8 @@ impl<P: MessagePayload> Subscription<P> {
     }
 
     /// Goes on after a [`pause`](Self::pause): with what has waited, in order, and then with what
-    /// comes. Does not wait. On one that is not paused it does nothing.
+    /// comes. Does not wait: it holds, and [`status`](Self::status) says so, when the consumer has read
+    /// of it. On one that is not paused it does nothing.
     pub fn resume(&self) {
         if !self.core.is_forked() {
             self.mailbox().set_paused(&self.state, false);

@@ -20,7 +20,8 @@ pub struct Backlog {
 
 /// What happens to a message for which a backlog has no room.
 ///
-/// What has expired makes room first.
+/// What has expired makes room first. A backlog that was told nothing makes dead letters where the broker
+/// keeps them, and drops the newest where it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WhenFull {

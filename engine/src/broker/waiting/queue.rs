@@ -41,11 +41,13 @@ impl Sizes {
     }
 }
 
-/// Whether other messages wait beside one that was taken out.
+/// What waits beside a message that was taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Others {
-    Some,
-    None,
+pub(crate) struct Others {
+    /// Whether something does.
+    pub(crate) are_there: bool,
+    /// Whether others came before what comes now, and have not been delivered.
+    pub(crate) are_behind: bool,
 }
 
 /// The next message of a queue.
@@ -53,7 +55,7 @@ pub(crate) enum Next<P> {
     /// It may be delivered now, and it is the last or not.
     Now(Parked<P>, Others),
     /// A dead letter of that number may be delivered.
-    Replay(u64),
+    Replay(u64, Others),
     /// It may be delivered then, and none before.
     At(Timestamp),
     /// Nothing waits.
@@ -158,10 +160,8 @@ impl<P: 'static> Queue<P> {
         if let Some(due) = moment {
             if due <= now() {
                 if self.head.is_none() && Some(due) != retry {
-                    return self
-                        .replays
-                        .pop_front()
-                        .map_or(Next::Nothing, |(_, number)| Next::Replay(number));
+                    let replay = self.replays.pop_front();
+                    return replay.map_or(Next::Nothing, |(_, number)| Next::Replay(number, self.others()));
                 }
                 let head = self.head.take().map(|(_, parked)| parked);
                 let parked = head.or_else(|| self.deferred.pop_first().map(|(_, parked)| parked));
@@ -175,7 +175,7 @@ impl<P: 'static> Queue<P> {
     }
 
     fn others(&self) -> Others {
-        if self.sizes().is_nothing() { Others::None } else { Others::Some }
+        Others { are_there: !self.sizes().is_nothing(), are_behind: !self.backlog.is_empty() }
     }
 
     fn pop_backlog(&mut self) -> Option<Parked<P>> {

@@ -2,7 +2,7 @@
 
 use super::backlog::Backlog;
 use super::parked::Parked;
-use super::queue::{GivenUp, Next, Others};
+use super::queue::{GivenUp, Next};
 use super::room::WaitingRoom;
 use super::schedule::Schedule;
 use crate::broker::policy::breaker::circuit::Circuit;
@@ -146,9 +146,10 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Has the consumer look whether something of a subscription that waits may be delivered now.
     pub(crate) fn look_at(&mut self, state: &SubscriptionState) {
-        if !self.room.sizes_of(state.id).is_nothing() {
+        let sizes = self.room.sizes_of(state.id);
+        if !sizes.is_nothing() {
             let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::Breaker);
-            state.set(Reason::CatchingUp, !is_held);
+            state.set(Reason::CatchingUp, !is_held && sizes.backlogged > 0);
             self.schedule.add(state.id);
         }
     }
@@ -189,7 +190,7 @@ impl<P: 'static> ConsumerSide<P> {
         }
         let (parked, others) = match self.room.pop(state.id, now, id) {
             Next::Now(parked, others) => (Popped::Message(parked), others),
-            Next::Replay(number) => (Popped::Replay(number), Others::Some),
+            Next::Replay(number, others) => (Popped::Replay(number), others),
             Next::At(due) => {
                 self.schedule.add_at(due, state.id);
                 // Where there is a head, that is a reason of its own.
@@ -202,10 +203,10 @@ impl<P: 'static> ConsumerSide<P> {
             }
         };
         // What comes while this one is delivered comes behind it: the consumer reads it afterwards.
-        state.set(Reason::CatchingUp, others == Others::Some);
+        state.set(Reason::CatchingUp, others.are_behind);
         // Where there was a head, this is it: nothing else is delivered meanwhile.
         state.set(Reason::RetryHead, false);
-        if others == Others::Some {
+        if others.are_there {
             self.schedule.add(state.id);
         }
         self.len -= 1;
