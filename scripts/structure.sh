@@ -19,7 +19,7 @@ from collections import defaultdict
 
 ORDERS = {
     "engine/src": "sync wait affinity clock ring topic observe routing message broker".split(),
-    "bench-harness/src": "exit error interrupt stats units json progress machine report input load compare routing scenario cli".split(),
+    "bench-harness/src": "exit error interrupt stats units json progress machine report input load compare routing scenario simulate cli".split(),
 }
 ROOMS = ["engine/src/ring", "engine/src/topic", "engine/src/routing", "engine/src/broker", "bench-harness/src"]
 WIDTH = 120

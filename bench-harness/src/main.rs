@@ -20,6 +20,7 @@ mod progress;
 mod report;
 mod routing;
 mod scenario;
+mod simulate;
 mod stats;
 mod units;
 
@@ -76,6 +77,7 @@ fn dispatch(command: &Command) -> Result<Box<dyn Answer>, Error> {
         Command::Replay(options) => scenario::replay(options),
         Command::Waiting(options) => scenario::waiting(options),
         Command::Routing(options) => routing::routing(options),
+        Command::Simulate(file) => return Ok(Box::new(simulate::simulate(file)?)),
         Command::Route(files) => return Ok(Box::new(scenario::route(files)?)),
     };
     Ok(Box::new(report?))

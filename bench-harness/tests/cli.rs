@@ -29,6 +29,7 @@ fn every_help_text_tells_the_exit_codes() {
         "replay",
         "waiting",
         "route",
+        "simulate",
     ];
     let all = run(&["--help"]).stdout;
     for command in commands {
@@ -95,6 +96,8 @@ fn words_that_make_no_command_line_are_refused() {
         (&["route"], "--patterns <FILE>"),
         (&["route", "--patterns", "x"], "--topics <FILE>"),
         (&["replay"], "<FILE.csv>"),
+        (&["simulate"], "<FILE.toml>"),
+        (&["simulate", "x.toml", "--seed", "1"], "unexpected argument '--seed'"),
         (&["replay", "x.csv", "--topic", "t"], "--subscribe <PATTERN>..."),
         (&["latency", "--rate"], "--rate <N|max>"),
         (&["throughput", "--rate", "5"], "unexpected argument '--rate'"),
@@ -277,6 +280,8 @@ mod unix {
             words(&["route", "--patterns", &twice, "--lint", "--json", "-"]),
             words(&["latency", "--duration", "0.01"]),
             words(&["replay", &rows, "--topic", "t.{a}", "--subscribe", "#"]),
+            words(&["simulate", "scenarios/exponential.toml"]),
+            words(&["simulate", "scenarios/exponential.toml", "--json", "-"]),
         ]
     }
 
@@ -413,6 +418,7 @@ fn json_never_overwrites_what_the_command_reads() {
             .refused(2, &["overwrite"]);
     }
     run(&["route", "--patterns", &other, "--topics", &names, "--json", &names]).refused(2, &["overwrite"]);
+    run(&["simulate", &names, "--json", &names]).refused(2, &["overwrite"]);
     assert_eq!(std::fs::read_to_string(&names).expect("it is still there"), "a.b\n");
 }
 

@@ -17,6 +17,7 @@ use crate::load::options::{Load, Rate, Wait};
 use crate::machine::cores;
 use crate::routing::{MAX_PATTERNS, RoutingOptions};
 use crate::scenario::{FloorOptions, ReplayOptions, RouteFiles, RunOptions, WaitingOptions};
+use crate::simulate::{self, SimulateFile};
 
 /// What to do, and where the figures go.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) enum Command {
     Replay(ReplayOptions),
     Waiting(WaitingOptions),
     Route(RouteFiles),
+    Simulate(SimulateFile),
 }
 
 impl Command {
@@ -49,6 +51,7 @@ impl Command {
             Self::Run(_) | Self::Floor(_) | Self::Latency(_) | Self::Throughput(_) => Vec::new(),
             Self::Compare(_) | Self::Topology(_) | Self::Routing(_) | Self::Waiting(_) => Vec::new(),
             Self::Replay(replay) => vec![&replay.file],
+            Self::Simulate(simulate) => vec![&simulate.file],
             Self::Route(files) => std::iter::once(&*files.patterns).chain(files.topics.as_deref()).collect(),
         }
     }
@@ -139,6 +142,10 @@ enum Subcommands {
     /// none. Patterns are held in memory; topics may be more than that holds, and are sorted in
     /// temporary files.
     Route(RouteFiles),
+    /// What retries, breakers and backlogs would do to the messages of a scenario, on a virtual
+    /// clock: exactly, and at once
+    #[command(long_about = simulate::HELP)]
+    Simulate(SimulateFile),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -331,6 +338,7 @@ impl CommandLine {
             }),
             Some(Subcommands::Waiting(options)) => Command::Waiting(options),
             Some(Subcommands::Route(files)) => Command::Route(files),
+            Some(Subcommands::Simulate(file)) => Command::Simulate(file),
         };
         Ok(Job { command, json: self.json })
     }

@@ -8,6 +8,6 @@ mod verdict;
 pub(crate) use output::{Answer, Destination, complain, print, write_json};
 pub(crate) use schema::{
     Bound, Comparison, Figure, Ledger, OpenLoop, Report, RoundReport, Setup, Side, SubscriptionReport,
-    Switches,
+    Switches, Tries,
 };
 pub(crate) use verdict::latency_sentence;

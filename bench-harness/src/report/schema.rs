@@ -160,6 +160,18 @@ pub(crate) struct Ledger {
     pub(crate) backlogged: u64,
     pub(crate) in_flight: u64,
     pub(crate) in_doubt: u64,
+    #[serde(flatten)]
+    pub(crate) tries: Option<Tries>,
+}
+
+/// What stands beside a ledger's sum where deliveries are tried again: replays, calls and retries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Tries {
+    pub(crate) replayed: u64,
+    pub(crate) attempts: u64,
+    pub(crate) retries: u64,
+    /// Outcomes that came when nobody waited for them any more.
+    pub(crate) late: u64,
 }
 
 impl Ledger {
@@ -186,6 +198,7 @@ impl Ledger {
             backlogged: total.count(Term::Backlogged),
             in_flight: total.count(Term::InFlight),
             in_doubt: total.count(Term::InDoubt),
+            tries: None,
         }
     }
 
