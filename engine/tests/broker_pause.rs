@@ -527,3 +527,82 @@ fn others_are_delivered_to_while_one_catches_up() {
     let behind = subscription.status();
     assert!(behind.backlogged > 500, "it comes only when the other has caught up: {behind:?}");
 }
+
+/// A payload that hangs when it is dropped, if it is told to.
+#[derive(Clone, Default)]
+struct Heavy(u64, Option<Arc<Mutex<Receiver<()>>>>);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        if let Some(door) = self.1.take() {
+            let _ = door.lock().expect("no panic").recv();
+        }
+    }
+}
+
+#[test]
+fn what_gives_way_hangs_when_dropped_and_costs_no_other() {
+    let broker: Broker<Heavy> = Broker::of().build().expect("valid options");
+    let backlog = Backlog::new(2).when_full(WhenFull::DropOldest);
+    let subscription = broker.subscription().name("paused").pattern("a").backlog(backlog);
+    let subscription = subscription.subscribe(|_| ()).expect("valid");
+    subscription.pause().expect("not forked");
+    let (open, door) = channel::<()>();
+    let door = Arc::new(Mutex::new(door));
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..5 {
+        // The oldest hangs, whoever drops a copy of it.
+        let door = (number == 0).then(|| door.clone());
+        let _ = publisher.publish(Heavy(number, door)).expect("room");
+    }
+    eventually("the oldest gives way", || broker.audit().total().count(Term::Overflow) == 1);
+    let report = broker.shutdown(Duration::from_millis(300)).expect("not inside of a closure");
+    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+    let total = report.ledger.total();
+    assert_eq!((total.count(Term::Overflow), total.count(Term::Undelivered)), (1, 4));
+    let mut back: Vec<_> = report.undelivered.iter().map(|one| one.message.payload.0).collect();
+    back.sort_unstable();
+    assert_eq!(back, [1, 2, 3, 4]);
+    drop(open);
+}
+
+#[test]
+fn what_waits_is_handed_back_before_what_was_still_in_the_ring() {
+    let broker = broker();
+    let (paused, _received) = sending(&broker, "paused", None);
+    let (open, pass) = door();
+    let (entered, has_entered) = channel();
+    let slow = broker.subscription().name("slow").pattern("b").subscribe(move |_| {
+        let _ = entered.send(());
+        pass();
+    });
+    let _slow = slow.expect("valid");
+    paused.pause().expect("not forked");
+    publish(&broker, 0..5);
+    let _ = broker.publisher("b").expect("a topic").publish(9).expect("room");
+    next(&has_entered);
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 5..10 {
+        let _ = publisher.publish(number).expect("room");
+    }
+    let report = std::thread::scope(|scope| {
+        let shutdown =
+            scope.spawn(|| broker.shutdown(Duration::from_millis(400)).expect("not inside of a closure"));
+        // It returns after the consumer has been stopped, and before it is taken over.
+        std::thread::sleep(Duration::from_millis(330));
+        drop(open);
+        shutdown.join().expect("no panic")
+    });
+    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+    let back: Vec<_> = report.undelivered.iter().map(|one| one.message.payload).collect();
+    assert_eq!(back, (0..10).collect::<Vec<_>>(), "{:?}", report.abandoned);
+}
+
+#[test]
+fn a_pause_says_so_at_once_also_when_the_consumer_has_gone() {
+    let broker = broker();
+    let (subscription, _received) = sending(&broker, "a", None);
+    let _ledger = shut_down(&broker);
+    subscription.pause().expect("nobody is called any more");
+    assert!(subscription.status().is_paused);
+}

@@ -347,3 +347,73 @@ fn a_policy_that_cannot_be_followed_is_refused_with_the_reason() {
     assert!(matches!(error, SubscribeError::Retry { .. }), "{error:?}");
     assert!(error.to_string().contains("attempts"), "{error}");
 }
+
+#[test]
+fn poison_that_is_retried_at_once_starves_nobody() {
+    let retry = Retry::constant(Duration::ZERO).jitter(Jitter::None).attempts(1_000);
+    let tried = retrying(retry, |number, _| if number < 2 { Err("poison") } else { Ok(()) });
+    tried.publish(0..4_000);
+    let account = tried.account();
+    assert_eq!(
+        (account.delivered(), account.count(Term::Overflow), account.count(Term::Failed)),
+        (3_998, 0, 2)
+    );
+    // And where they wait behind one another, they take turns.
+    let retry = Retry::constant(Duration::ZERO).jitter(Jitter::None).attempts(100);
+    let tried = retrying(retry, |number, _| if number < 10 { Err("poison") } else { Ok(()) });
+    tried.subscription.pause().expect("not forked");
+    tried.publish(0..100);
+    tried.subscription.resume();
+    tried.run();
+    let calls = tried.calls();
+    let last = calls.iter().rposition(|call| call.number >= 10).expect("they are delivered");
+    assert!(last < 250, "the last of them came as number {last} of {}", calls.len());
+}
+
+#[test]
+fn a_retry_that_finds_no_room_takes_nothing_from_the_budget() {
+    let retry = Retry::constant(MILLISECOND).jitter(Jitter::None).at_most_waiting(1).budget(0.0, 2);
+    let tried = retrying(retry, fails);
+    tried.publish(0..5);
+    let account = tried.account();
+    assert_eq!((account.retries, account.count(Term::Overflow)), (1, 4));
+    tried.advance(MILLISECOND);
+    assert_eq!(tried.account().retries, 2, "the second was taken by one that found no room");
+}
+
+/// What panics when it is dropped.
+struct Fuse;
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic_quietly();
+        }
+    }
+}
+
+#[test]
+fn closures_of_a_contract_that_all_panic_when_dropped_do_not_end_the_process() {
+    let broker: Broker<u64> = Broker::of().build().expect("valid options");
+    let fuses = [(); 4].map(|()| Fuse);
+    let [first, second, third, fourth] = fuses;
+    let retry = Retry::default()
+        .retry_if(move |_| {
+            let _kept = &first;
+            true
+        })
+        .when(
+            move |_| {
+                let _kept = &second;
+                true
+            },
+            Retry::default(),
+        );
+    let subscription = broker.subscription().pattern("a").retry(retry).filter(move |_| {
+        let _kept = &third;
+        true
+    });
+    let subscription = subscription.subscribe(move |_| _ = &fourth).expect("valid");
+    subscription.unsubscribe();
+    let _ledger = broker_support::shut_down(&broker);
+}

@@ -3,7 +3,7 @@
 use super::account::publishers::Publishers;
 use super::core::Core;
 use super::dead_letters::{DeadLetterOptions, SharedStore};
-use super::deliver::handlers::Common;
+use super::deliver::common::Common;
 use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;

@@ -1,8 +1,9 @@
 //! Dispatchers: their options, how each is put together, and what the broker knows of it.
 
 use super::account::consumer_tally::ConsumerTally;
+use super::deliver::common::Common;
 use super::deliver::consumer::Consumer;
-use super::deliver::handlers::{Common, HandlerTable};
+use super::deliver::handlers::HandlerTable;
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use super::name::DispatcherName;
@@ -101,7 +102,8 @@ impl Dispatcher {
     }
 
     /// Sets how many consumers each stage has, each with a thread. A stage sees a message when all
-    /// consumers of the stage before have finished with it: `[1, 2]` is a journal before two
+    /// consumers of the stage before have finished with it, or have put it aside for a subscription that is
+    /// paused, retries, or has an open breaker: `[1, 2]` is a journal before two
     /// consumers that share the subscriptions.
     #[must_use]
     pub fn stages(mut self, consumers: &[usize]) -> Self {

@@ -142,6 +142,11 @@ impl fmt::Debug for SubscriptionLedger {
         for (term, count) in self.terms().filter(|(_, count)| *count > 0) {
             shown.field(term.as_str(), &count);
         }
+        for (name, count) in [("replayed", self.replayed), ("retries", self.retries)] {
+            if count > 0 {
+                shown.field(name, &count);
+            }
+        }
         let failures = FailureKind::ALL.iter().map(|&kind| (kind.as_str(), self.failures_of(kind)));
         let failures: Vec<_> = failures.filter(|(_, count)| *count > 0).collect();
         shown.field("failures", &failures).finish()

@@ -1,21 +1,19 @@
 //! Delivering what has waited.
 
-use super::delivery::{Delivery, Ended, Left, Source, Waited, discard, keep};
-use super::handlers::{Common, HandlerTable};
+use super::delivery::{Delivery, Ended, Left, Source, Undropped, Waited, discard, keep};
+use super::handlers::HandlerTable;
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
 use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::Popped;
 use crate::clock::Clock;
-use crate::message::{Envelope, MessagePayload, Origin};
+use crate::message::{Envelope, MessagePayload};
 use crate::ring::{Called, Poller};
-use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 
 impl<P: MessagePayload> HandlerTable<P> {
@@ -56,6 +54,9 @@ impl<P: MessagePayload> HandlerTable<P> {
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
+        if state.waits_for(Reason::Paused) {
+            return true;
+        }
         let permit = match ask(handler.breaker(), state, clock, left) {
             Asked::Go(permit) => permit,
             Asked::Later => return true,
@@ -117,28 +118,16 @@ impl<P: MessagePayload> HandlerTable<P> {
             Ended::Over => {
                 left.waiting.settled();
                 if left.refused.pop().is_some() {
-                    common.hand_back(*consumer, state, parked, left);
+                    if parked.replayed.is_some() {
+                        // It goes on lying in the store, and nowhere else.
+                        left.release_letter(&parked);
+                        left.undropped.push(Undropped::Parked(parked));
+                    } else {
+                        common.hand_back(*consumer, state, parked);
+                    }
                     return true;
                 }
                 discard(&mut source, state, vec![parked], left)
-            }
-        }
-    }
-
-    /// Hands everything back that waits: the broker stops.
-    #[cold]
-    pub(super) fn hand_back_waiting(&mut self) {
-        let Self { consumer, common, left, .. } = self;
-        let replays = left.waiting.take_replays();
-        left.cancel_replays(replays);
-        for (state, parked) in left.waiting.take_all() {
-            let outcome = Outcome::uncalled(&state, parked.has_expired(common.clock.now()));
-            settle_uncalled(&state.tally, &outcome);
-            if matches!(outcome, Outcome::Undelivered) {
-                common.hand_back(*consumer, &state, parked, left);
-            } else {
-                left.release_letter(&parked);
-                guard(|| drop(parked));
             }
         }
     }
@@ -212,35 +201,5 @@ fn ask<P: 'static>(
             }
             Asked::Later
         }
-    }
-}
-
-/// Makes a message that has waited one to be handed back.
-pub(crate) fn undelivered<P: 'static>(
-    origin: Origin,
-    clock: &Clock,
-    state: &SubscriptionState,
-    parked: Parked<P>,
-) -> Undelivered<P> {
-    Undelivered { message: parked.into_owned(origin, clock), subscriptions: vec![state.name.clone()] }
-}
-
-impl<P: MessagePayload> Common<P> {
-    /// Hands a message back that has waited, and has been counted. A dead letter that was being replayed goes
-    /// on lying in the store, and nowhere else.
-    fn hand_back(
-        &self,
-        consumer: ConsumerAddr,
-        state: &SubscriptionState,
-        parked: Parked<P>,
-        left: &Left<P>,
-    ) {
-        if parked.replayed.is_some() {
-            left.release_letter(&parked);
-            guard(|| drop(parked));
-            return;
-        }
-        self.threads.withhold();
-        self.threads.hand_back(consumer, Some(undelivered(self.origin, &self.clock, state, parked)));
     }
 }

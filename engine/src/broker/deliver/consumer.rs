@@ -71,12 +71,12 @@ impl<P: MessagePayload> Consumer<P> {
             Polled::Finished | Polled::Empty if done > 0 => Polled::Events(done),
             Polled::Finished => {
                 // What waits now would wait for what does not come any more.
-                handlers.hand_back_waiting();
+                handlers.hand_back();
                 polled
             }
             _ => {
                 if poller.lease().is_stopped() {
-                    handlers.hand_back_waiting();
+                    handlers.hand_back();
                 }
                 polled
             }

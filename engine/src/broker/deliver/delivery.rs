@@ -362,6 +362,10 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
 
     /// Has the message wait, as far as there is room.
     fn park(&mut self, state: &Arc<SubscriptionState>, bounds: Backlog, left: &mut Left<P>) -> Gated {
+        if self.source.lease.is_stopped() {
+            // What waits shall not give way for one that is handed back.
+            return Gated::Ended(Outcome::Undelivered);
+        }
         let size = Parked::size_of(self.message);
         let GivenUp { expired, dropped, has_room } =
             left.waiting.make_room(state, size, bounds, self.clock.now());
@@ -372,9 +376,28 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                 given_up.push(parked);
             }
         }
-        if !discard(&mut self.source, state, given_up, left) {
-            return Gated::TakenOver;
+        let gated = self.copy_to_wait(state, has_room, bounds, left);
+        if matches!(gated, Gated::TakenOver) {
+            given_up.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+            return gated;
         }
+        // Last: while this hangs, the delivery at hand is settled, or its message waits.
+        if let Gated::Ended(outcome) = gated {
+            let is_ours = self.end_event(state, None, outcome, left);
+            let is_ours = is_ours && discard(&mut self.source, state, given_up, left);
+            return if is_ours { Gated::Kept } else { Gated::TakenOver };
+        }
+        if discard(&mut self.source, state, given_up, left) { gated } else { Gated::TakenOver }
+    }
+
+    /// Copies the message to wait, or to be a dead letter.
+    fn copy_to_wait(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        has_room: bool,
+        bounds: Backlog,
+        left: &mut Left<P>,
+    ) -> Gated {
         if !has_room && bounds.when_full_in(left.dead_letters.is_some()) != WhenFull::DeadLetter {
             return Gated::Ended(Outcome::Overflow);
         }
@@ -516,7 +539,8 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let (now, retried) = (self.clock.now(), self.retried);
         let first_at = retried.map_or(now, |retried| retried.first_at);
         let called = self.source.call(state.id, || {
-            let decision = retry.and_then(|retry| decide(retry, message, failure, &outcome, retried, now));
+            let decision =
+                retry.and_then(|retry| decide(retry, message, failure, &outcome, retried, has_room, now));
             let given_up = match decision {
                 Some((Decision::GiveUp(reason), _)) => Some(reason),
                 _ => None,
@@ -530,11 +554,9 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
             };
             tell(state, message, failure, given_up, &mut outcome);
             let then = match decision {
-                Some((Decision::Retry { due, delay }, is_head)) if has_room => {
-                    Then::Again { due, delay, is_head }
-                }
+                Some((Decision::Retry { due, delay }, is_head)) => Then::Again { due, delay, is_head },
                 _ if store.is_some() => Then::Dead(failure.kind),
-                Some((Decision::Retry { .. }, _)) => return Err(Outcome::Overflow),
+                Some((Decision::GiveUp(GiveUp::NoRoom), _)) => return Err(Outcome::Overflow),
                 _ => return Err(Outcome::GivenUp),
             };
             let copy = if S::IS_COPY {
@@ -579,6 +601,7 @@ fn decide<P>(
     failure: Failure,
     outcome: &Option<Outcome>,
     retried: Option<&Retried>,
+    has_room: bool,
     now: Timestamp,
 ) -> Option<(Decision, bool)> {
     let error = match outcome {
@@ -592,6 +615,7 @@ fn decide<P>(
         wish: error.map_or(Wish::ByPolicy, wish_of),
         first_at: retried.map_or(now, |retried| retried.first_at),
         last_delay: retried.map(|retried| retried.delay),
+        has_room,
     };
     let decision = guard(|| retry.decide(&attempt, now))?;
     Some((decision, retry.policy().is_in_order()))

@@ -1,41 +1,28 @@
 //! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of
 //! one event.
 
+use super::common::Common;
 use super::delivery::{Delivery, Event, Left, has_expired};
+use super::hand_back::hand_back_waiting;
 use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
 use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::{settle_delivered, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::dead_letters::SharedStore;
-use crate::broker::id::BrokerId;
 use crate::broker::lifecycle::report::Undelivered;
-use crate::broker::lifecycle::threads::ThreadRegistry;
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::{Registry, SubscriptionState};
+use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::room::WaitingRoom;
 use crate::broker::waiting::side::ConsumerSide;
-use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message, MessagePayload, Origin};
+use crate::clock::Timestamp;
+use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Called, Lease, Sequence};
-use crate::routing::{ConsumerAddr, RouteId, Routes};
+use crate::routing::{ConsumerAddr, RouteId};
 use crate::sync::edge;
 use crate::sync::panics::guard;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What the consumers of a broker share of it.
-#[derive(Clone)]
-pub(crate) struct Common<P> {
-    pub(crate) id: BrokerId,
-    pub(crate) origin: Origin,
-    pub(crate) clock: Clock,
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) threads: Arc<ThreadRegistry<P>>,
-    pub(crate) dead_letters: Option<Arc<SharedStore<P>>>,
-}
 
 /// What a consumer needs to handle events.
 pub(crate) struct HandlerTable<P> {
@@ -127,11 +114,20 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
         }
         if !self.left.refused.is_empty() {
+            if !self.left.waiting.is_empty() {
+                // It came before.
+                hand_back_waiting(self.consumer, &self.common, &mut self.left);
+            }
             // At once: what comes next may never return.
             self.common.threads.withhold();
             let refused = std::mem::take(&mut self.left.refused);
             self.common.threads.hand_back(self.consumer, Undelivered::copy(&message, refused));
         }
+    }
+
+    /// Hands everything back that waits: the broker stops.
+    pub(super) fn hand_back(&mut self) {
+        hand_back_waiting(self.consumer, &self.common, &mut self.left);
     }
 
     /// Finds out where a route leads among this consumer's subscriptions.
@@ -252,8 +248,8 @@ impl<P: MessagePayload> HandlerTable<P> {
             guarded.force(force);
             left.waiting.note_breaker(&state, &guarded.circuit);
         }
-        if let Some(is_paused) = is_paused {
-            left.waiting.set_paused(&state, is_paused);
+        if is_paused.is_some() {
+            left.waiting.look_at(&state);
         }
         done.open();
     }
@@ -268,6 +264,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 self.left.release_letter(parked);
             }
             self.left.cancel_replays(replays);
+            self.left.waiting.settled();
             self.left.waiting.let_go(subscription);
             drop_handler(owned.handler.take());
             waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));

@@ -115,30 +115,38 @@ impl<P> Mailbox<P> {
     /// gone, and calls no handler any more.
     pub(crate) fn set_paused(&self, state: &Arc<SubscriptionState>, is_paused: bool) -> Arc<Latch> {
         self.wish(state, |wish| {
-            wish.is_paused = Some(is_paused);
-            // At once, so that everybody sees it: nobody is to be told that it is not paused after it was.
+            // At once, and taken back under the same lock, so that the last wish holds.
             if is_paused {
                 state.set(Reason::Paused, true);
+            }
+            if let Some(wish) = wish {
+                wish.is_paused = Some(is_paused);
             }
         })
     }
 
     /// Has the consumer do something with a subscription's breaker.
     pub(crate) fn force_breaker(&self, state: &Arc<SubscriptionState>, force: Force) {
-        self.wish(state, |wish| wish.breaker = Some(force));
+        self.wish(state, |wish| {
+            if let Some(wish) = wish {
+                wish.breaker = Some(force);
+            }
+        });
     }
 
-    fn wish(&self, state: &Arc<SubscriptionState>, want: impl FnOnce(&mut Wish)) -> Arc<Latch> {
+    /// Has something wanted of a subscription: of nobody, where the consumer has gone.
+    fn wish(&self, state: &Arc<SubscriptionState>, want: impl FnOnce(Option<&mut Wish>)) -> Arc<Latch> {
         let done = Arc::new(Latch::new());
         let done = {
             let mut inner = self.inner.lock();
             if inner.closed {
+                want(None);
                 done.open();
                 return done;
             }
             let first = || Wish { state: state.clone(), is_paused: None, breaker: None, done };
             let wish = inner.wishes.entry(state.id).or_insert_with(first);
-            want(wish);
+            want(Some(&mut *wish));
             wish.done.clone()
         };
         self.supervisor.announce_mail();
@@ -179,6 +187,9 @@ impl<P> Mailbox<P> {
         let command = command.or_else(|| inner.commands.pop_front());
         command.or_else(|| {
             let (_, wish) = inner.wishes.pop_first()?;
+            if wish.is_paused == Some(false) {
+                wish.state.set(Reason::Paused, false);
+            }
             Some(Command::Heed(wish))
         })
     }

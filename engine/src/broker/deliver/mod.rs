@@ -1,9 +1,11 @@
 //! Delivering: a consumer, its mailbox, the handlers that it owns, and the end of each delivery.
 
-pub(super) mod catch_up;
+mod catch_up;
+pub(super) mod common;
 pub(super) mod consumer;
 pub(super) mod context;
 pub(super) mod delivery;
+pub(super) mod hand_back;
 pub(super) mod handlers;
 pub(super) mod mailbox;
 pub(super) mod outcome;

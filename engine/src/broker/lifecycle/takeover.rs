@@ -8,8 +8,8 @@ use super::report::{Abandoned, Undelivered};
 use super::taken::{InHand, Taken};
 use super::threads::Threads;
 use crate::broker::core::Core;
-use crate::broker::deliver::catch_up::undelivered;
 use crate::broker::deliver::delivery::has_expired;
+use crate::broker::deliver::hand_back::undelivered;
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
 use crate::broker::waiting::parked::Parked;
@@ -58,6 +58,7 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) ->
             over.push(parked);
         }
     }
+    core.consumer(addr).waiting.settled();
     over
 }
 

@@ -14,6 +14,7 @@ pub use delay::Jitter;
 pub(crate) use state::{Decision, FailedAttempt, GiveUp, RetryState};
 
 use crate::broker::subscribe::handled::HandlerError;
+use crate::sync::panics::guard;
 use budget::Share;
 use delay::{Delays, Growth};
 use std::fmt;
@@ -233,6 +234,16 @@ impl Retry {
             policy.check()?;
         }
         Ok(())
+    }
+
+    /// Drops the closures, which are foreign, one by one: each may panic.
+    fn dismantle(self) {
+        let Self { only, classes, .. } = self;
+        guard(|| drop(only));
+        for (class, policy) in classes {
+            guard(|| drop(class));
+            policy.dismantle();
+        }
     }
 
     /// Whether deliveries have to be counted.

@@ -6,10 +6,10 @@ use std::time::Duration;
 /// What a handler fails with.
 pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a handler may return: nothing, [`Handled`], or a `Result` of one of these whose error can be boxed.
+/// What a handler may return: nothing, [`Handled`], or a `Result` whose error can be boxed.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
-    note = "return `()`, `Handled`, or a `Result` of one of them with an error that is `Send + Sync`, as `HandlerError` is"
+    note = "return `()`, `Handled`, or `Result<(), E>` where `E` is an error that is `Send + Sync`, as `HandlerError` is"
 )]
 pub trait IntoHandled {
     /// The outcome of the call.
@@ -43,13 +43,6 @@ impl IntoHandled for Never {
     #[inline(always)]
     fn into_handled(self) -> Result<(), HandlerError> {
         self
-    }
-}
-
-impl<E: Into<HandlerError>> IntoHandled for Result<Handled, E> {
-    #[inline(always)]
-    fn into_handled(self) -> Result<(), HandlerError> {
-        self.map_err(Into::into)?.into_result()
     }
 }
 

@@ -148,6 +148,13 @@ pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
 pub(crate) fn drop_handler<P>(handler: Option<OwnedHandler<P>>) {
     if let Some(OwnedHandler { call, contract }) = handler {
         guard(|| drop(call));
-        guard(|| drop(contract));
+        // One by one: two of them that panic at once would end the process.
+        if let Some(contract) = contract {
+            let Contract { filter, retry, .. } = *contract;
+            guard(|| drop(filter));
+            if let Some(retry) = retry {
+                retry.dismantle();
+            }
+        }
     }
 }

@@ -131,8 +131,9 @@ impl SubscriptionState {
     /// Says in which state its breaker is, and how often that has changed. Only its consumer does.
     pub(crate) fn set_breaker(&self, state: BreakerState, changes: u64) {
         let number = BREAKER_STATES.iter().position(|&other| other == state).unwrap_or(0) as u32 + 1;
-        self.flags.fetch_and(!BREAKER_MASK, Ordering::Relaxed);
-        self.flags.fetch_or(number << BREAKER_SHIFT, Ordering::Relaxed);
+        // In one step: nobody is to see that there is none.
+        let change = |flags| Some(flags & !BREAKER_MASK | number << BREAKER_SHIFT);
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         self.tally.breaker_changes.add(changes - self.tally.breaker_changes.get());
     }
 

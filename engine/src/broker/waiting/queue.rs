@@ -18,6 +18,8 @@ pub(crate) struct Queue<P> {
     /// Retries that keep no order, by their moments and in the order in which they failed.
     deferred: BTreeMap<(Timestamp, u64), Parked<P>>,
     failures: u64,
+    /// Whether the message that was taken out last was one that had failed, or a dead letter.
+    was_retry: bool,
     /// Dead letters that are to be replayed, by their numbers, and from which moment on.
     replays: VecDeque<(Timestamp, u64)>,
     backlog: VecDeque<Parked<P>>,
@@ -77,6 +79,7 @@ impl<P: 'static> Queue<P> {
             head: None,
             deferred: BTreeMap::new(),
             failures: 0,
+            was_retry: false,
             replays: VecDeque::new(),
             backlog: VecDeque::new(),
             bytes: 0,
@@ -158,7 +161,10 @@ impl<P: 'static> Queue<P> {
             None => [retry, replay].into_iter().flatten().min(),
         };
         if let Some(due) = moment {
-            if due <= now() {
+            // A due retry and what waits behind it take turns: neither starves the other.
+            let is_its_turn = self.head.is_some() || self.backlog.is_empty() || !self.was_retry;
+            if due <= now() && is_its_turn {
+                self.was_retry = true;
                 if self.head.is_none() && Some(due) != retry {
                     let replay = self.replays.pop_front();
                     return replay.map_or(Next::Nothing, |(_, number)| Next::Replay(number, self.others()));
@@ -171,6 +177,7 @@ impl<P: 'static> Queue<P> {
                 return Next::At(due);
             }
         }
+        self.was_retry = false;
         self.pop_backlog().map_or(Next::Nothing, |parked| Next::Now(parked, self.others()))
     }
 

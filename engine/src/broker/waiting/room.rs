@@ -3,7 +3,7 @@
 use super::backlog::Backlog;
 use super::parked::Parked;
 use super::queue::{GivenUp, Next, Queue, Sizes};
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::MessageId;
 use crate::sync::Mutex;
@@ -17,6 +17,8 @@ struct Inner<P> {
     queues: BTreeMap<u64, Queue<P>>,
     /// The message that was taken out and has not been settled.
     in_call: Option<(MessageId, Topic)>,
+    /// Whether others were, to be settled at once.
+    is_settling: bool,
 }
 
 /// The messages of a consumer that wait. Only the consumer puts in and takes out, as long as nobody has
@@ -25,7 +27,7 @@ pub(crate) struct WaitingRoom<P>(Mutex<Inner<P>>);
 
 impl<P> Default for WaitingRoom<P> {
     fn default() -> Self {
-        Self(Mutex::new(Inner { queues: BTreeMap::new(), in_call: None }))
+        Self(Mutex::new(Inner { queues: BTreeMap::new(), in_call: None, is_settling: false }))
     }
 }
 
@@ -89,9 +91,13 @@ impl<P: 'static> WaitingRoom<P> {
         inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).replay(letters);
     }
 
-    /// Closes the subscription's queue, and returns what was in it, in order, and which dead letters it was to get.
+    /// Closes the subscription's queue, and returns what was in it, in order, and which dead letters it was to get. All of
+    /// it is to be settled, and then [said](Self::settled) to be.
     pub(crate) fn remove(&self, subscription: u64) -> (Vec<Parked<P>>, Vec<u64>) {
-        let queue = self.0.lock().queues.remove(&subscription);
+        let mut inner = self.0.lock();
+        inner.is_settling = true;
+        let queue = inner.queues.remove(&subscription);
+        drop(inner);
         queue.map_or_else(Default::default, |mut queue| {
             let replays = queue.take_replays().collect();
             (queue.take_all().collect(), replays)
@@ -103,9 +109,15 @@ impl<P: 'static> WaitingRoom<P> {
         self.0.lock().queues.values_mut().flat_map(Queue::take_replays).collect()
     }
 
-    /// Takes everything out, in order for each subscription.
+    /// Takes everything out, in order for each subscription. All of it is to be settled, and then
+    /// [said](Self::settled) to be.
     pub(crate) fn take_all(&self) -> Vec<(Arc<SubscriptionState>, Parked<P>)> {
         let mut inner = self.0.lock();
+        inner.is_settling = true;
+        for queue in inner.queues.values() {
+            queue.state.set(Reason::CatchingUp, false);
+            queue.state.set(Reason::RetryHead, false);
+        }
         let all = inner.queues.values_mut().flat_map(|queue| {
             let state = queue.state.clone();
             queue.take_all().map(move |parked| (state.clone(), parked))
@@ -116,12 +128,15 @@ impl<P: 'static> WaitingRoom<P> {
     /// Returns whether nothing waits, and nothing that has waited is being delivered.
     pub(crate) fn is_empty(&self) -> bool {
         let inner = self.0.lock();
-        inner.in_call.is_none() && inner.queues.values().all(|queue| queue.sizes().is_nothing())
+        inner.in_call.is_none()
+            && !inner.is_settling
+            && inner.queues.values().all(|queue| queue.sizes().is_nothing())
     }
 
     /// Says that what was taken out last has been settled.
     pub(crate) fn settled(&self) {
-        self.0.lock().in_call = None;
+        let mut inner = self.0.lock();
+        (inner.in_call, inner.is_settling) = (None, false);
     }
 
     /// Returns the message that was taken out and has not been settled.

@@ -1,7 +1,7 @@
 //! Which queues a consumer is to look at, and when.
 
 use crate::clock::Timestamp;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The subscriptions whose next message may be delivered, one after the other, and those for which that
 /// will be so at a known moment.
@@ -10,8 +10,9 @@ pub(crate) struct Schedule {
     turns: VecDeque<u64>,
     /// Those that have a turn.
     listed: BTreeSet<u64>,
-    /// Who gets a turn at which moment.
+    /// Who gets a turn at which moment: each at one, the earliest.
     later: BTreeSet<(Timestamp, u64)>,
+    moments: BTreeMap<u64, Timestamp>,
 }
 
 impl Schedule {
@@ -22,9 +23,22 @@ impl Schedule {
         }
     }
 
-    /// Gives a subscription a turn at that moment.
+    /// Gives a subscription a turn at that moment, unless it gets one before: whoever has it then says what comes next.
     pub(crate) fn add_at(&mut self, moment: Timestamp, subscription: u64) {
+        match self.moments.get(&subscription) {
+            Some(earlier) if *earlier <= moment => return,
+            Some(later) => _ = self.later.remove(&(*later, subscription)),
+            None => {}
+        }
+        self.moments.insert(subscription, moment);
         self.later.insert((moment, subscription));
+    }
+
+    /// Forgets the moment of a subscription that has ended.
+    pub(crate) fn forget(&mut self, subscription: u64) {
+        if let Some(moment) = self.moments.remove(&subscription) {
+            self.later.remove(&(moment, subscription));
+        }
     }
 
     /// Gives those a turn whose moment has come.
@@ -37,6 +51,7 @@ impl Schedule {
             && moment <= now
         {
             self.later.pop_first();
+            self.moments.remove(&subscription);
             self.add(subscription);
         }
     }

@@ -141,7 +141,8 @@ impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn note_breaker(&mut self, state: &SubscriptionState, circuit: &Circuit) {
         let is_closed = circuit.state() == BreakerState::Closed;
         state.set_breaker(circuit.state(), circuit.changes());
-        self.set_reason(state, Reason::Breaker, !is_closed && circuit.while_open() == WhileOpen::Pause);
+        state.set(Reason::Breaker, !is_closed && circuit.while_open() == WhileOpen::Pause);
+        self.look_at(state);
     }
 
     /// Has the consumer look whether something of a subscription that waits may be delivered now.
@@ -154,12 +155,6 @@ impl<P: 'static> ConsumerSide<P> {
         }
     }
 
-    /// Has a subscription's messages wait for a reason from now on, or no longer.
-    fn set_reason(&mut self, state: &SubscriptionState, reason: Reason, holds: bool) {
-        state.set(reason, holds);
-        self.look_at(state);
-    }
-
     /// Has the consumer do so at that moment, or in its next turn.
     pub(crate) fn look_later(&mut self, state: &SubscriptionState, moment: Option<Timestamp>) {
         match moment {
@@ -168,26 +163,18 @@ impl<P: 'static> ConsumerSide<P> {
         }
     }
 
-    /// Has a subscription paused, or goes on with what has waited since it was.
-    pub(crate) fn set_paused(&mut self, state: &SubscriptionState, is_paused: bool) {
-        self.set_reason(state, Reason::Paused, is_paused);
-    }
-
     /// Returns the subscription whose turn it is.
     pub(crate) fn next_turn(&mut self) -> Option<u64> {
         self.schedule.next()
     }
 
-    /// Takes the subscription's next message out, if it may be delivered, and gives the subscription another turn.
+    /// Takes the next message out of a subscription that is not paused, if it may be delivered, and gives the subscription another turn.
     pub(crate) fn pop(
         &mut self,
         state: &SubscriptionState,
         now: impl FnOnce() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
     ) -> Option<Popped<P>> {
-        if state.waits_for(Reason::Paused) {
-            return None;
-        }
         let (parked, others) = match self.room.pop(state.id, now, id) {
             Next::Now(parked, others) => (Popped::Message(parked), others),
             Next::Replay(number, others) => (Popped::Replay(number), others),
@@ -227,6 +214,7 @@ impl<P: 'static> ConsumerSide<P> {
         }
         let (waited, replays) = self.room.remove(subscription);
         self.len -= waited.len() + replays.len();
+        self.schedule.forget(subscription);
         (waited, replays)
     }
 

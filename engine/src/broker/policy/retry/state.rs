@@ -36,6 +36,8 @@ pub(crate) struct FailedAttempt<'a> {
     pub(crate) first_at: Timestamp,
     /// The delay that was decided on before this attempt.
     pub(crate) last_delay: Option<Duration>,
+    /// Whether one more message of the subscription may wait.
+    pub(crate) has_room: bool,
 }
 
 /// What is done about a failed attempt.
@@ -63,6 +65,8 @@ pub(crate) enum GiveUp {
     Permanent,
     /// Failures of this kind, or errors of this class, are not retried.
     NotRetried,
+    /// As many messages wait as may.
+    NoRoom,
     /// The budget of retries is used up.
     Budget,
 }
@@ -75,6 +79,7 @@ impl GiveUp {
             Self::Elapsed => "elapsed",
             Self::Permanent => "permanent",
             Self::NotRetried => "not_retried",
+            Self::NoRoom => "no_room",
             Self::Budget => "budget",
         }
     }
@@ -89,6 +94,11 @@ impl RetryState {
             latest: Timestamp::default(),
             policy,
         }
+    }
+
+    /// Drops the policy's closures, which are foreign, one by one: each may panic.
+    pub(crate) fn dismantle(self) {
+        self.policy.dismantle();
     }
 
     /// The policy.
@@ -148,6 +158,9 @@ impl RetryState {
         if now.since(failed.first_at).saturating_add(delay) > longest {
             return Err(GiveUp::Elapsed);
         }
+        if !failed.has_room {
+            return Err(GiveUp::NoRoom);
+        }
         // The budget comes last: what is given up anyway takes nothing out of it.
         if self.budget.as_mut().is_some_and(|budget| !budget.take(now)) {
             return Err(GiveUp::Budget);
@@ -198,6 +211,7 @@ mod tests {
             wish: Wish::ByPolicy,
             first_at: at(0),
             last_delay: None,
+            has_room: true,
         }
     }
 

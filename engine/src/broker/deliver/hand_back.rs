@@ -1,0 +1,63 @@
+//! Handing back what has waited, when the broker stops.
+
+use super::common::Common;
+use super::delivery::Left;
+use super::outcome::Outcome;
+use super::settle::settle_uncalled;
+use crate::broker::lifecycle::report::Undelivered;
+use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::waiting::parked::Parked;
+use crate::clock::Clock;
+use crate::message::{MessagePayload, Origin};
+use crate::routing::ConsumerAddr;
+use crate::sync::panics::guard;
+
+/// Hands everything back that waits: the broker stops. All of it is counted first, which runs no foreign code, and what
+/// is over is dropped last.
+#[cold]
+#[inline(never)]
+pub(super) fn hand_back_waiting<P: MessagePayload>(
+    consumer: ConsumerAddr,
+    common: &Common<P>,
+    left: &mut Left<P>,
+) {
+    let replays = left.waiting.take_replays();
+    left.cancel_replays(replays);
+    let (mut back, mut over) = (Vec::new(), Vec::new());
+    for (state, parked) in left.waiting.take_all() {
+        let outcome = Outcome::uncalled(&state, parked.has_expired(common.clock.now()));
+        settle_uncalled(&state.tally, &outcome);
+        // A dead letter that was being replayed goes on lying in the store, and nowhere else.
+        left.release_letter(&parked);
+        if matches!(outcome, Outcome::Undelivered) && parked.replayed.is_none() {
+            common.threads.withhold();
+            back.push((state, parked));
+        } else {
+            over.push(parked);
+        }
+    }
+    left.waiting.settled();
+    for (state, parked) in back {
+        let undelivered = undelivered(common.origin, &common.clock, &state, parked);
+        common.threads.hand_back(consumer, Some(undelivered));
+    }
+    over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+}
+
+/// Makes a message that has waited one to be handed back.
+pub(crate) fn undelivered<P: 'static>(
+    origin: Origin,
+    clock: &Clock,
+    state: &SubscriptionState,
+    parked: Parked<P>,
+) -> Undelivered<P> {
+    Undelivered { message: parked.into_owned(origin, clock), subscriptions: vec![state.name.clone()] }
+}
+
+impl<P: MessagePayload> Common<P> {
+    /// Hands a message back that has waited, and has been counted.
+    pub(super) fn hand_back(&self, consumer: ConsumerAddr, state: &SubscriptionState, parked: Parked<P>) {
+        self.threads.withhold();
+        self.threads.hand_back(consumer, Some(undelivered(self.origin, &self.clock, state, parked)));
+    }
+}
