@@ -588,7 +588,7 @@ fn what_waits_is_handed_back_before_what_was_still_in_the_ring() {
     let report = std::thread::scope(|scope| {
         let shutdown =
             scope.spawn(|| broker.shutdown(Duration::from_millis(400)).expect("not inside of a closure"));
-        // It returns after the consumer has been stopped, and before it is taken over.
+        // After the consumer has been stopped; the order is the same where it is too late, and it is taken over.
         std::thread::sleep(Duration::from_millis(330));
         drop(open);
         shutdown.join().expect("no panic")

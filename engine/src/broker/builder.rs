@@ -103,8 +103,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     ///
     /// A message becomes a dead letter when its last attempt has failed, with its payload, its headers and what each
     /// attempt has failed with; also where a subscription's backlog has no room for it, unless that was told otherwise,
-    /// and where its breaker is open, if that was told so. It is copied for this. The same message that fails for two subscriptions is two
-    /// dead letters.
+    /// and where its breaker is open, if that was told so. It is copied for this. The same message that fails for two
+    /// subscriptions is two dead letters.
     ///
     /// ```
     /// # use ringmain::Broker;

@@ -27,8 +27,8 @@
 //!
 //! Retries with jitter and breakers draw from chance, unless they are told a seed
 //! ([`Retry::seed`](crate::broker::Retry::seed), [`Breaker::seed`](crate::broker::Breaker::seed)) or none
-//! ([`Jitter::None`](crate::broker::Jitter::None), [`Breaker::exact`](crate::broker::Breaker::exact)). Time begins at 0,
-//! and so does the wall clock of messages and letters, in 1970.
+//! ([`Jitter::None`](crate::broker::Jitter::None), [`Breaker::exact`](crate::broker::Breaker::exact)). Time
+//! begins at 0, and so does the wall clock of messages and letters, in 1970.
 //!
 //! # What is different
 //!

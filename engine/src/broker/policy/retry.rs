@@ -28,9 +28,9 @@ const MOST_WAITING: usize = 1_024;
 
 /// How a failed delivery is tried again: after which delays, how often, and after which errors.
 ///
-/// A delivery is tried again where its handler returned an error or panicked. The next attempt is at the same message, with the same id, and its attempt is one
-/// higher; what a failed attempt has published stays published. While a message waits for its next
-/// attempt the consumer goes on to others: by default later messages overtake it, and with
+/// A delivery is tried again where its handler returned an error or panicked. The next attempt is at the
+/// same message, with the same id, and its attempt is one higher; what a failed attempt has published stays
+/// published. While a message waits for its next attempt the consumer goes on to others: by default later messages overtake it, and with
 /// [`in_order`](Self::in_order) those of its subscription wait for it.
 ///
 /// The three constructors name a schedule, which comes with five attempts, no jitter and no cap.

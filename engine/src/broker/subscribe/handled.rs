@@ -9,7 +9,7 @@ pub type HandlerError = Box<dyn std::error::Error + Send + Sync>;
 /// What a handler may return: nothing, [`Handled`], or a `Result` whose error can be boxed.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot return `{Self}`",
-    note = "return `()`, `Handled`, or `Result<(), E>` where `E` is an error that is `Send + Sync`, as `HandlerError` is"
+    note = "return `()`, `Handled`, or `Result<(), E>` where `E` is an error that is `Send + Sync`"
 )]
 pub trait IntoHandled {
     /// The outcome of the call.

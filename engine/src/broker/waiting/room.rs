@@ -91,8 +91,8 @@ impl<P: 'static> WaitingRoom<P> {
         inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).replay(letters);
     }
 
-    /// Closes the subscription's queue, and returns what was in it, in order, and which dead letters it was to get. All of
-    /// it is to be settled, and then [said](Self::settled) to be.
+    /// Closes the subscription's queue, and returns what was in it, in order, and which dead letters it was to
+    /// get. All of it is to be settled, and then [said](Self::settled) to be.
     pub(crate) fn remove(&self, subscription: u64) -> (Vec<Parked<P>>, Vec<u64>) {
         let mut inner = self.0.lock();
         inner.is_settling = true;

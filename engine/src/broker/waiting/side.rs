@@ -168,7 +168,8 @@ impl<P: 'static> ConsumerSide<P> {
         self.schedule.next()
     }
 
-    /// Takes the next message out of a subscription that is not paused, if it may be delivered, and gives the subscription another turn.
+    /// Takes the next message out of a subscription that is not paused, if it may be delivered, and gives the
+    /// subscription another turn.
     pub(crate) fn pop(
         &mut self,
         state: &SubscriptionState,
