@@ -70,7 +70,7 @@ pub(crate) struct MemoryStore<P> {
 #[must_use = "what was let go of is dropped outside of the lock"]
 pub(crate) struct Put<P> {
     /// The number under which it is kept.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
+    #[cfg_attr(not(all(test, not(ringmain_loom))), expect(dead_code, reason = "tests look at it"))]
     pub(crate) number: Option<u64>,
     /// It, where it is not kept.
     pub(crate) lost: Option<Box<NewLetter<P>>>,
@@ -132,19 +132,19 @@ impl<P> MemoryStore<P> {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(ringmain_loom)))]
     pub(crate) fn options(&self) -> &DeadLetterOptions {
         &self.options
     }
 
     /// Returns how many letters are held.
-    #[cfg(test)]
+    #[cfg(all(test, not(ringmain_loom)))]
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }
 
     /// Returns how many bytes they take, by estimate.
-    #[cfg(test)]
+    #[cfg(all(test, not(ringmain_loom)))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -309,7 +309,7 @@ impl<P> MemoryStore<P> {
     }
 
     /// Ends the leases of what a plan has not come to.
-    #[cfg(test)]
+    #[cfg(all(test, not(ringmain_loom)))]
     pub(crate) fn cancel(&mut self, plan: ReplayPlan) {
         plan.for_each(|number| self.lease(number, Lease::Planned, Lease::Free));
     }

@@ -30,8 +30,8 @@ const MOST_WAITING: usize = 1_024;
 ///
 /// A delivery is tried again where its handler returned an error or panicked. The next attempt is at the
 /// same message, with the same id, and its attempt is one higher; what a failed attempt has published stays
-/// published. While a message waits for its next attempt the consumer goes on to others: by default later messages overtake it, and with
-/// [`in_order`](Self::in_order) those of its subscription wait for it.
+/// published. While a message waits for its next attempt the consumer goes on to others: by default later
+/// messages overtake it, and with [`in_order`](Self::in_order) those of its subscription wait for it.
 ///
 /// The three constructors name a schedule, which comes with five attempts, no jitter and no cap.
 /// [`Retry::default`] has what most want: five attempts, 50 ms that double, at most 30 s, full jitter.

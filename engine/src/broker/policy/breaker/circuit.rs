@@ -206,7 +206,7 @@ impl Circuit {
     }
 
     /// Whether the state stays as it is until a [reset](Self::reset).
-    #[cfg(test)]
+    #[cfg(all(test, not(ringmain_loom)))]
     pub(crate) fn is_forced(&self) -> bool {
         matches!(self.mode, Mode::ForcedOpen | Mode::ForcedClosed)
     }
