@@ -94,7 +94,6 @@
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `wait-for-pause` | a call begins after `pause` has returned | `pausing::no_call_begins_after_pause_has_returned_and_what_comes_waits` |
-//! | `withdraw-unread` | a consumer is told to drop a handler that it reads of afterwards | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
 //! | `finish-stage.acquire` | a later stage reads what a mutating consumer is writing | `stages::what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::message::Envelope;
 use crate::ring::Supervisor;
 use crate::routing::RouteId;
-use crate::sync::{Condvar, Mutex, edge};
+use crate::sync::{Condvar, Mutex};
 use crate::wait::Deadline;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -164,9 +164,7 @@ impl<P> Mailbox<P> {
                 dropped.open();
                 return Released { dropped, withdrawn: None };
             }
-            if !edge::left_out("withdraw-unread")
-                && let Some(owned) = inner.unread.remove(&subscription)
-            {
+            if let Some(owned) = inner.unread.remove(&subscription) {
                 if let Some(wish) = inner.wishes.remove(&subscription) {
                     wish.done.open();
                 }

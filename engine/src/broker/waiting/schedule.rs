@@ -42,7 +42,7 @@ impl Schedule {
     }
 
     /// Gives those a turn whose moment has come.
-    pub(crate) fn wake(&mut self, now: impl FnOnce() -> Timestamp) {
+    pub(crate) fn advance(&mut self, now: impl FnOnce() -> Timestamp) {
         if self.later.is_empty() {
             return;
         }

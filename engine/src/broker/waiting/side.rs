@@ -74,7 +74,7 @@ impl<P: 'static> ConsumerSide<P> {
         for subscription in self.postponed.drain(..) {
             self.schedule.add(subscription);
         }
-        self.schedule.wake(now);
+        self.schedule.advance(now);
     }
 
     /// Returns the number of the present turn.
