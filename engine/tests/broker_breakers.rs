@@ -281,3 +281,22 @@ fn errors_that_speak_of_the_message_open_no_breaker() {
     tried.publish(10..12);
     assert_eq!(state(&tried), Some(BreakerState::Open));
 }
+
+#[test]
+fn a_probe_that_finds_nothing_to_deliver_is_given_back() {
+    let retry = Retry::constant(SECOND * 3).jitter(Jitter::None).attempts(2);
+    let breaker = Breaker::consecutive(2).open_for(SECOND..=SECOND * 60).exact().probes(1);
+    let tried = Tried::new(
+        |options| options.retry(retry).breaker(breaker),
+        |number, _| {
+            if number < 2 { Err("it fails") } else { Ok(()) }
+        },
+    );
+    tried.publish([0, 1]);
+    // The open time passes, and the retries are not due yet.
+    tried.advance(MILLISECOND * 1_500);
+    tried.calls();
+    tried.publish([2]);
+    let calls: Vec<_> = tried.calls().iter().map(|call| (call.number, call.at)).collect();
+    assert_eq!((calls, state(&tried)), (vec![(2, 1_500)], Some(BreakerState::Closed)));
+}

@@ -389,6 +389,8 @@ fn a_pause_while_it_catches_up_holds_before_the_next_call() {
         let _ = may_go_on.recv();
     });
     let subscription = subscription.expect("valid");
+    let (sibling, siblings) = channel();
+    let _sibling = broker.subscribe("b", move |message| sibling.send(**message)).expect("valid");
     subscription.pause().expect("not forked");
     publish(&broker, 0..10);
     subscription.resume();
@@ -398,6 +400,9 @@ fn a_pause_while_it_catches_up_holds_before_the_next_call() {
         assert!(subscription.pause_timeout(Duration::ZERO).is_err());
         go_on.send(()).expect("the handler is there");
         subscription.pause().expect("not forked");
+        // The consumer goes on to others, which it would not from inside of a call.
+        let _ = broker.publisher("b").expect("a topic").publish(number).expect("room");
+        assert_eq!(next(&siblings), number);
         assert_eq!((has_entered.try_iter().count(), subscription.status().backlogged), (0, 9 - number));
         subscription.resume();
     }
@@ -579,12 +584,17 @@ fn what_waits_is_handed_back_before_what_was_still_in_the_ring() {
     let _slow = slow.expect("valid");
     paused.pause().expect("not forked");
     publish(&broker, 0..5);
-    let _ = broker.publisher("b").expect("a topic").publish(9).expect("room");
+    let mut slowly = broker.publisher("b").expect("a topic");
+    let _ = slowly.publish(8).expect("room");
     next(&has_entered);
+    // All of it is in the ring when the consumer looks again.
+    let _ = slowly.publish(9).expect("room");
     let mut publisher = broker.publisher("a").expect("a topic");
     for number in 5..10 {
         let _ = publisher.publish(number).expect("room");
     }
+    open.send(()).expect("the handler is there");
+    next(&has_entered);
     let report = std::thread::scope(|scope| {
         let shutdown =
             scope.spawn(|| broker.shutdown(Duration::from_millis(400)).expect("not inside of a closure"));
