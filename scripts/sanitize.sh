@@ -21,6 +21,8 @@ export RUSTC_BOOTSTRAP=1
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 export CARGO_INCREMENTAL=0
 export PROPTEST_CASES=${PROPTEST_CASES:-16}
+# Many tests panic on purpose, and to find the names of a backtrace takes an instrumented program many seconds.
+export RUST_BACKTRACE=0
 # What the tests promise within so many seconds may take longer here.
 export RINGMAIN_SLOWDOWN=10
 
