@@ -6,7 +6,7 @@ use broker_support::tried::{MILLISECOND, Tried};
 use broker_support::{LIMIT, eventually, panic_quietly, shut_down};
 use ringmain::broker::dead_letters::{DeadLetterOptions, DeadLetters, Replay, ReplayError, Selection};
 use ringmain::broker::{
-    Backlog, Breaker, Broker, FailureKind, Handled, HandlerError, Jitter, PublishOptions, Retry,
+    Backlog, Breaker, Broker, FailureKind, Handled, HandlerError, Jitter, Permanent, PublishOptions, Retry,
     SubscribeError, SubscriptionBuilder, Term, WhenFull, WhileOpen,
 };
 use ringmain::clock::Clock;
@@ -304,6 +304,38 @@ fn a_letter_that_is_being_replayed_at_the_end_is_in_the_store_and_not_handed_bac
     let report = tried.shut_down();
     assert_eq!((report.undelivered.len(), dead.counts().held), (0, 3));
     assert_eq!(report.ledger.total().count(Term::Undelivered), 3);
+}
+
+#[test]
+fn letters_whose_replay_waits_beside_a_stuck_handler_are_free_again_after_the_shutdown() {
+    let broker: Broker<u64> =
+        Broker::of().dead_letters(DeadLetterOptions::new()).build().expect("valid options");
+    let dead = broker.dead_letters().expect("they are kept");
+    let retry = Retry::constant(SECOND * 3_600).jitter(Jitter::None).attempts(2);
+    let failing = broker.subscription().name("failing").pattern("a").retry(retry);
+    let failing = failing.subscribe(|_| Err::<(), _>(Permanent::new("it fails"))).expect("valid");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..4 {
+        let _ = publisher.publish(number).expect("room");
+    }
+    eventually("all are dead", || dead.counts().held == 4);
+    failing.pause().expect("not forked");
+    let slowly = Replay::to_subscription().rate(1);
+    assert_eq!(dead.replay(&all(), slowly).expect("there are some").letters, 4);
+    let (open, door) = std::sync::mpsc::channel::<()>();
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let stuck = broker.subscribe("b", move |_| {
+        let _ = entered.send(());
+        let _ = door.recv();
+    });
+    let _stuck = stuck.expect("valid");
+    let _ = broker.publisher("b").expect("a topic").publish(0).expect("room");
+    broker_support::next(&has_entered);
+    let report = broker.shutdown(Duration::from_millis(300)).expect("not inside of a closure");
+    assert_eq!((report.abandoned.len(), report.ledger.is_balanced()), (1, true), "{}", report.ledger);
+    // What is being replayed is not purged: all of it is free.
+    assert_eq!((dead.purge(&all()), dead.counts().is_balanced()), (4, true));
+    drop(open);
 }
 
 #[test]

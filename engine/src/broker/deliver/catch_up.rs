@@ -54,7 +54,8 @@ impl<P: MessagePayload> HandlerTable<P> {
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
-        if state.waits_for(Reason::Paused) {
+        // What waits for one that has ended is settled when its release is read, and dead letters stay in the store.
+        if state.waits_for(Reason::Paused) || state.has_ended() {
             return true;
         }
         let permit = match ask(handler.breaker(), state, clock, left) {

@@ -47,7 +47,14 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
 /// to wait. Returns the others, to be dropped aside.
 fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) -> Vec<Parked<P>> {
     let mut over = Vec::new();
-    for (state, parked) in core.consumer(addr).waiting.take_all() {
+    let waiting = &core.consumer(addr).waiting;
+    if let Some(store) = &core.dead_letters {
+        store.cancel(waiting.take_replays());
+    }
+    for (state, parked) in waiting.take_all() {
+        if let (Some(store), Some(key)) = (&core.dead_letters, &parked.replayed) {
+            store.release(key);
+        }
         let outcome = Outcome::uncalled(&state, parked.has_expired(core.clock.now()));
         settle_uncalled(&state.tally, &outcome);
         // A dead letter that was being replayed is in the store.
@@ -58,7 +65,7 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) ->
             over.push(parked);
         }
     }
-    core.consumer(addr).waiting.settled();
+    waiting.settled();
     over
 }
 

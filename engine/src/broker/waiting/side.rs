@@ -179,13 +179,11 @@ impl<P: 'static> ConsumerSide<P> {
         let (parked, others) = match self.room.pop(state.id, now, id) {
             Next::Now(parked, others) => (Popped::Message(parked), others),
             Next::Replay(number, others) => (Popped::Replay(number), others),
-            Next::At(due) => {
-                self.schedule.add_at(due, state.id);
+            other => {
+                if let Next::At(due) = other {
+                    self.schedule.add_at(due, state.id);
+                }
                 // Where there is a head, that is a reason of its own.
-                state.set(Reason::CatchingUp, false);
-                return None;
-            }
-            Next::Nothing => {
                 state.set(Reason::CatchingUp, false);
                 return None;
             }
