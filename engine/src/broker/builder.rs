@@ -10,7 +10,7 @@ use super::handle::Broker;
 use super::id::BrokerId;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
-use super::subscribe::handler::{ErrorCallback, FailedDelivery};
+use super::subscribe::callbacks::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
 use crate::clock::{Clock, Watcher};
 use crate::message::{Message, MessagePayload, Origin, Payload};

@@ -8,7 +8,7 @@ use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::name::DispatcherName;
-use super::subscribe::handler::ErrorCallback;
+use super::subscribe::callbacks::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::{Clock, Watcher};
 use crate::message::{Envelope, Origin};

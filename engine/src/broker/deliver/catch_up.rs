@@ -96,7 +96,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         let outcome = match Outcome::uncalled(state, parked.has_expired(clock.now())) {
             Outcome::Undelivered => {
                 if retried.is_none() {
-                    handler.count_first_attempt(clock);
+                    handler.count_first_attempt();
                 }
                 delivery.call_guarded(state, handler, permit, left)
             }
@@ -107,9 +107,8 @@ impl<P: MessagePayload> HandlerTable<P> {
                 Some(outcome)
             }
         };
-        let ended = outcome.map_or(Ended::TakenOver, |outcome| {
-            delivery.end(state, handler.contract.as_deref_mut(), outcome, left)
-        });
+        let ended = outcome
+            .map_or(Ended::TakenOver, |outcome| delivery.end(state, handler.contract(), outcome, left));
         match ended {
             Ended::TakenOver => {
                 guard(|| drop(parked));

@@ -5,15 +5,16 @@
 
 use super::context;
 use super::outcome::{CallMark, Outcome};
-use super::settle::{Failure, Next, settle, settle_delivered, settle_uncalled};
+use super::settle::{Failure, Next, settle, settle_uncalled};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::{Attempt, DeadLetter, Put, SharedStore, error_text};
 use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit, Verdict};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
+use crate::broker::subscribe::callbacks::panic_text;
 use crate::broker::subscribe::handled::{HandlerError, Wish, is_of_the_message, wish_of};
-use crate::broker::subscribe::handler::{Contract, OwnedHandler, panic_text};
+use crate::broker::subscribe::handler::{Callee, Contract, OwnedHandler, Told};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::backlog::{Backlog, WhenFull};
 use crate::broker::waiting::parked::{Parked, Retried};
@@ -156,110 +157,11 @@ enum Then {
 }
 
 impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
-    /// Delivers where a subscription or message is not plain. Returns whether the consumer still has its position.
-    #[inline(never)]
-    pub(super) fn deliver_specially(
-        &mut self,
-        state: &Arc<SubscriptionState>,
-        handler: &mut Option<OwnedHandler<P>>,
-        has_expired: bool,
-        left: &mut Left<P>,
-    ) -> bool {
-        match handler {
-            Some(handler) if state.only_asks_first() && !has_expired => {
-                self.ask_and_call(state, handler, left)
-            }
-            handler => self.deliver_in_steps(state, handler, has_expired, left),
-        }
-    }
-
-    /// Asks the filter and calls the handler, in one call, under a breaker that is closed if there is one: which is
-    /// what most messages of such a subscription meet.
-    #[inline(always)]
-    fn ask_and_call(
-        &mut self,
-        state: &Arc<SubscriptionState>,
-        handler: &mut OwnedHandler<P>,
-        left: &mut Left<P>,
-    ) -> bool {
-        let (message, clock) = (self.message, self.clock);
-        let OwnedHandler { call, contract } = &mut *handler;
-        let (filter, breaker) = match contract {
-            Some(contract) => (contract.filter.as_mut(), contract.breaker.as_mut()),
-            None => (None, None),
-        };
-        let mut circuit = breaker.map(|guarded| &mut guarded.circuit);
-        let begun = circuit.as_ref().is_some_and(|circuit| circuit.needs_clock()).then(|| clock.now());
-        let permit = match circuit.as_mut().map(|circuit| circuit.admit(|| clock.now())) {
-            Some(Admission::Call(permit)) => Some(permit),
-            // It is closed.
-            Some(Admission::Wait) | None => None,
-        };
-        let mut is_in_filter = filter.is_some();
-        context::begin_handling(message.id(), message.correlation());
-        let called = self.source.call(state.id, || {
-            if let Some(filter) = filter
-                && !filter(message)
-            {
-                return None;
-            }
-            is_in_filter = false;
-            Some(call(message))
-        });
-        context::end_handling();
-        match called {
-            Called::Returned(Ok(Some(Ok(())))) => {
-                if let (Some(circuit), Some(permit)) = (circuit, permit) {
-                    let well = |begun| circuit.success_in(clock.now().since(begun));
-                    let verdict = begun.map_or(Verdict::Success, well);
-                    if circuit.record(permit, verdict, || clock.now()).is_some() {
-                        left.waiting.note_breaker(state, circuit);
-                    }
-                }
-                handler.count_first_attempt(clock);
-                settle_delivered(&state.tally, self.tally);
-                true
-            }
-            Called::Returned(Ok(None)) => {
-                settle_uncalled(&state.tally, &Outcome::Filtered);
-                true
-            }
-            Called::Returned(Ok(Some(Err(error)))) => {
-                self.end_asked(state, handler, permit, Outcome::Failed(error), left)
-            }
-            // A filter that panics is no match, and says nothing of the handler.
-            Called::Returned(Err(payload)) if is_in_filter => {
-                self.end_event(state, None, Outcome::Panicked(payload), left)
-            }
-            Called::Returned(Err(payload)) => {
-                self.end_asked(state, handler, permit, Outcome::Panicked(payload), left)
-            }
-            Called::Refused => self.end_event(state, None, Outcome::Undelivered, left),
-            Called::TakenOver => false,
-        }
-    }
-
-    /// Tells a breaker of a call that has failed, and sees to what comes of it.
-    #[cold]
-    #[inline(never)]
-    fn end_asked(
-        &mut self,
-        state: &Arc<SubscriptionState>,
-        handler: &mut OwnedHandler<P>,
-        permit: Option<Permit>,
-        outcome: Outcome,
-        left: &mut Left<P>,
-    ) -> bool {
-        handler.count_first_attempt(self.clock);
-        self.record(state, handler, permit, verdict_on(&outcome), left);
-        self.end_event(state, handler.contract.as_deref_mut(), outcome, left)
-    }
-
     /// Delivers step by step: asks for the end of the subscription, the end of the message's life, the filter, whether
     /// the message has to wait, and the breaker, in this order. Returns whether the consumer still has its position.
     #[cold]
     #[inline(never)]
-    fn deliver_in_steps(
+    pub(super) fn deliver_in_steps(
         &mut self,
         state: &Arc<SubscriptionState>,
         handler: &mut Option<OwnedHandler<P>>,
@@ -270,7 +172,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         let outcome = match (handler, Outcome::uncalled(state, has_expired)) {
             (None, _) => Outcome::Unsubscribed,
             (Some(handler), Outcome::Undelivered) => {
-                let called = match handler.contract.as_mut().and_then(|contract| contract.filter.as_mut()) {
+                let called = match handler.contract().and_then(|contract| contract.filter.as_mut()) {
                     Some(filter) => self.source.call(state.id, || filter(self.message)),
                     None => Called::Returned(Ok(true)),
                 };
@@ -278,9 +180,9 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                     Called::TakenOver => return false,
                     Called::Returned(Ok(true)) => match self.gate(state, handler, left) {
                         Gated::Go(permit) => {
-                            handler.count_first_attempt(self.clock);
+                            handler.count_first_attempt();
                             let outcome = self.call_guarded(state, handler, permit, left);
-                            let contract = handler.contract.as_deref_mut();
+                            let contract = handler.contract();
                             return outcome
                                 .is_some_and(|outcome| self.end_event(state, contract, outcome, left));
                         }
@@ -327,7 +229,8 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         }
     }
 
-    /// Sees to what has come of a call that has not returned well. Returns whether the consumer still has its position.
+    /// Sees to what has come of a call of a message that comes as it is, unless it has returned well. Returns whether
+    /// the consumer still has its position.
     #[cold]
     #[inline(never)]
     pub(super) fn end_otherwise(
@@ -337,8 +240,30 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         called: Called<Result<(), HandlerError>>,
         left: &mut Left<P>,
     ) -> bool {
-        let outcome = Outcome::of_call(called);
-        outcome.is_some_and(|outcome| self.end_event(state, handler.contract.as_deref_mut(), outcome, left))
+        let Some(outcome) = Outcome::of_call(called) else { return false };
+        let has_begun = handler.contract().is_none_or(|contract| contract.has_begun);
+        let outcome = match outcome {
+            Outcome::Failed(error) => match Told::of(&error) {
+                None => Outcome::Failed(error),
+                Some(Told::Filtered) => Outcome::Filtered,
+                Some(Told::BreakerChanged) => {
+                    if let Some(guarded) = handler.breaker() {
+                        left.waiting.note_breaker(state, &guarded.circuit);
+                    }
+                    Outcome::Delivered
+                }
+            },
+            // What a filter has failed on says nothing of the handler, and is not tried again.
+            Outcome::Panicked(_) if !has_begun => return self.end_event(state, None, outcome, left),
+            outcome => outcome,
+        };
+        if let Some(guarded) = handler.breaker()
+            && matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_))
+        {
+            let permit = guarded.circuit.permit();
+            self.record(state, handler, Some(permit), verdict_on(&outcome), left);
+        }
+        self.end_event(state, handler.contract(), outcome, left)
     }
 
     /// Settles, and has the message wait for another attempt where it has failed. Returns whether the consumer still
@@ -432,16 +357,16 @@ enum Gated {
 }
 
 impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
-    /// Calls the handler.
+    /// Calls the handler, and asks first what its contract wants of a message that comes as it is.
     #[inline(always)]
     pub(super) fn call(
         &mut self,
         state: &SubscriptionState,
-        handler: &mut OwnedHandler<P>,
+        handler: &mut dyn Callee<P>,
     ) -> Called<Result<(), HandlerError>> {
         let message = self.message;
         context::begin_handling(message.id(), message.correlation());
-        let called = self.source.call(state.id, || (handler.call)(message));
+        let called = self.source.call(state.id, || handler.call(message));
         context::end_handling();
         called
     }
@@ -458,7 +383,8 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let clock = self.clock;
         let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
         let begun = is_timed.then(|| clock.now());
-        let outcome = Outcome::of_call(self.call(state, handler))?;
+        let called = handler.call_bare(|handler| self.call(state, handler));
+        let outcome = Outcome::of_call(called)?;
         let verdict = match (verdict_on(&outcome), begun, handler.breaker()) {
             (Verdict::Success, Some(begun), Some(guarded)) => {
                 guarded.circuit.success_in(clock.now().since(begun))

@@ -100,13 +100,13 @@ impl<P: MessagePayload> HandlerTable<P> {
             let handler = match handler {
                 Some(handler) if state.is_plain() && !has_expired => handler,
                 handler => {
-                    if !delivery().deliver_specially(state, handler, has_expired, left) {
+                    if !delivery().deliver_in_steps(state, handler, has_expired, left) {
                         return;
                     }
                     continue;
                 }
             };
-            let called = delivery().call(state, handler);
+            let called = delivery().call(state, &mut **handler);
             if matches!(called, Called::Returned(Ok(Ok(())))) {
                 settle_delivered(&state.tally, tally);
             } else if !delivery().end_otherwise(state, handler, called, left) {

@@ -1,10 +1,9 @@
 //! The options of subscriptions, and how subscriptions start.
 
+use super::callbacks::{Callbacks, ErrorCallback, FailedDelivery};
 use super::filter::{BoxedFilter, Filter};
 use super::handled::IntoHandled;
-use super::handler::{
-    BoxedHandler, Callbacks, Contract, ErrorCallback, FailedDelivery, OwnedHandler, boxed, drop_handler,
-};
+use super::handler::{Contract, MakeHandler, OwnedHandler, drop_handler, maker};
 use super::registry::SubscriptionState;
 use super::subscription::Subscription;
 use crate::broker::core::Core;
@@ -12,7 +11,7 @@ use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::broker::name::DispatcherName;
-use crate::broker::policy::breaker::{Breaker, BreakerState, WhileOpen};
+use crate::broker::policy::breaker::{Breaker, WhileOpen};
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::policy::retry::{Retry, RetryState};
 use crate::broker::waiting::backlog::{Backlog, WhenFull};
@@ -290,7 +289,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
     ) -> Prepared<P> {
-        Prepared { options: self, handler: boxed(handler) }
+        Prepared { options: self, make: maker(handler) }
     }
 
     /// Checks everything and enters the subscription's name; nothing is routed to it yet.
@@ -323,10 +322,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;
         }
-        let counts_deliveries = self.retry.as_ref().is_some_and(Retry::has_budget);
-        let asks_first = self.filter.is_some() || self.breaker.is_some() || counts_deliveries;
         let name = self.name.as_deref();
-        let state = core.registry.enter(name, patterns, self.place()?, asks_first)?;
+        let state = core.registry.enter(name, patterns, self.place()?, self.breaker.is_some())?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
@@ -371,7 +368,7 @@ impl<P> fmt::Debug for SubscriptionBuilder<P> {
 #[must_use = "nothing is subscribed yet"]
 pub struct Prepared<P> {
     options: SubscriptionBuilder<P>,
-    handler: BoxedHandler<P>,
+    make: MakeHandler<P>,
 }
 
 impl<P> fmt::Debug for Prepared<P> {
@@ -392,7 +389,7 @@ pub(super) fn start_all<P: MessagePayload>(
         return Err(SubscribeError::Forked);
     }
     let mut beginning = Beginning { core, entered: Vec::new() };
-    for Prepared { options, handler } in prepared {
+    for Prepared { options, make } in prepared {
         if !Arc::ptr_eq(core, &options.core) {
             return Err(SubscribeError::OtherBroker);
         }
@@ -405,12 +402,10 @@ pub(super) fn start_all<P: MessagePayload>(
             let filter = filter.map(|filter| callbacks.around_filter(filter));
             let retry = retry.map(RetryState::new);
             let breaker = breaker.map(Guarded::new);
-            if breaker.is_some() {
-                state.set_breaker(BreakerState::Closed, 0);
-            }
-            Box::new(Contract { filter, backlog: backlog.unwrap_or_default(), retry, breaker })
+            let (backlog, clock) = (backlog.unwrap_or_default(), core.clock.clone());
+            Box::new(Contract::new(filter, backlog, retry, breaker, clock))
         });
-        let handler = OwnedHandler { call: callbacks.around(handler), contract };
+        let handler = make(callbacks, contract);
         beginning.entered.push((state, Some(handler)));
     }
     // First the handlers, then the table: whoever is routed here is expected here.

@@ -1,6 +1,7 @@
 //! Subscribing: options, handles, handlers, and the registry of all subscriptions.
 
 pub(super) mod builder;
+pub(super) mod callbacks;
 pub mod filter;
 pub(super) mod handled;
 pub(super) mod handler;

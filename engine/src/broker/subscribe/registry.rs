@@ -57,14 +57,14 @@ pub(crate) struct SubscriptionState {
     pub(crate) destination: Destination,
     /// Written by the subscription's consumer.
     pub(crate) tally: CachePadded<Tally>,
-    /// What is not plain about it.
+    /// Whether it has a breaker.
+    has_breaker: bool,
+    /// Why its messages are not delivered as they come.
     flags: AtomicU32,
 }
 
 /// The subscription has ended.
 const ENDED: u32 = 1;
-/// Its contract is asked before each call of its handler.
-const ASKS_FIRST: u32 = 2;
 
 /// Why messages of a subscription wait before its handler gets them. Several may hold at once; only when none does
 /// a message is delivered as it comes.
@@ -80,11 +80,9 @@ pub(crate) enum Reason {
     Breaker = 1 << 5,
 }
 
-/// The states of a breaker, where there is one: two bits.
+/// The states of a breaker: two bits, which are 0 where there is none or it is closed.
 const BREAKER_SHIFT: u32 = 8;
 const BREAKER_STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
-/// What a breaker that is closed sets: no other state sets that alone.
-const BREAKER_CLOSED: u32 = 1 << BREAKER_SHIFT;
 const BREAKER_MASK: u32 = 3 << BREAKER_SHIFT;
 
 impl Reason {
@@ -93,17 +91,10 @@ impl Reason {
 }
 
 impl SubscriptionState {
-    /// Returns whether nothing comes before a call of its handler: one look for all that might.
+    /// Returns whether its messages are delivered as they come: one look for all that might prevent it.
     #[inline(always)]
     pub(crate) fn is_plain(&self) -> bool {
         self.flags.load(Ordering::Relaxed) == 0
-    }
-
-    /// Returns whether all that is not plain about it is that its contract is asked first, by a breaker that is closed
-    /// if there is one.
-    #[inline(always)]
-    pub(crate) fn only_asks_first(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & !BREAKER_CLOSED == ASKS_FIRST
     }
 
     /// Returns whether the subscription has ended. A hint that saves calls: the consumer's mailbox
@@ -130,8 +121,8 @@ impl SubscriptionState {
 
     /// Says in which state its breaker is, and how often that has changed. Only its consumer does.
     pub(crate) fn set_breaker(&self, state: BreakerState, changes: u64) {
-        let number = BREAKER_STATES.iter().position(|&other| other == state).unwrap_or(0) as u32 + 1;
-        // In one step: nobody is to see that there is none.
+        let number = BREAKER_STATES.iter().position(|&other| other == state).unwrap_or(0) as u32;
+        // In one step: nobody is to see another one.
         let change = |flags| Some(flags & !BREAKER_MASK | number << BREAKER_SHIFT);
         let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
         self.tally.breaker_changes.add(changes - self.tally.breaker_changes.get());
@@ -140,7 +131,7 @@ impl SubscriptionState {
     /// Returns in which state its breaker is, if it has one.
     pub(crate) fn breaker(&self) -> Option<BreakerState> {
         let number = (self.flags.load(Ordering::Relaxed) & BREAKER_MASK) >> BREAKER_SHIFT;
-        BREAKER_STATES.get((number as usize).checked_sub(1)?).copied()
+        self.has_breaker.then(|| BREAKER_STATES[number as usize % BREAKER_STATES.len()])
     }
 
     /// Says that messages wait for that reason from now on, or no longer. Only the consumer does, save that everybody
@@ -364,14 +355,13 @@ struct Inner {
 pub(crate) struct Registry(Mutex<Inner>);
 
 impl Registry {
-    /// Enters a subscription. Without a name it is called after its number. It is said whether its
-    /// contract is to be asked before each call of its handler.
+    /// Enters a subscription. Without a name it is called after its number.
     pub(crate) fn enter(
         &self,
         name: Option<&str>,
         patterns: Vec<Pattern>,
         consumer: ConsumerAddr,
-        asks_first: bool,
+        has_breaker: bool,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
@@ -400,7 +390,8 @@ impl Registry {
             patterns,
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
-            flags: AtomicU32::new(if asks_first { ASKS_FIRST } else { 0 }),
+            has_breaker,
+            flags: AtomicU32::new(0),
         });
         inner
             .now

@@ -180,6 +180,31 @@ impl Circuit {
         }
     }
 
+    /// Tells that a call ended well that began while calls went through and nothing else was told since, and of which
+    /// the time does not matter. Returns whether that has changed the state.
+    #[inline(always)]
+    pub(crate) fn succeed(&mut self, now: impl FnOnce() -> Timestamp) -> bool {
+        if self.mode != Mode::Closed {
+            return false;
+        }
+        self.run = 0;
+        match &mut self.window {
+            // The success that fills the window can be what trips it.
+            Window::Calls(window) => window.add(false) && self.trip(now()).is_some(),
+            Window::None | Window::Time(_) => false,
+        }
+    }
+
+    /// The same of a call that began then, at this moment.
+    pub(crate) fn succeed_since(&mut self, begun: Timestamp, now: Timestamp) -> bool {
+        self.record(self.permit(), self.success_in(now.since(begun)), || now).is_some()
+    }
+
+    /// Returns the permit of a call that has begun while calls went through, if nothing was told since.
+    pub(crate) fn permit(&self) -> Permit {
+        Permit { generation: self.generation }
+    }
+
     /// Gives the permit of a call back that was not made.
     pub(crate) fn give_back(&mut self, permit: Permit) {
         if permit.generation == self.generation && self.is_probe_out {

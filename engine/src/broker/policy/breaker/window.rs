@@ -88,10 +88,19 @@ impl CallWindow {
 
     /// Adds an outcome. Says whether too many calls have failed.
     ///
-    /// Where the outcome is the same as that which it takes the place of, as with most calls of a
-    /// handler that does its work, nothing but the place changes.
-    #[inline]
+    /// Where none has, as with most calls of a handler that does its work, nothing but the place changes.
+    #[inline(always)]
     pub(super) fn add(&mut self, has_failed: bool) -> bool {
+        if has_failed || self.failures > 0 {
+            return self.replace(has_failed);
+        }
+        self.go_on();
+        false
+    }
+
+    /// Puts an outcome in the place of the oldest.
+    #[inline(never)]
+    fn replace(&mut self, has_failed: bool) -> bool {
         // The remainder changes nothing; it spares the check of the array's bounds.
         let place = (self.next % MOST_CALLS) as usize;
         let (word, bit) = (&mut self.has_failed[place / BITS], 1 << (place % BITS));
@@ -99,12 +108,17 @@ impl CallWindow {
             *word ^= bit;
             self.failures = if has_failed { self.failures + 1 } else { self.failures - 1 };
         }
+        self.go_on();
+        self.failures >= self.least_failures && self.is_reached()
+    }
+
+    #[inline(always)]
+    fn go_on(&mut self) {
         self.next += 1;
         if self.next == self.size {
             self.next = 0;
             self.is_full = true;
         }
-        self.failures >= self.least_failures && self.is_reached()
     }
 
     fn is_reached(&self) -> bool {
