@@ -1,10 +1,12 @@
 //! Delivering what has waited.
 
-use super::delivery::{Delivery, Ended, Left, Source, Undropped, Waited, discard, keep};
+use super::delivery::Delivery;
+use super::failed::{Ended, keep};
 use super::handlers::HandlerTable;
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
+use super::source::{Left, Source, Undropped, Waited, discard};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;

@@ -1,9 +1,9 @@
 //! Handing back what has waited, when the broker stops.
 
 use super::common::Common;
-use super::delivery::Left;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
+use super::source::Left;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;

@@ -2,12 +2,13 @@
 //! one event.
 
 use super::common::Common;
-use super::delivery::{Delivery, Event, Left, has_expired};
+use super::delivery::{Delivery, has_expired};
 use super::hand_back::hand_back_waiting;
 use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
 use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
 use super::settle::{settle_delivered, settle_uncalled};
+use super::source::{Event, Left};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::subscribe::handler::drop_handler;

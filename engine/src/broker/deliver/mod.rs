@@ -1,10 +1,12 @@
 //! Delivering: a consumer, its mailbox, the handlers that it owns, and the end of each delivery.
 
+mod arrival;
 mod catch_up;
 pub(super) mod common;
 pub(super) mod consumer;
 pub(super) mod context;
 pub(super) mod delivery;
+mod failed;
 pub(super) mod hand_back;
 pub(super) mod handlers;
 pub(super) mod mailbox;
@@ -12,3 +14,4 @@ pub(super) mod outcome;
 mod route_cache;
 mod sampler;
 pub(super) mod settle;
+mod source;

@@ -3,7 +3,7 @@
 //! Most messages come as they are: nothing of their subscription waits, and its breaker, if it has one, is closed. For
 //! them a handler is one call, and all that its subscription wants asked first is asked inside of it: so what is not
 //! asked costs nothing, and what is costs little more than its own work. For all other messages what is asked is taken
-//! one by one, see [`Delivery`](crate::broker::deliver::delivery::Delivery).
+//! one by one, in `deliver/arrival.rs`.
 
 use super::callbacks::Callbacks;
 use super::filter::BoxedFilter;

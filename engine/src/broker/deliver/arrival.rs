@@ -1,0 +1,221 @@
+//! A message that arrives where it cannot simply be delivered: what comes before the handler's call, step by step, and
+//! how the message comes to wait.
+
+use super::delivery::{Delivery, verdict_on};
+use super::failed::{Ended, How, Kept, Then, keep};
+use super::outcome::Outcome;
+use super::settle::settle_uncalled;
+use super::source::{Event, Left, Source, discard};
+use crate::broker::account::term::FailureKind;
+use crate::broker::policy::breaker::WhileOpen;
+use crate::broker::policy::breaker::circuit::{Admission, Permit};
+use crate::broker::subscribe::handled::HandlerError;
+use crate::broker::subscribe::handler::{Contract, OwnedHandler, Told};
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
+use crate::broker::waiting::backlog::{Backlog, WhenFull};
+use crate::broker::waiting::parked::Parked;
+use crate::broker::waiting::queue::GivenUp;
+use crate::message::MessagePayload;
+use crate::ring::Called;
+use crate::sync::panics::guard;
+use std::sync::Arc;
+
+impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
+    /// Delivers step by step: asks for the end of the subscription, the end of the message's life, the filter, whether
+    /// the message has to wait, and the breaker, in this order. Returns whether the consumer still has its position.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn deliver_in_steps(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut Option<OwnedHandler<P>>,
+        has_expired: bool,
+        left: &mut Left<P>,
+    ) -> bool {
+        // An earlier delivery of this very message may have ended the subscription.
+        let outcome = match (handler, Outcome::uncalled(state, has_expired)) {
+            (None, _) => Outcome::Unsubscribed,
+            (Some(handler), Outcome::Undelivered) => {
+                let called = match handler.contract().and_then(|contract| contract.filter.as_mut()) {
+                    Some(filter) => self.source.call(state.id, || filter(self.message)),
+                    None => Called::Returned(Ok(true)),
+                };
+                match called {
+                    Called::TakenOver => return false,
+                    Called::Returned(Ok(true)) => match self.gate(state, handler, left) {
+                        Gated::Go(permit) => {
+                            handler.count_first_attempt();
+                            let outcome = self.call_guarded(state, handler, permit, left);
+                            let contract = handler.contract();
+                            return outcome
+                                .is_some_and(|outcome| self.end_event(state, contract, outcome, left));
+                        }
+                        Gated::Kept => return true,
+                        Gated::Ended(outcome) => outcome,
+                        Gated::TakenOver => return false,
+                    },
+                    Called::Returned(Ok(false)) => Outcome::Filtered,
+                    Called::Returned(Err(payload)) => Outcome::Panicked(payload),
+                    Called::Refused => Outcome::Undelivered,
+                }
+            }
+            (_, outcome) => outcome,
+        };
+        // What a filter or a copy has failed is not tried again.
+        self.end_event(state, None, outcome, left)
+    }
+
+    /// Finds out whether the handler may be called now, and has the message wait if not.
+    fn gate(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        left: &mut Left<P>,
+    ) -> Gated {
+        if state.is_queued() {
+            let gated = self.park(state, handler.backlog(), left);
+            if state.waits_for(Reason::Breaker) {
+                // Its time may have come.
+                left.waiting.look_at(state);
+            }
+            return gated;
+        }
+        let Some(guarded) = handler.breaker() else { return Gated::Go(None) };
+        let admission = guarded.circuit.admit(|| self.clock.now());
+        state.set_breaker(guarded.circuit.state(), guarded.circuit.changes());
+        match admission {
+            Admission::Call(permit) => Gated::Go(Some(permit)),
+            // Where messages wait meanwhile, it is queued.
+            Admission::Wait => {
+                let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
+                Gated::Ended(Outcome::Refused { is_dead })
+            }
+        }
+    }
+
+    /// Sees to what has come of a call of a message that comes as it is, unless it has returned well. Returns whether
+    /// the consumer still has its position.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end_otherwise(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        called: Called<Result<(), HandlerError>>,
+        left: &mut Left<P>,
+    ) -> bool {
+        let Some(outcome) = Outcome::of_call(called) else { return false };
+        let has_begun = handler.contract().is_none_or(|contract| contract.has_begun);
+        let outcome = match outcome {
+            Outcome::Failed(error) => match Told::of(&error) {
+                None => Outcome::Failed(error),
+                Some(Told::Filtered) => Outcome::Filtered,
+                Some(Told::BreakerChanged) => {
+                    if let Some(guarded) = handler.breaker() {
+                        left.waiting.note_breaker(state, &guarded.circuit);
+                    }
+                    Outcome::Delivered
+                }
+            },
+            // What a filter has failed on says nothing of the handler, and is not tried again.
+            Outcome::Panicked(_) if !has_begun => return self.end_event(state, None, outcome, left),
+            outcome => outcome,
+        };
+        if let Some(guarded) = handler.breaker()
+            && matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_))
+        {
+            let permit = guarded.circuit.permit();
+            self.record(state, handler, Some(permit), verdict_on(&outcome), left);
+        }
+        self.end_event(state, handler.contract(), outcome, left)
+    }
+
+    /// Settles, and has the message wait for another attempt where it has failed. Returns whether the consumer still
+    /// has its position.
+    fn end_event(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        contract: Option<&mut Contract<P>>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> bool {
+        match self.end(state, contract, outcome, left) {
+            Ended::Over => true,
+            Ended::Kept(kept) => {
+                let Kept { copy, how } = *kept;
+                copy.is_none_or(|parked| keep(&mut self.source, state, parked, how, self.clock, left))
+            }
+            Ended::TakenOver => false,
+        }
+    }
+
+    /// Has the message wait, as far as there is room.
+    fn park(&mut self, state: &Arc<SubscriptionState>, bounds: Backlog, left: &mut Left<P>) -> Gated {
+        if self.source.lease.is_stopped() {
+            // What waits shall not give way for one that is handed back.
+            return Gated::Ended(Outcome::Undelivered);
+        }
+        let size = Parked::size_of(self.message);
+        let GivenUp { expired, dropped, has_room } =
+            left.waiting.make_room(state, size, bounds, self.clock.now());
+        let mut given_up = Vec::with_capacity(expired.len() + dropped.len());
+        for (outcome, those) in [(Outcome::Expired, expired), (Outcome::Overflow, dropped)] {
+            for parked in those {
+                settle_uncalled(&state.tally, &outcome);
+                given_up.push(parked);
+            }
+        }
+        let gated = self.copy_to_wait(state, has_room, bounds, left);
+        if matches!(gated, Gated::TakenOver) {
+            given_up.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+            return gated;
+        }
+        // Last: while this hangs, the delivery at hand is settled, or its message waits.
+        if let Gated::Ended(outcome) = gated {
+            let is_ours = self.end_event(state, None, outcome, left);
+            let is_ours = is_ours && discard(&mut self.source, state, given_up, left);
+            return if is_ours { Gated::Kept } else { Gated::TakenOver };
+        }
+        if discard(&mut self.source, state, given_up, left) { gated } else { Gated::TakenOver }
+    }
+
+    /// Copies the message to wait, or to be a dead letter.
+    fn copy_to_wait(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        has_room: bool,
+        bounds: Backlog,
+        left: &mut Left<P>,
+    ) -> Gated {
+        if !has_room && bounds.when_full_in(left.dead_letters.is_some()) != WhenFull::DeadLetter {
+            return Gated::Ended(Outcome::Overflow);
+        }
+        match self.source.call(state.id, || Parked::copy(self.message)) {
+            Called::Returned(Ok(parked)) if !has_room => {
+                let then = Then::Dead(FailureKind::Overflow);
+                let how = How { attempt: None, first_at: self.clock.now(), then };
+                let is_ours = keep(&mut self.source, state, parked, how, self.clock, left);
+                if is_ours { Gated::Kept } else { Gated::TakenOver }
+            }
+            Called::Returned(Ok(parked)) => {
+                left.waiting.push(state, parked);
+                Gated::Kept
+            }
+            Called::Returned(Err(payload)) => Gated::Ended(Outcome::Uncopied(payload)),
+            Called::Refused => Gated::Ended(Outcome::Undelivered),
+            Called::TakenOver => Gated::TakenOver,
+        }
+    }
+}
+
+/// What becomes of a message before its handler is called.
+enum Gated {
+    /// The handler may be called, and its breaker, if there is one, wants to know how it went.
+    Go(Option<Permit>),
+    /// The message waits, or is a dead letter.
+    Kept,
+    /// The delivery has ended.
+    Ended(Outcome),
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}

@@ -1,0 +1,257 @@
+//! What becomes of a message whose delivery has failed: it is tried again, becomes a dead letter, or is given up.
+
+use super::delivery::Delivery;
+use super::outcome::{CallMark, Outcome};
+use super::settle::{Failure, Next, settle, settle_uncalled};
+use super::source::{Left, Source, Undropped, discard};
+use crate::broker::account::term::FailureKind;
+use crate::broker::dead_letters::{Attempt, Put, error_text};
+use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
+use crate::broker::subscribe::callbacks::panic_text;
+use crate::broker::subscribe::handled::{Wish, wish_of};
+use crate::broker::subscribe::handler::Contract;
+use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::waiting::parked::{Parked, Retried};
+use crate::clock::{Clock, Timestamp};
+use crate::message::{Message, MessagePayload};
+use crate::ring::Called;
+use crate::sync::panics::{discard_panic, guard};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a delivery has ended, as far as its consumer has anything to do with it.
+pub(super) enum Ended<P> {
+    /// It is over.
+    Over,
+    /// It is over with the handler, or with this attempt, and the message is kept.
+    Kept(Box<Kept<P>>),
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}
+
+/// A message whose delivery has failed and that is kept.
+pub(super) struct Kept<P> {
+    /// The message, unless it was a copy already.
+    pub(super) copy: Option<Parked<P>>,
+    pub(super) how: How,
+}
+
+/// How a message is kept.
+pub(super) struct How {
+    /// The attempt that has failed, where dead letters are kept and there was one.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) first_at: Timestamp,
+    pub(super) then: Then,
+}
+
+/// What becomes of a message that is kept.
+pub(super) enum Then {
+    /// It is tried again, and perhaps the others of its subscription wait for it.
+    Again { due: Timestamp, delay: Duration, is_head: bool },
+    /// It is a dead letter.
+    Dead(FailureKind),
+}
+
+impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
+    /// Settles, and sees to a failure.
+    pub(super) fn end(
+        &mut self,
+        state: &SubscriptionState,
+        contract: Option<&mut Contract<P>>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> Ended<P> {
+        match settle(&state.tally, self.tally, &outcome) {
+            Next::Done => Ended::Over,
+            Next::HandBack => {
+                left.refused.push(state.name.clone());
+                Ended::Over
+            }
+            Next::Failed(failure) => self.fail(state, contract, failure, outcome, left),
+        }
+    }
+
+    /// Decides what becomes of a message whose delivery has failed, and tells of the failure.
+    #[cold]
+    #[inline(never)]
+    fn fail(
+        &mut self,
+        state: &SubscriptionState,
+        contract: Option<&mut Contract<P>>,
+        failure: Failure,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> Ended<P> {
+        let mut outcome = Some(outcome);
+        let message = self.message;
+        let mut retry = contract.and_then(|contract| contract.retry.as_mut());
+        let (may_retry, may_be_dead) = match &outcome {
+            // A copy that has panicked once panics again.
+            Some(Outcome::Uncopied(_) | Outcome::Refused { is_dead: false }) => (false, false),
+            Some(Outcome::Refused { is_dead: true }) => (false, true),
+            _ => (true, true),
+        };
+        retry = retry.filter(|_| may_retry);
+        let store = left.dead_letters.clone().filter(|_| may_be_dead);
+        if retry.is_none() && store.is_none() {
+            // First of all: what is told may never return.
+            settle_uncalled(&state.tally, &Outcome::GivenUp);
+            let mark = CallMark::settled(state.id);
+            let called = self.source.call(mark, || tell(state, message, failure, None, &mut outcome));
+            left.undropped.extend(outcome.map(Undropped::Outcome));
+            return if matches!(called, Called::TakenOver) { Ended::TakenOver } else { Ended::Over };
+        }
+        let waiting = &left.waiting;
+        let has_room =
+            retry.as_ref().is_none_or(|retry| waiting.retrying(state.id) < retry.policy().most_waiting());
+        let (now, retried) = (self.clock.now(), self.retried);
+        let first_at = retried.map_or(now, |retried| retried.first_at);
+        let called = self.source.call(state.id, || {
+            let decision =
+                retry.and_then(|retry| decide(retry, message, failure, &outcome, retried, has_room, now));
+            let given_up = match decision {
+                Some((Decision::GiveUp(reason), _)) => Some(reason),
+                _ => None,
+            };
+            let attempt = match (&store, failure.kind) {
+                (None, _) | (_, FailureKind::Refused) => None,
+                (Some(store), kind) => {
+                    let text = store.keeps_error_texts().then(|| text_of(&outcome)).flatten();
+                    Some(Attempt::new(message.attempt(), self.clock.wall(now), kind, text))
+                }
+            };
+            tell(state, message, failure, given_up, &mut outcome);
+            let then = match decision {
+                Some((Decision::Retry { due, delay }, is_head)) => Then::Again { due, delay, is_head },
+                _ if store.is_some() => Then::Dead(failure.kind),
+                Some((Decision::GiveUp(GiveUp::NoRoom), _)) => return Err(Outcome::Overflow),
+                _ => return Err(Outcome::GivenUp),
+            };
+            let copy = if S::IS_COPY {
+                None
+            } else {
+                Some(guard(|| Parked::copy(message)).ok_or(Outcome::GivenUp)?)
+            };
+            Ok(Box::new(Kept { copy, how: How { attempt, first_at, then } }))
+        });
+        left.undropped.extend(outcome.map(Undropped::Outcome));
+        let given_up = match called {
+            Called::TakenOver => return Ended::TakenOver,
+            Called::Returned(Ok(Ok(kept))) => return Ended::Kept(kept),
+            Called::Returned(Ok(Err(given_up))) => given_up,
+            // Everything foreign is called where its panic is caught.
+            Called::Returned(Err(_)) => Outcome::GivenUp,
+            Called::Refused => {
+                left.refused.push(state.name.clone());
+                Outcome::Undelivered
+            }
+        };
+        settle_uncalled(&state.tally, &given_up);
+        Ended::Over
+    }
+}
+
+/// Decides whether a failed message is tried again, and whether as the head of all others. Which errors are tried again
+/// is for foreign code to say: where that panics, nothing is decided.
+fn decide<P>(
+    retry: &mut RetryState,
+    message: &Message<'_, P>,
+    failure: Failure,
+    outcome: &Option<Outcome>,
+    retried: Option<&Retried>,
+    has_room: bool,
+    now: Timestamp,
+) -> Option<(Decision, bool)> {
+    let error = match outcome {
+        Some(Outcome::Failed(error)) => Some(error),
+        _ => None,
+    };
+    let attempt = FailedAttempt {
+        attempt: message.attempt(),
+        kind: failure.kind,
+        error,
+        wish: error.map_or(Wish::ByPolicy, wish_of),
+        first_at: retried.map_or(now, |retried| retried.first_at),
+        last_delay: retried.map(|retried| retried.delay),
+        has_room,
+    };
+    let decision = guard(|| retry.decide(&attempt, now))?;
+    Some((decision, retry.policy().is_in_order()))
+}
+
+/// Returns what an error says, or a panic that says something. Runs foreign code, whose panic is caught.
+fn text_of(outcome: &Option<Outcome>) -> Option<Box<str>> {
+    match outcome {
+        Some(Outcome::Failed(error)) => Some(error_text(error)),
+        Some(Outcome::Panicked(payload)) => panic_text(&**payload).map(error_text),
+        _ => None,
+    }
+}
+
+/// Has a message that has failed wait for its next attempt, or makes it a dead letter. Returns whether the consumer
+/// still has its position.
+pub(super) fn keep<P: MessagePayload>(
+    source: &mut impl Source,
+    state: &Arc<SubscriptionState>,
+    mut parked: Parked<P>,
+    how: How,
+    clock: &Clock,
+    left: &mut Left<P>,
+) -> bool {
+    let How { attempt, first_at, then } = how;
+    if let Some(attempt) = attempt {
+        parked.note(attempt, first_at);
+    }
+    match (then, left.dead_letters.clone()) {
+        (Then::Again { due, delay, is_head }, _) => {
+            parked.put_back(first_at, delay);
+            state.tally.count_retry();
+            left.waiting.retry(state, parked, due, is_head);
+            true
+        }
+        (Then::Dead(kind), Some(store)) => {
+            let mut put = Some(store.put(parked.into_letter(state, kind, left.origin, clock), clock));
+            settle_uncalled(&state.tally, &Outcome::DeadLettered);
+            left.waiting.settled();
+            let called = source.call(CallMark::settled(state.id), || put.take().map(Put::discard));
+            left.undropped.extend(put.map(Undropped::Letters));
+            !matches!(called, Called::TakenOver)
+        }
+        (Then::Dead(_), None) => {
+            debug_assert!(false, "nobody decides so without a store");
+            discard(source, state, vec![parked], left)
+        }
+    }
+}
+
+/// Logs a failed delivery, and drops what the handler failed with.
+fn tell<P>(
+    state: &SubscriptionState,
+    message: &Message<'_, P>,
+    failure: Failure,
+    given_up: Option<GiveUp>,
+    outcome: &mut Option<Outcome>,
+) {
+    // The first, the second, the fourth, the eighth: a handler that always fails does not fill
+    // the log. The error's own text is not logged, since it may quote the payload.
+    if failure.count.is_power_of_two() {
+        guard(|| {
+            tracing::warn!(
+                target: "ringmain::settle",
+                subscription = &*state.name,
+                topic = %message.topic(),
+                message_id = %message.id(),
+                attempt = message.attempt(),
+                error_kind = failure.kind.as_str(),
+                failures = failure.count,
+                given_up = given_up.map(GiveUp::as_str),
+                "a delivery failed"
+            );
+        });
+    }
+    guard(|| match outcome.take() {
+        Some(Outcome::Failed(error)) => drop(error),
+        Some(Outcome::Panicked(payload) | Outcome::Uncopied(payload)) => discard_panic(payload),
+        _ => {}
+    });
+}
