@@ -10,7 +10,8 @@
 
 use ringmain::broker::filter::header;
 use ringmain::broker::{
-    AnyTopicPublisher, Breaker, Broker, Dispatcher, PublishOptions, Publisher, Retry, SubscriptionBuilder,
+    AnyTopicPublisher, Breaker, Broker, Dispatcher, Idempotency, PublishOptions, Publisher, Retry,
+    SubscriptionBuilder, key,
 };
 use ringmain::clock::Clock;
 use ringmain::message::Message;
@@ -245,7 +246,7 @@ fn deliver(subscriptions: usize, told: Told, options: Option<PublishOptions>) {
     is_done.recv_timeout(Duration::from_secs(60)).expect("the consumer goes on");
 }
 
-const CASES: [(&str, fn()); 19] = [
+const CASES: [(&str, fn()); 20] = [
     ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
     ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
@@ -263,6 +264,9 @@ const CASES: [(&str, fn()); 19] = [
     ("deliver-to-8", || deliver(8, |plain| plain, None)),
     ("deliver-with-retry", || deliver(1, |told| told.retry(Retry::default()), None)),
     ("deliver-with-breaker", || deliver(1, |told| told.breaker(Breaker::default()), None)),
+    ("deliver-with-idempotency", || {
+        deliver(1, |told| told.idempotent(Idempotency::by(key::id()).keys(1_000)), None);
+    }),
     ("deliver-header", || deliver(1, |plain| plain, Some(region()))),
     ("deliver-header-with-filter", || {
         deliver(1, |told| told.filter(header("region").is("eu")), Some(region()));

@@ -3,6 +3,7 @@
 use super::name::DispatcherName;
 use super::policy::breaker::BreakerError;
 use super::policy::retry::RetryError;
+use super::subscribe::feature::Feature;
 use crate::ring;
 use crate::topic::TopicError;
 use std::time::Duration;
@@ -74,6 +75,24 @@ pub enum SubscribeError {
     Breaker {
         /// What is wrong with it.
         problem: BreakerError,
+    },
+    /// Two things that it was told exclude each other.
+    #[error("a subscription cannot have both {one} and {other}: {reason}")]
+    Conflict {
+        /// The one.
+        one: Feature,
+        /// The other.
+        other: Feature,
+        /// Why.
+        reason: &'static str,
+    },
+    /// It is to remember no key, or too many.
+    #[error("the subscription is to remember {keys} keys; that is to be 1 to {limit}")]
+    Keys {
+        /// How many it was told.
+        keys: usize,
+        /// The most that can be.
+        limit: usize,
     },
     /// What finds no place is to become a dead letter, and the broker keeps none.
     #[error(

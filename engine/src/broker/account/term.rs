@@ -54,6 +54,10 @@ closed_set! {
         Failed = "dropped_failed",
         /// Dropped: its backlog was full, or too many waited for another attempt.
         Overflow = "dropped_overflow",
+        /// Dropped: a newer message with the same key has taken its place.
+        Conflated = "dropped_conflated",
+        /// Dropped: a message with the same key has been handled, or waits to be.
+        Duplicate = "dropped_duplicate",
         /// The message has become a dead letter.
         DeadLettered = "dead_lettered",
         /// The shutdown handed the message back.
@@ -79,6 +83,10 @@ closed_set! {
         Failed = "failed",
         /// Its backlog was full, or too many waited for another attempt.
         Overflow = "overflow",
+        /// A newer message with the same key took its place.
+        Conflated = "conflated",
+        /// A message with the same key has been handled, or waited to be.
+        Duplicate = "duplicate",
     }
 }
 
@@ -113,6 +121,8 @@ impl DropReason {
             Self::Unsubscribed => Term::Unsubscribed,
             Self::Failed => Term::Failed,
             Self::Overflow => Term::Overflow,
+            Self::Conflated => Term::Conflated,
+            Self::Duplicate => Term::Duplicate,
         }
     }
 }

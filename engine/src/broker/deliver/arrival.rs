@@ -9,12 +9,13 @@ use super::source::{Event, Left, Source, discard};
 use crate::broker::account::term::FailureKind;
 use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
+use crate::broker::subscribe::contract::{Asked, Contract};
 use crate::broker::subscribe::handled::HandlerError;
-use crate::broker::subscribe::handler::{Contract, OwnedHandler, Told};
+use crate::broker::subscribe::handler::{OwnedHandler, Told};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
-use crate::broker::waiting::backlog::{Backlog, WhenFull};
+use crate::broker::waiting::backlog::WhenFull;
+use crate::broker::waiting::line::GivenUp;
 use crate::broker::waiting::parked::Parked;
-use crate::broker::waiting::queue::GivenUp;
 use crate::message::MessagePayload;
 use crate::ring::Called;
 use crate::sync::panics::guard;
@@ -36,15 +37,17 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         let outcome = match (handler, Outcome::uncalled(state, has_expired)) {
             (None, _) => Outcome::Unsubscribed,
             (Some(handler), Outcome::Undelivered) => {
-                let called = match handler.contract().and_then(|contract| contract.filter.as_mut()) {
-                    Some(filter) => self.source.call(state.id, || filter(self.message)),
-                    None => Called::Returned(Ok(true)),
+                let called = match handler.contract().filter(|contract| contract.has_to_ask()) {
+                    Some(contract) => self.source.call(state.id, || contract.ask(self.message)),
+                    None => Called::Returned(Ok(Asked::Go)),
                 };
                 match called {
                     Called::TakenOver => return false,
-                    Called::Returned(Ok(true)) => match self.gate(state, handler, left) {
+                    Called::Returned(Ok(Asked::Go)) => match self.gate(state, handler, left) {
                         Gated::Go(permit) => {
-                            handler.count_first_attempt();
+                            if let Some(contract) = handler.contract() {
+                                contract.count_first_attempt();
+                            }
                             let outcome = self.call_guarded(state, handler, permit, left);
                             let contract = handler.contract();
                             return outcome
@@ -54,7 +57,8 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                         Gated::Ended(outcome) => outcome,
                         Gated::TakenOver => return false,
                     },
-                    Called::Returned(Ok(false)) => Outcome::Filtered,
+                    Called::Returned(Ok(Asked::Filtered)) => Outcome::Filtered,
+                    Called::Returned(Ok(Asked::Duplicate)) => Outcome::Duplicate,
                     Called::Returned(Err(payload)) => Outcome::Panicked(payload),
                     Called::Refused => Outcome::Undelivered,
                 }
@@ -73,7 +77,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         left: &mut Left<P>,
     ) -> Gated {
         if state.is_queued() {
-            let gated = self.park(state, handler.backlog(), left);
+            let gated = self.park(state, handler, left);
             if state.waits_for(Reason::Breaker) {
                 // Its time may have come.
                 left.waiting.look_at(state);
@@ -110,11 +114,13 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             Outcome::Failed(error) => match Told::of(&error) {
                 None => Outcome::Failed(error),
                 Some(Told::Filtered) => Outcome::Filtered,
+                Some(Told::Duplicate) => Outcome::Duplicate,
                 Some(Told::BreakerChanged) => {
                     if let Some(guarded) = handler.breaker() {
                         left.waiting.note_breaker(state, &guarded.circuit);
                     }
-                    Outcome::Delivered
+                    // Its contract has been told.
+                    return self.end_event(state, None, Outcome::Delivered, left);
                 }
             },
             // What a filter has failed on says nothing of the handler, and is not tried again.
@@ -150,22 +156,31 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
     }
 
     /// Has the message wait, as far as there is room.
-    fn park(&mut self, state: &Arc<SubscriptionState>, bounds: Backlog, left: &mut Left<P>) -> Gated {
+    fn park(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        left: &mut Left<P>,
+    ) -> Gated {
         if self.source.lease.is_stopped() {
             // What waits shall not give way for one that is handed back.
             return Gated::Ended(Outcome::Undelivered);
         }
-        let size = Parked::size_of(self.message);
+        let (size, key) =
+            (Parked::size_of(self.message), handler.contract().and_then(|contract| contract.key));
         let GivenUp { expired, dropped, has_room } =
-            left.waiting.make_room(state, size, bounds, self.clock.now());
+            left.waiting.make_room(state, size, key, handler.backlog(), self.clock.now());
         let mut given_up = Vec::with_capacity(expired.len() + dropped.len());
         for (outcome, those) in [(Outcome::Expired, expired), (Outcome::Overflow, dropped)] {
             for parked in those {
                 settle_uncalled(&state.tally, &outcome);
+                if let Some(contract) = handler.contract() {
+                    contract.release(parked.key, parked.id(left.origin));
+                }
                 given_up.push(parked);
             }
         }
-        let gated = self.copy_to_wait(state, has_room, bounds, left);
+        let gated = self.copy_to_wait(state, handler, has_room, &mut given_up, left);
         if matches!(gated, Gated::TakenOver) {
             given_up.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
             return gated;
@@ -179,18 +194,22 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         if discard(&mut self.source, state, given_up, left) { gated } else { Gated::TakenOver }
     }
 
-    /// Copies the message to wait, or to be a dead letter.
+    /// Copies the message to wait, or to be a dead letter. Adds the one whose place it takes to those that are given
+    /// up.
     fn copy_to_wait(
         &mut self,
         state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
         has_room: bool,
-        bounds: Backlog,
+        given_up: &mut Vec<Parked<P>>,
         left: &mut Left<P>,
     ) -> Gated {
+        let bounds = handler.backlog();
         if !has_room && bounds.when_full_in(left.dead_letters.is_some()) != WhenFull::DeadLetter {
             return Gated::Ended(Outcome::Overflow);
         }
-        match self.source.call(state.id, || Parked::copy(self.message)) {
+        let key = handler.contract().and_then(|contract| contract.key);
+        match self.source.call(state.id, || Parked::copy(self.message, key)) {
             Called::Returned(Ok(parked)) if !has_room => {
                 let then = Then::Dead(FailureKind::Overflow);
                 let how = How { attempt: None, first_at: self.clock.now(), then };
@@ -198,7 +217,13 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                 if is_ours { Gated::Kept } else { Gated::TakenOver }
             }
             Called::Returned(Ok(parked)) => {
-                left.waiting.push(state, parked);
+                if let Some(contract) = handler.contract() {
+                    contract.reserve(key, self.message.id());
+                }
+                if let Some(outdated) = left.waiting.push(state, parked) {
+                    settle_uncalled(&state.tally, &Outcome::Conflated);
+                    given_up.push(outdated);
+                }
                 Gated::Kept
             }
             Called::Returned(Err(payload)) => Gated::Ended(Outcome::Uncopied(payload)),

@@ -60,6 +60,12 @@ impl<P: MessagePayload> HandlerTable<P> {
         if state.waits_for(Reason::Paused) || state.has_ended() {
             return true;
         }
+        if let Some(conflation) = handler.contract().and_then(|contract| contract.conflation.as_mut())
+            && conflation.lets_by(poller.is_ready_leased())
+        {
+            left.waiting.look_later(state, None);
+            return true;
+        }
         let permit = match ask(handler.breaker(), state, clock, left) {
             Asked::Go(permit) => permit,
             Asked::Later => return true,
@@ -95,14 +101,20 @@ impl<P: MessagePayload> HandlerTable<P> {
         let message = parked.message(origin, clock);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
+        let was_handled = handler.contract().is_some_and(|contract| contract.resume(parked.key));
         let outcome = match Outcome::uncalled(state, parked.has_expired(clock.now())) {
-            Outcome::Undelivered => {
-                if retried.is_none() {
-                    handler.count_first_attempt();
+            Outcome::Undelivered if !was_handled => {
+                if let Some(contract) = handler.contract().filter(|_| retried.is_none()) {
+                    contract.count_first_attempt();
                 }
                 delivery.call_guarded(state, handler, permit, left)
             }
             outcome => {
+                let outcome = if was_handled && matches!(outcome, Outcome::Undelivered) {
+                    Outcome::Duplicate
+                } else {
+                    outcome
+                };
                 if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
                     guarded.circuit.give_back(permit);
                 }

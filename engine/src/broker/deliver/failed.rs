@@ -8,8 +8,8 @@ use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::{Attempt, Put, error_text};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
 use crate::broker::subscribe::callbacks::panic_text;
+use crate::broker::subscribe::contract::Contract;
 use crate::broker::subscribe::handled::{Wish, wish_of};
-use crate::broker::subscribe::handler::Contract;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::{Parked, Retried};
 use crate::clock::{Clock, Timestamp};
@@ -36,6 +36,13 @@ pub(super) struct Kept<P> {
     pub(super) how: How,
 }
 
+impl<P> Kept<P> {
+    /// Returns whether it waits for another attempt.
+    fn is_to_wait(&self) -> bool {
+        matches!(self.how.then, Then::Again { .. })
+    }
+}
+
 /// How a message is kept.
 pub(super) struct How {
     /// The attempt that has failed, where dead letters are kept and there was one.
@@ -57,18 +64,34 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
     pub(super) fn end(
         &mut self,
         state: &SubscriptionState,
-        contract: Option<&mut Contract<P>>,
+        mut contract: Option<&mut Contract<P>>,
         outcome: Outcome,
         left: &mut Left<P>,
     ) -> Ended<P> {
-        match settle(&state.tally, self.tally, &outcome) {
+        let was_delivered = matches!(outcome, Outcome::Delivered);
+        let mut ended = match settle(&state.tally, self.tally, &outcome) {
             Next::Done => Ended::Over,
             Next::HandBack => {
                 left.refused.push(state.name.clone());
                 Ended::Over
             }
-            Next::Failed(failure) => self.fail(state, contract, failure, outcome, left),
+            Next::Failed(failure) => self.fail(state, contract.as_deref_mut(), failure, outcome, left),
+        };
+        if let Some(contract) = contract {
+            let (key, id) = (contract.key, self.message.id());
+            match &mut ended {
+                Ended::Over if was_delivered => contract.confirm(),
+                Ended::Kept(kept) if kept.is_to_wait() => {
+                    contract.reserve(key, id);
+                    if let Some(copy) = &mut kept.copy {
+                        copy.key = key;
+                    }
+                }
+                Ended::Over | Ended::Kept(_) => contract.release(key, id),
+                Ended::TakenOver => {}
+            }
         }
+        ended
     }
 
     /// Decides what becomes of a message whose delivery has failed, and tells of the failure.
@@ -130,7 +153,7 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
             let copy = if S::IS_COPY {
                 None
             } else {
-                Some(guard(|| Parked::copy(message)).ok_or(Outcome::GivenUp)?)
+                Some(guard(|| Parked::copy(message, None)).ok_or(Outcome::GivenUp)?)
             };
             Ok(Box::new(Kept { copy, how: How { attempt, first_at, then } }))
         });
@@ -206,8 +229,15 @@ pub(super) fn keep<P: MessagePayload>(
         (Then::Again { due, delay, is_head }, _) => {
             parked.put_back(first_at, delay);
             state.tally.count_retry();
-            left.waiting.retry(state, parked, due, is_head);
-            true
+            match left.waiting.retry(state, parked, due, is_head) {
+                None => true,
+                // A newer one has taken its place while it was tried.
+                Some(outdated) => {
+                    settle_uncalled(&state.tally, &Outcome::Conflated);
+                    left.waiting.settled();
+                    discard(source, state, vec![outdated], left)
+                }
+            }
         }
         (Then::Dead(kind), Some(store)) => {
             let mut put = Some(store.put(parked.into_letter(state, kind, left.origin, clock), clock));

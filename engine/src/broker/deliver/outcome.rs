@@ -26,6 +26,10 @@ pub(crate) enum Outcome {
     Expired,
     /// The message was to wait, and there was no room.
     Overflow,
+    /// A newer message with the same key has taken its place.
+    Conflated,
+    /// A message with the same key has been handled, or waits to be.
+    Duplicate,
     /// The subscription was gone.
     Unsubscribed,
     /// The broker stopped before its turn came; the message is handed back.

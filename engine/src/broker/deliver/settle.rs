@@ -75,6 +75,8 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         Outcome::Filtered => tally.count(Term::Filtered),
         Outcome::Expired => tally.count(Term::Expired),
         Outcome::Overflow => tally.count(Term::Overflow),
+        Outcome::Conflated => tally.count(Term::Conflated),
+        Outcome::Duplicate => tally.count(Term::Duplicate),
         Outcome::Unsubscribed => tally.count(Term::Unsubscribed),
         Outcome::Undelivered => tally.count(Term::Undelivered),
         Outcome::InDoubt => tally.count(Term::InDoubt),

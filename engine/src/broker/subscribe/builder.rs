@@ -1,10 +1,12 @@
 //! The options of subscriptions, and how subscriptions start.
 
 use super::callbacks::{Callbacks, ErrorCallback, FailedDelivery};
+use super::contract::Contract;
+use super::feature::{Feature, conflict};
 use super::filter::{BoxedFilter, Filter};
 use super::handled::IntoHandled;
-use super::handler::{Contract, MakeHandler, OwnedHandler, drop_handler, maker};
-use super::registry::SubscriptionState;
+use super::handler::{MakeHandler, OwnedHandler, drop_handler, maker};
+use super::registry::{Nature, SubscriptionState};
 use super::subscription::Subscription;
 use crate::broker::core::Core;
 use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
@@ -12,7 +14,10 @@ use crate::broker::error::{SubscribeError, check_name};
 use crate::broker::handle::Broker;
 use crate::broker::name::DispatcherName;
 use crate::broker::policy::breaker::{Breaker, WhileOpen};
+use crate::broker::policy::conflation::Conflation;
 use crate::broker::policy::guarded::Guarded;
+use crate::broker::policy::idempotency::{Idempotency, Keys};
+use crate::broker::policy::key::KeyBy;
 use crate::broker::policy::retry::{Retry, RetryState};
 use crate::broker::waiting::backlog::{Backlog, WhenFull};
 use crate::message::{Message, MessagePayload};
@@ -51,6 +56,8 @@ pub struct SubscriptionBuilder<P> {
     dispatcher: Option<String>,
     stage: Option<usize>,
     filter: Option<BoxedFilter<P>>,
+    idempotency: Option<Idempotency<P>>,
+    conflation: Option<KeyBy<P>>,
     backlog: Option<Backlog>,
     retry: Option<Retry>,
     breaker: Option<Breaker>,
@@ -66,6 +73,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             dispatcher: None,
             stage: None,
             filter: None,
+            idempotency: None,
+            conflation: None,
             backlog: None,
             retry: None,
             breaker: None,
@@ -153,6 +162,80 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// ```
     pub fn backlog(mut self, backlog: Backlog) -> Self {
         self.backlog = Some(backlog);
+        self
+    }
+
+    /// Has each message handled once, also where it comes again: a message whose key is that of one that has been
+    /// handled, or that waits to be, is dropped, and counted as [`Term::Duplicate`](crate::broker::Term::Duplicate).
+    /// By default nothing is remembered.
+    ///
+    /// What is the same is told by a [key](crate::broker::key) of the message: a header that its sender has set, or
+    /// something in the payload. A key is remembered from when its message was handled, for the time and up to the
+    /// number that [`Idempotency`] says. It is forgotten with the subscription, and with the process: this is no
+    /// exactly-once delivery, but what keeps a sender's repetition from being handled twice. A message that has
+    /// failed for good does not keep its key: it may be sent again. A message that is retried, and a dead letter that
+    /// is replayed, are no duplicates of themselves.
+    ///
+    /// Costs a delivery two look-ups in a hash map, one more where a key is forgotten, and a look at the clock.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Idempotency, Term, key};
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u64>().build()?;
+    /// let _billing = broker
+    ///     .subscription()
+    ///     .pattern("orders")
+    ///     .idempotent(Idempotency::by(key::of(|order| Some(**order))))
+    ///     .subscribe(|order| println!("{}", **order))?;
+    /// let mut orders = broker.publisher("orders")?;
+    /// for number in [4711, 4712, 4711] {
+    ///     let _ = orders.publish(number)?;
+    /// }
+    /// broker.drain(Duration::from_secs(5))?;
+    /// let account = &broker.audit().subscriptions[0];
+    /// assert_eq!((account.delivered(), account.count(Term::Duplicate)), (2, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn idempotent(mut self, idempotency: Idempotency<P>) -> Self {
+        self.idempotency = Some(idempotency);
+        self
+    }
+
+    /// Has a newer message take the place of an older one with the same [key](crate::broker::key) that waits, for whom
+    /// the latest value is enough: prices, positions, states. The older one is dropped, and counted as
+    /// [`Term::Conflated`](crate::broker::Term::Conflated). By default every message is delivered.
+    ///
+    /// The consumer brings what is in the ring into the [backlog](Self::backlog) first, and then delivers one message
+    /// after the other, each time after whatever has come meanwhile. So a slow handler gets the latest value of each
+    /// key, the keys take turns in the order in which they came, and the backlog needs no more places than there are
+    /// keys. While the ring is never empty, a message is delivered at least every 16 turns of the consumer, that is,
+    /// after at most 1,024 events. Messages without a key are all delivered.
+    ///
+    /// Each message is copied into the backlog, behind a lock: a subscription that conflates costs more than one that
+    /// does not, and pays where its handler is slower than its messages come.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Term, key};
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let (sender, received) = channel();
+    /// let prices = broker.subscription().pattern("prices.*").conflate(key::topic());
+    /// let display = prices.subscribe(move |price| sender.send((price.topic().to_string(), **price)))?;
+    /// display.pause()?;
+    /// for price in 1..=100 {
+    ///     let _ = broker.publisher("prices.eurusd")?.publish(price)?;
+    /// }
+    /// # while broker.audit().subscriptions[0].count(Term::Conflated) < 99 { std::thread::yield_now(); }
+    /// display.resume();
+    /// broker.drain(Duration::from_secs(5))?;
+    /// assert_eq!(received.try_iter().collect::<Vec<_>>(), [("prices.eurusd".to_owned(), 100)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn conflate(mut self, key: KeyBy<P>) -> Self {
+        self.conflation = Some(key);
         self
     }
 
@@ -319,13 +402,34 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             let option = if wants_dead_letters[0] { "the backlog" } else { "the breaker" };
             return Err(SubscribeError::NoDeadLetters { option });
         }
+        if let Some(Err(keys)) = self.idempotency.as_ref().map(Idempotency::check) {
+            return Err(SubscribeError::Keys { keys, limit: Idempotency::<P>::MOST_KEYS });
+        }
+        if let Some((one, other, reason)) = conflict(&self.features()) {
+            return Err(SubscribeError::Conflict { one, other, reason });
+        }
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;
         }
         let name = self.name.as_deref();
-        let state = core.registry.enter(name, patterns, self.place()?, self.breaker.is_some())?;
+        let nature = Nature { has_breaker: self.breaker.is_some(), conflates: self.conflation.is_some() };
+        let state = core.registry.enter(name, patterns, self.place()?, nature)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
+    }
+
+    /// Returns what it was told, as far as that concerns what else it was told.
+    fn features(&self) -> Vec<Feature> {
+        let is_ordered = self.retry.as_ref().map(Retry::is_in_order);
+        let features = [
+            (self.filter.is_some(), Feature::Filter),
+            (self.idempotency.is_some(), Feature::Idempotency),
+            (self.breaker.is_some(), Feature::Breaker),
+            (is_ordered == Some(false), Feature::DeferredRetry),
+            (is_ordered == Some(true), Feature::OrderedRetry),
+            (self.conflation.is_some(), Feature::Conflation),
+        ];
+        features.into_iter().filter(|(is_told, _)| *is_told).map(|(_, feature)| feature).collect()
     }
 
     /// Returns the consumer with the fewest subscriptions in the stage that was asked for.
@@ -394,16 +498,28 @@ pub(super) fn start_all<P: MessagePayload>(
             return Err(SubscribeError::OtherBroker);
         }
         let state = options.enter(core)?;
-        let SubscriptionBuilder { filter, backlog, retry, breaker, on_error, .. } = options;
+        let SubscriptionBuilder {
+            filter, idempotency, conflation, backlog, retry, breaker, on_error, ..
+        } = options;
         let callbacks = on_error.into_iter().chain(core.on_error.clone()).collect();
         let callbacks = Callbacks::new(&state.name, callbacks);
-        let has_contract = filter.is_some() || backlog.is_some() || retry.is_some() || breaker.is_some();
+        let has_contract = filter.is_some()
+            || idempotency.is_some()
+            || conflation.is_some()
+            || backlog.is_some()
+            || retry.is_some()
+            || breaker.is_some();
         let contract = has_contract.then(|| {
-            let filter = filter.map(|filter| callbacks.around_filter(filter));
-            let retry = retry.map(RetryState::new);
-            let breaker = breaker.map(Guarded::new);
-            let (backlog, clock) = (backlog.unwrap_or_default(), core.clock.clone());
-            Box::new(Contract::new(filter, backlog, retry, breaker, clock))
+            let mut contract = Contract::new(core.clock.clone());
+            contract.filter = filter.map(|filter| callbacks.around_filter(filter));
+            let keeps_dead_letters = core.dead_letters.is_some();
+            contract.keys = idempotency
+                .map(|it| Keys::new(it.with_key(|key| callbacks.around_key(key)), keeps_dead_letters));
+            contract.conflation = conflation.map(|key| Conflation::by(callbacks.around_key(key)));
+            contract.backlog = backlog.unwrap_or_default();
+            contract.retry = retry.map(RetryState::new);
+            contract.breaker = breaker.map(Guarded::new);
+            Box::new(contract.complete())
         });
         let handler = make(callbacks, contract);
         beginning.entered.push((state, Some(handler)));

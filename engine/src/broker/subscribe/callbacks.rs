@@ -3,6 +3,7 @@
 use super::filter::BoxedFilter;
 use super::handled::HandlerError;
 use crate::broker::account::term::FailureKind;
+use crate::broker::policy::key::KeyBy;
 use crate::message::Message;
 use crate::sync::panics::guard;
 use std::any::Any;
@@ -65,6 +66,15 @@ impl<P: 'static> Callbacks<P> {
         }
         let callbacks = self.clone();
         Box::new(move |message| callbacks.watch(message, || filter(message)))
+    }
+
+    /// Adds them to a key, whose closure fails if it panics. Without any it is not wrapped.
+    pub(crate) fn around_key(self: &Arc<Self>, key: KeyBy<P>) -> KeyBy<P> {
+        if self.callbacks.is_empty() {
+            return key;
+        }
+        let callbacks = self.clone();
+        key.watched(move |message, key| callbacks.watch(message, key))
     }
 
     /// Calls `f`, and tells of its panic, which goes on.

@@ -6,12 +6,10 @@
 //! one by one, in `deliver/arrival.rs`.
 
 use super::callbacks::Callbacks;
-use super::filter::BoxedFilter;
+use super::contract::{Asked, Contract};
 use super::handled::{HandlerError, IntoHandled};
 use crate::broker::policy::guarded::Guarded;
-use crate::broker::policy::retry::RetryState;
 use crate::broker::waiting::backlog::Backlog;
-use crate::clock::{Clock, Timestamp};
 use crate::message::Message;
 use crate::sync::panics::guard;
 use std::sync::Arc;
@@ -35,102 +33,13 @@ pub(crate) trait Callee<P>: Send {
     fn dismantle(self: Box<Self>);
 }
 
-/// What a subscription was told beside its patterns.
-pub(crate) struct Contract<P> {
-    pub(crate) filter: Option<BoxedFilter<P>>,
-    pub(crate) backlog: Backlog,
-    pub(crate) retry: Option<RetryState>,
-    pub(crate) breaker: Option<Guarded>,
-    clock: Clock,
-    /// What a call asks first of a message that comes as it is. Nothing where whoever calls has asked.
-    questions: u8,
-    /// When the last such call began, where that matters.
-    begun: Option<Timestamp>,
-    /// Whether the last message that came as it is has come as far as the handler's own call.
-    pub(crate) has_begun: bool,
-}
-
-/// What there is to ask before a call, or to say after it.
-const FILTER: u8 = 1;
-/// The time of each call that goes well.
-const CLOCK: u8 = 2;
-const BREAKER: u8 = 4;
-
-impl<P> Contract<P> {
-    pub(crate) fn new(
-        filter: Option<BoxedFilter<P>>,
-        backlog: Backlog,
-        retry: Option<RetryState>,
-        breaker: Option<Guarded>,
-        clock: Clock,
-    ) -> Self {
-        let is_timed = breaker.as_ref().is_some_and(|guarded| guarded.circuit.needs_clock());
-        let has_budget = retry.as_ref().is_some_and(|retry| retry.policy().has_budget());
-        let questions =
-            [(filter.is_some(), FILTER), (is_timed || has_budget, CLOCK), (breaker.is_some(), BREAKER)];
-        let questions =
-            questions.iter().filter(|(is_asked, _)| *is_asked).map(|(_, question)| question).sum();
-        Self { filter, backlog, retry, breaker, clock, questions, begun: None, has_begun: true }
-    }
-
-    /// Asks the filter, and the clock, as far as there is something to ask. Returns whether the filter wants the
-    /// message.
-    #[inline(always)]
-    fn ask_first(&mut self, message: &Message<'_, P>) -> bool {
-        if let Some(filter) = &mut self.filter {
-            self.has_begun = false;
-            if !filter(message) {
-                return false;
-            }
-            self.has_begun = true;
-        }
-        if self.questions & CLOCK != 0 {
-            self.begin();
-        }
-        true
-    }
-
-    /// Counts a message whose first attempt is about to be made, where a budget bounds retries by deliveries, and notes
-    /// the moment, where a breaker wants to know how long the call takes.
-    #[cold]
-    fn begin(&mut self) {
-        let now = self.clock.now();
-        self.count_first_attempt(now);
-        self.begun =
-            self.breaker.as_ref().is_some_and(|guarded| guarded.circuit.needs_clock()).then_some(now);
-    }
-
-    fn count_first_attempt(&mut self, now: Timestamp) {
-        if let Some(retry) = &mut self.retry
-            && retry.policy().has_budget()
-        {
-            retry.delivered(now);
-        }
-    }
-
-    /// Tells the breaker of a call that went well. Returns whether that has changed its state.
-    #[inline(always)]
-    fn succeed(&mut self) -> bool {
-        let Some(guarded) = &mut self.breaker else { return false };
-        match self.begun {
-            None => guarded.circuit.succeed(|| self.clock.now()),
-            Some(begun) => guarded.circuit.succeed_since(begun, self.clock.now()),
-        }
-    }
-
-    fn dismantle(self) {
-        guard(|| drop(self.filter));
-        if let Some(retry) = self.retry {
-            retry.dismantle();
-        }
-    }
-}
-
 /// What a call says that is no outcome of the handler's: an error that takes no memory, and that no handler can make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
     /// The filter does not want the message: the handler was not called.
     Filtered,
+    /// A message with its key was handled, or waits to be: the handler was not called.
+    Duplicate,
     /// The handler has returned well, and that has changed the state of the breaker.
     BreakerChanged,
 }
@@ -138,6 +47,10 @@ pub(crate) enum Told {
 #[derive(Debug, thiserror::Error)]
 #[error("filtered")]
 struct Filtered;
+
+#[derive(Debug, thiserror::Error)]
+#[error("a duplicate")]
+struct Duplicate;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the state of the breaker has changed")]
@@ -148,6 +61,7 @@ impl Told {
     fn into_error(self) -> HandlerError {
         match self {
             Self::Filtered => Box::new(Filtered),
+            Self::Duplicate => Box::new(Duplicate),
             Self::BreakerChanged => Box::new(BreakerChanged),
         }
     }
@@ -156,6 +70,7 @@ impl Told {
     pub(crate) fn of(error: &HandlerError) -> Option<Self> {
         match () {
             () if error.is::<Filtered>() => Some(Self::Filtered),
+            () if error.is::<Duplicate>() => Some(Self::Duplicate),
             () if error.is::<BreakerChanged>() => Some(Self::BreakerChanged),
             () => None,
         }
@@ -209,24 +124,31 @@ impl<P: 'static> Callee<P> for Watched<P> {
     }
 }
 
-/// A handler whose subscription's contract is asked before each call.
-struct Asking<P> {
+/// A handler whose subscription's contract is asked before each call, or has a breaker and nothing else: a type of its
+/// own, so that it does not pay for what is not asked.
+struct Asking<P, const ONLY_BREAKER: bool> {
     handler: OwnedHandler<P>,
     contract: Contract<P>,
 }
 
-impl<P: 'static> Callee<P> for Asking<P> {
+impl<P: 'static, const ONLY_BREAKER: bool> Callee<P> for Asking<P, ONLY_BREAKER> {
     fn call(&mut self, message: &Message<'_, P>) -> Result<(), HandlerError> {
         let Self { handler, contract } = self;
-        let questions = contract.questions;
-        if questions & (FILTER | CLOCK) != 0 && !contract.ask_first(message) {
-            return Err(Told::Filtered.into_error());
+        if !ONLY_BREAKER && contract.has_questions() {
+            match contract.ask(message) {
+                Asked::Go => contract.begin(),
+                Asked::Filtered => return Err(Told::Filtered.into_error()),
+                Asked::Duplicate => return Err(Told::Duplicate.into_error()),
+            }
         }
         let outcome = handler.call(message);
-        if questions & BREAKER == 0 || outcome.is_err() || !contract.succeed() {
+        if !contract.has_questions() || outcome.is_err() {
             return outcome;
         }
-        Err(Told::BreakerChanged.into_error())
+        if !ONLY_BREAKER {
+            contract.confirm();
+        }
+        if contract.succeed(ONLY_BREAKER) { Err(Told::BreakerChanged.into_error()) } else { outcome }
     }
 
     fn contract(&mut self) -> Option<&mut Contract<P>> {
@@ -250,7 +172,7 @@ pub(crate) fn maker<P: 'static, R: IntoHandled>(
 ) -> MakeHandler<P> {
     Box::new(move |callbacks, contract| {
         let (asked, contract) = match contract {
-            Some(contract) if contract.questions != 0 => (Some(contract), None),
+            Some(contract) if contract.has_questions() => (Some(contract), None),
             contract => (None, contract),
         };
         let mut made: OwnedHandler<P> = Box::new(Plain { handler, contract });
@@ -258,7 +180,10 @@ pub(crate) fn maker<P: 'static, R: IntoHandled>(
             made = Box::new(Watched { handler: made, callbacks });
         }
         match asked {
-            Some(contract) => Box::new(Asking { handler: made, contract: *contract }),
+            Some(contract) if contract.has_only_a_breaker() => {
+                Box::new(Asking::<P, true> { handler: made, contract: *contract })
+            }
+            Some(contract) => Box::new(Asking::<P, false> { handler: made, contract: *contract }),
             None => made,
         }
     })
@@ -269,11 +194,11 @@ impl<P> dyn Callee<P> + '_ {
         self.contract()?.breaker.as_mut()
     }
 
-    /// Calls the handler alone, where all has been asked.
+    /// Has the handler called alone, where all has been asked.
     #[inline(always)]
     pub(crate) fn call_bare<R>(&mut self, call: impl FnOnce(&mut Self) -> R) -> R {
         let set = |handler: &mut Self, questions| {
-            handler.contract().map_or(0, |contract| std::mem::replace(&mut contract.questions, questions))
+            handler.contract().map_or(0, |contract| contract.replace_questions(questions))
         };
         let questions = set(self, 0);
         let outcome = call(self);
@@ -284,16 +209,6 @@ impl<P> dyn Callee<P> + '_ {
     /// Returns how much may wait.
     pub(crate) fn backlog(&mut self) -> Backlog {
         self.contract().map_or_else(Backlog::default, |contract| contract.backlog)
-    }
-
-    /// Counts a message whose first attempt is about to be made, where a budget bounds retries by deliveries.
-    pub(crate) fn count_first_attempt(&mut self) {
-        if let Some(contract) = self.contract()
-            && contract.questions & CLOCK != 0
-        {
-            let now = contract.clock.now();
-            contract.count_first_attempt(now);
-        }
     }
 }
 

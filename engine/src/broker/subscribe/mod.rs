@@ -2,6 +2,8 @@
 
 pub(super) mod builder;
 pub(super) mod callbacks;
+pub(super) mod contract;
+pub(super) mod feature;
 pub mod filter;
 pub(super) mod handled;
 pub(super) mod handler;

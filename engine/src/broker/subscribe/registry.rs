@@ -78,6 +78,8 @@ pub(crate) enum Reason {
     RetryHead = 1 << 4,
     /// Its breaker is not closed.
     Breaker = 1 << 5,
+    /// Newer ones take the places of older ones: it always holds.
+    Conflating = 1 << 6,
 }
 
 /// The states of a breaker: two bits, which are 0 where there is none or it is closed.
@@ -86,8 +88,11 @@ const BREAKER_STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::O
 const BREAKER_MASK: u32 = 3 << BREAKER_SHIFT;
 
 impl Reason {
-    const ANY: u32 =
-        Self::Paused as u32 | Self::CatchingUp as u32 | Self::RetryHead as u32 | Self::Breaker as u32;
+    const ANY: u32 = Self::Paused as u32
+        | Self::CatchingUp as u32
+        | Self::RetryHead as u32
+        | Self::Breaker as u32
+        | Self::Conflating as u32;
 }
 
 impl SubscriptionState {
@@ -143,6 +148,14 @@ impl SubscriptionState {
             self.flags.fetch_and(!(reason as u32), Ordering::Relaxed);
         }
     }
+}
+
+/// What all need to know of what a subscription was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nature {
+    pub(crate) has_breaker: bool,
+    /// Whether newer messages take the places of older ones.
+    pub(crate) conflates: bool,
 }
 
 #[derive(Clone)]
@@ -361,7 +374,7 @@ impl Registry {
         name: Option<&str>,
         patterns: Vec<Pattern>,
         consumer: ConsumerAddr,
-        has_breaker: bool,
+        nature: Nature,
     ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let mut inner = self.0.lock();
         if inner.now.entries.len() >= MAX_SUBSCRIPTIONS {
@@ -390,8 +403,8 @@ impl Registry {
             patterns,
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
-            has_breaker,
-            flags: AtomicU32::new(0),
+            has_breaker: nature.has_breaker,
+            flags: AtomicU32::new(if nature.conflates { Reason::Conflating as u32 } else { 0 }),
         });
         inner
             .now
@@ -556,7 +569,9 @@ mod tests {
 
     fn enter(registry: &Registry, many: u64) -> Vec<Arc<SubscriptionState>> {
         let pattern = || vec![Pattern::new("a").unwrap()];
-        (0..many).map(|_| registry.enter(None, pattern(), ConsumerAddr::default(), false).unwrap()).collect()
+        (0..many)
+            .map(|_| registry.enter(None, pattern(), ConsumerAddr::default(), Nature::default()).unwrap())
+            .collect()
     }
 
     /// A route that has carried so many messages to each of the destinations that exist.
@@ -682,7 +697,7 @@ mod tests {
                 match step {
                     Step::Subscribe(dispatcher, twice) => {
                         let consumer = ConsumerAddr { dispatcher, number: 0 };
-                        let state = registry.enter(None, patterns.to_vec(), consumer, false).unwrap();
+                        let state = registry.enter(None, patterns.to_vec(), consumer, Nature::default()).unwrap();
                         let mut table = tables[tables.len() - 1].clone();
                         for pattern in &patterns[..1 + usize::from(twice)] {
                             table.insert(pattern, state.destination);
@@ -754,11 +769,13 @@ mod tests {
     fn a_name_is_free_again_once_its_subscription_has_ended() {
         let registry = Registry::default();
         let enter = |name| {
-            registry.enter(Some(name), Vec::new(), ConsumerAddr::default(), false).map(|state| state.id)
+            registry
+                .enter(Some(name), Vec::new(), ConsumerAddr::default(), Nature::default())
+                .map(|state| state.id)
         };
         let first = enter("subscription-1").unwrap();
         assert!(matches!(enter("subscription-1"), Err(SubscribeError::NameTaken { .. })));
-        let unnamed = registry.enter(None, Vec::new(), ConsumerAddr::default(), false).unwrap();
+        let unnamed = registry.enter(None, Vec::new(), ConsumerAddr::default(), Nature::default()).unwrap();
         assert_eq!((&*unnamed.name, registry.live_count()), ("subscription-2", 2));
         registry.end(first);
         assert_eq!((enter("subscription-1").is_ok(), registry.live_count()), (true, 2));

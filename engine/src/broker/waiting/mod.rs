@@ -10,6 +10,7 @@
 //! without a lock.
 
 pub(super) mod backlog;
+pub(super) mod line;
 pub(super) mod parked;
 pub(super) mod queue;
 pub(super) mod room;

@@ -1,10 +1,11 @@
 //! A message outside of the ring.
 
 use crate::broker::account::term::FailureKind;
-use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key, NewLetter};
+use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key as LetterKey, NewLetter};
+use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message, MessagePayload, Origin, OwnedMessage};
+use crate::message::{Envelope, Message, MessageId, MessagePayload, Origin, OwnedMessage};
 use crate::topic::Topic;
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ pub(crate) struct Parked<P> {
     /// Nothing before its first attempt has failed.
     pub(crate) retried: Option<Box<Retried>>,
     /// Which dead letter it is, where it is being replayed.
-    pub(crate) replayed: Option<Key>,
+    pub(crate) replayed: Option<LetterKey>,
+    /// What tells it from others, where its subscription asks for that.
+    pub(crate) key: Option<Key>,
 }
 
 /// What is known of a message that has failed.
@@ -31,16 +34,16 @@ pub(crate) struct Retried {
 
 impl<P: MessagePayload> Parked<P> {
     /// Copies a message. Runs the payload's `Default` and `Clone`.
-    pub(crate) fn copy(message: &Message<'_, P>) -> Self {
+    pub(crate) fn copy(message: &Message<'_, P>, key: Option<Key>) -> Self {
         let (envelope, topic) = (message.envelope().copy(), message.topic().clone());
-        Self { envelope, topic, retried: None, replayed: None }
+        Self { envelope, topic, retried: None, replayed: None, key }
     }
 
     /// Copies a dead letter, to be replayed. Runs the payload's `Default` and `Clone`.
     pub(crate) fn again(letter: &DeadLetter<P>) -> Self {
         let envelope = Envelope::again(&letter.message, letter.published_ticks);
         let topic = letter.message.topic.clone();
-        Self { envelope, topic, retried: None, replayed: Some(letter.key()) }
+        Self { envelope, topic, retried: None, replayed: Some(letter.key()), key: None }
     }
 }
 
@@ -92,6 +95,10 @@ impl<P: 'static> Parked<P> {
     pub(crate) fn put_back(&mut self, first_at: Timestamp, delay: Duration) {
         self.envelope.attempt = self.envelope.attempt.saturating_add(1);
         self.retried(first_at).delay = delay;
+    }
+
+    pub(crate) fn id(&self, origin: Origin) -> MessageId {
+        self.envelope.id(origin)
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

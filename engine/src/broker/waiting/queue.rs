@@ -1,10 +1,12 @@
 //! What waits of one subscription.
 
-use super::backlog::{Backlog, WhenFull};
+use super::backlog::Backlog;
+use super::line::{GivenUp, Line};
 use super::parked::Parked;
-use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::policy::key::Key;
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The messages of one subscription that wait.
@@ -17,15 +19,14 @@ pub(crate) struct Queue<P> {
     head: Option<(Timestamp, Parked<P>)>,
     /// Retries that keep no order, by their moments and in the order in which they failed.
     deferred: BTreeMap<(Timestamp, u64), Parked<P>>,
+    /// Which of them has which key, where newer messages take the places of older ones.
+    deferred_by_key: HashMap<Key, (Timestamp, u64), ahash::RandomState>,
     failures: u64,
     /// Whether the message that was taken out last was one that had failed, or a dead letter.
     was_retry: bool,
     /// Dead letters that are to be replayed, by their numbers, and from which moment on.
     replays: VecDeque<(Timestamp, u64)>,
-    backlog: VecDeque<Parked<P>>,
-    bytes: usize,
-    /// No message expires before. The earliest that did may have left since.
-    first_expiry: Option<Timestamp>,
+    backlog: Line<P>,
 }
 
 /// How much of a subscription's messages waits.
@@ -64,86 +65,80 @@ pub(crate) enum Next<P> {
     Nothing,
 }
 
-/// What a queue has given up, in order, to make room for a message.
-pub(crate) struct GivenUp<P> {
-    pub(crate) expired: Vec<Parked<P>>,
-    pub(crate) dropped: Vec<Parked<P>>,
-    /// Whether there is room now. If not, it is the newest message that is given up.
-    pub(crate) has_room: bool,
-}
-
 impl<P: 'static> Queue<P> {
     pub(super) fn new(state: Arc<SubscriptionState>) -> Self {
         Self {
-            state,
             head: None,
             deferred: BTreeMap::new(),
+            deferred_by_key: HashMap::default(),
             failures: 0,
             was_retry: false,
             replays: VecDeque::new(),
-            backlog: VecDeque::new(),
-            bytes: 0,
-            first_expiry: None,
+            backlog: Line::new(state.waits_for(Reason::Conflating)),
+            state,
         }
     }
 
-    /// Makes room for a message of that size, as far as the backlog's bounds let it.
-    pub(super) fn make_room(&mut self, size: usize, bounds: Backlog, now: Timestamp) -> GivenUp<P> {
-        let mut given_up = GivenUp { expired: Vec::new(), dropped: Vec::new(), has_room: false };
-        // One that never fits shall not cost the others.
-        if bounds.messages == 0 || size > bounds.bytes {
-            return given_up;
-        }
-        let has_room =
-            |queue: &Self| queue.backlog.len() < bounds.messages && queue.bytes + size <= bounds.bytes;
-        if !has_room(self) && self.first_expiry.is_some_and(|at| at <= now) {
-            given_up.expired = self.sweep(now);
-        }
-        while !has_room(self) && bounds.asked_when_full() == Some(WhenFull::DropOldest) {
-            given_up.dropped.extend(self.pop_backlog());
-        }
-        given_up.has_room = has_room(self);
-        given_up
+    fn conflates(&self) -> bool {
+        self.state.waits_for(Reason::Conflating)
     }
 
-    /// Takes out what has expired.
-    fn sweep(&mut self, now: Timestamp) -> Vec<Parked<P>> {
-        let (mut expired, mut kept) = (Vec::new(), VecDeque::with_capacity(self.backlog.len()));
-        self.first_expiry = None;
-        for parked in self.backlog.drain(..) {
-            match parked.expires_at() {
-                Some(at) if at <= now => {
-                    self.bytes -= parked.size();
-                    expired.push(parked);
-                    continue;
-                }
-                Some(at) => self.first_expiry = Some(self.first_expiry.map_or(at, |first| first.min(at))),
-                None => {}
+    /// Makes room for a message of that size and key, as far as the backlog's bounds let it.
+    pub(super) fn make_room(
+        &mut self,
+        size: usize,
+        key: Option<Key>,
+        bounds: Backlog,
+        now: Timestamp,
+    ) -> GivenUp<P> {
+        let takes_the_heads_place =
+            self.conflates() && key.is_some() && self.head.as_ref().is_some_and(|(_, head)| head.key == key);
+        if takes_the_heads_place && size <= bounds.bytes {
+            return GivenUp { expired: Vec::new(), dropped: Vec::new(), has_room: true };
+        }
+        self.backlog.make_room(size, key, bounds, now)
+    }
+
+    /// Puts a message into the backlog. Returns the one whose place it has taken: also that of one which waits to be
+    /// tried again. If that is the head of all others, the newer message is the head now.
+    pub(super) fn push(&mut self, parked: Parked<P>) -> Option<Parked<P>> {
+        if let (true, Some(key)) = (self.conflates(), parked.key) {
+            if let Some((_, head)) = &mut self.head
+                && head.key == Some(key)
+            {
+                return Some(std::mem::replace(head, parked));
             }
-            kept.push_back(parked);
+            if let Some(place) = self.deferred_by_key.remove(&key) {
+                let older = self.deferred.remove(&place);
+                self.backlog.push(parked);
+                return older;
+            }
         }
-        self.backlog = kept;
-        expired
-    }
-
-    pub(super) fn push(&mut self, parked: Parked<P>) {
-        self.bytes += parked.size();
-        if let Some(at) = parked.expires_at() {
-            self.first_expiry = Some(self.first_expiry.map_or(at, |first| first.min(at)));
-        }
-        self.backlog.push_back(parked);
+        self.backlog.push(parked)
     }
 
     /// Puts a message in that has failed and is to be tried again at that moment: as the head of all others, or on
-    /// its own.
-    pub(super) fn push_retry(&mut self, parked: Parked<P>, due: Timestamp, is_head: bool) {
+    /// its own. Hands it back where a newer one waits that takes its place.
+    pub(super) fn push_retry(
+        &mut self,
+        parked: Parked<P>,
+        due: Timestamp,
+        is_head: bool,
+    ) -> Option<Parked<P>> {
+        if self.backlog.has_newer(parked.key) {
+            return Some(parked);
+        }
         if is_head {
             debug_assert!(self.head.is_none(), "no other is delivered while there is one");
             self.head = Some((due, parked));
         } else {
             self.failures += 1;
+            if let (true, Some(key)) = (self.conflates(), parked.key) {
+                self.deferred_by_key.insert(key, (due, self.failures));
+            }
             self.deferred.insert((due, self.failures), parked);
         }
+        None
     }
 
     /// Has dead letters replayed, behind those that are to be already.
@@ -170,7 +165,7 @@ impl<P: 'static> Queue<P> {
                     return replay.map_or(Next::Nothing, |(_, number)| Next::Replay(number, self.others()));
                 }
                 let head = self.head.take().map(|(_, parked)| parked);
-                let parked = head.or_else(|| self.deferred.pop_first().map(|(_, parked)| parked));
+                let parked = head.or_else(|| self.pop_deferred());
                 return parked.map_or(Next::Nothing, |parked| Next::Now(parked, self.others()));
             }
             if self.head.is_some() || self.backlog.is_empty() {
@@ -178,17 +173,19 @@ impl<P: 'static> Queue<P> {
             }
         }
         self.was_retry = false;
-        self.pop_backlog().map_or(Next::Nothing, |parked| Next::Now(parked, self.others()))
+        self.backlog.pop().map_or(Next::Nothing, |parked| Next::Now(parked, self.others()))
+    }
+
+    fn pop_deferred(&mut self) -> Option<Parked<P>> {
+        let (_, parked) = self.deferred.pop_first()?;
+        if let Some(key) = parked.key {
+            self.deferred_by_key.remove(&key);
+        }
+        Some(parked)
     }
 
     fn others(&self) -> Others {
         Others { are_there: !self.sizes().is_nothing(), are_behind: !self.backlog.is_empty() }
-    }
-
-    fn pop_backlog(&mut self) -> Option<Parked<P>> {
-        let parked = self.backlog.pop_front()?;
-        self.bytes -= parked.size();
-        Some(parked)
     }
 
     /// Takes the numbers of the dead letters out that are to be replayed.
@@ -198,10 +195,10 @@ impl<P: 'static> Queue<P> {
 
     /// Takes all out: those first that have failed.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Parked<P>> {
-        self.bytes = 0;
         let head = self.head.take().map(|(_, parked)| parked);
+        self.deferred_by_key.clear();
         let failed = head.into_iter().chain(std::mem::take(&mut self.deferred).into_values());
-        failed.chain(std::mem::take(&mut self.backlog))
+        failed.chain(self.backlog.take_all())
     }
 
     pub(super) fn sizes(&self) -> Sizes {

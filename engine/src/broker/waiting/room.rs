@@ -1,8 +1,10 @@
 //! The waiting room of one consumer: a queue for each subscription that has something to wait for.
 
 use super::backlog::Backlog;
+use super::line::GivenUp;
 use super::parked::Parked;
-use super::queue::{GivenUp, Next, Queue, Sizes};
+use super::queue::{Next, Queue, Sizes};
+use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::MessageId;
@@ -32,37 +34,42 @@ impl<P> Default for WaitingRoom<P> {
 }
 
 impl<P: 'static> WaitingRoom<P> {
-    /// Makes room for a message of that size.
+    /// Makes room for a message of that size and key.
     pub(crate) fn make_room(
         &self,
         state: &Arc<SubscriptionState>,
         size: usize,
+        key: Option<Key>,
         bounds: Backlog,
         now: Timestamp,
     ) -> GivenUp<P> {
         let mut inner = self.0.lock();
         let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
-        queue.make_room(size, bounds, now)
+        queue.make_room(size, key, bounds, now)
     }
 
-    /// Puts a message in behind the others of its subscription.
-    pub(crate) fn push(&self, state: &Arc<SubscriptionState>, parked: Parked<P>) {
+    /// Puts a message in behind the others of its subscription. Returns the one whose place it has taken.
+    pub(crate) fn push(&self, state: &Arc<SubscriptionState>, parked: Parked<P>) -> Option<Parked<P>> {
         let mut inner = self.0.lock();
-        inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).push(parked);
+        inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone())).push(parked)
     }
 
-    /// Puts a message in that is to be tried again at that moment.
+    /// Puts a message in that is to be tried again at that moment. Hands it back where a newer one waits that takes its
+    /// place.
     pub(crate) fn push_retry(
         &self,
         state: &Arc<SubscriptionState>,
         parked: Parked<P>,
         due: Timestamp,
         is_head: bool,
-    ) {
+    ) -> Option<Parked<P>> {
         let mut inner = self.0.lock();
         let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
-        queue.push_retry(parked, due, is_head);
-        inner.in_call = None;
+        let outdated = queue.push_retry(parked, due, is_head);
+        if outdated.is_none() {
+            inner.in_call = None;
+        }
+        outdated
     }
 
     /// Takes the subscription's next message out that may be delivered.

@@ -1,12 +1,14 @@
 //! The consumer's side of its waiting room.
 
 use super::backlog::Backlog;
+use super::line::GivenUp;
 use super::parked::Parked;
-use super::queue::{GivenUp, Next};
+use super::queue::Next;
 use super::room::WaitingRoom;
 use super::schedule::Schedule;
 use crate::broker::policy::breaker::circuit::Circuit;
 use crate::broker::policy::breaker::{BreakerState, WhileOpen};
+use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::MessageId;
@@ -87,16 +89,17 @@ impl<P: 'static> ConsumerSide<P> {
         self.taken
     }
 
-    /// Makes room for a message of that size.
+    /// Makes room for a message of that size and key.
     pub(crate) fn make_room(
         &mut self,
         state: &Arc<SubscriptionState>,
         size: usize,
+        key: Option<Key>,
         bounds: Backlog,
         now: Timestamp,
     ) -> GivenUp<P> {
         self.hold(state);
-        let given_up = self.room.make_room(state, size, bounds, now);
+        let given_up = self.room.make_room(state, size, key, bounds, now);
         self.len -= given_up.expired.len() + given_up.dropped.len();
         given_up
     }
@@ -114,27 +117,37 @@ impl<P: 'static> ConsumerSide<P> {
     }
 
     /// Puts a message in that has failed, to be tried again at that moment: as the head of all others of its
-    /// subscription, which wait for it, or on its own.
+    /// subscription, which wait for it, or on its own. Hands it back where a newer one waits that takes its place.
     pub(crate) fn retry(
         &mut self,
         state: &Arc<SubscriptionState>,
         parked: Parked<P>,
         due: Timestamp,
         is_head: bool,
-    ) {
+    ) -> Option<Parked<P>> {
         self.hold(state);
-        self.room.push_retry(state, parked, due, is_head);
+        let outdated = self.room.push_retry(state, parked, due, is_head);
+        if outdated.is_some() {
+            return outdated;
+        }
         self.len += 1;
         if is_head {
             state.set(Reason::RetryHead, true);
         }
         self.schedule.add_at(due, state.id);
+        None
     }
 
-    /// Puts a message in, for which room has been made.
-    pub(crate) fn push(&mut self, state: &Arc<SubscriptionState>, parked: Parked<P>) {
-        self.room.push(state, parked);
-        self.len += 1;
+    /// Puts a message in, for which room has been made. Returns the one whose place it has taken.
+    pub(crate) fn push(&mut self, state: &Arc<SubscriptionState>, parked: Parked<P>) -> Option<Parked<P>> {
+        let outdated = self.room.push(state, parked);
+        if outdated.is_none() {
+            self.len += 1;
+        }
+        if state.waits_for(Reason::Conflating) {
+            self.schedule.add(state.id);
+        }
+        outdated
     }
 
     /// Takes note of the state that a subscription's breaker is in.

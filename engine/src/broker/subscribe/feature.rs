@@ -1,0 +1,155 @@
+//! What a subscription can be told, and what goes with what.
+//!
+//! One function says it for every pair: the builder refuses by it, and the table in the documentation is made of it.
+
+use std::fmt;
+
+/// Something that a subscription can be told, or that can happen to its messages, as far as it concerns what else there
+/// is. See [`Feature::with`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Feature {
+    /// [`filter`](super::builder::SubscriptionBuilder::filter).
+    Filter,
+    /// Messages that expire: [`PublishOptions::expires_after`](crate::broker::PublishOptions::expires_after).
+    Expiry,
+    /// [`idempotent`](super::builder::SubscriptionBuilder::idempotent).
+    Idempotency,
+    /// [`Subscription::pause`](crate::broker::Subscription::pause).
+    Pause,
+    /// [`breaker`](super::builder::SubscriptionBuilder::breaker).
+    Breaker,
+    /// [`retry`](super::builder::SubscriptionBuilder::retry), as it is by default.
+    DeferredRetry,
+    /// [`retry`](super::builder::SubscriptionBuilder::retry), [in order](crate::broker::Retry::in_order).
+    OrderedRetry,
+    /// [`conflate`](super::builder::SubscriptionBuilder::conflate).
+    Conflation,
+    /// [Tokens](super::builder::SubscriptionBuilder::subscribe_with_tokens).
+    Tokens,
+    /// More than one message [in flight](crate::broker::Acknowledgement::in_flight).
+    InFlight,
+    /// [`time_limit`](super::builder::SubscriptionBuilder::time_limit).
+    TimeLimit,
+}
+
+/// How two features go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Together {
+    /// Each does what it does alone.
+    Work,
+    /// Both work, and this is what is to be known.
+    Note(&'static str),
+    /// Both work, and the order of messages is lost.
+    LoseOrder(&'static str),
+    /// A subscription cannot have both: the builder refuses it, for this reason.
+    Refused(&'static str),
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Filter,
+        Self::Expiry,
+        Self::Idempotency,
+        Self::Pause,
+        Self::Breaker,
+        Self::DeferredRetry,
+        Self::OrderedRetry,
+        Self::Conflation,
+        Self::Tokens,
+        Self::InFlight,
+        Self::TimeLimit,
+    ];
+
+    /// Returns its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Expiry => "expiry",
+            Self::Idempotency => "idempotency",
+            Self::Pause => "pause",
+            Self::Breaker => "breaker",
+            Self::DeferredRetry => "retry",
+            Self::OrderedRetry => "retry in order",
+            Self::Conflation => "conflation",
+            Self::Tokens => "tokens",
+            Self::InFlight => "several in flight",
+            Self::TimeLimit => "time limit",
+        }
+    }
+
+    /// Returns how it goes together with another feature of the same subscription.
+    ///
+    /// ```
+    /// use ringmain::broker::{Feature, Together};
+    ///
+    /// let together = Feature::Conflation.with(Feature::Idempotency);
+    /// assert!(matches!(together, Together::Refused(_)));
+    /// assert_eq!(Feature::Filter.with(Feature::Pause), Together::Work);
+    /// ```
+    pub const fn with(self, other: Self) -> Together {
+        // The order of both does not matter.
+        let (one, other) = if self as u8 <= other as u8 { (self, other) } else { (other, self) };
+        use Feature as F;
+        match (one, other) {
+            (F::Filter, F::Idempotency) => Together::Note("what the filter does not want is not remembered"),
+            (F::Filter, F::Breaker) => Together::Note("a filter that panics does not count"),
+            (F::Expiry, F::DeferredRetry | F::OrderedRetry) => {
+                Together::Note("what expires while it waits is expired, and no dead letter")
+            }
+            (F::Idempotency, F::DeferredRetry | F::OrderedRetry) => {
+                Together::Note("a message that waits for another attempt keeps its key")
+            }
+            (F::Idempotency, F::Conflation) => {
+                Together::Refused("of messages with one key the one keeps the first, the other the last")
+            }
+            (F::Breaker, F::DeferredRetry | F::OrderedRetry) => {
+                Together::Note("an open breaker uses up no attempt, and the retry that is due is its probe")
+            }
+            (F::Breaker, F::InFlight) => {
+                Together::LoseOrder("several messages may have failed before it opens")
+            }
+            (F::DeferredRetry, F::OrderedRetry) => Together::Refused("a subscription has one of both"),
+            (F::DeferredRetry, F::Conflation) => {
+                Together::LoseOrder("a newer message takes the place of one that waits to be tried again")
+            }
+            (F::OrderedRetry, F::Conflation) => Together::Note(
+                "a newer message takes the place of the one that has failed; its attempts start anew",
+            ),
+            (F::OrderedRetry, F::InFlight) => {
+                Together::Refused("order needs that one message is settled before the next is begun")
+            }
+            (F::Conflation, F::InFlight) => {
+                Together::LoseOrder("a newer message can be begun before an older one of its key is settled")
+            }
+            (F::Pause, F::InFlight) => Together::LoseOrder("what is in flight is settled during the pause"),
+            (F::Tokens, F::InFlight) => {
+                Together::Note("without tokens one is in flight: a handler that returns has settled")
+            }
+            (F::Tokens | F::InFlight, F::TimeLimit) => {
+                Together::Note("the limit runs until the message is settled; a token can extend it")
+            }
+            _ => Together::Work,
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Returns the first pair of features that a subscription cannot have, and why.
+pub(super) fn conflict(features: &[Feature]) -> Option<(Feature, Feature, &'static str)> {
+    let pairs = features
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| features[at + 1..].iter().map(move |other| (one, other)));
+    pairs.into_iter().find_map(|(one, other)| match one.with(*other) {
+        Together::Refused(reason) => Some((*one, *other, reason)),
+        _ => None,
+    })
+}
