@@ -94,6 +94,16 @@ pub enum SubscribeError {
         /// The most that can be.
         limit: usize,
     },
+    /// Nothing could be in flight, or not for a moment.
+    #[error(
+        "the subscription's tokens: {in_flight} in flight, each for {limit:?}; at least one has to be, for some time"
+    )]
+    Acknowledgement {
+        /// How many were to be.
+        in_flight: usize,
+        /// For how long.
+        limit: Duration,
+    },
     /// What finds no place is to become a dead letter, and the broker keeps none.
     #[error(
         "{option} of the subscription is to make dead letters, and the broker keeps none: tell it to by \
@@ -188,7 +198,7 @@ pub enum DrainError {
     /// paused, or do not keep up.
     #[error(
         "{messages} messages still wait after {limit:?}, for {}: paused, behind an open breaker, to be tried again or \
-         replayed, or late; `Subscription::status` tells",
+         replayed, kept with a token, or late; `Subscription::status` tells",
         .subscriptions.join(", ")
     )]
     Waiting {

@@ -85,7 +85,7 @@ pub use error::{BrokerBuildError, DrainError, PauseError, ShutdownError, Subscri
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;
-pub use lifecycle::report::{Abandoned, ShutdownReport, Undelivered};
+pub use lifecycle::report::{Abandoned, InDoubt, ShutdownReport, Undelivered};
 pub use name::DispatcherName;
 pub use policy::breaker::{Breaker, BreakerError, BreakerState, WhileOpen};
 pub use policy::idempotency::Idempotency;
@@ -103,4 +103,5 @@ pub use subscribe::filter;
 pub use subscribe::handled::{Handled, HandlerError, IntoHandled, Permanent, RetryAfter};
 pub use subscribe::pause::SubscriptionStatus;
 pub use subscribe::subscription::Subscription;
+pub use subscribe::token::{Acknowledgement, Token, TokenError};
 pub use waiting::backlog::{Backlog, WhenFull};

@@ -28,8 +28,9 @@ impl<P: MessagePayload> Core<P> {
             self.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
         let add_sizes = |account: &mut SubscriptionLedger| {
             let in_flight = calls.iter().filter(|&&call| call == account.id.0).count();
-            let Sizes { backlogged, retrying, .. } = waiting.get(&account.id.0).copied().unwrap_or_default();
-            account.set(Term::InFlight, in_flight as u64);
+            let Sizes { backlogged, retrying, in_flight: kept, .. } =
+                waiting.get(&account.id.0).copied().unwrap_or_default();
+            account.set(Term::InFlight, (in_flight + kept) as u64);
             account.set(Term::Backlogged, backlogged as u64);
             account.set(Term::Retrying, retrying as u64);
         };

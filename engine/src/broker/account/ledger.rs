@@ -58,6 +58,9 @@ pub struct SubscriptionLedger {
     /// Beside the sum: how often a failed delivery was put back to be tried again. It may have expired, or
     /// ended otherwise, before it was.
     pub retries: u64,
+    /// Beside the sum: tokens that were given back after their message's time was up. The message stands in the sum
+    /// under what became of it then.
+    pub late: u64,
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],
 }
@@ -75,6 +78,7 @@ impl SubscriptionLedger {
         self.refused += other.refused;
         self.retries += other.retries;
         self.replayed += other.replayed;
+        self.late += other.late;
         let sums = self.terms.iter_mut().chain(&mut self.failures);
         for (sum, number) in sums.zip(other.terms.iter().chain(&other.failures)) {
             *sum += number;
@@ -142,7 +146,7 @@ impl fmt::Debug for SubscriptionLedger {
         for (term, count) in self.terms().filter(|(_, count)| *count > 0) {
             shown.field(term.as_str(), &count);
         }
-        for (name, count) in [("replayed", self.replayed), ("retries", self.retries)] {
+        for (name, count) in [("replayed", self.replayed), ("retries", self.retries), ("late", self.late)] {
             if count > 0 {
                 shown.field(name, &count);
             }

@@ -62,13 +62,15 @@ closed_set! {
         DeadLettered = "dead_lettered",
         /// The shutdown handed the message back.
         Undelivered = "undelivered",
-        /// The call had not returned when the broker stopped waiting for it.
+        /// The call had not returned, or the token had not come back, when the broker stopped waiting for it, or the
+        /// subscription ended.
         InDoubt = "in_doubt",
         /// The message waits for another attempt. A size, not a count.
         Retrying = "retrying",
         /// The message waits in the subscription's backlog. A size, not a count.
         Backlogged = "backlogged",
-        /// The call is running. A size that is read, neither a count nor a remainder.
+        /// The call is running, or the handler keeps the message with a token. A size that is read, neither a count
+        /// nor a remainder.
         InFlight = "in_flight",
     }
 }
@@ -98,7 +100,7 @@ closed_set! {
         Handler = "handler",
         /// The handler panicked.
         Panic = "panic",
-        /// The handler took longer than its time limit. Reserved.
+        /// The handler has kept the message for longer than its limit.
         TimedOut = "timed_out",
         /// A circuit breaker was open, and refuses meanwhile.
         Refused = "refused",
@@ -109,7 +111,7 @@ closed_set! {
         Overflow = "overflow",
         /// The payload could not be encoded or decoded. Reserved.
         Codec = "codec",
-        /// The delivery was cancelled. Reserved.
+        /// The message's token was dropped.
         Cancelled = "cancelled",
     }
 }

@@ -3,6 +3,7 @@
 
 use super::delivery::{Delivery, verdict_on};
 use super::failed::{Ended, How, Kept, Then, keep};
+use super::keeping::{HandedOut, hand_out};
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
 use super::source::{Event, Left, Source, discard};
@@ -44,6 +45,13 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                 match called {
                     Called::TakenOver => return false,
                     Called::Returned(Ok(Asked::Go)) => match self.gate(state, handler, left) {
+                        Gated::Go(permit) if handler.contract().is_some_and(|it| it.keeper.is_some()) => {
+                            match self.hand_out(state, handler, permit, left) {
+                                Gated::Ended(outcome) => outcome,
+                                Gated::TakenOver => return false,
+                                Gated::Kept | Gated::Go(_) => return true,
+                            }
+                        }
                         Gated::Go(permit) => {
                             if let Some(contract) = handler.contract() {
                                 contract.count_first_attempt();
@@ -95,6 +103,35 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                 Gated::Ended(Outcome::Refused { is_dead })
             }
         }
+    }
+
+    /// Copies the message and hands it out to a handler that keeps it.
+    fn hand_out(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+        permit: Option<Permit>,
+        left: &mut Left<P>,
+    ) -> Gated {
+        let Some(contract) = handler.contract() else { return Gated::Ended(Outcome::Undelivered) };
+        let key = contract.key;
+        let ended = match self.source.call(state.id, || Parked::copy(self.message, key)) {
+            Called::Returned(Ok(parked)) => {
+                contract.count_first_attempt();
+                match hand_out(&mut self.source, state, contract, parked, permit, left) {
+                    HandedOut::InFlight => return Gated::Kept,
+                    HandedOut::TakenOver => return Gated::TakenOver,
+                    HandedOut::Refused(_) => Outcome::Undelivered,
+                }
+            }
+            Called::Returned(Err(payload)) => Outcome::Uncopied(payload),
+            Called::Refused => Outcome::Undelivered,
+            Called::TakenOver => return Gated::TakenOver,
+        };
+        if let (Some(guarded), Some(permit)) = (&mut contract.breaker, permit) {
+            guarded.circuit.give_back(permit);
+        }
+        Gated::Ended(ended)
     }
 
     /// Sees to what has come of a call of a message that comes as it is, unless it has returned well. Returns whether

@@ -3,6 +3,7 @@
 use super::delivery::Delivery;
 use super::failed::{Ended, keep};
 use super::handlers::HandlerTable;
+use super::keeping::{HandedOut, hand_out};
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
@@ -52,12 +53,15 @@ impl<P: MessagePayload> HandlerTable<P> {
         tally: &ConsumerTally,
         subscription: u64,
     ) -> bool {
+        if let Some(is_ours) = self.settle_kept(poller, tally, subscription) {
+            return is_ours;
+        }
         let Self { consumer, common, owned, places, left, .. } = self;
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
         // What waits for one that has ended is settled when its release is read, and dead letters stay in the store.
-        if state.waits_for(Reason::Paused) || state.has_ended() {
+        if state.waits_for(Reason::Paused) || state.waits_for(Reason::InFlight) || state.has_ended() {
             return true;
         }
         if let Some(conflation) = handler.contract().and_then(|contract| contract.conflation.as_mut())
@@ -98,23 +102,29 @@ impl<P: MessagePayload> HandlerTable<P> {
             return true;
         };
         let mut source = Waited { poller, number: left.waiting.call_number() };
+        let mut parked = parked;
+        let mut uncalled = Outcome::uncalled(state, parked.has_expired(clock.now()));
+        if let (Some(contract), Outcome::Undelivered) = (handler.contract(), &uncalled) {
+            if contract.resume(parked.key) {
+                uncalled = Outcome::Duplicate;
+            } else if parked.retried.is_none() {
+                contract.count_first_attempt();
+            }
+        }
+        let mut may_call = matches!(uncalled, Outcome::Undelivered);
+        if let Some(contract) = handler.contract().filter(|contract| may_call && contract.keeper.is_some()) {
+            match hand_out(&mut source, state, contract, parked, permit, left) {
+                HandedOut::InFlight => return true,
+                HandedOut::TakenOver => return false,
+                HandedOut::Refused(back) => (parked, may_call) = (back, false),
+            }
+        }
         let message = parked.message(origin, clock);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
-        let was_handled = handler.contract().is_some_and(|contract| contract.resume(parked.key));
-        let outcome = match Outcome::uncalled(state, parked.has_expired(clock.now())) {
-            Outcome::Undelivered if !was_handled => {
-                if let Some(contract) = handler.contract().filter(|_| retried.is_none()) {
-                    contract.count_first_attempt();
-                }
-                delivery.call_guarded(state, handler, permit, left)
-            }
+        let outcome = match uncalled {
+            Outcome::Undelivered if may_call => delivery.call_guarded(state, handler, permit, left),
             outcome => {
-                let outcome = if was_handled && matches!(outcome, Outcome::Undelivered) {
-                    Outcome::Duplicate
-                } else {
-                    outcome
-                };
                 if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
                     guarded.circuit.give_back(permit);
                 }

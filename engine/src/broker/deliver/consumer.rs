@@ -32,6 +32,8 @@ pub(crate) struct Consumer<P> {
     handlers: HandlerTable<P>,
     tally: Arc<ConsumerTally>,
     sampler: Sampler,
+    /// Whether its ring is at its end, and it waits for what handlers keep.
+    has_finished: bool,
     /// Whether a panic has left a turn: a fault of this crate.
     has_panicked: bool,
 }
@@ -44,7 +46,7 @@ impl<P: MessagePayload> Consumer<P> {
     ) -> Self {
         let ConsumerAddr { dispatcher, number } = handlers.consumer;
         let sampler = Sampler::new(u64::from(dispatcher) << 32 | u64::from(number) << 1);
-        Self { poller, handlers, tally, sampler, has_panicked: false }
+        Self { poller, handlers, tally, sampler, has_finished: false, has_panicked: false }
     }
 
     pub(crate) fn addr(&self) -> ConsumerAddr {
@@ -69,6 +71,11 @@ impl<P: MessagePayload> Consumer<P> {
             if poller.lease().is_stopped() { 0 } else { handlers.deliver_waiting(poller, tally, 2 * max) };
         match polled {
             Polled::Finished | Polled::Empty if done > 0 => Polled::Events(done),
+            // What handlers keep comes back, or its time is up.
+            Polled::Finished if handlers.left.waiting.in_flight() > 0 && !poller.lease().is_stopped() => {
+                self.has_finished = true;
+                Polled::Empty
+            }
             Polled::Finished => {
                 // What waits now would wait for what does not come any more.
                 handlers.hand_back();
@@ -131,6 +138,7 @@ impl<P: MessagePayload> Consumer<P> {
 
     /// Drops the handlers of a consumer that is driven by hand.
     pub(crate) fn end(&mut self) {
+        guard(|| self.handlers.hand_back());
         guard(|| self.handlers.clear(self.poller.lease()));
     }
 
@@ -198,7 +206,7 @@ impl<P: MessagePayload> Turn for Consumer<P> {
             waiting.is_due(|| handlers.common.clock.now())
                 || !waiting.is_empty() && poller.lease().is_stopped()
         };
-        poller.is_ready_leased() || has_mail() || is_due()
+        !self.has_finished && poller.is_ready_leased() || has_mail() || is_due()
     }
 
     fn is_stopping(&self) -> bool {

@@ -7,7 +7,7 @@ use super::source::{Left, Source, Undropped, discard};
 use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::{Attempt, Put, error_text};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
-use crate::broker::subscribe::callbacks::panic_text;
+use crate::broker::subscribe::callbacks::{Callbacks, panic_text};
 use crate::broker::subscribe::contract::Contract;
 use crate::broker::subscribe::handled::{Wish, wish_of};
 use crate::broker::subscribe::registry::SubscriptionState;
@@ -107,6 +107,9 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
     ) -> Ended<P> {
         let mut outcome = Some(outcome);
         let message = self.message;
+        // Who hears of the failures of a handler that keeps messages; others' hear of them in the call.
+        let callbacks =
+            contract.as_ref().and_then(|contract| Some(contract.keeper.as_ref()?.callbacks.clone()));
         let mut retry = contract.and_then(|contract| contract.retry.as_mut());
         let (may_retry, may_be_dead) = match &outcome {
             // A copy that has panicked once panics again.
@@ -120,7 +123,9 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
             // First of all: what is told may never return.
             settle_uncalled(&state.tally, &Outcome::GivenUp);
             let mark = CallMark::settled(state.id);
-            let called = self.source.call(mark, || tell(state, message, failure, None, &mut outcome));
+            let called = self
+                .source
+                .call(mark, || tell(state, message, failure, None, callbacks.as_deref(), &mut outcome));
             left.undropped.extend(outcome.map(Undropped::Outcome));
             return if matches!(called, Called::TakenOver) { Ended::TakenOver } else { Ended::Over };
         }
@@ -143,7 +148,7 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
                     Some(Attempt::new(message.attempt(), self.clock.wall(now), kind, text))
                 }
             };
-            tell(state, message, failure, given_up, &mut outcome);
+            tell(state, message, failure, given_up, callbacks.as_deref(), &mut outcome);
             let then = match decision {
                 Some((Decision::Retry { due, delay }, is_head)) => Then::Again { due, delay, is_head },
                 _ if store.is_some() => Then::Dead(failure.kind),
@@ -255,13 +260,21 @@ pub(super) fn keep<P: MessagePayload>(
 }
 
 /// Logs a failed delivery, and drops what the handler failed with.
-fn tell<P>(
+fn tell<P: 'static>(
     state: &SubscriptionState,
     message: &Message<'_, P>,
     failure: Failure,
     given_up: Option<GiveUp>,
+    callbacks: Option<&Callbacks<P>>,
     outcome: &mut Option<Outcome>,
 ) {
+    if let Some(callbacks) = callbacks {
+        let error = match &outcome {
+            Some(Outcome::Failed(error)) => Some(error),
+            _ => None,
+        };
+        callbacks.tell(message, failure.kind, error, None);
+    }
     // The first, the second, the fourth, the eighth: a handler that always fails does not fill
     // the log. The error's own text is not logged, since it may quote the payload.
     if failure.count.is_power_of_two() {

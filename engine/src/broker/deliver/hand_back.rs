@@ -1,12 +1,16 @@
-//! Handing back what has waited, when the broker stops.
+//! Handing back what has waited, when the broker stops, and ending what handlers keep.
 
 use super::common::Common;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
 use super::source::Left;
+use crate::broker::account::tally::Tally;
+use crate::broker::account::term::Term;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::waiting::hold::Settled;
 use crate::broker::waiting::parked::Parked;
+use crate::broker::waiting::room::Ended;
 use crate::clock::Clock;
 use crate::message::{MessagePayload, Origin};
 use crate::routing::ConsumerAddr;
@@ -21,6 +25,8 @@ pub(super) fn hand_back_waiting<P: MessagePayload>(
     common: &Common<P>,
     left: &mut Left<P>,
 ) {
+    let kept = end_kept(left, None);
+    common.threads.list_in_doubt(kept.iter().map(|ended| ended.in_doubt(common.origin)));
     let replays = left.waiting.take_replays();
     left.cancel_replays(replays);
     let (mut back, mut over) = (Vec::new(), Vec::new());
@@ -42,6 +48,7 @@ pub(super) fn hand_back_waiting<P: MessagePayload>(
         common.threads.hand_back(consumer, Some(undelivered));
     }
     over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+    kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
 }
 
 /// Makes a message that has waited one to be handed back.
@@ -60,4 +67,31 @@ impl<P: MessagePayload> Common<P> {
         self.threads.withhold();
         self.threads.hand_back(consumer, Some(undelivered(self.origin, &self.clock, state, parked)));
     }
+}
+
+/// Counts what is in flight of a subscription that has ended, or when the broker stops: what was given back well is
+/// delivered, and the rest is in doubt. Returns whether it is in doubt.
+pub(crate) fn count_ended<P>(ended: &Ended<P>) -> bool {
+    let tally: &Tally = &ended.state.tally;
+    if ended.before == Some(Settled::Well) {
+        tally.count(Term::Delivered);
+        return false;
+    }
+    settle_uncalled(tally, &Outcome::InDoubt);
+    true
+}
+
+/// Ends what handlers keep, of all subscriptions or of one. Returns what is in doubt.
+pub(super) fn end_kept<P: MessagePayload>(left: &mut Left<P>, of: Option<u64>) -> Vec<Ended<P>> {
+    if left.waiting.in_flight() == 0 {
+        return Vec::new();
+    }
+    let (in_doubt, delivered): (Vec<_>, Vec<_>) =
+        left.waiting.end_in_flight(of).into_iter().partition(count_ended);
+    in_doubt.iter().for_each(|ended| left.release_letter(&ended.held.parked));
+    left.waiting.settled();
+    let returned = left.waiting.take_returned(of);
+    delivered.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
+    returned.into_iter().for_each(|returned| _ = guard(|| drop(returned)));
+    in_doubt
 }

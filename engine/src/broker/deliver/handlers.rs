@@ -3,7 +3,7 @@
 
 use super::common::Common;
 use super::delivery::{Delivery, has_expired};
-use super::hand_back::hand_back_waiting;
+use super::hand_back::{end_kept, hand_back_waiting};
 use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
 use super::outcome::Outcome;
 use super::route_cache::{CachedRoute, RouteCache};
@@ -13,6 +13,7 @@ use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::subscribe::handler::drop_handler;
 use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::token::Issuer;
 use crate::broker::waiting::room::WaitingRoom;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::Timestamp;
@@ -53,6 +54,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             waiting: ConsumerSide::new(room, common.registry.clone()),
             dead_letters: common.dead_letters.clone(),
             origin: common.origin,
+            issuer: Issuer { home: mailbox.clone(), origin: common.origin, clock: common.clock.clone() },
         };
         Self {
             consumer,
@@ -216,6 +218,11 @@ impl<P: MessagePayload> HandlerTable<P> {
                 done.open();
             }
             Command::Heed(wish) => self.heed(wish),
+            Command::TakeBack(returned) => {
+                if let Some(unwanted) = self.left.waiting.note_returned(returned) {
+                    guard(|| drop(unwanted));
+                }
+            }
             Command::Replay { state, letters } => self.replay(&state, letters),
             Command::Forget(routes) => {
                 for id in routes.iter() {
@@ -259,6 +266,7 @@ impl<P: MessagePayload> HandlerTable<P> {
     fn release(&mut self, subscription: u64) {
         let Some(&place) = self.places.get(&subscription) else { return };
         if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+            let kept = end_kept(&mut self.left, Some(subscription));
             let (waited, replays) = self.left.waiting.close(subscription);
             for parked in &waited {
                 settle_uncalled(&owned.state.tally, &Outcome::Unsubscribed);
@@ -269,6 +277,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             self.left.waiting.let_go(subscription);
             drop_handler(owned.handler.take());
             waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+            kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
         }
         self.discard_if_unused(place);
     }

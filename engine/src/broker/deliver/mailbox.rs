@@ -9,6 +9,7 @@
 use crate::broker::policy::guarded::Force;
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
+use crate::broker::waiting::held::{Returned, TakeBack};
 use crate::clock::Timestamp;
 use crate::message::Envelope;
 use crate::ring::Supervisor;
@@ -37,6 +38,8 @@ pub(crate) enum Command<P> {
     Heed(Wish),
     /// Deliver these dead letters to that subscription, each from its moment on.
     Replay { state: Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)> },
+    /// A token has come back.
+    TakeBack(Returned<P>),
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
     /// Panic, as only a fault of this crate does.
@@ -206,6 +209,13 @@ impl<P> Mailbox<P> {
 
     pub(crate) fn supervisor(&self) -> &Supervisor<Envelope<P>> {
         &self.supervisor
+    }
+}
+
+impl<P: Send + Sync> TakeBack<P> for Mailbox<P> {
+    fn take_back(&self, returned: Returned<P>) {
+        // One that comes back to nobody is dropped here, on its own thread.
+        let _ = self.post(Command::TakeBack(returned));
     }
 }
 

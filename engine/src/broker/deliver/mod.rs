@@ -9,6 +9,7 @@ pub(super) mod delivery;
 mod failed;
 pub(super) mod hand_back;
 pub(super) mod handlers;
+mod keeping;
 pub(super) mod mailbox;
 pub(super) mod outcome;
 mod route_cache;

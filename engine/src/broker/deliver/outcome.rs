@@ -12,6 +12,10 @@ pub(crate) enum Outcome {
     Failed(HandlerError),
     /// The handler panicked.
     Panicked(Box<dyn std::any::Any + Send>),
+    /// The handler has kept the message for longer than it may.
+    TimedOut,
+    /// The message's token was dropped: in a panic, or not.
+    TokenDropped { in_panic: bool },
     /// The subscription's breaker was open, and what comes meanwhile is refused, or a dead letter.
     Refused { is_dead: bool },
     /// The message is kept as a dead letter.

@@ -49,6 +49,9 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
         Outcome::Failed(_) => FailureKind::Handler,
         Outcome::Panicked(_) | Outcome::Uncopied(_) => FailureKind::Panic,
         Outcome::Refused { .. } => FailureKind::Refused,
+        Outcome::TimedOut => FailureKind::TimedOut,
+        Outcome::TokenDropped { in_panic: true } => FailureKind::Panic,
+        Outcome::TokenDropped { in_panic: false } => FailureKind::Cancelled,
         _ => {
             settle_uncalled(tally, outcome);
             return if matches!(outcome, Outcome::Undelivered) { Next::HandBack } else { Next::Done };
@@ -67,6 +70,8 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         | Outcome::Failed(_)
         | Outcome::Panicked(_)
         | Outcome::Uncopied(_)
+        | Outcome::TimedOut
+        | Outcome::TokenDropped { .. }
         | Outcome::Refused { .. } => {
             debug_assert!(false, "it has been called, or has failed");
         }

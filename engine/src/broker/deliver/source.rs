@@ -5,6 +5,7 @@
 use super::outcome::{CallMark, Outcome};
 use crate::broker::dead_letters::{DeadLetter, Put, SharedStore};
 use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::token::Issuer;
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::message::{Envelope, Origin};
@@ -68,6 +69,8 @@ pub(super) struct Left<P> {
     /// Where what has failed goes, if it is kept.
     pub(super) dead_letters: Option<Arc<SharedStore<P>>>,
     pub(super) origin: Origin,
+    /// What tokens are made of.
+    pub(super) issuer: Issuer<P>,
 }
 
 impl<P> Left<P> {

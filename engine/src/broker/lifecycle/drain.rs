@@ -39,7 +39,7 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
 /// Says why the time is up.
 fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
     let waiting: Vec<_> = core.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
-    let count = |sizes: &Sizes| sizes.backlogged + sizes.retrying + sizes.replaying;
+    let count = |sizes: &Sizes| sizes.waiting() + sizes.in_flight;
     let messages: usize = waiting.iter().map(|(_, sizes)| count(sizes)).sum();
     if !have_drained || messages == 0 {
         return DrainError::TimedOut { limit };
@@ -55,10 +55,10 @@ fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duratio
 
 impl<P: MessagePayload> Broker<P> {
     /// Waits until everything published before this call has been delivered or otherwise settled, and
-    /// nothing waits in a backlog, for another attempt or to be replayed, at most for `limit`. So it does not end while
-    /// a subscription is paused for which messages wait. Publishers may go on meanwhile; where they rest, an
-    /// [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is not waited for:
-    /// where one dispatcher's handlers publish to another's, drain as often as the chain is long.
+    /// nothing waits in a backlog, for another attempt or to be replayed, nor is kept with a token, at most for
+    /// `limit`. So it does not end while a subscription is paused for which messages wait. Publishers may go on
+    /// meanwhile; where they rest, an [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is
+    /// not waited for: where one dispatcher's handlers publish to another's, drain as often as the chain is long.
     /// Spins, yields and sleeps.
     ///
     /// # Errors

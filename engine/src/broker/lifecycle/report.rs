@@ -20,6 +20,9 @@ pub struct ShutdownReport<P> {
     pub ledger: Ledger,
     /// Consumers that did not come back: their threads are left to themselves.
     pub abandoned: Vec<Abandoned>,
+    /// Messages that handlers kept with tokens which had not come back: they are counted as in doubt. A token that
+    /// comes back later is told that its subscription has ended.
+    pub in_doubt: Vec<InDoubt>,
     /// Consumers that have died, by their threads' names: code of this crate panicked there. What
     /// the message at hand was still to be delivered to is in no account.
     pub dead: Vec<String>,
@@ -48,6 +51,18 @@ pub struct Abandoned {
     pub message: Option<MessageId>,
     /// The topic of that message.
     pub topic: Option<Topic>,
+}
+
+/// A message of which it is not known whether it was handled: its handler had kept it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InDoubt {
+    /// The name of the subscription.
+    pub subscription: Box<str>,
+    /// The message.
+    pub message: MessageId,
+    /// Its topic.
+    pub topic: Topic,
 }
 
 impl Abandoned {

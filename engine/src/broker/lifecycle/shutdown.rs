@@ -234,9 +234,10 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
         unlogged.abandoned.extend(outside.iter().cloned());
         abandoned.extend(outside);
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
+        let in_doubt = threads.in_doubt.clone();
         let in_hand = threads.in_hand.iter().map(InHand::count).sum();
         let ledger = Default::default();
-        (ShutdownReport { ledger, abandoned, dead, undelivered, withheld, in_hand }, unlogged)
+        (ShutdownReport { ledger, abandoned, in_doubt, dead, undelivered, withheld, in_hand }, unlogged)
     };
     report.ledger = core.audit();
     (report, unlogged)

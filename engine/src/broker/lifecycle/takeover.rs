@@ -9,10 +9,11 @@ use super::taken::{InHand, Taken};
 use super::threads::Threads;
 use crate::broker::core::Core;
 use crate::broker::deliver::delivery::has_expired;
-use crate::broker::deliver::hand_back::undelivered;
+use crate::broker::deliver::hand_back::{count_ended, undelivered};
 use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
 use crate::broker::waiting::parked::Parked;
+use crate::broker::waiting::room::Ended;
 use crate::message::{Envelope, Message, MessagePayload};
 use crate::ring::{Call, Sequence, Takeover};
 use crate::routing::ConsumerAddr;
@@ -28,10 +29,10 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
-    let mut over = Vec::new();
+    let mut over = Over { parked: Vec::new(), kept: Vec::new() };
     for taken in taken.into_iter().map(Arc::new) {
         let (abandoned, counted, in_hand) = count(core, &taken, until);
-        over.extend(account_for_waiting(core, taken.addr));
+        account_for_waiting(core, taken.addr, &mut over);
         let mut threads = core.threads.lock();
         threads.abandoned.push(abandoned);
         threads.withheld += counted.len() as u64;
@@ -44,9 +45,8 @@ pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Tak
 }
 
 /// Accounts for what waits beside a stuck consumer: counts it, and hands back what is to be. It was copied when it came
-/// to wait. Returns the others, to be dropped aside.
-fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) -> Vec<Parked<P>> {
-    let mut over = Vec::new();
+/// to wait. The others are to be dropped aside.
+fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr, over: &mut Over<P>) {
     let waiting = &core.consumer(addr).waiting;
     if let Some(store) = &core.dead_letters {
         store.cancel(waiting.take_replays());
@@ -62,11 +62,25 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr) ->
             let undelivered = undelivered(core.origin, &core.clock, &state, parked);
             core.threads.lock().handed_back.push(Arc::new(undelivered));
         } else {
-            over.push(parked);
+            over.parked.push(parked);
         }
     }
+    let mut kept = waiting.end_in_flight(None);
+    for ended in &kept {
+        if let (Some(store), Some(key)) = (&core.dead_letters, &ended.held.parked.replayed) {
+            store.release(key);
+        }
+    }
+    let in_doubt = kept.iter().filter(|ended| count_ended(ended)).map(|ended| ended.in_doubt(core.origin));
+    core.threads.list_in_doubt(in_doubt);
+    over.kept.append(&mut kept);
     waiting.settled();
-    over
+}
+
+/// What is over, and is to be dropped.
+struct Over<P> {
+    parked: Vec<Parked<P>>,
+    kept: Vec<Ended<P>>,
 }
 
 /// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
@@ -93,7 +107,7 @@ pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
         }
         in_hand.retain(|left| !left.sequences.is_empty());
     }
-    hand_back(core, rest, Vec::new());
+    hand_back(core, rest, Over { parked: Vec::new(), kept: Vec::new() });
 }
 
 /// Counts what a consumer has left. Returns also what publishers have in hand.
@@ -174,10 +188,10 @@ fn count_one<P>(
 fn hand_back<P: MessagePayload>(
     core: &Arc<Core<P>>,
     mut rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>,
-    over: Vec<Parked<P>>,
+    over: Over<P>,
 ) {
     rest.retain(|(_, counted)| !counted.is_empty());
-    if !rest.is_empty() || !over.is_empty() {
+    if !rest.is_empty() || !over.parked.is_empty() || !over.kept.is_empty() {
         let copying = core.clone();
         core.threads.lock().pending += 1;
         run_aside(Instant::now(), move || copy(&copying, rest, over));
@@ -185,7 +199,7 @@ fn hand_back<P: MessagePayload>(
 }
 
 /// Copies what has been counted, and hands it back.
-fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, over: Vec<Parked<P>>) {
+fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, over: Over<P>) {
     struct Copied<'c, P>(&'c Core<P>);
     impl<P> Drop for Copied<'_, P> {
         fn drop(&mut self) {
@@ -194,7 +208,8 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
         }
     }
     let _copied = Copied(core);
-    over.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+    over.parked.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+    over.kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
     for (taken, counted) in rest {
         for (sequence, subscriptions) in counted {
             let copied = taken.takeover.read(sequence, |envelope| {

@@ -3,7 +3,7 @@
 //!
 //! All that a shutdown waits for stands here, under one lock, and wakes it when it changes.
 
-use super::report::{Abandoned, Undelivered};
+use super::report::{Abandoned, InDoubt, Undelivered};
 use super::taken::InHand;
 use crate::message::Envelope;
 use crate::ring::{StoppedCall, Supervisor};
@@ -88,6 +88,8 @@ pub(super) struct Threads<P> {
     /// How many of these, and of the dead, have been logged.
     pub(super) logged: (usize, usize),
     pub(super) handed_back: Vec<Arc<Undelivered<P>>>,
+    /// What handlers kept.
+    pub(super) in_doubt: Vec<InDoubt>,
     /// Messages that have been counted as undelivered, and have not been handed back.
     pub(super) withheld: u64,
     /// What publishers had in hand when a consumer was taken over, and nobody has accounted for.
@@ -164,6 +166,7 @@ impl<P> ThreadRegistry<P> {
                 abandoned: Vec::new(),
                 logged: (0, 0),
                 handed_back: Vec::new(),
+                in_doubt: Vec::new(),
                 withheld: 0,
                 in_hand: Vec::new(),
             }),
@@ -234,6 +237,11 @@ impl<P> ThreadRegistry<P> {
         if let Some(undelivered) = copy {
             threads.take_back(undelivered);
         }
+    }
+
+    /// Lists messages that handlers kept, and for which nobody waits any more.
+    pub(crate) fn list_in_doubt(&self, in_doubt: impl Iterator<Item = InDoubt>) {
+        self.threads.lock().in_doubt.extend(in_doubt);
     }
 
     /// Returns how many threads run.

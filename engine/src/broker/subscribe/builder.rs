@@ -1,13 +1,14 @@
 //! The options of subscriptions, and how subscriptions start.
 
 use super::callbacks::{Callbacks, ErrorCallback, FailedDelivery};
-use super::contract::Contract;
+use super::contract::{BoxedKeeper, Contract, Keeper};
 use super::feature::{Feature, conflict};
 use super::filter::{BoxedFilter, Filter};
 use super::handled::IntoHandled;
 use super::handler::{MakeHandler, OwnedHandler, drop_handler, maker};
 use super::registry::{Nature, SubscriptionState};
 use super::subscription::Subscription;
+use super::token::{Acknowledgement, Token};
 use crate::broker::core::Core;
 use crate::broker::deliver::mailbox::{Command, OwnedSubscription};
 use crate::broker::error::{SubscribeError, check_name};
@@ -372,11 +373,78 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
     ) -> Prepared<P> {
-        Prepared { options: self, make: maker(handler) }
+        Prepared { options: self, make: maker(handler), keeper: None }
+    }
+
+    /// Subscribes a handler that keeps messages: it gets a [`Token`] that owns a copy, may move it to another thread,
+    /// and settles it later. For work that is done elsewhere: by a pool of one's own, a database, another process.
+    ///
+    /// What the handler's call itself returns or panics with settles nothing: the token does, and one that is dropped
+    /// has failed. Until then the message is [in flight](crate::broker::Term::InFlight), at most as many as `terms`
+    /// allow; others wait in the [backlog](Self::backlog). One that is not settled within its limit has failed, with
+    /// kind [`TimedOut`](crate::broker::FailureKind::TimedOut). Failures are [retried](Self::retry), counted by the
+    /// [breaker](Self::breaker) and become dead letters as those of any handler; a token that was dropped is not
+    /// retried.
+    ///
+    /// Each message is copied: it allocates. A shutdown waits for tokens, as long as its limit allows, and then lists
+    /// what is [in doubt](crate::broker::ShutdownReport::in_doubt). When the subscription ends, what is in flight is
+    /// counted as in doubt, and its tokens are told so.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Acknowledgement, Token};
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let (sender, jobs) = channel::<Token<u32>>();
+    /// let terms = Acknowledgement::within(Duration::from_secs(30)).in_flight(4);
+    /// let _jobs = broker.subscription().pattern("jobs").subscribe_with_tokens(terms, move |token| {
+    ///     let _ = sender.send(token);
+    /// })?;
+    /// let worker = std::thread::spawn(move || {
+    ///     for token in jobs {
+    ///         println!("job {}", *token.message());
+    ///         let _ = token.ack();
+    ///     }
+    /// });
+    /// for job in 0..10 {
+    ///     let _ = broker.publisher("jobs")?.publish(job)?;
+    /// }
+    /// let report = broker.shutdown(Duration::from_secs(5))?;
+    /// assert_eq!(report.ledger.total().delivered(), 10);
+    /// assert!(report.in_doubt.is_empty());
+    /// # worker.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe); and none in flight, or a limit of 0.
+    pub fn subscribe_with_tokens(
+        self,
+        terms: Acknowledgement,
+        handler: impl FnMut(Token<P>) + Send + 'static,
+    ) -> Result<Subscription<P>, SubscribeError> {
+        let core = self.core.clone();
+        let mut started = start_all(&core, std::iter::once(self.prepare_with_tokens(terms, handler)))?;
+        Ok(started.pop().unwrap_or_else(|| unreachable!("one is started for each that was prepared")))
+    }
+
+    /// Completes it so without subscribing yet, for [`Broker::subscribe_all`](crate::broker::Broker::subscribe_all).
+    pub fn prepare_with_tokens(
+        self,
+        terms: Acknowledgement,
+        handler: impl FnMut(Token<P>) + Send + 'static,
+    ) -> Prepared<P> {
+        // It is never called: messages are handed out instead.
+        Prepared { options: self, make: maker(|_| ()), keeper: Some((terms, Box::new(handler))) }
     }
 
     /// Checks everything and enters the subscription's name; nothing is routed to it yet.
-    fn enter(&self, core: &Core<P>) -> Result<Arc<SubscriptionState>, SubscribeError> {
+    fn enter(
+        &self,
+        core: &Core<P>,
+        terms: Option<Acknowledgement>,
+    ) -> Result<Arc<SubscriptionState>, SubscribeError> {
         let patterns = self.patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
         if patterns.is_empty() {
             return Err(SubscribeError::NoPattern);
@@ -405,21 +473,28 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(Err(keys)) = self.idempotency.as_ref().map(Idempotency::check) {
             return Err(SubscribeError::Keys { keys, limit: Idempotency::<P>::MOST_KEYS });
         }
-        if let Some((one, other, reason)) = conflict(&self.features()) {
+        if let Some((one, other, reason)) = conflict(&self.features(terms)) {
             return Err(SubscribeError::Conflict { one, other, reason });
         }
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;
         }
         let name = self.name.as_deref();
-        let nature = Nature { has_breaker: self.breaker.is_some(), conflates: self.conflation.is_some() };
+        if let Some(terms) = terms.filter(|terms| terms.in_flight == 0 || terms.limit.is_zero()) {
+            return Err(SubscribeError::Acknowledgement { in_flight: terms.in_flight, limit: terms.limit });
+        }
+        let nature = Nature {
+            has_breaker: self.breaker.is_some(),
+            conflates: self.conflation.is_some(),
+            has_tokens: terms.is_some(),
+        };
         let state = core.registry.enter(name, patterns, self.place()?, nature)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
 
     /// Returns what it was told, as far as that concerns what else it was told.
-    fn features(&self) -> Vec<Feature> {
+    fn features(&self, terms: Option<Acknowledgement>) -> Vec<Feature> {
         let is_ordered = self.retry.as_ref().map(Retry::is_in_order);
         let features = [
             (self.filter.is_some(), Feature::Filter),
@@ -428,6 +503,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             (is_ordered == Some(false), Feature::DeferredRetry),
             (is_ordered == Some(true), Feature::OrderedRetry),
             (self.conflation.is_some(), Feature::Conflation),
+            (terms.is_some(), Feature::Tokens),
+            (terms.is_some_and(|terms| terms.in_flight > 1), Feature::InFlight),
         ];
         features.into_iter().filter(|(is_told, _)| *is_told).map(|(_, feature)| feature).collect()
     }
@@ -473,6 +550,7 @@ impl<P> fmt::Debug for SubscriptionBuilder<P> {
 pub struct Prepared<P> {
     options: SubscriptionBuilder<P>,
     make: MakeHandler<P>,
+    keeper: Option<(Acknowledgement, BoxedKeeper<P>)>,
 }
 
 impl<P> fmt::Debug for Prepared<P> {
@@ -493,11 +571,11 @@ pub(super) fn start_all<P: MessagePayload>(
         return Err(SubscribeError::Forked);
     }
     let mut beginning = Beginning { core, entered: Vec::new() };
-    for Prepared { options, make } in prepared {
+    for Prepared { options, make, keeper } in prepared {
         if !Arc::ptr_eq(core, &options.core) {
             return Err(SubscribeError::OtherBroker);
         }
-        let state = options.enter(core)?;
+        let state = options.enter(core, keeper.as_ref().map(|(terms, _)| *terms))?;
         let SubscriptionBuilder {
             filter, idempotency, conflation, backlog, retry, breaker, on_error, ..
         } = options;
@@ -508,7 +586,8 @@ pub(super) fn start_all<P: MessagePayload>(
             || conflation.is_some()
             || backlog.is_some()
             || retry.is_some()
-            || breaker.is_some();
+            || breaker.is_some()
+            || keeper.is_some();
         let contract = has_contract.then(|| {
             let mut contract = Contract::new(core.clock.clone());
             contract.filter = filter.map(|filter| callbacks.around_filter(filter));
@@ -519,6 +598,8 @@ pub(super) fn start_all<P: MessagePayload>(
             contract.backlog = backlog.unwrap_or_default();
             contract.retry = retry.map(RetryState::new);
             contract.breaker = breaker.map(Guarded::new);
+            let callbacks = callbacks.clone();
+            contract.keeper = keeper.map(|(terms, handler)| Keeper { handler, terms, callbacks });
             Box::new(contract.complete())
         });
         let handler = make(callbacks, contract);

@@ -85,7 +85,8 @@ impl<P: 'static> Callbacks<P> {
         })
     }
 
-    fn tell(
+    /// Tells of a failure.
+    pub(crate) fn tell(
         &self,
         message: &Message<'_, P>,
         kind: FailureKind,

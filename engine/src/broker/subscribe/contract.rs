@@ -1,7 +1,9 @@
 //! What a subscription was told beside its patterns, as its consumer keeps it, and what is asked of it before and
 //! after a call.
 
+use super::callbacks::Callbacks;
 use super::filter::BoxedFilter;
+use super::token::{Acknowledgement, Token};
 use crate::broker::policy::conflation::Conflation;
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::policy::idempotency::Keys;
@@ -11,6 +13,7 @@ use crate::broker::waiting::backlog::Backlog;
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Message, MessageId};
 use crate::sync::panics::guard;
+use std::sync::Arc;
 
 /// What a subscription was told beside its patterns.
 pub(crate) struct Contract<P> {
@@ -20,6 +23,8 @@ pub(crate) struct Contract<P> {
     pub(crate) backlog: Backlog,
     pub(crate) retry: Option<RetryState>,
     pub(crate) breaker: Option<Guarded>,
+    /// The handler, where it keeps messages; and who is told of their failures.
+    pub(crate) keeper: Option<Keeper<P>>,
     clock: Clock,
     /// What a call asks first, and tells afterwards, of a message that comes as it is. Nothing where whoever calls
     /// does.
@@ -30,6 +35,16 @@ pub(crate) struct Contract<P> {
     pub(crate) has_begun: bool,
     /// The key of the message at hand, if it has one.
     pub(crate) key: Option<Key>,
+}
+
+/// A handler that keeps messages, as its consumer calls it.
+pub(crate) type BoxedKeeper<P> = Box<dyn FnMut(Token<P>) + Send>;
+
+/// A handler that keeps messages, and on which terms.
+pub(crate) struct Keeper<P> {
+    pub(crate) handler: BoxedKeeper<P>,
+    pub(crate) terms: Acknowledgement,
+    pub(crate) callbacks: Arc<Callbacks<P>>,
 }
 
 /// What there is to ask before a call, or to tell after it.
@@ -57,6 +72,7 @@ impl<P> Contract<P> {
             backlog: Backlog::default(),
             retry: None,
             breaker: None,
+            keeper: None,
             clock,
             questions: 0,
             begun: None,
@@ -200,6 +216,7 @@ impl<P> Contract<P> {
     /// Drops it. What it has captured is foreign, and is dropped one by one.
     pub(super) fn dismantle(self) {
         guard(|| drop(self.filter));
+        guard(|| drop(self.keeper));
         if let Some(keys) = self.keys {
             keys.dismantle();
         }

@@ -29,8 +29,6 @@ pub enum Feature {
     Tokens,
     /// More than one message [in flight](crate::broker::Acknowledgement::in_flight).
     InFlight,
-    /// [`time_limit`](super::builder::SubscriptionBuilder::time_limit).
-    TimeLimit,
 }
 
 /// How two features go together.
@@ -60,7 +58,6 @@ impl Feature {
         Self::Conflation,
         Self::Tokens,
         Self::InFlight,
-        Self::TimeLimit,
     ];
 
     /// Returns its name.
@@ -76,7 +73,6 @@ impl Feature {
             Self::Conflation => "conflation",
             Self::Tokens => "tokens",
             Self::InFlight => "several in flight",
-            Self::TimeLimit => "time limit",
         }
     }
 
@@ -124,12 +120,9 @@ impl Feature {
             (F::Conflation, F::InFlight) => {
                 Together::LoseOrder("a newer message can be begun before an older one of its key is settled")
             }
-            (F::Pause, F::InFlight) => Together::LoseOrder("what is in flight is settled during the pause"),
+            (F::Pause, F::InFlight) => Together::Note("what is in flight can be settled during the pause"),
             (F::Tokens, F::InFlight) => {
                 Together::Note("without tokens one is in flight: a handler that returns has settled")
-            }
-            (F::Tokens | F::InFlight, F::TimeLimit) => {
-                Together::Note("the limit runs until the message is settled; a token can extend it")
             }
             _ => Together::Work,
         }

@@ -10,3 +10,4 @@ pub(super) mod handler;
 pub(super) mod pause;
 pub(super) mod registry;
 pub(super) mod subscription;
+pub(super) mod token;

@@ -24,6 +24,8 @@ pub struct SubscriptionStatus {
     pub backlogged: u64,
     /// Messages that have failed and wait for another attempt.
     pub retrying: u64,
+    /// Messages that its handler keeps with [tokens](crate::broker::Token).
+    pub in_flight: u64,
     /// The state of its breaker, if it has one. One whose open time has passed is open until the next message comes
     /// to be delivered.
     pub breaker: Option<BreakerState>,
@@ -142,6 +144,7 @@ impl<P: MessagePayload> Subscription<P> {
             is_catching_up: self.state.waits_for(Reason::CatchingUp),
             backlogged: sizes.backlogged as u64,
             retrying: sizes.retrying as u64,
+            in_flight: sizes.in_flight as u64,
             breaker: self.state.breaker(),
             breaker_changes: self.state.tally.breaker_changes.get(),
         }

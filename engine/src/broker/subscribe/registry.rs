@@ -33,7 +33,7 @@ use crate::broker::policy::breaker::BreakerState;
 use crate::routing::{
     Chunk, ConsumerAddr, Destination, Destinations, MAX_CHUNK, Route, Routes, TargetCounts,
 };
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{CachePadded, Mutex};
 use crate::topic::Pattern;
 use imbl::OrdMap;
@@ -61,10 +61,14 @@ pub(crate) struct SubscriptionState {
     has_breaker: bool,
     /// Why its messages are not delivered as they come.
     flags: AtomicU32,
+    /// Tokens that were given back too late, by whatever thread.
+    late: AtomicU64,
 }
 
 /// The subscription has ended.
 const ENDED: u32 = 1;
+/// Its handler keeps messages: they are handed out, and not delivered.
+const HAS_TOKENS: u32 = 2;
 
 /// Why messages of a subscription wait before its handler gets them. Several may hold at once; only when none does
 /// a message is delivered as it comes.
@@ -80,6 +84,8 @@ pub(crate) enum Reason {
     Breaker = 1 << 5,
     /// Newer ones take the places of older ones: it always holds.
     Conflating = 1 << 6,
+    /// As many are in flight as may be.
+    InFlight = 1 << 7,
 }
 
 /// The states of a breaker: two bits, which are 0 where there is none or it is closed.
@@ -92,7 +98,8 @@ impl Reason {
         | Self::CatchingUp as u32
         | Self::RetryHead as u32
         | Self::Breaker as u32
-        | Self::Conflating as u32;
+        | Self::Conflating as u32
+        | Self::InFlight as u32;
 }
 
 impl SubscriptionState {
@@ -124,6 +131,12 @@ impl SubscriptionState {
         self.flags.load(Ordering::Relaxed) & reason as u32 != 0
     }
 
+    /// Counts a token that was given back too late.
+    #[cold]
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Says in which state its breaker is, and how often that has changed. Only its consumer does.
     pub(crate) fn set_breaker(&self, state: BreakerState, changes: u64) {
         let number = BREAKER_STATES.iter().position(|&other| other == state).unwrap_or(0) as u32;
@@ -137,6 +150,13 @@ impl SubscriptionState {
     pub(crate) fn breaker(&self) -> Option<BreakerState> {
         let number = (self.flags.load(Ordering::Relaxed) & BREAKER_MASK) >> BREAKER_SHIFT;
         self.has_breaker.then(|| BREAKER_STATES[number as usize % BREAKER_STATES.len()])
+    }
+
+    /// Returns what its consumer has counted, and what its tokens have.
+    fn settled(&self) -> SubscriptionLedger {
+        let mut account = SubscriptionLedger::settled(&self.tally);
+        account.late = self.late.load(Ordering::Relaxed);
+        account
     }
 
     /// Says that messages wait for that reason from now on, or no longer. Only the consumer does, save that everybody
@@ -156,6 +176,16 @@ pub(crate) struct Nature {
     pub(crate) has_breaker: bool,
     /// Whether newer messages take the places of older ones.
     pub(crate) conflates: bool,
+    /// Whether its handler keeps messages.
+    pub(crate) has_tokens: bool,
+}
+
+impl Nature {
+    fn flags(self) -> u32 {
+        let conflates = if self.conflates { Reason::Conflating as u32 } else { 0 };
+        let has_tokens = if self.has_tokens { HAS_TOKENS } else { 0 };
+        conflates | has_tokens
+    }
 }
 
 #[derive(Clone)]
@@ -333,7 +363,7 @@ impl Snapshot {
         if let Some(Entry { state, routes: 0, before }) = self.entries.get(&id)
             && state.has_ended()
         {
-            let mut account = SubscriptionLedger::settled(&state.tally);
+            let mut account = state.settled();
             account.routed = before.accepted;
             account.refused = before.refused;
             self.past.add(&account);
@@ -404,7 +434,8 @@ impl Registry {
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
             has_breaker: nature.has_breaker,
-            flags: AtomicU32::new(if nature.conflates { Reason::Conflating as u32 } else { 0 }),
+            flags: AtomicU32::new(nature.flags()),
+            late: AtomicU64::new(0),
         });
         inner
             .now
@@ -540,7 +571,7 @@ impl Registry {
         let account = |Entry { state, before, .. }: &Entry| {
             let mut counts = *before;
             counts += since.get(&state.id).copied().unwrap_or_default();
-            let mut account = SubscriptionLedger::settled(&state.tally);
+            let mut account = state.settled();
             account.id = SubscriptionId(state.id);
             account.name = state.name.to_string();
             account.patterns = state.patterns.iter().map(ToString::to_string).collect();

@@ -10,6 +10,8 @@
 //! without a lock.
 
 pub(super) mod backlog;
+pub(super) mod held;
+pub(super) mod hold;
 pub(super) mod line;
 pub(super) mod parked;
 pub(super) mod queue;

@@ -22,7 +22,7 @@ pub(crate) struct Parked<P> {
 }
 
 /// What is known of a message that has failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Retried {
     /// When the first attempt failed.
     pub(crate) first_at: Timestamp,
@@ -37,6 +37,13 @@ impl<P: MessagePayload> Parked<P> {
     pub(crate) fn copy(message: &Message<'_, P>, key: Option<Key>) -> Self {
         let (envelope, topic) = (message.envelope().copy(), message.topic().clone());
         Self { envelope, topic, retried: None, replayed: None, key }
+    }
+
+    /// Copies one that its handler keeps. Runs the payload's `Default` and `Clone`.
+    pub(crate) fn duplicate(&self) -> Self {
+        let Self { envelope, topic, retried, replayed, key } = self;
+        let (envelope, topic) = (envelope.copy(), topic.clone());
+        Self { envelope, topic, retried: retried.clone(), replayed: replayed.clone(), key: *key }
     }
 
     /// Copies a dead letter, to be replayed. Runs the payload's `Default` and `Clone`.
@@ -99,6 +106,10 @@ impl<P: 'static> Parked<P> {
 
     pub(crate) fn id(&self, origin: Origin) -> MessageId {
         self.envelope.id(origin)
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
     }
 
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {

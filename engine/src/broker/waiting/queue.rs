@@ -1,6 +1,7 @@
 //! What waits of one subscription.
 
 use super::backlog::Backlog;
+use super::held::InFlights;
 use super::line::{GivenUp, Line};
 use super::parked::Parked;
 use crate::broker::policy::key::Key;
@@ -27,6 +28,8 @@ pub(crate) struct Queue<P> {
     /// Dead letters that are to be replayed, by their numbers, and from which moment on.
     replays: VecDeque<(Timestamp, u64)>,
     backlog: Line<P>,
+    /// Those that the handler keeps.
+    pub(super) in_flight: InFlights<P>,
 }
 
 /// How much of a subscription's messages waits.
@@ -36,11 +39,18 @@ pub(crate) struct Sizes {
     pub(crate) retrying: usize,
     /// Dead letters that are to be replayed. They are the store's until then.
     pub(crate) replaying: usize,
+    /// Messages that the handler keeps.
+    pub(crate) in_flight: usize,
 }
 
 impl Sizes {
     pub(crate) fn is_nothing(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Returns how many wait to be delivered.
+    pub(crate) fn waiting(&self) -> usize {
+        self.backlogged + self.retrying + self.replaying
     }
 }
 
@@ -75,6 +85,7 @@ impl<P: 'static> Queue<P> {
             was_retry: false,
             replays: VecDeque::new(),
             backlog: Line::new(state.waits_for(Reason::Conflating)),
+            in_flight: InFlights::default(),
             state,
         }
     }
@@ -185,7 +196,7 @@ impl<P: 'static> Queue<P> {
     }
 
     fn others(&self) -> Others {
-        Others { are_there: !self.sizes().is_nothing(), are_behind: !self.backlog.is_empty() }
+        Others { are_there: self.sizes().waiting() > 0, are_behind: !self.backlog.is_empty() }
     }
 
     /// Takes the numbers of the dead letters out that are to be replayed.
@@ -203,6 +214,11 @@ impl<P: 'static> Queue<P> {
 
     pub(super) fn sizes(&self) -> Sizes {
         let retrying = self.deferred.len() + usize::from(self.head.is_some());
-        Sizes { backlogged: self.backlog.len(), retrying, replaying: self.replays.len() }
+        Sizes {
+            backlogged: self.backlog.len(),
+            retrying,
+            replaying: self.replays.len(),
+            in_flight: self.in_flight.len(),
+        }
     }
 }

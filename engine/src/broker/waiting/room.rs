@@ -1,13 +1,17 @@
 //! The waiting room of one consumer: a queue for each subscription that has something to wait for.
 
 use super::backlog::Backlog;
+use super::held::{Held, Taken, TimedOut};
+use super::hold::Settled;
 use super::line::GivenUp;
 use super::parked::Parked;
 use super::queue::{Next, Queue, Sizes};
+use crate::broker::lifecycle::report::InDoubt;
+use crate::broker::policy::breaker::circuit::Permit;
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
-use crate::message::MessageId;
+use crate::message::{MessageId, Origin};
 use crate::sync::Mutex;
 use crate::topic::Topic;
 use std::collections::BTreeMap;
@@ -21,6 +25,23 @@ struct Inner<P> {
     in_call: Option<(MessageId, Topic)>,
     /// Whether others were, to be settled at once.
     is_settling: bool,
+}
+
+/// A message that its handler keeps, and for which nobody waits any more.
+pub(crate) struct Ended<P> {
+    pub(crate) state: Arc<SubscriptionState>,
+    pub(crate) held: Arc<Held<P>>,
+    /// How it had been settled before, if it had.
+    pub(crate) before: Option<Settled>,
+}
+
+impl<P: 'static> Ended<P> {
+    /// Says what it is.
+    pub(crate) fn in_doubt(&self, origin: Origin) -> InDoubt {
+        let Held { parked, .. } = &*self.held;
+        let (message, topic) = (parked.id(origin), parked.topic().clone());
+        InDoubt { subscription: self.state.name.clone(), message, topic }
+    }
 }
 
 /// The messages of a consumer that wait. Only the consumer puts in and takes out, as long as nobody has
@@ -85,6 +106,58 @@ impl<P: 'static> WaitingRoom<P> {
             inner.in_call = Some(id(parked));
         }
         next
+    }
+
+    /// Puts a message in that its handler keeps. Returns how many of its subscription are in flight now.
+    pub(crate) fn hand_out(
+        &self,
+        state: &Arc<SubscriptionState>,
+        number: u64,
+        held: Arc<Held<P>>,
+        until: Timestamp,
+        permit: Option<Permit>,
+    ) -> usize {
+        let mut inner = self.0.lock();
+        let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
+        queue.in_flight.insert(number, held, until, permit);
+        let in_flight = queue.in_flight.len();
+        inner.in_call = None;
+        in_flight
+    }
+
+    /// Takes a message out that its handler kept and that has come back.
+    pub(crate) fn take_back(&self, subscription: u64, number: u64) -> Option<Taken<P>> {
+        let mut inner = self.0.lock();
+        let taken = inner.queues.get_mut(&subscription)?.in_flight.remove(number)?;
+        inner.is_settling = true;
+        Some(taken)
+    }
+
+    /// Takes a message out that its handler keeps and whose time is up.
+    pub(crate) fn time_out(&self, subscription: u64, now: Timestamp) -> TimedOut<P> {
+        let mut inner = self.0.lock();
+        let Some(queue) = inner.queues.get_mut(&subscription) else { return TimedOut::Nothing };
+        let timed_out = queue.in_flight.time_out(now);
+        if matches!(timed_out, TimedOut::Message(..)) {
+            inner.is_settling = true;
+        }
+        timed_out
+    }
+
+    /// Takes all out that handlers keep, of all subscriptions or of one: nobody waits for them any more. Returns each,
+    /// and who had settled it before. All of it is to be settled, and then [said](Self::settled) to be.
+    pub(crate) fn end_in_flight(&self, of: Option<u64>) -> Vec<Ended<P>> {
+        let mut inner = self.0.lock();
+        inner.is_settling = true;
+        let mut ended = Vec::new();
+        for (_, queue) in
+            inner.queues.iter_mut().filter(|(subscription, _)| of.is_none_or(|of| of == **subscription))
+        {
+            let state = queue.state.clone();
+            let these = queue.in_flight.end().into_iter();
+            ended.extend(these.map(|(held, before)| Ended { state: state.clone(), held, before }));
+        }
+        ended
     }
 
     /// Says which message is being delivered.

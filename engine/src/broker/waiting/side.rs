@@ -1,19 +1,20 @@
 //! The consumer's side of its waiting room.
 
 use super::backlog::Backlog;
+use super::held::{Held, Returned, Said, Taken, TimedOut};
 use super::line::GivenUp;
 use super::parked::Parked;
 use super::queue::Next;
-use super::room::WaitingRoom;
+use super::room::{Ended, WaitingRoom};
 use super::schedule::Schedule;
-use crate::broker::policy::breaker::circuit::Circuit;
+use crate::broker::policy::breaker::circuit::{Circuit, Permit};
 use crate::broker::policy::breaker::{BreakerState, WhileOpen};
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::MessageId;
 use crate::topic::Topic;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What a consumer has taken out to be delivered.
@@ -38,6 +39,12 @@ pub(crate) struct ConsumerSide<P> {
     queues: BTreeSet<u64>,
     /// How many messages have been taken out to be delivered.
     taken: u64,
+    /// How many messages handlers keep.
+    in_flight: usize,
+    /// How many have been handed out to be kept.
+    handed_out: u64,
+    /// Tokens that have come back, of each subscription from the first.
+    returned: BTreeMap<u64, VecDeque<Returned<P>>>,
 }
 
 impl<P: 'static> ConsumerSide<P> {
@@ -51,6 +58,9 @@ impl<P: 'static> ConsumerSide<P> {
             len: 0,
             queues: BTreeSet::new(),
             taken: 0,
+            in_flight: 0,
+            handed_out: 0,
+            returned: BTreeMap::new(),
         }
     }
 
@@ -162,7 +172,8 @@ impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn look_at(&mut self, state: &SubscriptionState) {
         let sizes = self.room.sizes_of(state.id);
         if !sizes.is_nothing() {
-            let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::Breaker);
+            let holding = [Reason::Paused, Reason::Breaker, Reason::InFlight];
+            let is_held = holding.into_iter().any(|reason| state.waits_for(reason));
             state.set(Reason::CatchingUp, !is_held && sizes.backlogged > 0);
             self.schedule.add(state.id);
         }
@@ -230,6 +241,114 @@ impl<P: 'static> ConsumerSide<P> {
         (waited, replays)
     }
 
+    /// Returns the number of the next message that is handed out to be kept.
+    pub(crate) fn next_to_hand_out(&self) -> u64 {
+        self.handed_out
+    }
+
+    /// Puts a message in that its handler is about to keep until then, together with at most so many.
+    pub(crate) fn hand_out(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        held: Arc<Held<P>>,
+        permit: Option<Permit>,
+        until: Timestamp,
+        most: usize,
+    ) {
+        self.hold(state);
+        let in_flight = self.room.hand_out(state, self.handed_out, held, until, permit);
+        self.handed_out += 1;
+        self.in_flight += 1;
+        self.len += 1;
+        state.set(Reason::InFlight, in_flight >= most);
+        self.schedule.add_at(until, state.id);
+    }
+
+    /// Takes note of a token that has come back. Hands it back where nobody waits for it any more.
+    pub(crate) fn note_returned(&mut self, returned: Returned<P>) -> Option<Returned<P>> {
+        let subscription = returned.subscription;
+        if !self.queues.contains(&subscription) {
+            return Some(returned);
+        }
+        self.returned.entry(subscription).or_default().push_back(returned);
+        self.schedule.add(subscription);
+        None
+    }
+
+    /// Takes the next message of a subscription back whose token has come back, with what that said.
+    pub(crate) fn take_back(&mut self, state: &SubscriptionState) -> Option<(Said, Taken<P>)> {
+        let returned = self.returned.get_mut(&state.id)?.pop_front()?;
+        if self.returned.get(&state.id).is_some_and(VecDeque::is_empty) {
+            self.returned.remove(&state.id);
+        }
+        let Returned { number, said, held, .. } = returned;
+        // The token's share goes: one is left.
+        drop(held);
+        let taken = self.room.take_back(state.id, number)?;
+        self.note_taken_back(state);
+        Some((said, taken))
+    }
+
+    /// Takes a message out of a subscription that its handler keeps, and whose time is up.
+    pub(crate) fn time_out(
+        &mut self,
+        state: &SubscriptionState,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Taken<P>> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        match self.room.time_out(state.id, now()) {
+            TimedOut::Message(taken) => {
+                self.note_taken_back(state);
+                Some(taken)
+            }
+            TimedOut::NotBefore(moment) => {
+                self.schedule.add_at(moment, state.id);
+                None
+            }
+            TimedOut::Nothing => None,
+        }
+    }
+
+    /// Takes a message out that was not handed out after all.
+    pub(crate) fn revoke(&mut self, state: &SubscriptionState, number: u64) -> Option<Arc<Held<P>>> {
+        let (held, _) = self.room.take_back(state.id, number)?;
+        self.note_taken_back(state);
+        Some(held)
+    }
+
+    /// There is one less in flight, and perhaps room for another.
+    fn note_taken_back(&mut self, state: &SubscriptionState) {
+        self.in_flight -= 1;
+        self.len -= 1;
+        state.set(Reason::InFlight, false);
+        self.look_at(state);
+        self.schedule.add(state.id);
+    }
+
+    /// Returns how many messages handlers keep.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Takes all out that handlers keep, of all subscriptions or of one. All of it is to be settled, and then
+    /// [said](Self::settled) to be.
+    pub(crate) fn end_in_flight(&mut self, of: Option<u64>) -> Vec<Ended<P>> {
+        let ended = self.room.end_in_flight(of);
+        self.in_flight -= ended.len();
+        self.len -= ended.len();
+        ended
+    }
+
+    /// Takes the tokens out that have come back, of all subscriptions or of one.
+    pub(crate) fn take_returned(&mut self, of: Option<u64>) -> Vec<Returned<P>> {
+        match of {
+            Some(subscription) => self.returned.remove(&subscription).unwrap_or_default().into(),
+            None => std::mem::take(&mut self.returned).into_values().flatten().collect(),
+        }
+    }
+
     /// Has dead letters of a subscription's replayed.
     pub(crate) fn replay(&mut self, state: &Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)>) {
         self.hold(state);
@@ -252,7 +371,7 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Leaves the room to whoever has taken the consumer's position over.
     pub(crate) fn forsake(&mut self) {
-        self.len = 0;
+        (self.len, self.in_flight) = (0, 0);
         self.queues.clear();
     }
 
@@ -265,7 +384,7 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Takes everything out.
     pub(crate) fn take_all(&mut self) -> Vec<(Arc<SubscriptionState>, Parked<P>)> {
-        self.len = 0;
+        self.len = self.in_flight;
         self.room.take_all()
     }
 }

@@ -1,0 +1,138 @@
+//! Messages that their handlers keep: handing them out with a token, and settling what comes back.
+
+use super::context;
+use super::delivery::{Delivery, verdict_on};
+use super::failed::{Ended, keep};
+use super::handlers::HandlerTable;
+use super::mailbox::OwnedSubscription;
+use super::outcome::{CallMark, Outcome};
+use super::settle::settle_uncalled;
+use super::source::{Left, Source, Waited, discard};
+use crate::broker::account::consumer_tally::ConsumerTally;
+use crate::broker::policy::breaker::circuit::Permit;
+use crate::broker::subscribe::contract::{Contract, Keeper};
+use crate::broker::subscribe::registry::SubscriptionState;
+use crate::broker::subscribe::token::Token;
+use crate::broker::waiting::held::{Held, Said};
+use crate::broker::waiting::hold::Hold;
+use crate::broker::waiting::parked::Parked;
+use crate::message::{Envelope, MessagePayload};
+use crate::ring::{Called, Poller};
+use crate::sync::panics::guard;
+use std::sync::Arc;
+
+/// What has become of a message that was to be handed out.
+pub(super) enum HandedOut<P> {
+    /// Its handler was called, and it is in flight, or has come back already.
+    InFlight,
+    /// The consumer was stopped before.
+    Refused(Parked<P>),
+    /// Somebody else has the consumer's position.
+    TakenOver,
+}
+
+/// Calls a handler that keeps messages.
+pub(super) fn hand_out<P: MessagePayload>(
+    source: &mut impl Source,
+    state: &Arc<SubscriptionState>,
+    contract: &mut Contract<P>,
+    parked: Parked<P>,
+    permit: Option<Permit>,
+    left: &mut Left<P>,
+) -> HandedOut<P> {
+    // While it is in flight it has its key, as if it waited.
+    contract.reserve(parked.key, parked.id(left.issuer.origin));
+    let Some(Keeper { handler, terms, .. }) = &mut contract.keeper else {
+        return HandedOut::Refused(parked);
+    };
+    let until = left.issuer.clock.now().after(terms.limit);
+    let held = Arc::new(Held { parked, hold: Hold::until(until) });
+    let number = left.waiting.next_to_hand_out();
+    // First of all: what becomes of it is known whatever its handler does.
+    left.waiting.hand_out(state, held.clone(), permit, until, terms.in_flight);
+    let mut token = Some(Token::new(held, number, terms.limit, state.clone(), &left.issuer));
+    let called = source.call(CallMark::settled(state.id), || {
+        let Some(token) = token.take() else { return };
+        let (id, correlation) = (token.message().id(), token.message().correlation());
+        context::begin_handling(id, correlation);
+        // A panic drops the token if the handler still has it, which settles the message.
+        guard(|| handler(token));
+        context::end_handling();
+    });
+    match called {
+        Called::Returned(_) => HandedOut::InFlight,
+        Called::TakenOver => HandedOut::TakenOver,
+        Called::Refused => {
+            token.into_iter().for_each(Token::revoke);
+            match left.waiting.revoke(state, number).and_then(Arc::into_inner) {
+                Some(held) => HandedOut::Refused(held.parked),
+                None => HandedOut::InFlight,
+            }
+        }
+    }
+}
+
+impl<P: MessagePayload> HandlerTable<P> {
+    /// Settles a message of a subscription that its handler has kept, if one has come back or its time is up. Returns
+    /// whether the consumer still has its position, if there was one.
+    pub(super) fn settle_kept(
+        &mut self,
+        poller: &mut Poller<Envelope<P>>,
+        tally: &ConsumerTally,
+        subscription: u64,
+    ) -> Option<bool> {
+        let Self { common, owned, places, left, .. } = self;
+        let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
+        let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return None };
+        let clock = &common.clock;
+        let (held, permit, outcome) = match left.waiting.take_back(state) {
+            Some((said, (held, permit))) => {
+                let outcome = match said {
+                    Said::Done => Outcome::Delivered,
+                    Said::Failed(error) => Outcome::Failed(error),
+                    Said::Dropped { in_panic } => Outcome::TokenDropped { in_panic },
+                };
+                (held, permit, outcome)
+            }
+            None => {
+                let (held, permit) = left.waiting.time_out(state, || clock.now())?;
+                (held, permit, Outcome::TimedOut)
+            }
+        };
+        let mut source = Waited { poller, number: left.waiting.call_number() };
+        let parked = match Arc::try_unwrap(held) {
+            Ok(held) => held.parked,
+            // Its token still has it: what happens to it from now on happens to a copy.
+            Err(held) => match source.call(state.id, || guard(|| held.parked.duplicate())) {
+                Called::TakenOver => return Some(false),
+                Called::Returned(Ok(Some(parked))) => parked,
+                Called::Returned(_) | Called::Refused => {
+                    settle_uncalled(&state.tally, &Outcome::InDoubt);
+                    left.waiting.settled();
+                    return Some(true);
+                }
+            },
+        };
+        handler.contract()?.resume(parked.key);
+        let message = parked.message(common.origin, clock);
+        let retried = parked.retried.as_deref();
+        let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
+        delivery.record(state, handler, permit, verdict_on(&outcome), left);
+        let ended = delivery.end(state, handler.contract(), outcome, left);
+        Some(match ended {
+            Ended::TakenOver => {
+                guard(|| drop(parked));
+                false
+            }
+            Ended::Kept(kept) => keep(&mut source, state, parked, kept.how, clock, left),
+            Ended::Over => {
+                left.waiting.settled();
+                if left.refused.pop().is_some() {
+                    self.common.hand_back(self.consumer, state, parked);
+                    return Some(true);
+                }
+                discard(&mut source, state, vec![parked], left)
+            }
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! Tokens: messages that a handler keeps beyond its call, and settles later, from any thread.
+
+use super::handled::{HandlerError, RetryAfter};
+use super::registry::SubscriptionState;
+use crate::broker::waiting::held::{Held, Returned, Said, TakeBack};
+use crate::broker::waiting::hold::Settled;
+use crate::clock::Clock;
+use crate::message::{Message, Origin};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// For how long a handler may keep messages, and how many at once.
+/// See [`SubscriptionBuilder::subscribe_with_tokens`](super::builder::SubscriptionBuilder::subscribe_with_tokens).
+///
+/// ```
+/// use ringmain::broker::Acknowledgement;
+/// use std::time::Duration;
+///
+/// let at_most_four = Acknowledgement::within(Duration::from_secs(60)).in_flight(4);
+/// # let _ = at_most_four;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it does nothing until a subscription has it"]
+pub struct Acknowledgement {
+    pub(crate) limit: Duration,
+    pub(crate) in_flight: usize,
+}
+
+impl Acknowledgement {
+    /// Has each message settled within that time of the broker's clock, or it has failed. One message is in flight.
+    pub const fn within(limit: Duration) -> Self {
+        Self { limit, in_flight: 1 }
+    }
+
+    /// Has at most so many messages in flight: begun and not settled. Others wait in the
+    /// [backlog](super::builder::SubscriptionBuilder::backlog). 0 is an error.
+    pub const fn in_flight(mut self, most: usize) -> Self {
+        self.in_flight = most;
+        self
+    }
+}
+
+impl Default for Acknowledgement {
+    /// Within 30 seconds, and one in flight.
+    fn default() -> Self {
+        Self::within(Duration::from_secs(30))
+    }
+}
+
+/// A message that its handler keeps, and the duty to settle it: with [`ack`](Self::ack) when it has been handled, with
+/// [`fail`](Self::fail) or [`retry_after`](Self::retry_after) when it has not. Each takes the token, so that a message
+/// is settled once. It can be moved to any thread.
+///
+/// One that is dropped has failed, with kind [`Cancelled`](crate::broker::FailureKind::Cancelled), or
+/// [`Panic`](crate::broker::FailureKind::Panic) where a panic drops it: neither is lost. One that is leaked fails
+/// when its time is up. Settling does not wait: the consumer counts it, and decides what follows, when it has read of
+/// it. It allocates, locks briefly, and wakes the consumer if that sleeps.
+///
+/// A token keeps the memory of its ring, not its broker: that may be shut down meanwhile.
+#[must_use = "dropped, the message has failed"]
+pub struct Token<P> {
+    /// Nothing once it was given back.
+    held: Option<Arc<Held<P>>>,
+    number: u64,
+    limit: Duration,
+    state: Arc<SubscriptionState>,
+    home: Arc<dyn TakeBack<P>>,
+    origin: Origin,
+    clock: Clock,
+}
+
+/// Why a token settles nothing any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// Its time was up: the message has failed, and may be being tried again. It is counted as
+    /// [`late`](crate::broker::SubscriptionLedger::late).
+    #[error(
+        "the message was kept for longer than its limit, and has failed: settle sooner, or extend the limit"
+    )]
+    TooLate,
+    /// The subscription, or the broker, has ended, and nobody waits for it. It is counted as
+    /// [`in_doubt`](crate::broker::Term::InDoubt).
+    #[error("the subscription has ended, and the message is counted as in doubt")]
+    Ended,
+}
+
+/// Where tokens come back to, and what they are made of.
+pub(crate) struct Issuer<P> {
+    pub(crate) home: Arc<dyn TakeBack<P>>,
+    pub(crate) origin: Origin,
+    pub(crate) clock: Clock,
+}
+
+impl<P> Token<P> {
+    pub(crate) fn new(
+        held: Arc<Held<P>>,
+        number: u64,
+        limit: Duration,
+        state: Arc<SubscriptionState>,
+        issuer: &Issuer<P>,
+    ) -> Self {
+        let Issuer { home, origin, clock } = issuer;
+        let (home, origin, clock) = (home.clone(), *origin, clock.clone());
+        Self { held: Some(held), number, limit, state, home, origin, clock }
+    }
+
+    /// Says that the message was handled.
+    ///
+    /// # Errors
+    /// Its time was up, or its subscription or the broker have ended.
+    pub fn ack(mut self) -> Result<(), TokenError> {
+        self.give_back(Settled::Well, Said::Done).map_err(|settled| self.refused(settled))
+    }
+
+    /// Says that handling the message has failed: it is tried again, or becomes a dead letter, as the subscription was
+    /// told. A [`Permanent`](crate::broker::Permanent) error is not tried again.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn fail(mut self, error: impl Into<HandlerError>) -> Result<(), TokenError> {
+        let said = Said::Failed(error.into());
+        self.give_back(Settled::Badly, said).map_err(|settled| self.refused(settled))
+    }
+
+    /// Says so, and after what time the message is to be tried again if the subscription's policy still tries.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn retry_after(mut self, delay: Duration, error: impl Into<HandlerError>) -> Result<(), TokenError> {
+        let said = Said::Failed(Box::new(RetryAfter::new(delay, error)));
+        self.give_back(Settled::Badly, said).map_err(|settled| self.refused(settled))
+    }
+
+    /// Has the limit begin anew, from now.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub fn extend(&self) -> Result<(), TokenError> {
+        let until = self.clock.now().after(self.limit);
+        let Some(held) = &self.held else { return Ok(()) };
+        held.hold.extend(until).map_err(|settled| self.refused(settled))
+    }
+
+    fn give_back(&mut self, how: Settled, said: Said) -> Result<(), Settled> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        held.hold.settle(how)?;
+        // Where the consumer has gone meanwhile, whoever has ended what was in flight has read the word.
+        self.home.take_back(Returned { subscription: self.state.id, number: self.number, said, held });
+        Ok(())
+    }
+
+    fn refused(&self, settled: Settled) -> TokenError {
+        match settled {
+            Settled::TimedOut => {
+                self.state.count_late();
+                TokenError::TooLate
+            }
+            Settled::Ended | Settled::Well | Settled::Badly => TokenError::Ended,
+        }
+    }
+
+    /// Takes it back that has not been handed out.
+    pub(crate) fn revoke(mut self) {
+        self.held = None;
+    }
+}
+
+impl<P: 'static> Token<P> {
+    /// The message.
+    pub fn message(&self) -> Message<'_, P> {
+        let held = self.held.as_ref().unwrap_or_else(|| unreachable!("it is there until the token is taken"));
+        held.parked.message(self.origin, &self.clock)
+    }
+}
+
+impl<P> Drop for Token<P> {
+    fn drop(&mut self) {
+        let in_panic = std::thread::panicking();
+        // Whoever has settled it before has counted it.
+        let _ = self.give_back(Settled::Badly, Said::Dropped { in_panic });
+    }
+}
+
+impl<P: 'static> fmt::Debug for Token<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("subscription", &self.state.name).finish_non_exhaustive()
+    }
+}
