@@ -77,6 +77,8 @@ fn dispatch(command: &Command) -> Result<Box<dyn Answer>, Error> {
         Command::Replay(options) => scenario::replay(options),
         Command::Waiting(options) => scenario::waiting(options),
         Command::Routing(options) => routing::routing(options),
+        Command::Cost(options) => return Ok(Box::new(scenario::cost(options)?)),
+        Command::Degrade(options) => return Ok(Box::new(scenario::degrade(options)?)),
         Command::Simulate(file) => return Ok(Box::new(simulate::simulate(file)?)),
         Command::Route(files) => return Ok(Box::new(scenario::route(files)?)),
     };

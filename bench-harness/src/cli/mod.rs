@@ -1,5 +1,8 @@
 //! The command line: flags, their ranges, and the job they describe.
 
+mod cores;
+mod cost;
+mod degrade;
 mod values;
 
 use std::ffi::OsString;
@@ -14,10 +17,14 @@ use crate::compare::CompareOptions;
 use crate::error::Error;
 use crate::input::template::Template;
 use crate::load::options::{Load, Rate, Wait};
-use crate::machine::cores;
 use crate::routing::{MAX_PATTERNS, RoutingOptions};
-use crate::scenario::{FloorOptions, ReplayOptions, RouteFiles, RunOptions, WaitingOptions};
+use crate::scenario::{
+    self, CostOptions, DegradeOptions, FloorOptions, ReplayOptions, RouteFiles, RunOptions, WaitingOptions,
+};
 use crate::simulate::{self, SimulateFile};
+use cores::CoresArg;
+use cost::CostArgs;
+use degrade::DegradeArgs;
 
 /// What to do, and where the figures go.
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(crate) enum Command {
     Routing(RoutingOptions),
     Replay(ReplayOptions),
     Waiting(WaitingOptions),
+    Degrade(DegradeOptions),
+    Cost(CostOptions),
     Route(RouteFiles),
     Simulate(SimulateFile),
 }
@@ -50,6 +59,7 @@ impl Command {
         match self {
             Self::Run(_) | Self::Floor(_) | Self::Latency(_) | Self::Throughput(_) => Vec::new(),
             Self::Compare(_) | Self::Topology(_) | Self::Routing(_) | Self::Waiting(_) => Vec::new(),
+            Self::Degrade(_) | Self::Cost(_) => Vec::new(),
             Self::Replay(replay) => vec![&replay.file],
             Self::Simulate(simulate) => vec![&simulate.file],
             Self::Route(files) => std::iter::once(&*files.patterns).chain(files.topics.as_deref()).collect(),
@@ -132,6 +142,13 @@ enum Subcommands {
     /// What waiting costs: processor time while idle, wake-ups beside a bare futex's, what a pinned
     /// neighbour notices
     Waiting(WaitingOptions),
+    /// A subscriber that fails from none to all of its messages, beside a healthy one
+    #[command(long_about = scenario::DEGRADE_HELP)]
+    Degrade(DegradeArgs),
+    /// What each feature adds to a message, on minus off: nanoseconds, and instructions where they can
+    /// be counted
+    #[command(long_about = scenario::COST_HELP)]
+    Cost(CostArgs),
     /// Print which patterns match which topics, or which patterns are odd; no engine thread is
     /// involved
     ///
@@ -163,31 +180,6 @@ struct FloorArgs {
     duration: Duration,
     #[command(flatten)]
     cores: CoresArg,
-}
-
-#[derive(Debug, Args)]
-struct CoresArg {
-    /// Pin to these cores in this order: publishers first, then consumers [default: cores of the
-    /// process's mask]
-    #[arg(long, value_name = "LIST", allow_hyphen_values = true, value_parser = CoreList::parse)]
-    cores: Option<CoreList>,
-}
-
-/// A list of cores in one value; a type of its own, because clap takes a bare `Vec` for several
-/// values.
-#[derive(Clone, Debug)]
-struct CoreList(Vec<usize>);
-
-impl CoreList {
-    fn parse(text: &str) -> Result<Self, String> {
-        cores::parse_list(text).map(Self)
-    }
-}
-
-impl CoresArg {
-    fn into_list(self) -> Option<Vec<usize>> {
-        self.cores.map(|list| list.0)
-    }
 }
 
 #[derive(Debug, Args)]
@@ -337,6 +329,8 @@ impl CommandLine {
                 subscribe: replay.subscribe,
             }),
             Some(Subcommands::Waiting(options)) => Command::Waiting(options),
+            Some(Subcommands::Cost(cost)) => Command::Cost(cost.into_options()),
+            Some(Subcommands::Degrade(degrade)) => Command::Degrade(degrade.into_options()),
             Some(Subcommands::Route(files)) => Command::Route(files),
             Some(Subcommands::Simulate(file)) => Command::Simulate(file),
         };

@@ -41,10 +41,15 @@ pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     if text == "max" {
         return Ok(Rate::Max);
     }
+    per_second(text).map(Rate::PerSecond).map_err(|refusal| refusal + ", or 'max'")
+}
+
+/// A rate of messages.
+pub(crate) fn per_second(text: &str) -> Result<f64, String> {
     let (least, most) = RATES;
     match digits(text).parse::<f64>() {
-        Ok(rate) if (least..=most).contains(&rate) => Ok(Rate::PerSecond(rate)),
-        _ => Err(format!("expected messages per second from {least} to {most}, or 'max'")),
+        Ok(rate) if (least..=most).contains(&rate) => Ok(rate),
+        _ => Err(format!("expected messages per second from {least} to {most}")),
     }
 }
 

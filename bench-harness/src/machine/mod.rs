@@ -11,6 +11,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod floor;
 #[allow(unsafe_code)]
 pub(crate) mod futex;
+pub(crate) mod instructions;
 pub(crate) mod noise;
 #[allow(unsafe_code)]
 pub(crate) mod usage;

@@ -2,6 +2,7 @@
 
 mod output;
 mod schema;
+mod table;
 mod text;
 mod verdict;
 
@@ -10,4 +11,6 @@ pub(crate) use schema::{
     Bound, Comparison, Figure, Ledger, OpenLoop, Report, RoundReport, Setup, Side, SubscriptionReport,
     Switches, Tries,
 };
+pub(crate) use table::{Cell, Table};
+pub(crate) use text::render;
 pub(crate) use verdict::latency_sentence;

@@ -39,7 +39,7 @@ impl Answer for Report {
     }
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        out.write_all(text::render(self).as_bytes())
+        out.write_all(text::render(self, &[]).as_bytes())
     }
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {

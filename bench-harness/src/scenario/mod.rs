@@ -1,6 +1,8 @@
 //! Scenarios: what the commands do that are neither a comparison nor about routing's cost.
 
 mod contest;
+mod cost;
+mod degrade;
 mod floor;
 mod latency;
 mod replay;
@@ -9,6 +11,8 @@ mod run;
 mod throughput;
 mod waiting;
 
+pub(crate) use cost::{CostOptions, HELP as COST_HELP, cost};
+pub(crate) use degrade::{DegradeOptions, Fault, HELP as DEGRADE_HELP, degrade};
 pub(crate) use floor::{FloorOptions, floor};
 pub(crate) use latency::latency;
 pub(crate) use replay::{ReplayOptions, replay};
