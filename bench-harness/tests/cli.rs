@@ -28,6 +28,8 @@ fn every_help_text_tells_the_exit_codes() {
         "routing",
         "replay",
         "waiting",
+        "degrade",
+        "cost",
         "route",
         "simulate",
     ];
@@ -73,6 +75,11 @@ fn help_states_the_range_that_a_refusal_names() {
         ("latency", "--capacity"),
         ("compare", "--rounds"),
         ("routing", "--patterns"),
+        ("degrade", "--steps"),
+        ("degrade", "--messages"),
+        ("degrade", "--rounds"),
+        ("degrade", "--rate"),
+        ("cost", "--pairs"),
     ];
     for (command, flag) in flags {
         let refusal = run(&[command, flag, "-1"]).stderr;

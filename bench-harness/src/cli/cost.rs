@@ -8,7 +8,7 @@ use crate::scenario::CostOptions;
 #[derive(Debug, Args)]
 pub(super) struct CostArgs {
     /// Pairs of batches, one with the feature and one without, for each feature, from 1 to 1000000
-    /// [default: 2000, or 400 with --quick]
+    /// [default: 10000, or 2000 with --quick]
     #[arg(long, value_name = "N", allow_hyphen_values = true,
           value_parser = values::count(1, 1_000_000, "pairs"))]
     pairs: Option<usize>,

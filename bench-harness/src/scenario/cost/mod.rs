@@ -26,9 +26,9 @@ use report::CostAnswer;
 pub(crate) const HELP: &str = include_str!("help.txt").trim_ascii_end();
 
 /// Pairs of batches for each case.
-const PAIRS: (usize, usize) = (2_000, 400);
+const PAIRS: (usize, usize) = (10_000, 2_000);
 /// What a pair takes, about: to tell progress by.
-const PAIR: Duration = Duration::from_micros(350);
+const PAIR: Duration = Duration::from_micros(50);
 
 /// The options of `cost`.
 #[derive(Clone, Debug, PartialEq)]

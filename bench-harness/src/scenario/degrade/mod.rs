@@ -25,13 +25,12 @@ mod section;
 mod sick;
 mod verdict;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringmain::clock::Clock;
 
 use crate::error::Error;
 use crate::interrupt::interrupted;
-use crate::machine::baseline;
 use crate::progress::Progress;
 use crate::report::Report;
 use contract::Share;
@@ -40,6 +39,9 @@ use options::{Extent, Place};
 use report::DegradeAnswer;
 use rounds::Rounds;
 use section::{Beside, Stage};
+
+/// How long floor and noise are taken before each share.
+const BASELINE: Duration = Duration::from_millis(30);
 
 /// What the help tells of it beside the options.
 pub(crate) const HELP: &str = include_str!("help.txt").trim_ascii_end();
@@ -57,10 +59,10 @@ pub(crate) fn degrade(options: &DegradeOptions) -> Result<DegradeAnswer, Error> 
     let well = Beside::One(Place::Own, Share::NONE);
     let started = Instant::now();
     for _ in 0..extent.rounds {
-        baseline.round(baseline::ROUND)?;
         rounds.alone(&stage.run(Beside::Nobody)?);
         let mut control = rounds.control(&stage.run(well)?);
         for (number, &share) in shares.iter().enumerate() {
+            baseline.round(BASELINE)?;
             let own = stage.run(Beside::One(Place::Own, share))?;
             progress.tick();
             let next = rounds.control(&stage.run(well)?);
@@ -82,4 +84,27 @@ pub(crate) fn degrade(options: &DegradeOptions) -> Result<DegradeAnswer, Error> 
     report.elapsed_s = Some(started.elapsed().as_secs_f64());
     report.notes.extend(stage.plan.note());
     Ok(DegradeAnswer::new(report, &extent, rounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HELP;
+    use super::contract::CONTRACT;
+    use super::verdict::LIMIT;
+
+    #[test]
+    fn the_help_states_the_contract_that_holds() {
+        let [delay, open, longest] =
+            [CONTRACT.delay, CONTRACT.open, CONTRACT.longest_open].map(|time| time.as_millis());
+        let parts = [
+            format!("{} attempts {delay} ms apart", CONTRACT.attempts),
+            format!("half of its last {} calls have failed, for {open} to {longest} ms", CONTRACT.window),
+            format!("a backlog of {} messages", CONTRACT.backlog),
+            format!("within {LIMIT} times the control's"),
+        ];
+        for part in parts {
+            assert!(HELP.contains(&part), "'{part}' is not in: {HELP}");
+        }
+        assert!((CONTRACT.rate - 0.5).abs() < f64::EPSILON, "half");
+    }
 }

@@ -14,7 +14,7 @@ use super::options::Fault;
 use crate::stats::histogram;
 
 /// A planted stall of the healthy one, and the messages between two of them.
-const STALL: Duration = Duration::from_millis(3);
+const STALL: Duration = Duration::from_millis(40);
 const STALL_EVERY: u64 = 200;
 
 /// A message: its number, and the moment at which it was due.

@@ -57,12 +57,13 @@ pub(super) fn judge(trios: &[Trio], noise: Option<u64>) -> Judgement {
     if disagree(trios) {
         return Judgement::CannotTell(format!("{what}, where the controls are as far apart"));
     }
-    let p99s: Vec<f64> = trios.iter().map(|trio| trio.p99).collect();
-    let p99 = Spread::of(&p99s).map_or(f64::NAN, |spread| spread.median);
+    let controls: Vec<f64> = trios.iter().map(Trio::control).collect();
+    let limit = Spread::of(&controls).map_or(f64::NAN, |spread| LIMIT * spread.median);
     match noise {
-        Some(noise) if noise as f64 >= p99 => {
-            let noise = time(noise as f64);
-            Judgement::CannotTell(format!("{what}, and this machine stalls any thread for {noise} (p99)"))
+        Some(noise) if noise as f64 >= limit => {
+            let [noise, limit] = [noise as f64, limit].map(time);
+            let why = format!("this machine stalls any thread for {noise} (p99), where the limit is {limit}");
+            Judgement::CannotTell(format!("{what}, and {why}"))
         }
         _ => Judgement::Hurt(what),
     }
@@ -103,8 +104,8 @@ mod tests {
         assert!(disagree(&apart));
         assert!(matches!(judge(&apart, None), Judgement::CannotTell(why) if why.contains("controls")));
         let harm = [trio(400.0, 100.0, 100.0)];
-        assert!(matches!(judge(&harm, Some(399)), Judgement::Hurt(_)));
-        assert!(matches!(judge(&harm, Some(400)), Judgement::CannotTell(why) if why.contains("stalls")));
+        assert!(matches!(judge(&harm, Some(149)), Judgement::Hurt(_)));
+        assert!(matches!(judge(&harm, Some(150)), Judgement::CannotTell(why) if why.contains("stalls")));
     }
 
     #[test]
