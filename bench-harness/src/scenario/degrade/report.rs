@@ -15,6 +15,9 @@ use crate::report::{Answer, Cell, OpenLoop, Report, Table, render, write_json};
 use crate::stats::{LatencyNs, Spread};
 use crate::units::grouped;
 
+/// Rows of which nothing follows that are told one by one.
+const MAX_UNCLEAR: usize = 2;
+
 /// What came of it.
 #[derive(Serialize)]
 pub(crate) struct DegradeAnswer {
@@ -124,7 +127,7 @@ impl DegradeAnswer {
 fn judge_rows(rounds: &Rounds, noise: Option<u64>, report: &mut Report) {
     let judged = || rounds.rows.iter().filter(|row| row.place == Place::Own && !row.trios.is_empty());
     if judged().next().is_none() {
-        report.notes.push(format!(
+        report.verdict = Some(format!(
             "the healthy one's p99 is not judged: a section has fewer than {MIN_RECORDED} messages that count"
         ));
         return;
@@ -140,6 +143,10 @@ fn judge_rows(rounds: &Rounds, noise: Option<u64>, report: &mut Report) {
             Judgement::Hurt(why) => report.failed_checks.push(format!("{label}: the healthy one's {why}")),
             Judgement::CannotTell(why) => unclear.push(format!("{label}: the healthy one's {why}")),
         }
+    }
+    if let Some(more @ 1..) = unclear.len().checked_sub(MAX_UNCLEAR) {
+        unclear.truncate(MAX_UNCLEAR);
+        unclear.push(format!("and {more} more rows like these"));
     }
     let all: Vec<Trio> = judged().flat_map(|row| row.trios.iter().copied()).collect();
     if disagree(&all) {
