@@ -119,8 +119,9 @@ impl Stage {
             (plan.placed, plan.consumers) = (vec![*first, *second, *second], 2);
         }
         if plan.shares_cores() {
-            // Who spins would keep the other from the core that they share.
-            plan.load.wait = Some(Wait::Blocking);
+            // Who spins for long before it parks would keep the other from their core, sick or not: until the
+            // next tick of the scheduler, which is milliseconds. Naps are short and leave it free.
+            plan.load.wait = Some(Wait::Backoff);
         }
         Self { plan, extent, clock }
     }
