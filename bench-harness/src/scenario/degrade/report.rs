@@ -13,7 +13,7 @@ use super::verdict::{Judgement, LIMIT, MIN_RECORDED, Trio, disagree, judge};
 use crate::interrupt::interrupted;
 use crate::report::{Answer, Cell, OpenLoop, Report, Table, render, write_json};
 use crate::stats::{LatencyNs, Spread};
-use crate::units::grouped;
+use crate::units::{grouped, time};
 
 /// Rows of which nothing follows that are told one by one.
 const MAX_UNCLEAR: usize = 2;
@@ -169,10 +169,22 @@ fn judge_rows(rounds: &Rounds, noise: Option<u64>, report: &mut Report) {
         };
         report.verdict = Some(format!(
             "{outcome}: its p99 is at most {worst:.2} times that of the control ({}), and may be {LIMIT}; \
-             this is the median of the rounds",
-            row.label()
+             this is the median of the rounds{}",
+            row.label(),
+            hidden(&all, noise).unwrap_or_default()
         ));
     }
+}
+
+/// What a machine that stalls any thread for as long as the limit leaves room for would hide.
+fn hidden(all: &[Trio], noise: Option<u64>) -> Option<String> {
+    let controls: Vec<f64> = all.iter().map(Trio::control).collect();
+    let room = (LIMIT - 1.0) * Spread::of(&controls)?.median;
+    let noise = noise.map(|noise| noise as f64).filter(|noise| *noise >= room)?;
+    let noise = time(noise);
+    Some(format!(
+        "; a harm of less than {noise} would not show: so long this machine stalls any thread (p99)"
+    ))
 }
 
 /// What one has to know to read the figures.
@@ -342,5 +354,17 @@ impl Answer for DegradeAnswer {
 
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         write_json(self, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noisy_machine_says_what_it_would_hide() {
+        let all = [Trio { p99: 100.0, controls: [100.0, 100.0] }];
+        assert_eq!((hidden(&all, None), hidden(&all, Some(49)), hidden(&[], Some(49))), (None, None, None));
+        assert!(hidden(&all, Some(50)).is_some_and(|what| what.contains("less than 50.0 ns would not show")));
     }
 }

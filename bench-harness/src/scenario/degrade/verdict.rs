@@ -18,7 +18,7 @@ pub(super) struct Trio {
 
 impl Trio {
     /// The control: between the two, so that a machine that changes on the way is met half-way.
-    fn control(&self) -> f64 {
+    pub(super) fn control(&self) -> f64 {
         (self.controls[0] * self.controls[1]).sqrt()
     }
 
