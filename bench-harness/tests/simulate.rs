@@ -117,6 +117,49 @@ fn no_attempt_is_waited_for_that_would_come_too_late() {
 }
 
 #[test]
+fn newer_values_take_the_places_of_older_ones() {
+    let outcome = Outcome::of_example("conflated");
+    assert_eq!(outcome.successes_of("display"), numbers(990..1_000));
+    assert_eq!(outcome.field("display", "dropped_conflated"), 990);
+}
+
+#[test]
+fn each_key_is_handled_once_also_where_first_attempts_fail() {
+    for (name, calls) in [("idempotent", 50), ("idempotent-failing", 100)] {
+        let outcome = Outcome::of_example(name);
+        assert_eq!(outcome.calls_of("billing").len(), calls, "{name}");
+        assert_eq!(
+            [outcome.field("billing", "delivered"), outcome.field("billing", "dropped_duplicate")],
+            [50, 100]
+        );
+    }
+}
+
+#[test]
+fn four_tokens_are_out_and_each_that_is_settled_makes_room() {
+    for (name, calls, waiting) in [("tokens-waiting", 4, 96), ("tokens-acknowledged", 5, 95)] {
+        let outcome = Outcome::of_example(name);
+        assert_eq!(outcome.calls_of("jobs").len(), calls, "{name}");
+        assert!(outcome.calls_of("jobs").iter().all(|(.., outcome)| outcome == "pending"));
+        assert_eq!([outcome.field("jobs", "backlogged"), outcome.field("jobs", "in_flight")], [waiting, 4]);
+    }
+    let outcome = Outcome::of_example("tokens-dropped");
+    assert_eq!((outcome.calls_of("jobs").len(), outcome.letters().len()), (6, 1));
+    assert_eq!(outcome.letters()[0]["kind"], "cancelled");
+    let outcome = Outcome::of_example("tokens-late");
+    assert_eq!(outcome.0["refusals"], json!([{ "step": 2, "line": 15, "reason": "too-late" }]));
+    assert_eq!(outcome.0["ledger"]["late"], 1);
+    assert_eq!(outcome.letters()[0]["kind"], "timed_out");
+}
+
+#[test]
+fn a_filter_can_look_at_priorities() {
+    let outcome = Outcome::of_example("priorities");
+    assert_eq!(outcome.successes_of("urgent"), numbers(10..30));
+    assert_eq!(outcome.field("urgent", "filtered"), 10);
+}
+
+#[test]
 fn a_full_store_evicts_the_oldest() {
     let outcome = Outcome::of_example("store-full");
     assert_eq!(
@@ -374,11 +417,14 @@ fn what_is_no_scenario_is_refused_with_line_and_reason() {
         ("breaker = { consecutive = 5, while_open = \"dead-letter\" }", "needs a store"),
         ("backlog = { when_full = \"dead-letter\" }", "needs a store"),
         ("backlog = { messages = -1 }", "integer `-1`"),
-        ("backlog = { conflate_by = \"topic\" }", "conflate_by is not supported yet"),
+        ("backlog = { conflate_by = \"word\" }", "expected \"id\", \"topic\" or \"header:NAME\", not 'word'"),
         ("filter = { header = \"region\" }", "a header, and what it is"),
-        ("filter = { priority_at_least = \"normal\" }", "priority_at_least is not supported yet"),
-        ("idempotent = { by = \"id\" }", "idempotent is not supported yet"),
-        ("manual = { in_flight = 4 }", "manual is not supported yet"),
+        ("filter = { priority_at_least = \"urgent\" }", "unknown variant `urgent`"),
+        ("idempotent = { by = \"id\", keys = 0 }", "is to remember 0 keys"),
+        ("idempotent = { by = \"id\" }\nbacklog = { conflate_by = \"topic\" }", "idempotency and conflation"),
+        ("manual = { in_flight = 0 }", "0 in flight"),
+        ("manual = { in_flight = 4 }\nhandler = { fails = \"odd\" }", "does nothing else"),
+        ("manual = { in_flight = 4 }\nretry = { in_order = true }", "retry in order and several in flight"),
         ("handler = { fails = \"sometimes\" }", "not \"sometimes\""),
         ("handler = { fails = { first = 1, rate = 0.5 } }", "one of first, rate, or numbers"),
         ("handler = { fails = { rate = 1.5 } }", "from 0 to 1"),
@@ -393,13 +439,13 @@ fn what_is_no_scenario_is_refused_with_line_and_reason() {
         ("breaker = { of = \"billing\", to = \"open\" }", "'billing' has no breaker"),
         ("handler = { of = \"billing\" }", "one is to be changed"),
         ("replay = { of = \"billing\" }", "a replay needs a store"),
-        ("settle = { of = \"billing\", as = \"ack\" }", "settle is not supported yet"),
+        ("settle = { of = \"billing\", as = \"ack\" }", "keeps no messages"),
         ("shutdown = \"1s\"\n[[step]]\nadvance = \"1s\"", "a shutdown is the last step"),
         ("publish = { topic = \"a..b\" }", "the word is empty"),
         ("publish = { topic = \"a.{m}\" }", "'{m}'"),
         ("publish = { topic = \"a\", count = 0 }", "at least 1"),
         ("publish = { topic = \"a\", count = 1000001 }", "more than 1,000,000 messages"),
-        ("publish = { topic = \"a\", priority = \"low\" }", "priority is not supported yet"),
+        ("publish = { topic = \"a\", priority = \"urgent\" }", "unknown variant `urgent`"),
         ("publish = { topic = \"a\", headers = { \"\" = \"x\" } }", "header"),
         ("publish = { count = 1 }", "missing field `topic`"),
     ];

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 type Entry = (&'static str, fn(&SubscriptionLedger) -> u64);
 
 /// The terms of a subscription's ledger, and beside their sum the retries.
-const TERMS: [Entry; 16] = [
+const TERMS: [Entry; 19] = [
     ("routed", |ledger| ledger.routed),
     ("replayed", |ledger| ledger.replayed),
     ("delivered", SubscriptionLedger::delivered),
@@ -17,6 +17,8 @@ const TERMS: [Entry; 16] = [
     ("dropped_unsubscribed", |ledger| ledger.dropped_for(DropReason::Unsubscribed)),
     ("dropped_failed", |ledger| ledger.dropped_for(DropReason::Failed)),
     ("dropped_overflow", |ledger| ledger.dropped_for(DropReason::Overflow)),
+    ("dropped_conflated", |ledger| ledger.dropped_for(DropReason::Conflated)),
+    ("dropped_duplicate", |ledger| ledger.dropped_for(DropReason::Duplicate)),
     ("dead_lettered", |ledger| ledger.count(Term::DeadLettered)),
     ("undelivered", |ledger| ledger.count(Term::Undelivered)),
     ("retrying", |ledger| ledger.count(Term::Retrying)),
@@ -24,6 +26,7 @@ const TERMS: [Entry; 16] = [
     ("in_flight", |ledger| ledger.count(Term::InFlight)),
     ("in_doubt", |ledger| ledger.count(Term::InDoubt)),
     ("retries", |ledger| ledger.retries),
+    ("late", |ledger| ledger.late),
 ];
 
 /// The numbers of [`TERMS`].

@@ -9,8 +9,8 @@ use ringmain::topic::{Pattern, validate};
 use toml::Spanned;
 
 use super::scenario::{
-    BacklogForm, BreakerForm, FilterForm, Missing, PublishForm, ReplayForm, ReplayTo, RetryForm, Scenario,
-    Schedule, Step, SubscriptionForm, WhenFullForm, WhileOpenForm,
+    BacklogForm, BreakerForm, FilterForm, PublishForm, ReplayForm, ReplayTo, RetryForm, Scenario, Schedule,
+    Step, SubscriptionForm, WhenFullForm, WhileOpenForm,
 };
 use super::source::Source;
 use crate::error::Error;
@@ -56,10 +56,6 @@ impl<'s> Check<'s> {
         Err(self.source.refuse(value.span(), reason))
     }
 
-    fn not_yet(&self, missing: &Missing, what: &str) -> Result<(), Error> {
-        missing.as_ref().map_or(Ok(()), |place| self.refuse(place, format!("{what} is not supported yet")))
-    }
-
     /// A dead letter needs a store.
     fn needs_store<T>(&self, place: &Spanned<T>, what: &str) -> Result<(), Error> {
         if self.scenario.dead_letters.is_some() {
@@ -85,18 +81,24 @@ impl<'s> Check<'s> {
             form.retry.as_ref().map_or(Ok(()), |retry| self.retry(retry.get_ref()))?;
             form.breaker.as_ref().map_or(Ok(()), |breaker| self.breaker(breaker))?;
             form.backlog.as_ref().map_or(Ok(()), |backlog| self.backlog(backlog.get_ref()))?;
-            self.not_yet(&form.idempotent, "idempotent")?;
-            self.not_yet(&form.manual, "manual")?;
+            let is_told = form.handler.takes.is_some()
+                || form.handler.fails.is_some()
+                || form.handler.fails_as.is_some();
+            if let Some(manual) = form.manual.as_ref().filter(|_| is_told) {
+                return self.refuse(
+                    manual,
+                    "a handler that keeps its messages does nothing else: leave its handler out",
+                );
+            }
         }
         Ok(())
     }
 
     fn filter(&self, filter: &Spanned<FilterForm>) -> Result<(), Error> {
         let FilterForm { header, is, priority_at_least } = filter.get_ref();
-        self.not_yet(priority_at_least, "priority_at_least")?;
-        match (header, is) {
-            (Some(_), Some(_)) => Ok(()),
-            _ => self.refuse(filter, "a filter has a header, and what it is"),
+        match (header, is, priority_at_least) {
+            (Some(_), Some(_), None) | (None, None, Some(_)) => Ok(()),
+            _ => self.refuse(filter, "a filter has a header, and what it is; or priority_at_least"),
         }
     }
 
@@ -135,7 +137,6 @@ impl<'s> Check<'s> {
     }
 
     fn backlog(&self, backlog: &BacklogForm) -> Result<(), Error> {
-        self.not_yet(&backlog.conflate_by, "conflate_by")?;
         match &backlog.when_full {
             Some(policy) if *policy.get_ref() == WhenFullForm::DeadLetter => {
                 self.needs_store(policy, "when_full = \"dead-letter\"")
@@ -166,7 +167,18 @@ impl<'s> Check<'s> {
         for (number, step) in steps.iter().enumerate() {
             self.form_of(step)?;
             let form = step.get_ref();
-            self.not_yet(&form.settle, "settle")?;
+            if let Some(settle) = &form.settle {
+                // One that has ended may have tokens; the engine says what becomes of them.
+                let manual = self.names.get(settle.of.get_ref().as_str()).map(|form| form.manual.is_some());
+                match manual {
+                    None => _ = self.live(&settle.of)?,
+                    Some(true) => {}
+                    Some(false) => {
+                        let reason = format!("'{}' keeps no messages: it is not manual", settle.of.get_ref());
+                        return self.refuse(&settle.of, reason);
+                    }
+                }
+            }
             for name in [&form.pause, &form.resume, &form.unsubscribe].into_iter().flatten() {
                 self.live(name)?;
             }
@@ -179,7 +191,11 @@ impl<'s> Check<'s> {
                 return self.refuse(&breaker.of, format!("'{}' has no breaker", breaker.of.get_ref()));
             }
             if let Some(handler) = &form.handler {
-                self.live(&handler.of)?;
+                if self.live(&handler.of)?.manual.is_some() {
+                    let reason =
+                        format!("'{}' keeps its messages, and does nothing else", handler.of.get_ref());
+                    return self.refuse(&handler.of, reason);
+                }
                 if handler.takes.is_none() && handler.fails.is_none() && handler.fails_as.is_none() {
                     return self.refuse(&handler.of, "takes, fails or as: one is to be changed");
                 }
@@ -246,7 +262,6 @@ impl<'s> Check<'s> {
 
     fn publish(&self, publish: &Spanned<PublishForm>, before: u64) -> Result<(), Error> {
         let form = publish.get_ref();
-        self.not_yet(&form.priority, "priority")?;
         let count = form.count();
         let place = form.count.as_ref().map_or(publish.span(), Spanned::span);
         if count == 0 {

@@ -1,9 +1,10 @@
 //! A handler that fails as it is told, and what it was called with.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ringmain::broker::Handled;
+use ringmain::broker::{Handled, Token};
 use ringmain::clock::{Clock, VirtualTime};
 use ringmain::message::Message;
 use serde::Serialize;
@@ -33,6 +34,8 @@ pub(super) enum Outcome {
     Delivered,
     Failed,
     Panicked,
+    /// Its token was kept.
+    Pending,
 }
 
 impl Outcome {
@@ -41,6 +44,7 @@ impl Outcome {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Panicked => "panicked",
+            Self::Pending => "pending",
         }
     }
 }
@@ -125,6 +129,40 @@ pub(super) struct Handler {
     pub(super) record: Arc<Mutex<Record>>,
     pub(super) clock: Clock,
     pub(super) time: VirtualTime,
+}
+
+/// The tokens that the handler of a subscription has kept, from the oldest.
+pub(super) type Tokens = Arc<Mutex<VecDeque<Token<u64>>>>;
+
+/// What the handler of a subscription has at hand that keeps its messages.
+pub(super) struct Keeper {
+    pub(super) subscription: u32,
+    pub(super) tokens: Tokens,
+    pub(super) record: Arc<Mutex<Record>>,
+    pub(super) clock: Clock,
+}
+
+impl Keeper {
+    /// Keeps a message.
+    pub(super) fn keep(&self, token: Token<u64>) {
+        let mut record = locked(&self.record);
+        record.is_overrun |= record.calls.len() >= MOST_CALLS;
+        if record.is_overrun || interrupted() {
+            // No answer will be given; this ends soonest.
+            let _ = token.ack();
+            return;
+        }
+        let (n, attempt) = (*token.message(), token.message().attempt());
+        let at_ns = self.clock.now().as_nanos();
+        record.calls.push(Call {
+            subscription: self.subscription,
+            n,
+            attempt,
+            at_ns,
+            outcome: Outcome::Pending,
+        });
+        locked(&self.tokens).push_back(token);
+    }
 }
 
 impl Handler {

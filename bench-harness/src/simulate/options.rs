@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use ringmain::broker::{Backlog, Breaker, Jitter, Retry};
+use ringmain::broker::key::{self, KeyBy};
+use ringmain::broker::{Acknowledgement, Backlog, Breaker, Idempotency, Jitter, Retry};
 
-use super::scenario::{BacklogForm, BreakerForm, RetryForm, Schedule};
+use super::scenario::{BacklogForm, BreakerForm, IdempotencyForm, ManualForm, RetryForm, Schedule};
+use super::values::KeyForm;
 
 /// The delay of a retry that says none: that of the engine's own.
 const DELAY: Duration = Duration::from_millis(50);
@@ -63,6 +65,30 @@ pub(super) fn breaker(form: &BreakerForm, seed: u64) -> Option<Breaker> {
         Some(policy) => breaker.while_open((*policy.get_ref()).into()),
         None => breaker,
     })
+}
+
+pub(super) fn key(form: &KeyForm) -> KeyBy<u64> {
+    match form {
+        KeyForm::Id => key::id(),
+        KeyForm::Topic => key::topic(),
+        KeyForm::Header(name) => key::header(name),
+    }
+}
+
+pub(super) fn idempotency(form: &IdempotencyForm) -> Idempotency<u64> {
+    let mut idempotency = Idempotency::by(key(form.by.get_ref()));
+    if let Some(keys) = form.keys {
+        idempotency = idempotency.keys(keys);
+    }
+    if let Some(time) = form.remembered_for {
+        idempotency = idempotency.remember_for(time.0);
+    }
+    if form.may_lose { idempotency.may_lose() } else { idempotency }
+}
+
+pub(super) fn manual(form: &ManualForm) -> Acknowledgement {
+    let terms = form.limit.map_or(Acknowledgement::default(), |limit| Acknowledgement::within(limit.0));
+    form.in_flight.map_or(terms, |most| terms.in_flight(most))
 }
 
 /// Bounded by messages alone: a scenario's have no size to speak of.

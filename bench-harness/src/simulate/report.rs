@@ -164,11 +164,13 @@ impl SimulateAnswer {
         report.set_config(&Config { file, seed: scenario.seed });
         let attempts = outcome.calls.len() as u64;
         let mut ledger = Ledger::of(&outcome.ledger);
-        ledger.tries = Some(Tries { replayed: total.replayed, attempts, retries: total.retries, late: 0 });
+        ledger.tries =
+            Some(Tries { replayed: total.replayed, attempts, retries: total.retries, late: total.late });
         report.published = Some(ledger.published);
         report.delivered = Some(ledger.delivered);
         report.ledger = Some(ledger);
         let seen = outcome.calls.iter().filter(|call| call.outcome == CallOutcome::Delivered).count() as u64;
+        let seen = seen + outcome.acknowledged;
         if seen != ledger.delivered {
             let counted = ledger.delivered;
             report.failed_checks.push(format!("{seen} calls went well, and the ledger says {counted}"));

@@ -10,17 +10,19 @@ use std::time::Duration;
 use ringmain::broker::dead_letters::{
     DeadLetterCounts, DeadLetterOptions, DeadLetters, Replay, ReplayError, Selection,
 };
-use ringmain::broker::filter::header;
+use ringmain::broker::filter::{header, priority_at_least};
 use ringmain::broker::simulation::Simulation;
 use ringmain::broker::{
-    BreakerState, Broker, Ledger, PublishOptions, SubscribeError, Subscription, SubscriptionId,
+    BreakerState, Broker, Ledger, PublishOptions, SubscribeError, Subscription, SubscriptionId, TokenError,
 };
 use toml::Spanned;
 
 use super::account::Account;
-use super::handler::{Behaviour, Call, Handler, MOST_CALLS, Numbers, Record, locked};
+use super::handler::{Behaviour, Call, Handler, Keeper, MOST_CALLS, Numbers, Record, Tokens, locked};
 use super::options;
-use super::scenario::{Force, PublishForm, ReplayForm, Scenario, Step, SubscriptionForm};
+use super::scenario::{
+    Force, PublishForm, ReplayForm, Scenario, SettleForm, SettledAs, Step, SubscriptionForm,
+};
 use super::source::Source;
 use crate::error::Error;
 use crate::interrupt;
@@ -35,6 +37,8 @@ const STORE_BYTES: usize = 1 << 40;
 pub(super) struct Outcome {
     pub(super) ended_at_ns: u64,
     pub(super) calls: Vec<Call>,
+    /// Messages that were kept, and whose tokens said that they were handled.
+    pub(super) acknowledged: u64,
     pub(super) subscriptions: Vec<Ended>,
     pub(super) letters: Vec<Letter>,
     pub(super) store: Option<DeadLetterCounts>,
@@ -89,6 +93,7 @@ struct Run<'s> {
     subscriptions: Vec<Running<'s>>,
     record: Arc<Mutex<Record>>,
     published: u64,
+    acknowledged: u64,
     refusals: Vec<Refusal>,
 }
 
@@ -97,6 +102,7 @@ struct Running<'s> {
     name: &'s str,
     id: SubscriptionId,
     behaviour: Arc<Mutex<Behaviour>>,
+    tokens: Tokens,
     state: State,
 }
 
@@ -125,8 +131,17 @@ impl<'s> Run<'s> {
         let broker = simulation.broker();
         let (subscriptions, refusals) = (Vec::new(), Vec::new());
         let record = Arc::default();
-        let mut run =
-            Self { source, scenario, simulation, broker, subscriptions, record, published: 0, refusals };
+        let mut run = Self {
+            source,
+            scenario,
+            simulation,
+            broker,
+            subscriptions,
+            record,
+            published: 0,
+            acknowledged: 0,
+            refusals,
+        };
         for (place, form) in scenario.subscriptions.iter().enumerate() {
             let running = run.subscribe(place as u32, form)?;
             run.subscriptions.push(running);
@@ -143,10 +158,16 @@ impl<'s> Run<'s> {
         for pattern in form.patterns.get_ref() {
             builder = builder.pattern(pattern.get_ref());
         }
-        if let Some(filter) = form.filter.as_ref().map(Spanned::get_ref)
-            && let (Some(key), Some(value)) = (&filter.header, &filter.is)
-        {
-            builder = builder.filter(header(key).is(value.as_str()));
+        if let Some(filter) = form.filter.as_ref().map(Spanned::get_ref) {
+            if let (Some(key), Some(value)) = (&filter.header, &filter.is) {
+                builder = builder.filter(header(key).is(value.as_str()));
+            }
+            if let Some(least) = &filter.priority_at_least {
+                builder = builder.filter(priority_at_least((*least.get_ref()).into()));
+            }
+        }
+        if let Some(idempotency) = &form.idempotent {
+            builder = builder.idempotent(options::idempotency(idempotency.get_ref()));
         }
         if let Some(retry) = &form.retry {
             builder = builder.retry(options::retry(retry.get_ref(), seeds.next()));
@@ -158,6 +179,9 @@ impl<'s> Run<'s> {
         }
         if let Some(backlog) = &form.backlog {
             builder = builder.backlog(options::backlog(backlog.get_ref()));
+            if let Some(key) = &backlog.get_ref().conflate_by {
+                builder = builder.conflate(options::key(key.get_ref()));
+            }
         }
         let handler = Handler {
             subscription: place,
@@ -166,8 +190,24 @@ impl<'s> Run<'s> {
             clock: self.simulation.clock(),
             time: self.simulation.time(),
         };
-        let subscription = builder.subscribe(move |message| handler.call(message)).map_err(|error| {
+        let tokens = Tokens::default();
+        let subscribed = match &form.manual {
+            Some(manual) => {
+                let (tokens, record) = (tokens.clone(), self.record.clone());
+                let keeper = Keeper { subscription: place, tokens, record, clock: self.simulation.clock() };
+                let terms = options::manual(manual.get_ref());
+                builder.subscribe_with_tokens(terms, move |token| keeper.keep(token))
+            }
+            None => builder.subscribe(move |message| handler.call(message)),
+        };
+        let subscription = subscribed.map_err(|error| {
             let place = match &error {
+                SubscribeError::Acknowledgement { .. } => form.manual.as_ref().map(Spanned::span),
+                SubscribeError::Keys { .. } => form.idempotent.as_ref().map(Spanned::span),
+                SubscribeError::Conflict { .. } => {
+                    let of_tokens = form.manual.as_ref().map(Spanned::span);
+                    of_tokens.or(form.idempotent.as_ref().map(Spanned::span))
+                }
                 SubscribeError::Retry { .. } => form.retry.as_ref().map(Spanned::span),
                 SubscribeError::Breaker { .. } => form.breaker.as_ref().map(Spanned::span),
                 _ => None,
@@ -175,7 +215,7 @@ impl<'s> Run<'s> {
             self.source.refuse(place.unwrap_or(form.name.span()), error.to_string())
         })?;
         let id = subscription.id();
-        Ok(Running { name: form.name.get_ref(), id, behaviour, state: State::Live(subscription) })
+        Ok(Running { name: form.name.get_ref(), id, behaviour, tokens, state: State::Live(subscription) })
     }
 
     /// The subscription of a name, which was looked at before.
@@ -224,6 +264,9 @@ impl<'s> Run<'s> {
             let behaviour = self.of(&handler.of)?.behaviour.clone();
             locked(&behaviour).change(takes, handler.fails.as_ref(), handler.fails_as);
         }
+        if let Some(settle) = &form.settle {
+            self.settle(number, step, settle)?;
+        }
         if let Some(replay) = &form.replay
             && let Err(error) = self.replay(replay.get_ref())
         {
@@ -231,6 +274,30 @@ impl<'s> Run<'s> {
             self.refusals.push(Refusal { step: number, line, reason: reason_of(error) });
         }
         self.simulation.run();
+        Ok(())
+    }
+
+    /// Settles tokens, from the oldest. Each that the engine refuses is noted.
+    fn settle(&mut self, number: usize, step: &Spanned<Step>, form: &SettleForm) -> Result<(), Error> {
+        let tokens = self.of(&form.of)?.tokens.clone();
+        for _ in 0..form.count.unwrap_or(1) {
+            let Some(token) = locked(&tokens).pop_front() else { break };
+            let settled = match form.settled_as {
+                SettledAs::Ack => token.ack().map(|()| self.acknowledged += 1),
+                SettledAs::Fail => token.fail("told to fail"),
+                SettledAs::Forget => {
+                    drop(token);
+                    Ok(())
+                }
+            };
+            if let Err(error) = settled {
+                let reason = match error {
+                    TokenError::TooLate => "too-late",
+                    _ => "ended",
+                };
+                self.refusals.push(Refusal { step: number, line: self.source.line(&step.span()), reason });
+            }
+        }
         Ok(())
     }
 
@@ -256,6 +323,9 @@ impl<'s> Run<'s> {
             }
             if let Some(ttl) = form.ttl {
                 options = options.expires_after(ttl.0);
+            }
+            if let Some(priority) = form.priority {
+                options = options.priority(priority.into());
             }
             let topic = form.topic.get_ref().of(n);
             publisher.publish_with(&topic, n, &options).map(drop).map_err(|error| {
@@ -340,6 +410,7 @@ impl<'s> Run<'s> {
         let outcome = Outcome {
             ended_at_ns: clock.now().as_nanos(),
             calls: record.calls,
+            acknowledged: self.acknowledged,
             subscriptions,
             letters: letters.as_ref().map(held).unwrap_or_default(),
             store: letters.as_ref().map(DeadLetters::counts),

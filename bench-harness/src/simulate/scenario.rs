@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use ringmain::broker::{Jitter, WhenFull, WhileOpen};
+use ringmain::message::Priority;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::values::{Fails, FailsAs, Numbered, Time};
-
-/// Something that the engine does not have yet, whatever its value.
-pub(super) type Missing = Option<Spanned<IgnoredAny>>;
+use super::values::{Fails, FailsAs, KeyForm, Numbered, Time};
 
 /// A whole file.
 #[derive(Deserialize)]
@@ -44,8 +41,8 @@ pub(super) struct SubscriptionForm {
     pub(super) retry: Option<Spanned<RetryForm>>,
     pub(super) breaker: Option<Spanned<BreakerForm>>,
     pub(super) backlog: Option<Spanned<BacklogForm>>,
-    pub(super) idempotent: Missing,
-    pub(super) manual: Missing,
+    pub(super) idempotent: Option<Spanned<IdempotencyForm>>,
+    pub(super) manual: Option<Spanned<ManualForm>>,
     #[serde(default)]
     pub(super) handler: HandlerForm,
 }
@@ -55,7 +52,7 @@ pub(super) struct SubscriptionForm {
 pub(super) struct FilterForm {
     pub(super) header: Option<String>,
     pub(super) is: Option<String>,
-    pub(super) priority_at_least: Missing,
+    pub(super) priority_at_least: Option<Spanned<PriorityForm>>,
 }
 
 #[derive(Deserialize)]
@@ -139,7 +136,7 @@ impl From<WhileOpenForm> for WhileOpen {
 pub(super) struct BacklogForm {
     pub(super) messages: Option<usize>,
     pub(super) when_full: Option<Spanned<WhenFullForm>>,
-    pub(super) conflate_by: Missing,
+    pub(super) conflate_by: Option<Spanned<KeyForm>>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -156,6 +153,42 @@ impl From<WhenFullForm> for WhenFull {
             WhenFullForm::DeadLetter => Self::DeadLetter,
             WhenFullForm::DropOldest => Self::DropOldest,
             WhenFullForm::DropNewest => Self::DropNewest,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct IdempotencyForm {
+    pub(super) by: Spanned<KeyForm>,
+    pub(super) keys: Option<usize>,
+    #[serde(rename = "for")]
+    pub(super) remembered_for: Option<Time>,
+    #[serde(default)]
+    pub(super) may_lose: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct ManualForm {
+    pub(super) in_flight: Option<usize>,
+    pub(super) limit: Option<Time>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum PriorityForm {
+    Low,
+    Normal,
+    High,
+}
+
+impl From<PriorityForm> for Priority {
+    fn from(form: PriorityForm) -> Self {
+        match form {
+            PriorityForm::Low => Self::Low,
+            PriorityForm::Normal => Self::Normal,
+            PriorityForm::High => Self::High,
         }
     }
 }
@@ -181,7 +214,7 @@ pub(super) struct Step {
     pub(super) unsubscribe: Option<Spanned<String>>,
     pub(super) breaker: Option<ForcedBreaker>,
     pub(super) handler: Option<ChangedHandler>,
-    pub(super) settle: Missing,
+    pub(super) settle: Option<SettleForm>,
     pub(super) replay: Option<Spanned<ReplayForm>>,
     pub(super) shutdown: Option<Spanned<Time>>,
 }
@@ -192,7 +225,7 @@ pub(super) struct PublishForm {
     pub(super) topic: Spanned<Numbered>,
     pub(super) count: Option<Spanned<u64>>,
     pub(super) every: Option<Time>,
-    pub(super) priority: Missing,
+    pub(super) priority: Option<PriorityForm>,
     pub(super) ttl: Option<Time>,
     #[serde(default)]
     pub(super) headers: BTreeMap<String, Spanned<Numbered>>,
@@ -217,6 +250,24 @@ pub(super) enum Force {
     Open,
     Closed,
     Reset,
+}
+
+/// Settles tokens, from the oldest.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct SettleForm {
+    pub(super) of: Spanned<String>,
+    pub(super) count: Option<usize>,
+    #[serde(rename = "as")]
+    pub(super) settled_as: SettledAs,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SettledAs {
+    Ack,
+    Fail,
+    Forget,
 }
 
 #[derive(Deserialize)]

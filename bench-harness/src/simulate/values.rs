@@ -69,6 +69,32 @@ impl<T> Visitor<'_> for Text<T> {
     }
 }
 
+/// What tells messages apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum KeyForm {
+    Id,
+    Topic,
+    Header(String),
+}
+
+impl KeyForm {
+    fn parse(text: &str) -> Result<Self, String> {
+        match (text, text.strip_prefix("header:")) {
+            ("id", _) => Ok(Self::Id),
+            ("topic", _) => Ok(Self::Topic),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Header(name.to_owned())),
+            _ => Err(format!("expected \"id\", \"topic\" or \"header:NAME\", not '{text}'")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "\"id\", \"topic\" or \"header:NAME\"";
+        deserializer.deserialize_str(Text { expected, parse: Self::parse })
+    }
+}
+
 /// A text in which `{n}` is a message's number, and `{n%50}` its rest.
 #[derive(Clone, Debug)]
 pub(super) struct Numbered {

@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-/// Which of a dispatcher's rings a message travels through: the consumer reads the higher first, and lets no lower one
-/// starve.
-///
-/// Reserved: a dispatcher has one ring, and each message is [`Normal`](Self::Normal), except in the JSON form.
+/// How urgent a message is, as its publisher says
+/// ([`PublishOptions::priority`](crate::broker::PublishOptions::priority)): for
+/// [filters](crate::broker::filter::priority_at_least) and handlers that look at it. It does not change the order of
+/// delivery: a dispatcher has one ring.
 ///
 /// As JSON (feature `serde`) and as text it is `high`, `normal` or `low`. It has no order of its own, because "less"
 /// could mean either less urgent or earlier in line; [`Priority::index`] is the place in line.
@@ -23,12 +23,12 @@ use std::{fmt, str::FromStr};
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Priority {
-    /// Read before everything else.
+    /// More urgent than most.
     High = 0,
     /// What a message has unless it is given another.
     #[default]
     Normal = 1,
-    /// Read when nothing more urgent is there, or when it has waited long enough.
+    /// Less urgent than most.
     Low = 2,
 }
 

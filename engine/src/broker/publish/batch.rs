@@ -124,7 +124,7 @@ impl<P: MessagePayload> PublisherCore<P> {
             return Ok(());
         };
         while items.len() > 0 {
-            let mut stamp = self.stamp(*route);
+            let mut stamp = self.stamp(*route, options);
             let extras = extras(&mut self.inherited, options);
             let producer = self.producers.take_up(target.ring);
             let run = reserve(&self.core, producer, target, items.len() as u64, wait)?;

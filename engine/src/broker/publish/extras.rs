@@ -4,7 +4,7 @@ use super::backpressure::WaitMode;
 use super::options::{PublishOptions, Wait};
 use crate::broker::deliver::context::{self, Handling};
 use crate::clock::{Clock, Timestamp};
-use crate::message::Extras;
+use crate::message::{Extras, Priority};
 use crate::wait::Deadline;
 
 /// What a publish was told beside how to wait, all durations made moments.
@@ -12,6 +12,7 @@ pub(crate) struct SendOptions<'a> {
     extras: &'a Extras,
     /// Instead of the one in `extras`.
     expires_at: Option<Timestamp>,
+    pub(super) priority: Priority,
 }
 
 impl<'a> SendOptions<'a> {
@@ -20,6 +21,7 @@ impl<'a> SendOptions<'a> {
         let told = Self {
             extras: &options.extras,
             expires_at: options.expires_after.map(|life| clock.now().after(life)),
+            priority: options.priority,
         };
         let wait = match options.wait {
             Wait::Policy => WaitMode::Policy,
@@ -36,7 +38,7 @@ impl<'a> SendOptions<'a> {
 pub(super) fn extras<'a>(inherited: &'a mut Extras, options: Option<&SendOptions<'a>>) -> Option<&'a Extras> {
     match (context::handling(), options) {
         (None, None) => None,
-        (None, Some(SendOptions { extras, expires_at: None })) => Some(extras),
+        (None, Some(SendOptions { extras, expires_at: None, .. })) => Some(extras),
         (handling, options) => Some(put_together(inherited, options, handling)),
     }
 }
@@ -48,7 +50,7 @@ fn put_together<'a>(
     handling: Option<Handling>,
 ) -> &'a Extras {
     match options {
-        Some(SendOptions { extras, expires_at }) => {
+        Some(SendOptions { extras, expires_at, .. }) => {
             inherited.copy_from(extras);
             inherited.expires_at = expires_at.or(inherited.expires_at);
         }

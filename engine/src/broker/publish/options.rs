@@ -2,7 +2,7 @@
 
 use super::error::BatchRefusal;
 use crate::clock::Timestamp;
-use crate::message::{CorrelationId, Extras, HeaderError, MessageId};
+use crate::message::{CorrelationId, Extras, HeaderError, MessageId, Priority};
 use std::time::Duration;
 
 /// A message was published: every dispatcher took it that its topic leads to, but for those that are
@@ -66,6 +66,7 @@ pub struct PublishOptions {
     /// An expiry after so long is not in here yet.
     pub(super) extras: Extras,
     pub(super) expires_after: Option<Duration>,
+    pub(super) priority: Priority,
     pub(super) wait: Wait,
 }
 
@@ -106,6 +107,14 @@ impl PublishOptions {
     pub fn expires_after(mut self, life: Duration) -> Self {
         self.extras.expires_at = None;
         self.expires_after = Some(life);
+        self
+    }
+
+    /// Says how urgent the message is, for filters and handlers that look at it: [`Priority::Normal`] if nothing is
+    /// said. It changes nothing about the order in which messages are delivered.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

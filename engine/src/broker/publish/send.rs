@@ -124,7 +124,7 @@ impl<P: MessagePayload> PublisherCore<P> {
                 Some(route) => self.publish_to_many(route, fill, options, wait),
             };
         };
-        let stamp = self.stamp(*route);
+        let stamp = self.stamp(*route, options);
         let extras = extras(&mut self.inherited, options);
         let producer = self.producers.take_up(target.ring);
         let run = match reserve(&self.core, producer, target, 1, wait) {
@@ -138,13 +138,13 @@ impl<P: MessagePayload> PublisherCore<P> {
     }
 
     #[inline(always)]
-    pub(super) fn stamp(&self, route: RouteId) -> Stamp {
+    pub(super) fn stamp(&self, route: RouteId, options: Option<&SendOptions<'_>>) -> Stamp {
         Stamp {
             route,
             sequence: self.sequence,
             published_at: self.core.clock.ticks(),
             publisher: self.id,
-            priority: Priority::Normal,
+            priority: options.map_or(Priority::Normal, |options| options.priority),
         }
     }
 
@@ -174,7 +174,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         options: Option<&SendOptions<'_>>,
         wait: WaitMode<'_>,
     ) -> Result<Published, PublishError<F::Returned>> {
-        let stamp = self.stamp(route.id);
+        let stamp = self.stamp(route.id, options);
         let id = MessageId::new(self.core.origin, self.id, self.sequence);
         let (mut accepted, mut refused) = (0, 0);
         let (mut refusals, mut first_failure) = (Vec::new(), None);

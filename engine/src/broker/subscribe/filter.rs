@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::message::Message;
+use crate::message::{Message, Priority};
 
 /// A filter as its subscription's consumer owns it.
 pub(crate) type BoxedFilter<P> = Box<dyn FnMut(&Message<'_, P>) -> bool + Send>;
@@ -110,6 +110,21 @@ impl Header {
     ) -> impl FnMut(&Message<'_, P>) -> bool + Send + 'static {
         move |message: &Message<'_, P>| message.headers().get(&self.key).is_some_and(&mut wanted)
     }
+}
+
+/// Wants messages that are at least as urgent.
+///
+/// ```
+/// use ringmain::broker::filter::priority_at_least;
+/// use ringmain::message::Priority;
+///
+/// let urgent = priority_at_least::<u64>(Priority::High);
+/// # let _ = urgent;
+/// ```
+pub fn priority_at_least<P: 'static>(
+    least: Priority,
+) -> impl FnMut(&Message<'_, P>) -> bool + Send + 'static {
+    move |message: &Message<'_, P>| message.priority().index() <= least.index()
 }
 
 /// A filter that looks at the payload alone.
