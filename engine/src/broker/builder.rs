@@ -2,6 +2,8 @@
 
 use super::account::publishers::Publishers;
 use super::core::Core;
+#[cfg(feature = "durable-dead-letters")]
+use super::dead_letters::durable::{self, DurableDeadLetters, OpenError};
 use super::dead_letters::{DeadLetterOptions, SharedStore};
 use super::deliver::common::Common;
 use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer};
@@ -31,8 +33,18 @@ pub struct BrokerBuilder<P> {
     on_error: Option<ErrorCallback<P>>,
     max_wildcards: usize,
     dead_letters: Option<DeadLetterOptions>,
+    #[cfg(feature = "durable-dead-letters")]
+    durable: Option<DurableDeadLetters<P>>,
     is_simulated: bool,
     _payload: PhantomData<fn() -> P>,
+}
+
+/// What a broker's threads are made of, before they run.
+pub(super) struct Planned<P> {
+    pub(super) consumers: Vec<PlannedConsumer<P>>,
+    /// What writes the dead letters that are to outlive the process.
+    #[cfg(feature = "durable-dead-letters")]
+    writer: Option<durable::Unstarted<P>>,
 }
 
 impl<P: MessagePayload> BrokerBuilder<P> {
@@ -43,6 +55,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             on_error: None,
             max_wildcards: usize::MAX,
             dead_letters: None,
+            #[cfg(feature = "durable-dead-letters")]
+            durable: None,
             is_simulated: false,
             _payload: PhantomData,
         }
@@ -135,12 +149,39 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         self
     }
 
+    /// Has [dead letters](Self::dead_letters) outlive the process: those of earlier processes are read back when the
+    /// broker is built, and what changes is written by a thread of its own, for which nobody waits. What that promises
+    /// is told in [`durable`](crate::broker::dead_letters::durable). Dead letters are kept then, with default options
+    /// unless others are set.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// use ringmain::Broker;
+    /// use ringmain::broker::dead_letters::durable::{Codec, DurableDeadLetters};
+    ///
+    /// let text = Codec::new(|n: &u32| Ok::<_, &str>(n.to_string().into_bytes()), |bytes| {
+    ///     str::from_utf8(bytes).unwrap_or_default().parse::<u32>()
+    /// });
+    /// let durable = DurableDeadLetters::at_with(directory.path().join("dead-letters"), text);
+    /// let broker = Broker::of::<u32>().durable_dead_letters(durable).build()?;
+    /// let dead = broker.dead_letters().ok_or("this broker keeps them")?;
+    /// assert_eq!(dead.opened().map(|report| report.restored), Some(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "durable-dead-letters")]
+    #[must_use]
+    pub fn durable_dead_letters(mut self, durable: DurableDeadLetters<P>) -> Self {
+        self.durable = Some(durable);
+        self.dead_letters.get_or_insert_default();
+        self
+    }
+
     /// Allocates the rings and starts the threads. Everything is checked first; where something fails nothing is left
     /// running.
     ///
     /// # Errors
-    /// Options that do not do, rings that do not fit the memory, a core that does not exist, or a thread that the
-    /// system refuses.
+    /// Options that do not do, rings that do not fit the memory, a core that does not exist, a thread that the
+    /// system refuses, or dead letters of earlier processes that cannot be read.
     pub fn build(self) -> Result<Broker<P>, BrokerBuildError> {
         // From here on a failure drops the broker, which closes it, which ends the threads that have started.
         let (broker, planned) = self.assemble()?;
@@ -149,7 +190,11 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             weak.upgrade().map_or(Round::Over, |core| core.reclaim())
         })
         .map_err(|error| BrokerBuildError::Reclaimer { kind: error.kind() })?;
-        for consumer in planned {
+        #[cfg(feature = "durable-dead-letters")]
+        if let (Some(writer), Some(store)) = (planned.writer, &broker.core().dead_letters) {
+            writer.start(store)?;
+        }
+        for consumer in planned.consumers {
             consumer.start()?;
         }
         Ok(broker)
@@ -162,9 +207,18 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     }
 
     /// Everything but the threads.
-    pub(super) fn assemble(self) -> Result<(Broker<P>, Vec<PlannedConsumer<P>>), BrokerBuildError> {
-        let Self { mut dispatchers, clock, on_error, max_wildcards, dead_letters, is_simulated, _payload } =
-            self;
+    pub(super) fn assemble(self) -> Result<(Broker<P>, Planned<P>), BrokerBuildError> {
+        let Self {
+            mut dispatchers,
+            clock,
+            on_error,
+            max_wildcards,
+            dead_letters,
+            #[cfg(feature = "durable-dead-letters")]
+            durable,
+            is_simulated,
+            _payload,
+        } = self;
         if dispatchers.is_empty() {
             dispatchers.push(Dispatcher::new(DEFAULT_NAME));
         }
@@ -172,15 +226,27 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dispatchers.iter_mut().for_each(Dispatcher::refuse_when_full);
         }
         check(&dispatchers)?;
+        let clock = clock.unwrap_or_else(Clock::hardware);
+        #[cfg(feature = "durable-dead-letters")]
+        let (dead_letters, writer) = match (dead_letters, durable) {
+            (Some(_), Some(_)) if is_simulated => return Err(OpenError::Simulated.into()),
+            (Some(options), Some(durable)) => {
+                let (store, writer) = durable::open(durable, options, &clock)?;
+                (Some(store), Some(writer))
+            }
+            (options, _) => (options.map(|options| Arc::new(SharedStore::new(options))), None),
+        };
+        #[cfg(not(feature = "durable-dead-letters"))]
+        let dead_letters = dead_letters.map(|options| Arc::new(SharedStore::new(options)));
         let routes = Arc::new(Routes::default());
         let common = Common {
             id: BrokerId::of(&routes),
             origin: Origin::random(),
-            clock: clock.unwrap_or_else(Clock::hardware),
+            clock,
             routes,
             registry: Arc::new(Registry::default()),
             threads: Arc::new(ThreadRegistry::new()),
-            dead_letters: dead_letters.map(|options| Arc::new(SharedStore::new(options))),
+            dead_letters,
         };
         let mut rings = Vec::new();
         let mut states = Vec::new();
@@ -214,6 +280,11 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             is_simulated,
             is_closed: CachePadded::new(AtomicBool::new(false)),
         });
+        let planned = Planned {
+            consumers: planned,
+            #[cfg(feature = "durable-dead-letters")]
+            writer,
+        };
         Ok((Broker::from_core(core), planned))
     }
 }

@@ -168,5 +168,9 @@ impl<P> Core<P> {
 impl<P> Drop for Core<P> {
     fn drop(&mut self) {
         self.reclaim_signal.stop();
+        #[cfg(feature = "durable-dead-letters")]
+        if let Some(store) = &self.dead_letters {
+            store.stop_writing();
+        }
     }
 }

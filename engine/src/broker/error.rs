@@ -306,6 +306,10 @@ pub enum BrokerBuildError {
         /// What the system said.
         kind: std::io::ErrorKind,
     },
+    /// The dead letters of earlier processes cannot be opened.
+    #[cfg(feature = "durable-dead-letters")]
+    #[error(transparent)]
+    DeadLetters(#[from] super::dead_letters::durable::OpenError),
 }
 
 /// Checks the name of a subscription or dispatcher.

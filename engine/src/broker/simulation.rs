@@ -66,7 +66,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     pub fn simulate(self) -> Result<Simulation<P>, BrokerBuildError> {
         let (clock, time) = Clock::manual();
         let (broker, planned) = self.clock(clock.clone()).without_waiting().assemble()?;
-        let consumers = planned.into_iter().map(|planned| planned.consumer).collect();
+        let consumers = planned.consumers.into_iter().map(|planned| planned.consumer).collect();
         Ok(Simulation { broker, consumers, clock, time })
     }
 }

@@ -18,7 +18,10 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// As [`build`](Self::build).
     pub fn build_unstarted(self) -> Result<(Broker<P>, UnstartedConsumers<P>), BrokerBuildError> {
         let (broker, planned) = self.assemble()?;
-        Ok((broker, UnstartedConsumers(planned.into_iter().map(|planned| planned.consumer).collect())))
+        Ok((
+            broker,
+            UnstartedConsumers(planned.consumers.into_iter().map(|planned| planned.consumer).collect()),
+        ))
     }
 }
 

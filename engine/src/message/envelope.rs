@@ -9,6 +9,8 @@ use super::{
 use crate::clock::{Ticks, Timestamp};
 use crate::routing::RouteId;
 use std::any::Any;
+#[cfg(feature = "durable-dead-letters")]
+use std::time::SystemTime;
 
 /// The message has extras: what the box holds is of this message and not of an earlier use of the slot.
 const HAS_EXTRAS: u8 = 1;
@@ -36,6 +38,17 @@ pub(crate) struct Extras {
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) correlation: Option<CorrelationId>,
     pub(crate) parent: Option<MessageId>,
+    /// What a message of an earlier process has of its own, of a letter that is replayed.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(crate) earlier: Option<Earlier>,
+}
+
+/// Where and when a message was published, if that may have been elsewhere.
+#[cfg(feature = "durable-dead-letters")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Earlier {
+    pub(crate) origin: Origin,
+    pub(crate) published_at_wall: SystemTime,
 }
 
 impl Extras {
@@ -45,6 +58,10 @@ impl Extras {
         self.expires_at = other.expires_at;
         self.correlation = other.correlation;
         self.parent = other.parent;
+        #[cfg(feature = "durable-dead-letters")]
+        {
+            self.earlier = other.earlier;
+        }
     }
 
     /// Fills what was there with zeros. Keeps the buffers.
@@ -56,6 +73,10 @@ impl Extras {
         }
         self.correlation = None;
         self.parent = None;
+        #[cfg(feature = "durable-dead-letters")]
+        {
+            self.earlier = None;
+        }
     }
 
     /// Forgets everything but the buffers.
@@ -64,6 +85,10 @@ impl Extras {
         self.expires_at = None;
         self.correlation = None;
         self.parent = None;
+        #[cfg(feature = "durable-dead-letters")]
+        {
+            self.earlier = None;
+        }
     }
 }
 
@@ -152,6 +177,11 @@ impl<P> Envelope<P> {
             expires_at: *expires_at,
             correlation: *correlation,
             parent: *parent,
+            #[cfg(feature = "durable-dead-letters")]
+            earlier: Some(Earlier {
+                origin: message.id.origin(),
+                published_at_wall: message.published_at_wall,
+            }),
         };
         copy.set_extras(&extras);
         copy
@@ -182,7 +212,15 @@ impl<P> Envelope<P> {
         if self.flags & HAS_EXTRAS == 0 { None } else { self.extras.as_deref() }
     }
 
+    /// Returns when it was published by the wall clock, where that is not what the broker's clock says.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(crate) fn published_at_wall(&self) -> Option<SystemTime> {
+        self.extras()?.earlier.map(|earlier| earlier.published_at_wall)
+    }
+
     pub(crate) fn id(&self, origin: Origin) -> MessageId {
+        #[cfg(feature = "durable-dead-letters")]
+        let origin = self.extras().and_then(|extras| extras.earlier).map_or(origin, |earlier| earlier.origin);
         MessageId::new(origin, self.publisher, self.sequence)
     }
 }

@@ -35,6 +35,8 @@ use serde::{
 };
 use std::{fmt, str::FromStr, time::SystemTime};
 use time::Rfc3339;
+#[cfg(feature = "durable-dead-letters")]
+pub(crate) use time::from_text as rfc3339_time;
 pub(crate) use time::to_text as rfc3339_text;
 
 /// All of a message, owned, as it is written to and read from JSON.

@@ -34,6 +34,8 @@ pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
 pub use into_payload::IntoPayload;
 #[cfg(feature = "serde")]
 pub(crate) use json::rfc3339_text;
+#[cfg(feature = "durable-dead-letters")]
+pub(crate) use json::rfc3339_time;
 #[cfg(feature = "serde")]
 pub use json::{JsonError, JsonMessage};
 pub use payload::{MessagePayload, Payload, PayloadTooLarge};

@@ -95,6 +95,10 @@ impl<'a, P> Message<'a, P> {
 
     /// When it was published, by the wall clock.
     pub fn published_at_wall(&self) -> SystemTime {
+        #[cfg(feature = "durable-dead-letters")]
+        if let Some(earlier) = self.envelope.published_at_wall() {
+            return earlier;
+        }
         self.clock.wall(self.published_at())
     }
 

@@ -7,7 +7,7 @@ use crate::clock::{Ticks, Timestamp};
 use crate::message::{MessageId, OwnedMessage};
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A message that a subscription could not handle.
 ///
@@ -32,14 +32,19 @@ pub struct DeadLetter<P> {
     pub attempts: Vec<Attempt>,
     /// How many attempts came before those, and are not kept.
     pub forgotten_attempts: u64,
-    /// When it became a dead letter first, by the broker's clock.
+    /// When it became a dead letter first, by the broker's clock; the clock's beginning, if it was before that.
     pub first_at: Timestamp,
     /// When it became a dead letter first, by the wall clock.
     pub first_at_wall: SystemTime,
-    /// When it became a dead letter last, by the broker's clock.
+    /// When it became a dead letter last, by the broker's clock; the clock's beginning, if it was before that.
     pub dead_at: Timestamp,
     /// When it became a dead letter last, by the wall clock.
     pub dead_at_wall: SystemTime,
+    /// By how much it is older than the broker's clock, where it is of an earlier process: `dead_at` is the clock's
+    /// beginning then.
+    pub(crate) older_by: Duration,
+    /// The number that it had first, before it was replayed and failed again.
+    pub(crate) record: u64,
     /// How many times it became a dead letter: 1, and one more for each replay that failed.
     pub episodes: u32,
     fingerprint: Fingerprint,
@@ -55,6 +60,62 @@ impl<P> DeadLetter<P> {
     /// Returns what the last attempt's error said, if it said something and that was kept.
     pub fn last_error(&self) -> Option<&str> {
         self.attempts.last()?.error.as_deref()
+    }
+
+    /// Returns for how long it has been a dead letter, counted from the last time that it became one.
+    pub(super) fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.dead_at).saturating_add(self.older_by)
+    }
+
+    /// Forgets what errors said.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn forget_texts(&mut self) {
+        self.attempts.iter_mut().for_each(|attempt| attempt.error = None);
+        self.fingerprint = Fingerprint::of(self.kind, None);
+    }
+
+    /// Forgets the oldest attempts until the rest takes no more than so many bytes.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn shrink_to(&mut self, limit: usize) {
+        let mut bytes: usize = self.attempts.iter().map(Attempt::bytes).sum();
+        let too_many = self.attempts.iter().take_while(|attempt| {
+            let is_one = bytes > limit;
+            bytes -= if is_one { attempt.bytes() } else { 0 };
+            is_one
+        });
+        let too_many = too_many.count();
+        self.attempts.drain(..too_many);
+        self.forgotten_attempts += too_many as u64;
+    }
+
+    /// Makes a letter of what was read of it.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn read_back(
+        record: u64,
+        message: OwnedMessage<P>,
+        subscription: Arc<str>,
+        story: Story,
+    ) -> Self {
+        let Story { number, kind, attempts, forgotten_attempts, episodes, .. } = story;
+        let Story { first_at, first_at_wall, dead_at, dead_at_wall, older_by, .. } = story;
+        let last_error = attempts.last().and_then(|attempt| attempt.error.as_deref());
+        Self {
+            number,
+            fingerprint: Fingerprint::of(kind, last_error),
+            message,
+            subscription,
+            published_ticks: Ticks::default(),
+            kind,
+            attempts,
+            forgotten_attempts,
+            first_at,
+            first_at_wall,
+            dead_at,
+            dead_at_wall,
+            older_by,
+            record,
+            episodes,
+        }
     }
 
     /// Returns what tells it from all others.
@@ -82,6 +143,21 @@ impl<P> fmt::Debug for DeadLetter<P> {
 pub(crate) struct Key {
     pub(crate) message: MessageId,
     pub(crate) subscription: Arc<str>,
+}
+
+/// What has become of a message, as it was read.
+#[cfg(feature = "durable-dead-letters")]
+pub(super) struct Story {
+    pub(super) number: u64,
+    pub(super) kind: FailureKind,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) forgotten_attempts: u64,
+    pub(super) first_at: Timestamp,
+    pub(super) first_at_wall: SystemTime,
+    pub(super) dead_at: Timestamp,
+    pub(super) dead_at_wall: SystemTime,
+    pub(super) older_by: Duration,
+    pub(super) episodes: u32,
 }
 
 /// A message on its way into the store. All of its memory was asked for before the store is locked.
@@ -125,6 +201,8 @@ impl<P> NewLetter<P> {
             first_at_wall: before.map_or(wall, |before| before.first_at_wall),
             dead_at: now,
             dead_at_wall: wall,
+            older_by: Duration::ZERO,
+            record: before.map_or(number, |before| before.record),
             episodes: episodes_after(before),
         }
     }

@@ -23,7 +23,7 @@
 use super::attempt::Attempt;
 use super::entry::DeadLetter;
 use crate::clock::Timestamp;
-use crate::message::{JsonError, JsonMessage, OwnedMessage, Payload, rfc3339_text};
+use crate::message::{JsonError, JsonMessage, Payload, rfc3339_text};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _, ser::SerializeStruct as _};
 use std::borrow::Borrow;
 use std::io::{self, Write};
@@ -70,14 +70,15 @@ impl<P> DeadLetter<P> {
     ///
     /// [`JsonError::Write`] when a time lies outside the years 0000 to 9999.
     pub fn to_json_with(&self, encode: impl FnOnce(&P) -> Payload) -> Result<String, JsonError> {
-        let message = json_message(&self.message, encode(&self.message.payload))?;
+        let message = json_message(self, encode(&self.message.payload))?;
         serde_json::to_string(&Line { letter: self, message })
             .map_err(|error| JsonError::Write { reason: error.to_string().into() })
     }
 }
 
-fn json_message<P>(message: &OwnedMessage<P>, payload: Payload) -> Result<JsonMessage, JsonError> {
-    let expires_at = message.expires_at.map(|at| wall(message, at)).transpose()?;
+fn json_message<P>(letter: &DeadLetter<P>, payload: Payload) -> Result<JsonMessage, JsonError> {
+    let message = &letter.message;
+    let expires_at = message.expires_at.map(|at| wall(letter, at)).transpose()?;
     Ok(JsonMessage {
         id: message.id,
         topic: message.topic.as_str().to_owned(),
@@ -92,11 +93,13 @@ fn json_message<P>(message: &OwnedMessage<P>, payload: Payload) -> Result<JsonMe
     })
 }
 
-/// The wall-clock time of a moment, by the one moment of which the message tells both.
-fn wall<P>(message: &OwnedMessage<P>, at: Timestamp) -> Result<SystemTime, JsonError> {
-    let published = message.published_at;
-    let later = message.published_at_wall.checked_add(at.since(published));
-    let time = later.and_then(|later| later.checked_sub(published.since(at)));
+/// The wall-clock time of a moment, by a moment of which the letter tells both: when it died, or, where that was before
+/// the broker's clock began, that beginning.
+fn wall<P>(letter: &DeadLetter<P>, at: Timestamp) -> Result<SystemTime, JsonError> {
+    let known = letter.dead_at;
+    let known_wall = letter.dead_at_wall.checked_add(letter.older_by);
+    let later = known_wall.and_then(|known_wall| known_wall.checked_add(at.since(known)));
+    let time = later.and_then(|later| later.checked_sub(known.since(at)));
     time.ok_or_else(|| JsonError::Write { reason: "`expires_at` is no time of this platform's clock".into() })
 }
 
@@ -169,9 +172,10 @@ mod tests {
         first.message.expires_at = Some(seconds(160));
         let mut second = letter_of(2, "mail", Payload::new(b"\xff\0").unwrap());
         second.history = history(&[]);
-        store.put(first, seconds(5), wall(seconds(5))).discard();
-        store.put(second, seconds(6), wall(seconds(6))).discard();
-        store.query(&Selection::all(), seconds(9))
+        // The clock began 900 seconds after the epoch.
+        store.put(first, seconds(105), wall(seconds(1_005))).discard();
+        store.put(second, seconds(106), wall(seconds(1_006))).discard();
+        store.query(&Selection::all(), seconds(109))
     }
 
     #[test]
@@ -185,7 +189,7 @@ mod tests {
             lines[0],
             concat!(
                 r#"{"number":0,"subscription":"billing","kind":"handler","fingerprint":"FINGERPRINT","episodes":1,"#,
-                r#""first_at":"1970-01-01T00:00:05.000000000Z","dead_at":"1970-01-01T00:00:05.000000000Z","#,
+                r#""first_at":"1970-01-01T00:16:45.000000000Z","dead_at":"1970-01-01T00:16:45.000000000Z","#,
                 r#""attempts":[{"attempt":1,"episode":1,"at":"1970-01-01T00:00:00.000000000Z","#,
                 r#""kind":"handler","error":"no"}],"#,
                 r#""forgotten_attempts":0,"#,
@@ -217,17 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_before_the_publishing_stays_before_it() {
-        let mut new = letter_of(1, "billing", Payload::default());
-        new.message.published_at = seconds(100);
-        new.message.published_at_wall = wall(seconds(1_000));
-        assert_eq!(wall_of(&new.message, seconds(40)), wall(seconds(940)));
-        new.message.published_at_wall = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
-        assert!(super::wall(&new.message, seconds(160)).is_err());
-    }
-
-    fn wall_of(message: &OwnedMessage<Payload>, at: Timestamp) -> SystemTime {
-        super::wall(message, at).unwrap()
+    fn times_before_and_after_the_death_stay_there() {
+        let new = letter_of(1, "billing", Payload::default());
+        let mut letter = new.into_letter(0, None, seconds(100), wall(seconds(1_000)));
+        assert_eq!(super::wall(&letter, seconds(40)), Ok(wall(seconds(940))));
+        assert_eq!(super::wall(&letter, seconds(160)), Ok(wall(seconds(1_060))));
+        // One that died 50 seconds before the clock began.
+        (letter.dead_at, letter.older_by) = (seconds(0), Duration::from_secs(50));
+        assert_eq!(super::wall(&letter, seconds(7)), Ok(wall(seconds(1_057))));
+        letter.dead_at_wall = SystemTime::UNIX_EPOCH + Duration::from_secs(i64::MAX as u64);
+        assert!(super::wall(&letter, seconds(160)).is_err());
     }
 
     #[test]

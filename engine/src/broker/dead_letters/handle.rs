@@ -185,6 +185,16 @@ impl<P: MessagePayload> DeadLetters<P> {
         }
     }
 
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn core(&self) -> &Core<P> {
+        &self.core
+    }
+
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn store(&self) -> &SharedStore<P> {
+        &self.store
+    }
+
     /// Finds the subscriptions of these names.
     fn live<'n>(
         &self,

@@ -9,6 +9,8 @@
 //! One message that fails for two subscriptions makes two letters. One that fails again in a replay
 //! makes none: its letter is replaced by one that goes on with the history.
 //!
+//! Letters end with the process, unless they are told not to: see `durable` (feature `durable-dead-letters`).
+//!
 //! # What the store never does
 //!
 //! It never calls foreign code. A payload's `Drop`, `Clone` and `Debug` are its author's, and the
@@ -16,6 +18,8 @@
 
 mod attempt;
 mod counts;
+#[cfg(feature = "durable-dead-letters")]
+pub mod durable;
 mod entry;
 #[cfg(feature = "serde")]
 mod export;

@@ -139,7 +139,7 @@ impl Selection {
             wanted.as_ref().is_none_or(is)
         }
         // What is cheap to see comes first.
-        let age = now.since(letter.dead_at);
+        let age = letter.age(now);
         self.numbers.contains(&letter.number)
             && agrees(&self.kind, |kind| letter.kind == *kind)
             && agrees(&self.fingerprint, |fingerprint| letter.fingerprint() == *fingerprint)

@@ -1,23 +1,35 @@
 //! The store as consumers and handles share it.
 
 use super::counts::DeadLetterCounts;
+#[cfg(feature = "durable-dead-letters")]
+use super::durable::{DurableStatus, FlushError, OpenReport};
 use super::entry::{DeadLetter, Key, NewLetter};
 use super::options::DeadLetterOptions;
 use super::store::{MemoryStore, Put};
 use crate::clock::Clock;
 use crate::sync::{Mutex, MutexGuard};
 use std::sync::Arc;
+#[cfg(feature = "durable-dead-letters")]
+use std::time::{Duration, Instant};
 
 /// A broker's dead letters, behind a lock that is never held during a call of foreign code.
 pub(crate) struct SharedStore<P> {
     store: Mutex<MemoryStore<P>>,
     keeps_error_texts: bool,
+    /// What was found where letters outlive the process.
+    #[cfg(feature = "durable-dead-letters")]
+    opened: Option<OpenReport>,
 }
 
 impl<P> SharedStore<P> {
     pub(crate) fn new(options: DeadLetterOptions) -> Self {
         let keeps_error_texts = options.keeps_error_texts();
-        Self { store: Mutex::new(MemoryStore::new(options)), keeps_error_texts }
+        Self {
+            store: Mutex::new(MemoryStore::new(options)),
+            keeps_error_texts,
+            #[cfg(feature = "durable-dead-letters")]
+            opened: None,
+        }
     }
 
     /// Returns whether error texts are worth making.
@@ -64,5 +76,65 @@ impl<P> SharedStore<P> {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, MemoryStore<P>> {
         self.store.lock()
+    }
+}
+
+#[cfg(feature = "durable-dead-letters")]
+impl<P> SharedStore<P> {
+    /// Shares a store whose letters outlive the process.
+    pub(super) fn of(store: MemoryStore<P>, keeps_error_texts: bool, opened: Option<OpenReport>) -> Self {
+        Self { store: Mutex::new(store), keeps_error_texts, opened }
+    }
+
+    pub(super) fn opened(&self) -> Option<&OpenReport> {
+        self.opened.as_ref()
+    }
+
+    /// Returns how durable the letters are; nothing where they are kept in memory alone.
+    pub(crate) fn durable(&self) -> Option<DurableStatus> {
+        self.store.lock().changes().map(|changes| changes.status())
+    }
+
+    /// Waits until all that has changed by now is durable, at most until the deadline, which is that limit away.
+    pub(crate) fn flush(&self, deadline: Option<Instant>, limit: Duration) -> Result<(), FlushError> {
+        let mut store = self.store.lock();
+        let changes = store.changes().ok_or(FlushError::Volatile)?;
+        let (noted, signal) = (changes.hurry(), changes.signal.clone());
+        loop {
+            let Some(changes) = store.changes() else { return Err(FlushError::Volatile) };
+            if changes.is_settled(noted) {
+                return match changes.unwritable() {
+                    0 => Ok(()),
+                    letters => Err(FlushError::Unwritable { letters }),
+                };
+            }
+            let behind = changes.behind();
+            if changes.is_over {
+                return Err(FlushError::Closed { behind });
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                let reason = changes.failure().map(ToOwned::to_owned);
+                return Err(FlushError::TimedOut { limit, behind, reason });
+            }
+            store = signal.done.wait_until(store, deadline);
+        }
+    }
+
+    /// Has no more written, once all that is there has been; does not wait for that.
+    pub(crate) fn stop_writing(&self) {
+        if let Some(changes) = self.store.lock().changes() {
+            changes.stop();
+        }
+    }
+
+    /// Has no more written, once all that is there has been, and waits for that until then.
+    pub(crate) fn end_writing(&self, until: Instant) {
+        let mut store = self.store.lock();
+        let Some(changes) = store.changes() else { return };
+        changes.stop();
+        let signal = changes.signal.clone();
+        while Instant::now() < until && store.changes().is_some_and(|changes| !changes.is_over) {
+            store = signal.done.wait_until(store, Some(until));
+        }
     }
 }

@@ -25,12 +25,17 @@
 //!
 //! Callers hold a lock. Letters are shared and never copied, and each that leaves is returned.
 
+#[cfg(feature = "durable-dead-letters")]
+use super::attempt::Attempt;
 use super::counts::DeadLetterCounts;
+#[cfg(feature = "durable-dead-letters")]
+use super::durable::changes::Changes;
 use super::entry::{DeadLetter, Key, NewLetter, episodes_after};
 use super::group::{Group, groups};
 use super::options::DeadLetterOptions;
 use super::query::Selection;
 use crate::clock::Timestamp;
+use crate::message::OwnedMessage;
 use crate::sync::panics::guard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -64,6 +69,9 @@ pub(crate) struct MemoryStore<P> {
     next_number: u64,
     /// All but `held`, which is read.
     counts: DeadLetterCounts,
+    /// What is not durable yet, where letters are to outlive the process.
+    #[cfg(feature = "durable-dead-letters")]
+    changes: Option<Box<Changes>>,
 }
 
 /// What came of a new letter. It holds what the store let go of.
@@ -129,6 +137,8 @@ impl<P> MemoryStore<P> {
             bytes: 0,
             next_number: 0,
             counts: DeadLetterCounts::default(),
+            #[cfg(feature = "durable-dead-letters")]
+            changes: None,
         }
     }
 
@@ -162,14 +172,14 @@ impl<P> MemoryStore<P> {
     pub(crate) fn put(&mut self, mut new: NewLetter<P>, now: Timestamp, wall: SystemTime) -> Put<P> {
         self.counts.taken += 1;
         let key = new.key();
-        let bare = Self::bytes_without_history(&new);
+        let bare = Self::bytes_without_history(new.bytes, &new.subscription);
         if self.options.entries == 0 || bare > self.options.bytes {
             self.counts.lost += 1;
             self.release(&key);
             return Put { number: None, lost: Some(Box::new(new)), replaced: None, evicted: Vec::new() };
         }
 
-        let replaced = self.by_key.get(&key).copied().and_then(|number| self.remove(number));
+        let replaced = self.by_key.get(&key).copied().and_then(|number| self.take_out(number));
         if let Some(before) = replaced.as_deref() {
             self.counts.replayed += 1;
             new.history.go_on_from(&before.attempts, before.forgotten_attempts, episodes_after(Some(before)));
@@ -184,20 +194,30 @@ impl<P> MemoryStore<P> {
         let number = self.next_number;
         self.next_number += 1;
         let letter = Arc::new(new.into_letter(number, replaced.as_deref(), now, wall));
+        // Where it replaces one, it does so in one step on disk as well: it has the same record.
+        #[cfg(feature = "durable-dead-letters")]
+        if let Some(changes) = &mut self.changes {
+            changes.note_put(letter.record, number);
+        }
+        self.insert(key, letter, bytes);
+        Put { number: Some(number), lost: None, replaced, evicted }
+    }
+
+    fn insert(&mut self, key: Key, letter: Arc<DeadLetter<P>>, bytes: usize) {
+        let number = letter.number;
         self.bytes += bytes;
         self.by_key.insert(key, number);
         self.leaving.insert((Lease::Free, number));
         self.held.insert(number, Held { letter, bytes, lease: Lease::Free });
-        Put { number: Some(number), lost: None, replaced, evicted }
     }
 
-    /// Estimates what a letter takes without its attempts.
-    fn bytes_without_history(new: &NewLetter<P>) -> usize {
-        let letter = size_of::<DeadLetter<P>>() - size_of_val(&new.message) + 2 * size_of::<usize>();
+    /// Estimates what a letter takes without its attempts, of whose message it is known what that takes.
+    fn bytes_without_history(message: usize, subscription: &str) -> usize {
+        let letter = size_of::<DeadLetter<P>>() - size_of::<OwnedMessage<P>>() + 2 * size_of::<usize>();
         let indexed = size_of::<(u64, Held<P>)>() + size_of::<(Key, u64)>() + size_of::<(Lease, u64)>();
         // The nodes of the trees are some half full.
-        let own = letter + new.subscription.len() + 2 * indexed;
-        new.bytes.saturating_add(own)
+        let own = letter + subscription.len() + 2 * indexed;
+        message.saturating_add(own)
     }
 
     fn make_room(&mut self, bytes: usize) -> Vec<Arc<DeadLetter<P>>> {
@@ -213,6 +233,16 @@ impl<P> MemoryStore<P> {
     }
 
     fn remove(&mut self, number: u64) -> Option<Arc<DeadLetter<P>>> {
+        let letter = self.take_out(number)?;
+        #[cfg(feature = "durable-dead-letters")]
+        if let Some(changes) = &mut self.changes {
+            changes.note_removed(letter.record, number);
+        }
+        Some(letter)
+    }
+
+    /// Removes a letter, and leaves what is durable of it.
+    fn take_out(&mut self, number: u64) -> Option<Arc<DeadLetter<P>>> {
         let Held { letter, bytes, lease } = self.held.remove(&number)?;
         self.by_key.remove(&letter.key());
         self.leaving.remove(&(lease, number));
@@ -325,6 +355,71 @@ impl<P> MemoryStore<P> {
             self.leaving.remove(&(from, number));
             self.leaving.insert((to, number));
         }
+    }
+}
+
+/// What came of a letter that was read back.
+#[cfg(feature = "durable-dead-letters")]
+pub(super) struct Restored<P> {
+    /// An earlier record of the same letter.
+    pub(super) superseded: Option<Arc<DeadLetter<P>>>,
+    /// Those that had to make room.
+    pub(super) evicted: Vec<Arc<DeadLetter<P>>>,
+}
+
+#[cfg(feature = "durable-dead-letters")]
+impl<P> MemoryStore<P> {
+    /// Has it noted what changes from now on.
+    pub(super) fn note_changes(&mut self, changes: Changes) {
+        self.changes = Some(Box::new(changes));
+    }
+
+    /// Returns what is not durable yet, where letters are to outlive the process.
+    pub(super) fn changes(&mut self) -> Option<&mut Changes> {
+        self.changes.as_deref_mut()
+    }
+
+    /// Returns a letter.
+    pub(super) fn get(&self, number: u64) -> Option<&Arc<DeadLetter<P>>> {
+        self.held.get(&number).map(|held| &held.letter)
+    }
+
+    /// Gives new letters numbers above that one.
+    pub(super) fn go_on_behind(&mut self, highest: u64) {
+        self.next_number = self.next_number.max(highest.saturating_add(1));
+    }
+
+    /// Takes back a letter of an earlier process, with its number. Letters come in the order of these.
+    ///
+    /// # Errors
+    /// It alone is larger than the store may be.
+    pub(super) fn restore(
+        &mut self,
+        mut letter: DeadLetter<P>,
+        message: usize,
+    ) -> Result<Restored<P>, Box<DeadLetter<P>>> {
+        let bare = Self::bytes_without_history(message, &letter.subscription);
+        if self.options.entries == 0 || bare > self.options.bytes {
+            return Err(Box::new(letter));
+        }
+        if !self.options.error_texts {
+            letter.forget_texts();
+        }
+        letter.shrink_to(self.options.bytes - bare);
+        let bytes = bare + letter.attempts.iter().map(Attempt::bytes).sum::<usize>();
+        let key = letter.key();
+        let superseded = self.by_key.get(&key).copied().and_then(|number| self.remove(number));
+        let evicted = self.make_room(bytes);
+        // What was restored and has had to go is in no sum.
+        self.counts.restored -= evicted.len() as u64 + u64::from(superseded.is_some());
+        self.counts.evicted -= evicted.len() as u64;
+        self.counts.restored += 1;
+        self.go_on_behind(letter.number);
+        if let Some(changes) = &mut self.changes {
+            changes.was_restored(letter.record, letter.number);
+        }
+        self.insert(key, Arc::new(letter), bytes);
+        Ok(Restored { superseded, evicted })
     }
 }
 
@@ -880,7 +975,7 @@ mod tests {
                     Step::Put { key, extra } => {
                         let mut new = letter(key.0, NAMES[usize::from(key.1)]);
                         new.bytes += extra;
-                        let bare = MemoryStore::bytes_without_history(&new);
+                        let bare = MemoryStore::<()>::bytes_without_history(new.bytes, &new.subscription);
                         let attempt = history(&["no"]).bytes();
                         let expected = model.put(key, bare, attempt, limit);
                         let put = put(&mut store, new);

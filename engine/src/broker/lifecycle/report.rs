@@ -1,6 +1,8 @@
 //! What a shutdown has come to.
 
 use crate::broker::account::ledger::Ledger;
+#[cfg(feature = "durable-dead-letters")]
+use crate::broker::dead_letters::durable::DurableStatus;
 use crate::message::{Message, MessageId, OwnedMessage};
 use crate::sync::panics::guard;
 use crate::topic::Topic;
@@ -35,6 +37,10 @@ pub struct ShutdownReport<P> {
     /// that was taken over. What it publishes there is delivered to nobody: a later call of
     /// `shutdown` counts it and hands it back.
     pub in_hand: u64,
+    /// How durable dead letters are now that all is over; nothing where they are kept in memory alone. What `behind`
+    /// and `not_durable` tell was not written in time, or could not be.
+    #[cfg(feature = "durable-dead-letters")]
+    pub dead_letters: Option<DurableStatus>,
 }
 
 /// A consumer that had not come back when the time limit passed: it is stuck in a handler; or else

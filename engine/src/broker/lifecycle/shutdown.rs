@@ -96,6 +96,8 @@ fn shut_down<P: MessagePayload>(
     };
     core.reclaim_signal.stop();
     account_for_in_hand(core);
+    #[cfg(feature = "durable-dead-letters")]
+    end_writing(core, caller);
     let (report, unlogged) = report(core, outside);
     log(unlogged, caller.deadline);
     Ok(report)
@@ -207,6 +209,22 @@ impl<P> Threads<P> {
     }
 }
 
+/// Has all dead letters durable, if there is time for that. When all consumers have ended nothing changes any more but
+/// by hand, and their store is closed.
+#[cfg(feature = "durable-dead-letters")]
+fn end_writing<P>(core: &Core<P>, caller: &Caller) {
+    let Some(store) = &core.dead_letters else { return };
+    let soon = Instant::now() + OVERTIME;
+    let until = caller.deadline.map_or(soon, |deadline| deadline.max(soon));
+    let is_last = !core.threads.lock().consumers.iter().any(|thread| thread.is_on_its_way());
+    if is_last {
+        store.end_writing(until);
+    } else {
+        // What is missing is told by the report.
+        let _ = store.flush(Some(until), until.saturating_duration_since(Instant::now()));
+    }
+}
+
 /// Says what there is to say at the end of a broker without threads.
 pub(in crate::broker) fn report_of<P: MessagePayload>(core: &Core<P>) -> ShutdownReport<P> {
     core.reclaim_signal.stop();
@@ -237,8 +255,23 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
         let in_doubt = threads.in_doubt.clone();
         let in_hand = threads.in_hand.iter().map(InHand::count).sum();
         let ledger = Default::default();
-        (ShutdownReport { ledger, abandoned, in_doubt, dead, undelivered, withheld, in_hand }, unlogged)
+        let report = ShutdownReport {
+            ledger,
+            abandoned,
+            in_doubt,
+            dead,
+            undelivered,
+            withheld,
+            in_hand,
+            #[cfg(feature = "durable-dead-letters")]
+            dead_letters: None,
+        };
+        (report, unlogged)
     };
+    #[cfg(feature = "durable-dead-letters")]
+    {
+        report.dead_letters = core.dead_letters.as_ref().and_then(|store| store.durable());
+    }
     report.ledger = core.audit();
     (report, unlogged)
 }

@@ -22,7 +22,7 @@ pub(crate) fn to_text<E: ser::Error>(member: &str, time: SystemTime) -> Result<S
 }
 
 /// A text is no RFC 3339 time, or one that a [`SystemTime`] here cannot hold.
-pub(super) struct NotATime;
+pub(crate) struct NotATime;
 
 impl fmt::Display for NotATime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -30,7 +30,8 @@ impl fmt::Display for NotATime {
     }
 }
 
-fn from_text(text: &str) -> Result<SystemTime, NotATime> {
+/// Reads a time that [`to_text`] has written, or any other RFC 3339 time.
+pub(crate) fn from_text(text: &str) -> Result<SystemTime, NotATime> {
     if !has_the_shape_of_rfc_3339(text.as_bytes()) {
         return Err(NotATime); // jiff alone would take more
     }
