@@ -384,6 +384,11 @@ impl<P> MemoryStore<P> {
         self.held.get(&number).map(|held| &held.letter)
     }
 
+    /// Returns the highest number that a letter has, or has had.
+    pub(super) fn last_number(&self) -> Option<u64> {
+        self.next_number.checked_sub(1)
+    }
+
     /// Gives new letters numbers above that one.
     pub(super) fn go_on_behind(&mut self, highest: u64) {
         self.next_number = self.next_number.max(highest.saturating_add(1));

@@ -17,6 +17,7 @@ use super::error::StoreError;
 use super::status::{Degraded, DurableState, DurableStatus, Refusal};
 use crate::sync::Condvar;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -93,8 +94,9 @@ pub(super) enum Due {
 pub(super) enum Work {
     /// These records. So many changes are settled then.
     Records { records: Vec<u64>, settles: u64 },
-    /// All of them.
-    All { settles: u64 },
+    /// All of them,
+    /// up to this one: what comes meanwhile would have it go on for ever.
+    All { last: u64, settles: u64 },
 }
 
 /// Which records are looked for, where all are compared.
@@ -190,7 +192,8 @@ impl Changes {
     pub(super) fn take_work(&mut self) -> Work {
         if let Some(since) = self.overflown.take() {
             self.catching_up = Some(since);
-            return Work::All { settles: self.noted };
+            let last = self.held.keys().next_back().max(self.on_disk.keys().next_back());
+            return Work::All { last: last.copied().unwrap_or(0), settles: self.noted };
         }
         let count = self.queue.len().min(BATCH);
         let records = self.queue.drain(..count).collect();
@@ -208,11 +211,16 @@ impl Changes {
         }
     }
 
-    /// Returns records with which something is to be done, of so many from there on, and where to go on.
-    pub(super) fn compare(&self, looked: Looked, from: u64, count: usize) -> (Vec<u64>, Option<u64>) {
+    /// Returns records with which something is to be done, of the first so many of these, and where to go on.
+    pub(super) fn compare(
+        &self,
+        looked: Looked,
+        of_records: RangeInclusive<u64>,
+        count: usize,
+    ) -> (Vec<u64>, Option<u64>) {
         let of = if looked == Looked::ForPuts { &self.held } else { &self.on_disk };
-        let (mut records, mut last, mut seen) = (Vec::new(), from, 0);
-        for record in of.range(from..).map(|(record, _)| *record).take(count) {
+        let (mut records, mut last, mut seen) = (Vec::new(), *of_records.start(), 0);
+        for record in of.range(of_records).map(|(record, _)| *record).take(count) {
             (last, seen) = (record, seen + 1);
             let is_due = match self.due(record) {
                 Due::Put { .. } => looked == Looked::ForPuts,

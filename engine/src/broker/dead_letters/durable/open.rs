@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub(crate) struct Unstarted<P> {
     store: Box<dyn DeadLetterStore>,
     codec: Codec<P>,
+    /// The highest number that the store knows to be in use.
+    named: Option<u64>,
 }
 
 /// Opens a store, and reads its letters back into one in memory.
@@ -73,14 +75,14 @@ pub(crate) fn open<P: MessagePayload>(
     report.restored = memory.counts().held;
     highest.into_iter().for_each(|highest| memory.go_on_behind(highest));
     let shared = Arc::new(SharedStore::of(memory, keeps_error_texts, Some(report)));
-    Ok((shared, Unstarted { store, codec }))
+    Ok((shared, Unstarted { store, codec, named: highest }))
 }
 
 impl<P: MessagePayload> Unstarted<P> {
     /// Starts the thread that writes what changes in that store.
     pub(crate) fn start(self, shared: &Arc<SharedStore<P>>) -> Result<(), OpenError> {
-        let Self { store, codec } = self;
-        writer::start(Writer::new(shared.clone(), store, codec))
+        let Self { store, codec, named } = self;
+        writer::start(Writer::new(shared.clone(), store, codec, named))
             .map_err(|error| OpenError::Thread { kind: error.kind() })
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Writer<P> {
     shared: Arc<SharedStore<P>>,
     store: Box<dyn DeadLetterStore>,
     codec: Codec<P>,
+    /// The highest number that the store knows to be in use.
+    named: Option<u64>,
     signal: Arc<Signal>,
 }
 
@@ -62,16 +64,21 @@ pub(super) fn start<P: MessagePayload>(writer: Writer<P>) -> io::Result<()> {
 }
 
 impl<P: MessagePayload> Writer<P> {
-    pub(super) fn new(shared: Arc<SharedStore<P>>, store: Box<dyn DeadLetterStore>, codec: Codec<P>) -> Self {
+    pub(super) fn new(
+        shared: Arc<SharedStore<P>>,
+        store: Box<dyn DeadLetterStore>,
+        codec: Codec<P>,
+        named: Option<u64>,
+    ) -> Self {
         let signal = shared.lock().changes().map(|changes| changes.signal.clone()).unwrap_or_default();
-        Self { shared, store, codec, signal }
+        Self { shared, store, codec, named, signal }
     }
 
     fn run(&mut self) {
         while let Some(work) = self.next_work() {
             let (is_done, settles) = match work {
                 Work::Records { records, settles } => (self.write(records), settles),
-                Work::All { settles } => (self.compare(), settles),
+                Work::All { last, settles } => (self.compare(last), settles),
             };
             if !is_done {
                 return;
@@ -99,12 +106,13 @@ impl<P: MessagePayload> Writer<P> {
     }
 
     /// Compares what the store holds with what is on disk, and writes what differs. Returns whether all is written.
-    fn compare(&mut self) -> bool {
+    fn compare(&mut self, last: u64) -> bool {
         // What is new comes first: where the disk fails, it fails before anything is removed.
         for looked in [Looked::ForPuts, Looked::ForRemoves] {
             let mut from = Some(0);
-            while let Some(start) = from {
-                let page = self.shared.lock().changes().map(|changes| changes.compare(looked, start, PAGE));
+            while let Some(start) = from.filter(|start| *start <= last) {
+                let page =
+                    self.shared.lock().changes().map(|changes| changes.compare(looked, start..=last, PAGE));
                 let (records, next) = page.unwrap_or_default();
                 if !records.chunks(BATCH).all(|records| self.write(records.to_vec())) {
                     return false;
@@ -152,7 +160,7 @@ impl<P: MessagePayload> Writer<P> {
     /// Writes what has become of records, once.
     fn commit(&mut self, records: &[u64]) -> Result<(), StoreError> {
         let (mut puts, mut removed) = (Vec::new(), Vec::new());
-        {
+        let last = {
             let mut memory = self.shared.lock();
             for &record in records {
                 let due = memory.changes().map_or(Due::Nothing, |changes| changes.due(record));
@@ -165,7 +173,8 @@ impl<P: MessagePayload> Writer<P> {
             if let Some(changes) = memory.changes() {
                 changes.begin();
             }
-        }
+            memory.last_number()
+        };
         let (mut written, mut bytes) = (Vec::new(), 0);
         for letter in puts {
             if let Some(text) = self.encode(&letter) {
@@ -175,12 +184,12 @@ impl<P: MessagePayload> Writer<P> {
             // It may have left the store meanwhile.
             guard(|| drop(letter));
             if bytes >= BATCH_BYTES {
-                self.commit_written(&written, &[])?;
+                self.commit_written(&written, &[], None)?;
                 written.clear();
                 bytes = 0;
             }
         }
-        self.commit_written(&written, &removed)
+        self.commit_written(&written, &removed, last)
     }
 
     /// Makes the record of a letter.
@@ -202,18 +211,26 @@ impl<P: MessagePayload> Writer<P> {
         }
     }
 
-    fn commit_written(&mut self, written: &[Written], removed: &[u64]) -> Result<(), StoreError> {
-        if written.is_empty() && removed.is_empty() {
+    /// Commits what was made, and that numbers up to the last are in use, where no record tells that.
+    fn commit_written(
+        &mut self,
+        written: &[Written],
+        removed: &[u64],
+        last: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let named = self.named.max(written.iter().map(|one| one.record).max());
+        let highest = last.filter(|last| Some(*last) > named);
+        if written.is_empty() && removed.is_empty() && highest.is_none() {
             return Ok(());
         }
         let puts = written.iter().map(|one| Change::Put { number: one.record, record: one.text.as_bytes() });
-        let replayed = written.iter().filter(|one| one.letter > one.record);
-        let highest = replayed.map(|one| one.letter).max().map(|number| Change::Highest { number });
+        let in_use = highest.map(|number| Change::Highest { number });
         let removes = removed.iter().map(|&number| Change::Remove { number });
-        let changes: Vec<Change<'_>> = puts.chain(highest).chain(removes).collect();
+        let changes: Vec<Change<'_>> = puts.chain(in_use).chain(removes).collect();
         let committed = guard(|| self.store.commit(&changes));
         let panicked = || Err(StoreError::new(StoreErrorKind::Other, "it has panicked"));
         committed.unwrap_or_else(panicked)?;
+        self.named = named.max(highest);
         if let Some(changes) = self.shared.lock().changes() {
             changes.committed(written.iter().map(|one| (one.record, one.letter)), removed);
         }
