@@ -1,5 +1,5 @@
-//! Dead letters that outlive their process, on a disk that is full, slow, stuck or broken: nobody waits for it, and when
-//! it is well again all is made up for.
+//! Dead letters that outlive their process, on a disk that is full, slow, stuck or broken: nobody waits for it, and
+//! when it is well again all is made up for.
 
 mod broker_support;
 

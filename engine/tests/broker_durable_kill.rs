@@ -1,5 +1,5 @@
-//! A process that keeps durable dead letters is killed (`kill -9`), again and again: no letter that it has acknowledged is
-//! missing, and none is there twice.
+//! A process that keeps durable dead letters is killed (`kill -9`), again and again: no letter that it has acknowledged
+//! is missing, and none is there twice.
 //!
 //! `RINGMAIN_KILLS` sets how often; `scripts/kill-durable.sh` runs it so.
 

@@ -32,6 +32,9 @@ const PAGE: usize = 4_096;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// Where it logs that it fails, and that it does no more.
+const TARGET: &str = "ringmain::dead_letters";
+
 /// What writes.
 pub(super) struct Writer<P> {
     shared: Arc<SharedStore<P>>,
@@ -131,7 +134,16 @@ impl<P: MessagePayload> Writer<P> {
         let mut pause = FIRST_PAUSE;
         loop {
             let hurries = self.hurries();
-            let Err(error) = self.commit(&records) else { return true };
+            let Err(error) = self.commit(&records) else {
+                if pause > FIRST_PAUSE {
+                    guard(|| tracing::info!(target: TARGET, "dead letters are durable again"));
+                }
+                return true;
+            };
+            if pause == FIRST_PAUSE {
+                // The reason may name what is not ours to log.
+                guard(|| tracing::warn!(target: TARGET, kind = ?error.kind, "dead letters are not durable"));
+            }
             let mut memory = self.shared.lock();
             if let Some(changes) = memory.changes() {
                 changes.failed(&error);

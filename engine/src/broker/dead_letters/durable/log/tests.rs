@@ -165,6 +165,22 @@ fn a_damaged_record_tells_its_number_though_its_head_is_damaged() {
 }
 
 #[test]
+fn entries_that_are_cut_out_are_noticed() {
+    let (_directory, path) = place();
+    let (mut log, _) = open(&path);
+    put(&mut log, 0..4).unwrap();
+    drop(log);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = |number: u64| FILE_HEAD + (0..number).map(|it| HEAD + record(it).len()).sum::<usize>();
+    bytes.drain(at(1)..at(3));
+    fs::write(&path, &bytes).unwrap();
+    let (_log, read) = open(&path);
+    assert_eq!(read.records, records([0, 3]));
+    let [damage] = &read.damage[..] else { panic!("{read:?}") };
+    assert!(damage.what.contains("2 entries are missing"), "{damage:?}");
+}
+
+#[test]
 fn wherever_the_file_ends_what_stands_before_is_read() {
     let (_directory, path) = place();
     let (whole, _) = sample(&path);
