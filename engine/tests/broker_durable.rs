@@ -111,6 +111,7 @@ fn a_letter_is_there_after_a_restart_with_all_that_it_had() {
     let told = json(&before);
     assert_eq!(told.len(), 2);
     dead(&broker).flush(LIMIT).expect("they are durable");
+    let died = before[1].dead_at_wall;
     shut_down(&broker);
     drop((_mail, publisher, broker));
 
@@ -134,13 +135,19 @@ fn a_letter_is_there_after_a_restart_with_all_that_it_had() {
     // Their subscription is back and handles them as what they were.
     let (sender, seen) = mpsc::channel();
     let mail = broker.subscription().name("mail").pattern("#").subscribe(move |message| {
-        let _ = sender.send(message.to_owned());
+        let _ = sender.send((message.to_owned(), message.age()));
     });
     let _mail = mail.expect("valid");
     dead(&broker).replay(&all(), Replay::to_subscription()).expect("they are there");
     for letter in &before {
-        let message = broker_support::next(&seen);
+        let (message, age) = broker_support::next(&seen);
         let was = &letter.message;
+        let was_published = letter.message.published_at_wall;
+        assert!(
+            age <= was_published.elapsed().expect("it was before now") + Duration::from_secs(5),
+            "{age:?}"
+        );
+        assert!(age >= died.duration_since(was_published).expect("it was before that"), "{age:?}");
         assert_eq!((message.id, message.attempt, &message.topic), (was.id, 1, &was.topic));
         assert_eq!(
             (message.published_at_wall, message.correlation),

@@ -88,7 +88,8 @@ impl<'a, P> Message<'a, P> {
         self.envelope.sequence
     }
 
-    /// When it was published, by the broker's clock.
+    /// When it was published, by the broker's clock; the clock's beginning, if that was in an earlier process, as of a
+    /// dead letter that has outlived it.
     pub fn published_at(&self) -> Timestamp {
         self.clock.moment(self.envelope.published_at)
     }
@@ -104,6 +105,10 @@ impl<'a, P> Message<'a, P> {
 
     /// How long ago it was published. Reads the clock.
     pub fn age(&self) -> Duration {
+        #[cfg(feature = "durable-dead-letters")]
+        if let Some(earlier) = self.envelope.published_at_wall() {
+            return self.clock.wall(self.clock.now()).duration_since(earlier).unwrap_or_default();
+        }
         self.clock.now().since(self.published_at())
     }
 

@@ -345,3 +345,152 @@ impl Changes {
         DurableState::Healthy
     }
 }
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::super::error::StoreErrorKind;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Two stores and what is noted between them: numbers of records, and which letter each is.
+    struct Both {
+        changes: Changes,
+        memory: BTreeMap<u64, u64>,
+        disk: BTreeMap<u64, u64>,
+        next: u64,
+    }
+
+    impl Both {
+        fn put(&mut self, record: Option<u64>) {
+            let letter = self.next;
+            self.next += 1;
+            let record = record.unwrap_or(letter);
+            self.memory.insert(record, letter);
+            self.changes.note_put(record, letter);
+        }
+
+        fn remove(&mut self, record: u64) {
+            if let Some(letter) = self.memory.remove(&record) {
+                self.changes.note_removed(record, letter);
+            }
+        }
+
+        fn nth(&self, index: usize) -> Option<u64> {
+            self.memory.keys().nth(index % self.memory.len().max(1)).copied()
+        }
+
+        /// Does what the writer does, with `between` done while it commits.
+        fn write(&mut self, fails: bool, between: &mut dyn FnMut(&mut Self)) {
+            if !self.changes.has_work() {
+                return;
+            }
+            let (batches, settles) = match self.changes.take_work() {
+                Work::Records { records, settles } => (vec![records], settles),
+                Work::All { last, settles } => {
+                    let all = |looked| self.changes.compare(looked, 0..=last, usize::MAX).0;
+                    (vec![all(Looked::ForPuts), all(Looked::ForRemoves)], settles)
+                }
+            };
+            for records in batches {
+                let due: BTreeMap<u64, Due> =
+                    records.iter().map(|record| (*record, self.changes.due(*record))).collect();
+                between(self);
+                if fails {
+                    self.changes.failed(&StoreError::new(StoreErrorKind::Full, "it is full"));
+                    // It is done again, as things are by then.
+                    return self.write_all(&records, settles);
+                }
+                self.commit(&due);
+            }
+            self.changes.settle(settles);
+        }
+
+        fn write_all(&mut self, records: &[u64], settles: u64) {
+            let due = records.iter().map(|record| (*record, self.changes.due(*record))).collect();
+            self.commit(&due);
+            // The rest of a comparison that was given up.
+            let rest = |looked, changes: &Changes| changes.compare(looked, 0..=u64::MAX, usize::MAX).0;
+            for looked in [Looked::ForPuts, Looked::ForRemoves] {
+                let due = rest(looked, &self.changes).into_iter();
+                let due = due.map(|record| (record, self.changes.due(record))).collect();
+                self.commit(&due);
+            }
+            self.changes.settle(settles);
+        }
+
+        fn commit(&mut self, due: &BTreeMap<u64, Due>) {
+            let puts: Vec<(u64, u64)> = due
+                .iter()
+                .filter_map(|(record, due)| match due {
+                    Due::Put { letter } => Some((*record, *letter)),
+                    _ => None,
+                })
+                .collect();
+            let removes = due.iter().filter(|(_, due)| **due == Due::Remove).map(|(record, _)| *record);
+            let removed: Vec<u64> = removes.collect();
+            self.disk.extend(puts.iter().copied());
+            removed.iter().for_each(|record| _ = self.disk.remove(record));
+            self.changes.committed(puts, &removed);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Put,
+        Burst(usize),
+        Again(usize),
+        Remove(usize),
+        Write { fails: bool, again: usize, removed: usize },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => Just(Step::Put),
+            1 => (0..2 * QUEUE).prop_map(Step::Burst),
+            4 => any::<usize>().prop_map(Step::Again),
+            3 => any::<usize>().prop_map(Step::Remove),
+            4 => (any::<bool>(), any::<usize>(), any::<usize>())
+                .prop_map(|(fails, again, removed)| Step::Write { fails, again, removed }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_disk_and_memory_agree_in_the_end(steps in prop::collection::vec(step(), 1..80)) {
+            let (memory, disk) = (BTreeMap::new(), BTreeMap::new());
+            let mut both = Both { changes: Changes::new(), memory, disk, next: 0 };
+            for step in steps {
+                // What is on disk and still there must stay on disk, as it is or as it was.
+                let before: Vec<u64> = both.disk.keys().copied().collect();
+                match step {
+                    Step::Put => both.put(None),
+                    Step::Burst(count) => (0..count).for_each(|_| both.put(None)),
+                    Step::Again(index) => {
+                        if let Some(record) = both.nth(index) {
+                            both.put(Some(record));
+                        }
+                    }
+                    Step::Remove(index) => {
+                        if let Some(record) = both.nth(index) {
+                            both.remove(record);
+                        }
+                    }
+                    Step::Write { fails, again, removed } => both.write(fails, &mut |both| {
+                        // One fails again while it is committed, another goes.
+                        both.nth(again).into_iter().for_each(|record| both.put(Some(record)));
+                        both.nth(removed).into_iter().for_each(|record| both.remove(record));
+                    }),
+                }
+                for record in before.iter().filter(|record| both.memory.contains_key(record)) {
+                    prop_assert!(both.disk.contains_key(record), "{} has gone from disk", record);
+                }
+            }
+            while both.changes.has_work() {
+                both.write(false, &mut |_| ());
+            }
+            prop_assert_eq!(&both.disk, &both.memory);
+            let status = both.changes.status();
+            prop_assert_eq!((status.behind, status.not_durable, status.state), (0, 0, DurableState::Healthy));
+        }
+    }
+}

@@ -23,6 +23,7 @@
 //! * Where the disk is full, slow or broken, letters stay in memory within the store's bounds, the
 //!   [status](DurableStatus) says so and since when, and it is tried again, at most 5 seconds later each time. When it
 //!   goes well all is made up for.
+//! * The file is at most twice as long as its records, and 1 MiB: then it is written anew, beside the old one.
 //! * What has changed on disk since it was written is never taken for a letter. It is named when the broker is built,
 //!   kept beside the file, and all else is read.
 

@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_millis(10);
 const BATCH_BYTES: usize = 16 << 20;
 
 /// So many records are compared at once.
-const PAGE: usize = 4_096;
+const PAGE: usize = 1_024;
 
 /// The pause after a commit has failed; it doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

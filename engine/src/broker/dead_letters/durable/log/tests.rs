@@ -240,6 +240,7 @@ fn a_record_that_changes_while_the_file_is_open_is_told_and_can_be_put_again() {
     assert_eq!((read.records, read.damage), (records(0..3), vec![]));
 }
 
+#[cfg(target_os = "linux")] // for `/dev/full`
 #[test]
 fn a_commit_that_fails_leaves_nothing_behind_and_the_next_goes_well() {
     let (_directory, path) = place();
