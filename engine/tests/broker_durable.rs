@@ -430,6 +430,26 @@ fn bounds_hold_for_what_is_read_back() {
 }
 
 #[test]
+fn a_store_that_is_full_loses_no_letter_by_a_restart() {
+    let (_directory, path) = place();
+    let bytes = DeadLetterOptions::new().bytes(50_000);
+    let broker = of_numbers(&path).dead_letters(bytes.clone()).build().expect("it opens");
+    let _billing = billing(&broker, &sick());
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..200 {
+        let options = PublishOptions::new().header("region", "eu").expect("valid");
+        let options = if number % 2 == 0 { options } else { PublishOptions::new() };
+        let _ = publisher.publish_with(number, &options).expect("room");
+    }
+    broker.drain(LIMIT).expect("it drains");
+    let before = held(&broker);
+    assert!(before.len() < 100, "{}", before.len());
+    end(broker);
+    let broker = of_numbers(&path).dead_letters(bytes).build().expect("it opens");
+    assert_eq!(held(&broker), before);
+}
+
+#[test]
 fn a_record_that_cannot_be_decoded_is_named_and_stays() {
     let (_directory, path) = place();
     let broker = of_numbers(&path).build().expect("it opens");

@@ -379,6 +379,51 @@ fn a_codec_that_fails_or_panics_costs_its_own_letter() {
     assert_eq!(sick.dead.flush(LIMIT), Ok(()));
 }
 
+/// A payload that does not want to go.
+#[derive(Clone, Default)]
+struct Touchy(u64);
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        if self.0 > 0 && !std::thread::panicking() {
+            panic_quietly();
+        }
+    }
+}
+
+#[test]
+fn payloads_that_panic_when_they_are_dropped_end_no_thread() {
+    let disk = Disk::new(Mood::Slow(Duration::from_millis(20)));
+    let codec = Codec::new(
+        |touchy: &Touchy| Ok::<_, Infallible>(touchy.0.to_string().into_bytes()),
+        |_| Ok::<_, Infallible>(Touchy(1)),
+    );
+    let build = |options: DeadLetterOptions| {
+        let durable = DurableDeadLetters::in_store(Handle(disk.clone()), codec.clone());
+        Broker::of().dead_letters(options).durable_dead_letters(durable).build().expect("valid")
+    };
+    let broker: Broker<Touchy> = build(DeadLetterOptions::new().entries(10));
+    let billing = broker.subscription().name("billing").pattern("a").subscribe(|_| Err::<(), _>("no"));
+    let _billing = billing.expect("valid");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 1..2_000 {
+        // What the slot held panics when it goes, and the message is there all the same.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| publisher.publish(Touchy(number))));
+    }
+    broker.drain(LIMIT).expect("it drains");
+    let dead = broker.dead_letters().expect("they are kept");
+    dead.flush(LIMIT).expect("the writer lives");
+    assert!(dead.durable().expect("it is durable").not_durable == 0 && dead.counts().taken > 100);
+    assert_eq!(disk.payloads().len(), 10);
+    let _ = broker.shutdown(LIMIT).expect("not inside of a publish closure");
+    // Nine of those that are read back have to go.
+    let few = build(DeadLetterOptions::new().entries(1));
+    let dead = few.dead_letters().expect("they are kept");
+    assert_eq!(dead.opened().map(|report| (report.restored, report.evicted)), Some((1, 9)));
+    dead.flush(LIMIT).expect("the writer lives");
+    assert_eq!(disk.payloads().len(), 1);
+}
+
 #[test]
 fn a_letter_that_fails_again_and_again_is_on_disk_at_each_commit() {
     let disk = Disk::new(Mood::Well);

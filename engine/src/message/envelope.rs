@@ -203,9 +203,32 @@ impl<P> Envelope<P> {
     where
         P: 'static,
     {
-        let heap = (&self.payload as &dyn Any).downcast_ref::<Payload>().map_or(0, Payload::len);
-        let headers = self.extras().map_or(0, |extras| size_of::<Extras>() + extras.headers.total_bytes());
-        size_of::<Self>() + heap + headers
+        let headers = self.extras().map_or(0, |extras| Self::size_of_extras(&extras.headers));
+        size_of::<Self>() + Self::size_on_heap(&self.payload) + headers
+    }
+
+    /// Returns how many bytes more than itself a message takes that was copied out of its slot: as many as there.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(crate) fn size_elsewhere(message: &OwnedMessage<P>) -> usize
+    where
+        P: 'static,
+    {
+        let OwnedMessage { headers, expires_at, correlation, parent, .. } = message;
+        let is_plain =
+            headers.is_empty() && expires_at.is_none() && correlation.is_none() && parent.is_none();
+        let extras = if is_plain { 0 } else { Self::size_of_extras(headers) };
+        Self::size_on_heap(&message.payload) + extras
+    }
+
+    fn size_on_heap(payload: &P) -> usize
+    where
+        P: 'static,
+    {
+        (payload as &dyn Any).downcast_ref::<Payload>().map_or(0, Payload::len)
+    }
+
+    fn size_of_extras(headers: &Headers) -> usize {
+        size_of::<Extras>() + headers.total_bytes()
     }
 
     pub(crate) fn extras(&self) -> Option<&Extras> {

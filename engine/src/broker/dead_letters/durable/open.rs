@@ -41,14 +41,23 @@ pub(crate) fn open<P: MessagePayload>(
     let loaded = guard(|| {
         store.load(&mut |found| match found {
             Loaded::Damaged(damage) => report.damaged.push(damage.clone()),
-            Loaded::Record { number, record } => match record::read(number, record, &codec, clock) {
-                Ok(read) => letters.push(read),
-                Err(reason) => report.unread.push(Refusal { number, reason }),
-            },
+            Loaded::Record { number, record } => {
+                let read = guard(|| record::read(number, record, &codec, clock));
+                match read.unwrap_or_else(|| Err("the payload has panicked".into())) {
+                    Ok(read) => letters.push(read),
+                    Err(reason) => report.unread.push(Refusal { number, reason }),
+                }
+            }
         })
     });
     let panicked = || Err(StoreError::new(StoreErrorKind::Other, "it has panicked while it was read"));
-    let highest = loaded.unwrap_or_else(panicked)?;
+    let highest = match loaded.unwrap_or_else(panicked) {
+        Ok(highest) => highest,
+        Err(error) => {
+            discard(letters.into_iter().map(|read| Arc::new(read.letter)));
+            return Err(error.into());
+        }
+    };
     // A letter that was replayed and failed again has a higher number than its record.
     letters.sort_by_key(|read| read.letter.number);
     for read in letters {

@@ -53,14 +53,15 @@ pub(super) struct Opened {
 }
 
 impl DurableDeadLetters<Payload> {
-    /// In a file, which is made if it is not there; its directory must be. Payloads are bytes.
+    /// In a file, which is made if it is not there; its directory must be. A file belongs to one broker at a time: where
+    /// another has it, building waits for it, a second at most. Payloads are bytes.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self::at_with(path, Codec::bytes())
     }
 }
 
 impl<P: MessagePayload> DurableDeadLetters<P> {
-    /// In a file, which is made if it is not there; its directory must be.
+    /// In a file, as by [`at`](DurableDeadLetters::at), with payloads of a type of yours.
     pub fn at_with(path: impl Into<PathBuf>, codec: Codec<P>) -> Self {
         Self { place: Place::File(path.into()), codec, moves_aside: false }
     }

@@ -10,7 +10,6 @@ use super::codec::Codec;
 use crate::broker::account::term::FailureKind;
 use crate::clock::{Clock, Ticks, Timestamp};
 use crate::message::{Envelope, JsonMessage, MessagePayload, OwnedMessage, rfc3339_time};
-use crate::sync::panics::guard;
 use crate::topic::Topic;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::time::SystemTime;
@@ -27,7 +26,7 @@ pub(super) struct ReadBack<P> {
     pub(super) message_bytes: usize,
 }
 
-/// Reads the record of that number. Runs the codec, and the payload's `Clone`. An error says what is wrong, and quotes
+/// Reads the record of that number. Runs the codec. An error says what is wrong, and quotes
 /// nothing but what the codec says.
 pub(super) fn read<P: MessagePayload>(
     number: u64,
@@ -70,9 +69,7 @@ pub(super) fn read<P: MessagePayload>(
         priority,
         payload: codec.decode(&payload)?,
     };
-    let copied = guard(|| Envelope::again(&message, Ticks::default()).size());
-    let copied = copied.ok_or("the payload's `Clone` has panicked")?;
-    let message_bytes = size_of::<OwnedMessage<P>>() + copied - size_of::<Envelope<P>>();
+    let message_bytes = size_of::<OwnedMessage<P>>() + Envelope::size_elsewhere(&message);
     let dead_at = moment(line.dead_at.0);
     let age = clock.wall(now).duration_since(line.dead_at.0).unwrap_or_default();
     let story = Story {

@@ -6,7 +6,7 @@
 
 use super::super::entry::DeadLetter;
 use super::super::shared::SharedStore;
-use super::super::store::MemoryStore;
+use super::super::store::{MemoryStore, discard};
 use super::changes::{BATCH, Due, Looked, Signal, Work};
 use super::codec::Codec;
 use super::dead_letter_store::{Change, DeadLetterStore, MAX_RECORD_BYTES};
@@ -187,21 +187,34 @@ impl<P: MessagePayload> Writer<P> {
             }
             memory.last_number()
         };
+        let mut puts = puts.into_iter();
+        let committed = self.commit_letters(&mut puts, &removed, last);
+        // Where it has failed, some are left.
+        discard(puts);
+        committed
+    }
+
+    fn commit_letters(
+        &mut self,
+        letters: &mut impl Iterator<Item = Arc<DeadLetter<P>>>,
+        removed: &[u64],
+        last: Option<u64>,
+    ) -> Result<(), StoreError> {
         let (mut written, mut bytes) = (Vec::new(), 0);
-        for letter in puts {
+        for letter in letters {
             if let Some(text) = self.encode(&letter) {
                 bytes += text.len();
                 written.push(Written { record: letter.record, letter: letter.number, text });
             }
             // It may have left the store meanwhile.
-            guard(|| drop(letter));
+            discard([letter]);
             if bytes >= BATCH_BYTES {
                 self.commit_written(&written, &[], None)?;
                 written.clear();
                 bytes = 0;
             }
         }
-        self.commit_written(&written, &removed, last)
+        self.commit_written(&written, removed, last)
     }
 
     /// Makes the record of a letter.
