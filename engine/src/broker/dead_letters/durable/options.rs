@@ -53,8 +53,8 @@ pub(super) struct Opened {
 }
 
 impl DurableDeadLetters<Payload> {
-    /// In a file, which is made if it is not there; its directory must be. A file belongs to one broker at a time: where
-    /// another has it, building waits for it, a second at most. Payloads are bytes.
+    /// In a file, which is made if it is not there; its directory must be. A file belongs to one broker at a time:
+    /// where another has it, building waits for it, a second at most. Payloads are bytes.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self::at_with(path, Codec::bytes())
     }

@@ -8,7 +8,7 @@ use super::super::attempt::Attempt;
 use super::super::entry::{DeadLetter, Story};
 use super::codec::Codec;
 use crate::broker::account::term::FailureKind;
-use crate::clock::{Clock, Ticks, Timestamp};
+use crate::clock::{Clock, Timestamp};
 use crate::message::{Envelope, JsonMessage, MessagePayload, OwnedMessage, rfc3339_time};
 use crate::topic::Topic;
 use serde::{Deserialize, Deserializer, de::Error as _};

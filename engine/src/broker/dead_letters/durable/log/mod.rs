@@ -7,6 +7,8 @@
 //! * Each entry has its place. Where entries are missing the places do not follow one another.
 //! * A commit is one write behind the last entry, then `fdatasync`. What a crash leaves of it is a beginning, whole
 //!   entries and at most one that is cut, so that no change is there without those before it.
+//! * Where a commit fails nothing is taken for granted of it, also where it is `fdatasync` that has failed: it is cut
+//!   off, and written once more.
 //! * It is written anew into another file, which takes the name of the old one when it is durable (`rename`).
 //!
 //! The letters are in memory while their broker lives, so nothing is ever looked up here: a database would bring pages,
