@@ -11,7 +11,7 @@ use super::error::{OpenError, StoreError, StoreErrorKind};
 use super::options::{DurableDeadLetters, Opened};
 use super::record;
 use super::status::{OpenReport, Refusal};
-use super::writer::{self, Writer};
+use super::writer::{self, TARGET, Writer};
 use crate::clock::Clock;
 use crate::message::MessagePayload;
 use crate::sync::panics::guard;
@@ -82,6 +82,21 @@ pub(crate) fn open<P: MessagePayload>(
         }
     }
     report.restored = memory.counts().held;
+    let (damaged, unread) = (report.damaged.len(), report.unread.len());
+    if damaged + unread > 0 || report.moved_aside.is_some() {
+        let is_moved_aside = report.moved_aside.is_some();
+        let restored = report.restored;
+        guard(|| {
+            tracing::warn!(
+                target: TARGET,
+                restored,
+                damaged,
+                unread,
+                is_moved_aside,
+                "not all dead letters of earlier processes can be read; `DeadLetters::opened` tells which"
+            );
+        });
+    }
     highest.into_iter().for_each(|highest| memory.go_on_behind(highest));
     let shared = Arc::new(SharedStore::of(memory, keeps_error_texts, Some(report)));
     Ok((shared, Unstarted { store, codec, named: highest }))

@@ -55,6 +55,10 @@ pub(super) struct Opened {
 impl DurableDeadLetters<Payload> {
     /// In a file, which is made if it is not there; its directory must be. A file belongs to one broker at a time:
     /// where another has it, building waits for it, a second at most. Payloads are bytes.
+    ///
+    /// Beside it, with its name, stand `….lock`, which a broker locks as long as it has the file; `….new` while the
+    /// file is written anew; and `….damaged`, if something could not be read: each stretch of it behind a line that
+    /// says what it is.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self::at_with(path, Codec::bytes())
     }

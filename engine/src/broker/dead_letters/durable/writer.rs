@@ -32,8 +32,8 @@ const PAGE: usize = 1_024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Where it logs that it fails, and that it does no more.
-const TARGET: &str = "ringmain::dead_letters";
+/// Under which it is logged that something fails, and that it does no more.
+pub(super) const TARGET: &str = "ringmain::dead_letters";
 
 /// What writes.
 pub(super) struct Writer<P> {
