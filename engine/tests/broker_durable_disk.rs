@@ -246,6 +246,12 @@ fn what_has_gone_before_it_was_written_is_never_written() {
     sick.publish(0..200);
     sick.dead.purge(&Selection::all().numbers(150..));
     assert_eq!(sick.dead.counts().held, 50);
+    // What was being committed when they went has failed by then.
+    let failed = sick.status().failed_commits;
+    eventually("two commits fail", || {
+        let _ = sick.dead.flush(Duration::from_millis(1));
+        sick.status().failed_commits >= failed + 2
+    });
     disk.be(Mood::Well);
     sick.dead.flush(LIMIT).expect("it is well again");
     assert_eq!(disk.payloads(), Vec::from_iter(100..150));

@@ -209,12 +209,12 @@ impl<P: MessagePayload> Writer<P> {
             // It may have left the store meanwhile.
             discard([letter]);
             if bytes >= BATCH_BYTES {
-                self.commit_written(&written, &[], None)?;
+                self.commit_written(&mut written, &[], None)?;
                 written.clear();
                 bytes = 0;
             }
         }
-        self.commit_written(&written, removed, last)
+        self.commit_written(&mut written, removed, last)
     }
 
     /// Makes the record of a letter.
@@ -239,10 +239,14 @@ impl<P: MessagePayload> Writer<P> {
     /// Commits what was made, and that numbers up to the last are in use, where no record tells that.
     fn commit_written(
         &mut self,
-        written: &[Written],
+        written: &mut Vec<Written>,
         removed: &[u64],
         last: Option<u64>,
     ) -> Result<(), StoreError> {
+        // What has left the store while records were made is not written.
+        if let Some(changes) = self.shared.lock().changes() {
+            written.retain(|one| changes.due(one.record) == Due::Put { letter: one.letter });
+        }
         let named = self.named.max(written.iter().map(|one| one.record).max());
         let highest = last.filter(|last| Some(*last) > named);
         if written.is_empty() && removed.is_empty() && highest.is_none() {
