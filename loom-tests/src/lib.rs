@@ -94,6 +94,9 @@
 //! | `retire-when-released` | a message travels a route that was freed | `routing::broker::a_message_never_travels_a_route_that_is_freed` |
 //! | `wait-for-release` | a call begins after `unsubscribe` has returned | `routing::broker::no_call_begins_after_unsubscribe_has_returned` |
 //! | `wait-for-pause` | a call begins after `pause` has returned | `pausing::no_call_begins_after_pause_has_returned_and_what_comes_waits` |
+//! | `settle-by-swap` | a message is settled by its token and by its time limit | `tokens::a_token_and_its_time_limit_agree_on_who_settles` |
+//! | `settle-by-swap` | the same, by the end of its subscription | `tokens::a_token_and_the_end_of_its_subscription_agree_on_who_settles` |
+//! | `settle-by-swap` | an extension is granted that does not hold | `tokens::a_limit_that_was_extended_does_not_pass` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
 //! | `finish-stage.acquire` | a later stage reads what a mutating consumer is writing | `stages::what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |

@@ -18,6 +18,8 @@ mod pausing;
 mod publish;
 mod routing;
 mod stages;
+#[cfg(ringmain_loom)]
+mod tokens;
 mod waiting;
 mod waking;
 

@@ -5,7 +5,36 @@
 use std::fmt;
 
 /// Something that a subscription can be told, or that can happen to its messages, as far as it concerns what else there
-/// is. See [`Feature::with`].
+/// is. [`Feature::with`] says of each pair how it goes together, and this table is made of it: ✓ both work, ○ both work
+/// and order is lost or weakened, ✗ the builder refuses it.
+///
+/// | | filter | expiry | idempotency | pause | breaker | retry | retry in order | conflation | tokens | several in flight |
+/// |---|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|
+/// | **filter** | | | | | | | | | | |
+/// | **expiry** | ✓ | | | | | | | | | |
+/// | **idempotency** | ✓ 1 | ✓ | | | | | | | | |
+/// | **pause** | ✓ | ✓ | ✓ | | | | | | | |
+/// | **breaker** | ✓ 2 | ✓ | ✓ | ✓ | | | | | | |
+/// | **retry** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | | | | | |
+/// | **retry in order** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | ✗ 6 | | | | |
+/// | **conflation** | ✓ | ✓ | ✗ 7 | ✓ | ✓ | ○ 8 | ✓ 9 | | | |
+/// | **tokens** | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | | |
+/// | **several in flight** | ✓ | ✓ | ✓ | ✓ 10 | ○ 11 | ✓ | ✗ 12 | ○ 13 | ✓ 14 | |
+///
+/// 1. What the filter does not want is not remembered
+/// 2. A filter that panics does not count
+/// 3. What expires while it waits is expired, and no dead letter
+/// 4. A message that waits for another attempt keeps its key
+/// 5. An open breaker uses up no attempt, and the retry that is due is its probe
+/// 6. A subscription has one of both
+/// 7. Of messages with one key the one keeps the first, the other the last
+/// 8. A newer message takes the place of one that waits to be tried again
+/// 9. A newer message takes the place of the one that has failed; its attempts start anew
+/// 10. What is in flight can be settled during the pause
+/// 11. Several messages may have failed before it opens
+/// 12. Order needs that one message is settled before the next is begun
+/// 13. A newer message can be begun before an older one of its key is settled
+/// 14. Without tokens one is in flight: a handler that returns has settled
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
