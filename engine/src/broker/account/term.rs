@@ -104,8 +104,8 @@ closed_set! {
         TimedOut = "timed_out",
         /// A circuit breaker was open, and refuses meanwhile.
         Refused = "refused",
-        /// The message had expired. Reserved: what expires is no failure yet, but a term of the
-        /// account.
+        /// The message had expired, and its subscription has such become
+        /// [dead letters](crate::broker::SubscriptionBuilder::dead_letter_expired).
         Expired = "expired",
         /// A backlog was full, and what finds no room becomes a dead letter.
         Overflow = "overflow",

@@ -2,12 +2,13 @@
 //! how the message comes to wait.
 
 use super::delivery::{Delivery, verdict_on};
-use super::failed::{Ended, How, Kept, Then, keep};
+use super::failed::{Ended, How, Kept, Then, bury, keep};
 use super::keeping::{HandedOut, hand_out};
-use super::outcome::Outcome;
+use super::outcome::{CallMark, Outcome};
 use super::settle::settle_uncalled;
-use super::source::{Event, Left, Source, discard};
+use super::source::{Event, Left, Source, Undropped, discard};
 use crate::broker::account::term::FailureKind;
+use crate::broker::dead_letters::Put;
 use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::subscribe::contract::{Asked, Contract};
@@ -71,7 +72,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                     Called::Refused => Outcome::Undelivered,
                 }
             }
-            (_, outcome) => outcome,
+            (Some(handler), outcome) => return self.end_event(state, handler.contract(), outcome, left),
         };
         // What a filter or a copy has failed is not tried again.
         self.end_event(state, None, outcome, left)
@@ -207,28 +208,83 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             (Parked::size_of(self.message), handler.contract().and_then(|contract| contract.key));
         let GivenUp { expired, dropped, has_room } =
             left.waiting.make_room(state, size, key, handler.backlog(), self.clock.now());
-        let mut given_up = Vec::with_capacity(expired.len() + dropped.len());
-        for (outcome, those) in [(Outcome::Expired, expired), (Outcome::Overflow, dropped)] {
-            for parked in those {
-                settle_uncalled(&state.tally, &outcome);
-                if let Some(contract) = handler.contract() {
-                    contract.release(parked.key, parked.id(left.origin));
-                }
-                given_up.push(parked);
+        let mut given_up = dropped;
+        for _ in &given_up {
+            settle_uncalled(&state.tally, &Outcome::Overflow);
+        }
+        if let Some(contract) = handler.contract() {
+            for parked in given_up.iter().chain(&expired) {
+                contract.release(parked.key, parked.id(left.origin));
             }
         }
+        let mut swept = self.count_expired(state, handler, expired, left);
         let gated = self.copy_to_wait(state, handler, has_room, &mut given_up, left);
         if matches!(gated, Gated::TakenOver) {
-            given_up.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
+            given_up.into_iter().chain(swept.parked).for_each(|parked| _ = guard(|| drop(parked)));
+            swept.letters.into_iter().for_each(|put| _ = guard(|| put.discard()));
             return gated;
         }
+        let (gated, is_ours) = match gated {
+            Gated::Ended(outcome) => (Gated::Kept, self.end_event(state, None, outcome, left)),
+            gated => (gated, true),
+        };
         // Last: while this hangs, the delivery at hand is settled, or its message waits.
-        if let Gated::Ended(outcome) = gated {
-            let is_ours = self.end_event(state, None, outcome, left);
-            let is_ours = is_ours && discard(&mut self.source, state, given_up, left);
-            return if is_ours { Gated::Kept } else { Gated::TakenOver };
+        let is_ours = is_ours && self.tell_of_expired(state, handler, &mut swept, left);
+        given_up.append(&mut swept.parked);
+        let is_ours = is_ours && discard(&mut self.source, state, given_up, left);
+        if is_ours { gated } else { Gated::TakenOver }
+    }
+
+    /// Counts messages that have expired where they waited. Runs no foreign code.
+    fn count_expired(
+        &self,
+        state: &SubscriptionState,
+        handler: &mut OwnedHandler<P>,
+        expired: Vec<Parked<P>>,
+        left: &Left<P>,
+    ) -> Swept<P> {
+        let are_dead =
+            handler.contract().and_then(|contract| contract.expired.as_ref()).is_some_and(|it| it.are_dead);
+        let mut swept = Swept { parked: Vec::new(), letters: Vec::new() };
+        for parked in expired {
+            match &left.dead_letters {
+                Some(store) if are_dead => {
+                    let kind = FailureKind::Expired;
+                    state.tally.count_failure(kind);
+                    swept.letters.push(bury(state, parked, kind, store, self.clock, left));
+                }
+                _ => {
+                    settle_uncalled(&state.tally, &Outcome::Expired);
+                    swept.parked.push(parked);
+                }
+            }
         }
-        if discard(&mut self.source, state, given_up, left) { gated } else { Gated::TakenOver }
+        swept
+    }
+
+    /// Tells of messages that have expired where they waited, and drops what the store has let go of for them. Returns
+    /// whether the consumer still has its position.
+    fn tell_of_expired(
+        &mut self,
+        state: &SubscriptionState,
+        handler: &mut OwnedHandler<P>,
+        swept: &mut Swept<P>,
+        left: &mut Left<P>,
+    ) -> bool {
+        if swept.parked.is_empty() && swept.letters.is_empty() {
+            return true;
+        }
+        let callback = handler.contract().and_then(|contract| contract.expired.as_ref()?.callback.clone());
+        let (origin, clock) = (left.origin, self.clock);
+        let Swept { parked, letters } = swept;
+        let called = self.source.call(CallMark::settled(state.id), || {
+            for parked in callback.iter().flat_map(|_| &*parked) {
+                guard(|| callback.as_ref().map(|callback| callback(&parked.message(origin, clock))));
+            }
+            letters.drain(..).for_each(Put::discard);
+        });
+        left.undropped.extend(letters.drain(..).map(Undropped::Letters));
+        !matches!(called, Called::TakenOver)
     }
 
     /// Copies the message to wait, or to be a dead letter. Adds the one whose place it takes to those that are given
@@ -268,6 +324,13 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             Called::TakenOver => Gated::TakenOver,
         }
     }
+}
+
+/// Messages that have expired where they waited, and have been counted.
+struct Swept<P> {
+    parked: Vec<Parked<P>>,
+    /// What the store has let go of, for those that have become dead letters.
+    letters: Vec<Put<P>>,
 }
 
 /// What becomes of a message before its handler is called.

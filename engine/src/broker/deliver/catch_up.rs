@@ -61,27 +61,22 @@ impl<P: MessagePayload> HandlerTable<P> {
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
         // What waits for one that has ended is settled when its release is read, and dead letters stay in the store.
-        if state.waits_for(Reason::Paused) || state.waits_for(Reason::InFlight) || state.has_ended() {
+        if state.has_ended() {
             return true;
         }
+        let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::InFlight);
         if let Some(conflation) = handler.contract().and_then(|contract| contract.conflation.as_mut())
             && conflation.lets_by(poller.is_ready_leased())
         {
             left.waiting.look_later(state, None);
             return true;
         }
-        let permit = match ask(handler.breaker(), state, clock, left) {
-            Asked::Go(permit) => permit,
-            Asked::Later => return true,
+        let asked = if is_held { Asked::Later } else { ask(handler.breaker(), state, clock, left) };
+        let name = |parked: &Parked<P>| (parked.id(origin), parked.topic().clone());
+        let (popped, permit) = match asked {
+            Asked::Go(permit) => (left.waiting.pop(state, || clock.now(), name), permit),
+            Asked::Later => (left.waiting.take_expired(state, || clock.now(), name), None),
         };
-        let popped = left.waiting.pop(
-            state,
-            || clock.now(),
-            |parked| {
-                let message = parked.message(origin, clock);
-                (message.id(), message.topic().clone())
-            },
-        );
         let parked = match popped {
             Some(Popped::Message(parked)) => Some(parked),
             Some(Popped::Replay(number)) => match copy_letter(poller, number, state, left) {

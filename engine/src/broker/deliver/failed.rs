@@ -5,10 +5,10 @@ use super::outcome::{CallMark, Outcome};
 use super::settle::{Failure, Next, settle, settle_uncalled};
 use super::source::{Left, Source, Undropped, discard};
 use crate::broker::account::term::FailureKind;
-use crate::broker::dead_letters::{Attempt, Put, error_text};
+use crate::broker::dead_letters::{Attempt, Put, SharedStore, error_text};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
 use crate::broker::subscribe::callbacks::{Callbacks, panic_text};
-use crate::broker::subscribe::contract::Contract;
+use crate::broker::subscribe::contract::{Contract, Expired};
 use crate::broker::subscribe::handled::{Wish, wish_of};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::{Parked, Retried};
@@ -69,6 +69,12 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         left: &mut Left<P>,
     ) -> Ended<P> {
         let was_delivered = matches!(outcome, Outcome::Delivered);
+        let expired = contract.as_ref().and_then(|contract| contract.expired.clone());
+        let expired = expired.filter(|_| matches!(outcome, Outcome::Expired));
+        let outcome = match &expired {
+            Some(Expired { are_dead: true, .. }) => Outcome::ExpiredDead,
+            _ => outcome,
+        };
         let mut ended = match settle(&state.tally, self.tally, &outcome) {
             Next::Done => Ended::Over,
             Next::HandBack => {
@@ -89,6 +95,13 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
                 }
                 Ended::Over | Ended::Kept(_) => contract.release(key, id),
                 Ended::TakenOver => {}
+            }
+        }
+        if let Some(Expired { callback: Some(callback), are_dead: false }) = expired {
+            let message = self.message;
+            let called = self.source.call(CallMark::settled(state.id), || guard(|| callback(message)));
+            if matches!(called, Called::TakenOver) {
+                return Ended::TakenOver;
             }
         }
         ended
@@ -114,7 +127,7 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let (may_retry, may_be_dead) = match &outcome {
             // A copy that has panicked once panics again.
             Some(Outcome::Uncopied(_) | Outcome::Refused { is_dead: false }) => (false, false),
-            Some(Outcome::Refused { is_dead: true }) => (false, true),
+            Some(Outcome::Refused { is_dead: true } | Outcome::ExpiredDead) => (false, true),
             _ => (true, true),
         };
         retry = retry.filter(|_| may_retry);
@@ -142,7 +155,8 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
                 _ => None,
             };
             let attempt = match (&store, failure.kind) {
-                (None, _) | (_, FailureKind::Refused) => None,
+                // It has not come to an attempt.
+                (None, _) | (_, FailureKind::Refused | FailureKind::Expired) => None,
                 (Some(store), kind) => {
                     let text = store.keeps_error_texts().then(|| text_of(&outcome)).flatten();
                     Some(Attempt::new(message.attempt(), self.clock.wall(now), kind, text))
@@ -245,8 +259,7 @@ pub(super) fn keep<P: MessagePayload>(
             }
         }
         (Then::Dead(kind), Some(store)) => {
-            let mut put = Some(store.put(parked.into_letter(state, kind, left.origin, clock), clock));
-            settle_uncalled(&state.tally, &Outcome::DeadLettered);
+            let mut put = Some(bury(state, parked, kind, &store, clock, left));
             left.waiting.settled();
             let called = source.call(CallMark::settled(state.id), || put.take().map(Put::discard));
             left.undropped.extend(put.map(Undropped::Letters));
@@ -257,6 +270,20 @@ pub(super) fn keep<P: MessagePayload>(
             discard(source, state, vec![parked], left)
         }
     }
+}
+
+/// Makes a message a dead letter, and counts it. What the store has let go of is to be dropped.
+pub(super) fn bury<P: MessagePayload>(
+    state: &SubscriptionState,
+    parked: Parked<P>,
+    kind: FailureKind,
+    store: &SharedStore<P>,
+    clock: &Clock,
+    left: &Left<P>,
+) -> Put<P> {
+    let put = store.put(parked.into_letter(state, kind, left.origin, clock), clock);
+    settle_uncalled(&state.tally, &Outcome::DeadLettered);
+    put
 }
 
 /// Logs a failed delivery, and drops what the handler failed with.

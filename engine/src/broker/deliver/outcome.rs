@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Uncopied(Box<dyn std::any::Any + Send>),
     /// The message had expired before its turn came.
     Expired,
+    /// It had, and becomes a dead letter.
+    ExpiredDead,
     /// The message was to wait, and there was no room.
     Overflow,
     /// A newer message with the same key has taken its place.

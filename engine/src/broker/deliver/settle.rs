@@ -50,6 +50,7 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
         Outcome::Panicked(_) | Outcome::Uncopied(_) => FailureKind::Panic,
         Outcome::Refused { .. } => FailureKind::Refused,
         Outcome::TimedOut => FailureKind::TimedOut,
+        Outcome::ExpiredDead => FailureKind::Expired,
         Outcome::TokenDropped { in_panic: true } => FailureKind::Panic,
         Outcome::TokenDropped { in_panic: false } => FailureKind::Cancelled,
         _ => {
@@ -57,7 +58,7 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
             return if matches!(outcome, Outcome::Undelivered) { Next::HandBack } else { Next::Done };
         }
     };
-    if kind != FailureKind::Refused {
+    if !matches!(kind, FailureKind::Refused | FailureKind::Expired) {
         consumer.failed.bump();
     }
     Next::Failed(Failure { kind, count: tally.count_failure(kind) })
@@ -71,6 +72,7 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         | Outcome::Panicked(_)
         | Outcome::Uncopied(_)
         | Outcome::TimedOut
+        | Outcome::ExpiredDead
         | Outcome::TokenDropped { .. }
         | Outcome::Refused { .. } => {
             debug_assert!(false, "it has been called, or has failed");

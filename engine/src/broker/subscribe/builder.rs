@@ -1,7 +1,7 @@
 //! The options of subscriptions, and how subscriptions start.
 
 use super::callbacks::{Callbacks, ErrorCallback, FailedDelivery};
-use super::contract::{BoxedKeeper, Contract, Keeper};
+use super::contract::{BoxedKeeper, Contract, Expired, Keeper};
 use super::feature::{Feature, conflict};
 use super::filter::{BoxedFilter, Filter};
 use super::handled::IntoHandled;
@@ -62,6 +62,7 @@ pub struct SubscriptionBuilder<P> {
     backlog: Option<Backlog>,
     retry: Option<Retry>,
     breaker: Option<Breaker>,
+    expired: Expired<P>,
     on_error: Option<ErrorCallback<P>>,
 }
 
@@ -79,6 +80,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             backlog: None,
             retry: None,
             breaker: None,
+            expired: Expired { callback: None, are_dead: false },
             on_error: None,
         }
     }
@@ -314,6 +316,45 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
+    /// Has a message that expires become a dead letter, with kind [`Expired`](crate::broker::FailureKind::Expired), and
+    /// counted as such a failure. By default it is dropped, and counted as
+    /// [`Term::Expired`](crate::broker::Term::Expired). Only for brokers that
+    /// [keep](crate::broker::BrokerBuilder::dead_letters) dead letters.
+    ///
+    /// A message expires at the moment that its publisher has [set](crate::broker::PublishOptions::expires_after):
+    /// when it arrives too late, or at that very moment where it waits, be it during a pause, behind an open breaker
+    /// or for another attempt. One that has expired at the moment of a shutdown is counted as expired.
+    pub fn dead_letter_expired(mut self) -> Self {
+        self.expired.are_dead = true;
+        self
+    }
+
+    /// Has a callback called with each message that expires, on the consumer's thread, after it was counted. A panic
+    /// in it is caught; a slow one delays the consumer as a handler does. It is not called for what a shutdown finds
+    /// expired, nor for what becomes a [dead letter](Self::dead_letter_expired).
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{PublishOptions, Term};
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let (sender, expired) = std::sync::mpsc::channel();
+    /// let quotes = broker.subscription().pattern("quotes").on_expired(move |quote| {
+    ///     let _ = sender.send(**quote);
+    /// });
+    /// let quotes = quotes.subscribe(|quote| println!("{}", **quote))?;
+    /// quotes.pause()?;
+    /// let brief = PublishOptions::new().expires_after(Duration::from_millis(1));
+    /// let _ = broker.publisher("quotes")?.publish_with(975, &brief)?;
+    /// assert_eq!(expired.recv_timeout(Duration::from_secs(5))?, 975);
+    /// assert_eq!(broker.audit().subscriptions[0].count(Term::Expired), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_expired(mut self, callback: impl Fn(&Message<'_, P>) + Send + Sync + 'static) -> Self {
+        self.expired.callback = Some(Arc::new(callback));
+        self
+    }
+
     /// Has a callback called whenever the handler returns an error or panics, or a filter does, with
     /// the message and
     /// the failure: for a log of one's own, whose text may quote what the engine's never does. It
@@ -465,9 +506,12 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         let wants_dead_letters = [
             self.backlog.and_then(|backlog| backlog.asked_when_full()) == Some(WhenFull::DeadLetter),
             self.breaker.as_ref().is_some_and(|breaker| breaker.policy() == WhileOpen::DeadLetter),
+            self.expired.are_dead,
         ];
-        if core.dead_letters.is_none() && wants_dead_letters.contains(&true) {
-            let option = if wants_dead_letters[0] { "the backlog" } else { "the breaker" };
+        let options = ["the backlog", "the breaker", "the expiry of messages"];
+        if core.dead_letters.is_none()
+            && let Some((option, _)) = options.into_iter().zip(wants_dead_letters).find(|(_, wants)| *wants)
+        {
             return Err(SubscribeError::NoDeadLetters { option });
         }
         if let Some(Err(keys)) = self.idempotency.as_ref().map(Idempotency::check) {
@@ -577,7 +621,15 @@ pub(super) fn start_all<P: MessagePayload>(
         }
         let state = options.enter(core, keeper.as_ref().map(|(terms, _)| *terms))?;
         let SubscriptionBuilder {
-            filter, idempotency, conflation, backlog, retry, breaker, on_error, ..
+            filter,
+            idempotency,
+            conflation,
+            backlog,
+            retry,
+            breaker,
+            expired,
+            on_error,
+            ..
         } = options;
         let callbacks = on_error.into_iter().chain(core.on_error.clone()).collect();
         let callbacks = Callbacks::new(&state.name, callbacks);
@@ -587,6 +639,8 @@ pub(super) fn start_all<P: MessagePayload>(
             || backlog.is_some()
             || retry.is_some()
             || breaker.is_some()
+            || expired.are_dead
+            || expired.callback.is_some()
             || keeper.is_some();
         let contract = has_contract.then(|| {
             let mut contract = Contract::new(core.clock.clone());
@@ -598,6 +652,7 @@ pub(super) fn start_all<P: MessagePayload>(
             contract.backlog = backlog.unwrap_or_default();
             contract.retry = retry.map(RetryState::new);
             contract.breaker = breaker.map(Guarded::new);
+            contract.expired = Some(expired).filter(|it| it.are_dead || it.callback.is_some());
             let callbacks = callbacks.clone();
             contract.keeper = keeper.map(|(terms, handler)| Keeper { handler, terms, callbacks });
             Box::new(contract.complete())

@@ -26,6 +26,9 @@ pub struct FailedDelivery<'a> {
     pub panic: Option<&'a str>,
 }
 
+/// What is called for each message that has expired.
+pub(crate) type ExpiryCallback<P> = Arc<dyn Fn(&Message<'_, P>) + Send + Sync>;
+
 /// What is called for each failed delivery.
 pub(crate) type ErrorCallback<P> = Arc<dyn Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync>;
 

@@ -1,7 +1,7 @@
 //! What a subscription was told beside its patterns, as its consumer keeps it, and what is asked of it before and
 //! after a call.
 
-use super::callbacks::Callbacks;
+use super::callbacks::{Callbacks, ExpiryCallback};
 use super::filter::BoxedFilter;
 use super::token::{Acknowledgement, Token};
 use crate::broker::policy::conflation::Conflation;
@@ -23,6 +23,8 @@ pub(crate) struct Contract<P> {
     pub(crate) backlog: Backlog,
     pub(crate) retry: Option<RetryState>,
     pub(crate) breaker: Option<Guarded>,
+    /// Who is told of messages that expire, and whether they become dead letters.
+    pub(crate) expired: Option<Expired<P>>,
     /// The handler, where it keeps messages; and who is told of their failures.
     pub(crate) keeper: Option<Keeper<P>>,
     clock: Clock,
@@ -35,6 +37,13 @@ pub(crate) struct Contract<P> {
     pub(crate) has_begun: bool,
     /// The key of the message at hand, if it has one.
     pub(crate) key: Option<Key>,
+}
+
+/// What becomes of messages that expire.
+#[derive(Clone)]
+pub(crate) struct Expired<P> {
+    pub(crate) callback: Option<ExpiryCallback<P>>,
+    pub(crate) are_dead: bool,
 }
 
 /// A handler that keeps messages, as its consumer calls it.
@@ -72,6 +81,7 @@ impl<P> Contract<P> {
             backlog: Backlog::default(),
             retry: None,
             breaker: None,
+            expired: None,
             keeper: None,
             clock,
             questions: 0,
@@ -217,6 +227,7 @@ impl<P> Contract<P> {
     pub(super) fn dismantle(self) {
         guard(|| drop(self.filter));
         guard(|| drop(self.keeper));
+        guard(|| drop(self.expired));
         if let Some(keys) = self.keys {
             keys.dismantle();
         }

@@ -4,20 +4,27 @@ use super::backlog::{Backlog, WhenFull};
 use super::parked::Parked;
 use crate::broker::policy::key::Key;
 use crate::clock::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// The backlog of one subscription. Where it conflates, a newer message takes the place of the older one that has the
 /// same key: so what keeps changing still has its turn.
+///
+/// A message's place is counted from the first message that ever stood here. One that expires leaves its place empty,
+/// so that those of the others stay as they are.
 pub(super) struct Line<P> {
-    messages: VecDeque<Parked<P>>,
-    bytes: usize,
-    /// No message expires before. The earliest that did may have left since.
-    first_expiry: Option<Timestamp>,
-    /// Where the message of each key stands, if it conflates: counted from the first message that ever stood here.
-    places: Option<HashMap<Key, u64, ahash::RandomState>>,
-    /// How many have left at the front.
+    places: VecDeque<Option<Parked<P>>>,
+    /// How many places have been left at the front.
     left: u64,
+    messages: usize,
+    bytes: usize,
+    /// The places of messages that expire, by their moments.
+    expiring: BTreeSet<(Timestamp, u64)>,
+    /// Where the message of each key stands, if it conflates.
+    by_key: Option<HashMap<Key, u64, ahash::RandomState>>,
 }
+
+/// Empty places that are always allowed; beyond them there are no more than messages, twice.
+const MOST_EMPTY: usize = 64;
 
 /// What has given way, in order, to make room for a message.
 pub(crate) struct GivenUp<P> {
@@ -30,20 +37,21 @@ pub(crate) struct GivenUp<P> {
 impl<P: 'static> Line<P> {
     pub(super) fn new(conflates: bool) -> Self {
         Self {
-            messages: VecDeque::new(),
-            bytes: 0,
-            first_expiry: None,
-            places: conflates.then(HashMap::default),
+            places: VecDeque::new(),
             left: 0,
+            messages: 0,
+            bytes: 0,
+            expiring: BTreeSet::new(),
+            by_key: conflates.then(HashMap::default),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.messages.len()
+        self.messages
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.messages == 0
     }
 
     /// Makes room for a message of that size and key, as far as the bounds let it.
@@ -60,14 +68,17 @@ impl<P: 'static> Line<P> {
             return given_up;
         }
         let has_room = |line: &Self| {
-            let (messages, bytes) = match line.place_of(key) {
-                Some(place) => (line.len() - 1, line.bytes - line.messages[place].size()),
-                None => (line.len(), line.bytes),
+            let older = line.place_of(key).and_then(|place| line.places.get(place)?.as_ref());
+            let (messages, bytes) = match older {
+                Some(older) => (line.messages - 1, line.bytes - older.size()),
+                None => (line.messages, line.bytes),
             };
             messages < bounds.messages && bytes + size <= bounds.bytes
         };
-        if !has_room(self) && self.first_expiry.is_some_and(|at| at <= now) {
-            given_up.expired = self.sweep(now);
+        while !has_room(self)
+            && let Some(expired) = self.take_expired(now)
+        {
+            given_up.expired.push(expired);
         }
         while !has_room(self) && bounds.asked_when_full() == Some(WhenFull::DropOldest) {
             given_up.dropped.extend(self.pop());
@@ -76,39 +87,72 @@ impl<P: 'static> Line<P> {
         given_up
     }
 
+    /// Returns where the message of a key stands, from the front.
     fn place_of(&self, key: Option<Key>) -> Option<usize> {
-        let place = self.places.as_ref()?.get(&key?)?;
+        let place = self.by_key.as_ref()?.get(&key?)?;
         Some((place - self.left) as usize)
     }
 
-    /// Takes out what has expired.
-    fn sweep(&mut self, now: Timestamp) -> Vec<Parked<P>> {
-        let messages = std::mem::take(&mut self.messages);
-        let (expired, kept): (Vec<_>, Vec<_>) =
-            messages.into_iter().partition(|parked| parked.has_expired(now));
-        *self = Self::new(self.places.is_some());
-        for parked in kept {
+    /// Returns when the first message expires.
+    pub(super) fn first_expiry(&self) -> Option<Timestamp> {
+        self.expiring.first().map(|&(moment, _)| moment)
+    }
+
+    /// Takes a message out that has expired: the one that did first.
+    pub(super) fn take_expired(&mut self, now: Timestamp) -> Option<Parked<P>> {
+        let &(moment, place) = self.expiring.first()?;
+        if moment > now {
+            return None;
+        }
+        let parked = self.places.get_mut((place - self.left) as usize)?.take()?;
+        self.note_out(&parked, place);
+        if self.places.len() > MOST_EMPTY + 2 * self.messages {
+            self.close_up();
+        }
+        Some(parked)
+    }
+
+    /// Does away with empty places.
+    fn close_up(&mut self) {
+        for parked in self.take_all() {
             self.push(parked);
         }
-        expired
     }
 
     /// Puts a message in, and returns the one whose place it has taken.
     pub(super) fn push(&mut self, parked: Parked<P>) -> Option<Parked<P>> {
+        let at = self.place_of(parked.key).unwrap_or(self.places.len());
+        let place = self.left + at as u64;
+        let older = self.places.get_mut(at).and_then(Option::take);
+        if let Some(older) = &older {
+            self.note_out(older, place);
+        }
+        self.messages += 1;
         self.bytes += parked.size();
-        if let Some(at) = parked.expires_at() {
-            self.first_expiry = Some(self.first_expiry.map_or(at, |first| first.min(at)));
+        if let Some(moment) = parked.expires_at() {
+            self.expiring.insert((moment, place));
         }
-        if let Some(place) = self.place_of(parked.key) {
-            let older = std::mem::replace(&mut self.messages[place], parked);
-            self.bytes -= older.size();
-            return Some(older);
+        if let (Some(by_key), Some(key)) = (&mut self.by_key, parked.key) {
+            by_key.insert(key, place);
         }
-        if let (Some(places), Some(key)) = (&mut self.places, parked.key) {
-            places.insert(key, self.left + self.messages.len() as u64);
+        match self.places.get_mut(at) {
+            Some(empty) => *empty = Some(parked),
+            None => self.places.push_back(Some(parked)),
         }
-        self.messages.push_back(parked);
-        None
+        older
+    }
+
+    /// Takes note that a message has left its place.
+    fn note_out(&mut self, parked: &Parked<P>, place: u64) {
+        self.messages -= 1;
+        self.bytes -= parked.size();
+        if let Some(moment) = parked.expires_at() {
+            self.expiring.remove(&(moment, place));
+        }
+        // A key that is not here is forgotten: however many there are in time, they take no memory.
+        if let (Some(by_key), Some(key)) = (&mut self.by_key, parked.key) {
+            by_key.remove(&key);
+        }
     }
 
     /// Returns whether a message waits that would take the place of one with this key.
@@ -118,20 +162,21 @@ impl<P: 'static> Line<P> {
 
     /// Takes the first message out.
     pub(super) fn pop(&mut self) -> Option<Parked<P>> {
-        let parked = self.messages.pop_front()?;
-        self.left += 1;
-        self.bytes -= parked.size();
-        // A key that is not here is forgotten: however many there are in time, they take no memory.
-        if let (Some(places), Some(key)) = (&mut self.places, parked.key) {
-            places.remove(&key);
+        loop {
+            let place = self.left;
+            let front = self.places.pop_front()?;
+            self.left += 1;
+            if let Some(parked) = front {
+                self.note_out(&parked, place);
+                return Some(parked);
+            }
         }
-        Some(parked)
     }
 
     /// Takes all out, in order.
-    pub(super) fn take_all(&mut self) -> VecDeque<Parked<P>> {
-        let messages = std::mem::take(&mut self.messages);
-        *self = Self::new(self.places.is_some());
-        messages
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Parked<P>> + use<P> {
+        let places = std::mem::take(&mut self.places);
+        *self = Self::new(self.by_key.is_some());
+        places.into_iter().flatten()
     }
 }

@@ -7,7 +7,7 @@ use super::parked::Parked;
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The messages of one subscription that wait.
@@ -22,6 +22,8 @@ pub(crate) struct Queue<P> {
     deferred: BTreeMap<(Timestamp, u64), Parked<P>>,
     /// Which of them has which key, where newer messages take the places of older ones.
     deferred_by_key: HashMap<Key, (Timestamp, u64), ahash::RandomState>,
+    /// Those of them that expire, by their moments.
+    deferred_expiring: BTreeSet<(Timestamp, (Timestamp, u64))>,
     failures: u64,
     /// Whether the message that was taken out last was one that had failed, or a dead letter.
     was_retry: bool,
@@ -61,6 +63,8 @@ pub(crate) struct Others {
     pub(crate) are_there: bool,
     /// Whether others came before what comes now, and have not been delivered.
     pub(crate) are_behind: bool,
+    /// Whether one that has failed is the head of all.
+    pub(crate) have_a_head: bool,
 }
 
 /// The next message of a queue.
@@ -81,6 +85,7 @@ impl<P: 'static> Queue<P> {
             head: None,
             deferred: BTreeMap::new(),
             deferred_by_key: HashMap::default(),
+            deferred_expiring: BTreeSet::new(),
             failures: 0,
             was_retry: false,
             replays: VecDeque::new(),
@@ -119,8 +124,8 @@ impl<P: 'static> Queue<P> {
             {
                 return Some(std::mem::replace(head, parked));
             }
-            if let Some(place) = self.deferred_by_key.remove(&key) {
-                let older = self.deferred.remove(&place);
+            if let Some(&place) = self.deferred_by_key.get(&key) {
+                let older = self.take_deferred(place);
                 self.backlog.push(parked);
                 return older;
             }
@@ -144,10 +149,14 @@ impl<P: 'static> Queue<P> {
             self.head = Some((due, parked));
         } else {
             self.failures += 1;
+            let place = (due, self.failures);
             if let (true, Some(key)) = (self.conflates(), parked.key) {
-                self.deferred_by_key.insert(key, (due, self.failures));
+                self.deferred_by_key.insert(key, place);
             }
-            self.deferred.insert((due, self.failures), parked);
+            if let Some(moment) = parked.expires_at() {
+                self.deferred_expiring.insert((moment, place));
+            }
+            self.deferred.insert(place, parked);
         }
         None
     }
@@ -158,8 +167,31 @@ impl<P: 'static> Queue<P> {
         self.replays.make_contiguous().sort_unstable();
     }
 
-    /// Takes the next message out that may be delivered.
-    pub(super) fn pop(&mut self, now: impl FnOnce() -> Timestamp) -> Next<P> {
+    /// Returns when the first message expires.
+    pub(super) fn first_expiry(&self) -> Option<Timestamp> {
+        let head = self.head.as_ref().and_then(|(_, head)| head.expires_at());
+        let deferred = self.deferred_expiring.first().map(|&(moment, _)| moment);
+        [head, deferred, self.backlog.first_expiry()].into_iter().flatten().min()
+    }
+
+    /// Takes a message out that has expired, whatever it waits for.
+    pub(super) fn take_expired(&mut self, now: Timestamp) -> Option<Parked<P>> {
+        if let Some(parked) = self.backlog.take_expired(now) {
+            return Some(parked);
+        }
+        match self.deferred_expiring.first() {
+            Some(&(moment, place)) if moment <= now => self.take_deferred(place),
+            _ => self.head.take_if(|(_, head)| head.has_expired(now)).map(|(_, head)| head),
+        }
+    }
+
+    /// Takes the next message out that may be delivered, or that has expired.
+    pub(super) fn pop(&mut self, now: impl Fn() -> Timestamp) -> Next<P> {
+        if self.first_expiry().is_some_and(|moment| moment <= now())
+            && let Some(expired) = self.take_expired(now())
+        {
+            return Next::Now(expired, self.others());
+        }
         let replay = self.replays.front().map(|&(due, _)| due);
         let retry = self.deferred.keys().next().map(|&(due, _)| due);
         let moment = match &self.head {
@@ -180,7 +212,7 @@ impl<P: 'static> Queue<P> {
                 return parked.map_or(Next::Nothing, |parked| Next::Now(parked, self.others()));
             }
             if self.head.is_some() || self.backlog.is_empty() {
-                return Next::At(due);
+                return Next::At(self.first_expiry().map_or(due, |moment| moment.min(due)));
             }
         }
         self.was_retry = false;
@@ -188,15 +220,27 @@ impl<P: 'static> Queue<P> {
     }
 
     fn pop_deferred(&mut self) -> Option<Parked<P>> {
-        let (_, parked) = self.deferred.pop_first()?;
+        let place = *self.deferred.keys().next()?;
+        self.take_deferred(place)
+    }
+
+    fn take_deferred(&mut self, place: (Timestamp, u64)) -> Option<Parked<P>> {
+        let parked = self.deferred.remove(&place)?;
         if let Some(key) = parked.key {
             self.deferred_by_key.remove(&key);
+        }
+        if let Some(moment) = parked.expires_at() {
+            self.deferred_expiring.remove(&(moment, place));
         }
         Some(parked)
     }
 
-    fn others(&self) -> Others {
-        Others { are_there: self.sizes().waiting() > 0, are_behind: !self.backlog.is_empty() }
+    pub(super) fn others(&self) -> Others {
+        Others {
+            are_there: self.sizes().waiting() > 0,
+            are_behind: !self.backlog.is_empty(),
+            have_a_head: self.head.is_some(),
+        }
     }
 
     /// Takes the numbers of the dead letters out that are to be replayed.
@@ -208,6 +252,7 @@ impl<P: 'static> Queue<P> {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Parked<P>> {
         let head = self.head.take().map(|(_, parked)| parked);
         self.deferred_by_key.clear();
+        self.deferred_expiring.clear();
         let failed = head.into_iter().chain(std::mem::take(&mut self.deferred).into_values());
         failed.chain(self.backlog.take_all())
     }

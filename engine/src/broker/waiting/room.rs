@@ -97,7 +97,7 @@ impl<P: 'static> WaitingRoom<P> {
     pub(crate) fn pop(
         &self,
         subscription: u64,
-        now: impl FnOnce() -> Timestamp,
+        now: impl Fn() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
     ) -> Next<P> {
         let mut inner = self.0.lock();
@@ -106,6 +106,30 @@ impl<P: 'static> WaitingRoom<P> {
             inner.in_call = Some(id(parked));
         }
         next
+    }
+
+    /// Takes a message out of the subscription that has expired, while none may be delivered. Returns when the next one
+    /// does, if there is none now.
+    pub(crate) fn take_expired(
+        &self,
+        subscription: u64,
+        now: impl Fn() -> Timestamp,
+        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+    ) -> Next<P> {
+        let mut inner = self.0.lock();
+        let Some(queue) = inner.queues.get_mut(&subscription) else { return Next::Nothing };
+        match queue.first_expiry() {
+            Some(moment) if moment > now() => Next::At(moment),
+            Some(_) => match queue.take_expired(now()) {
+                Some(parked) => {
+                    let others = queue.others();
+                    inner.in_call = Some(id(&parked));
+                    Next::Now(parked, others)
+                }
+                None => Next::Nothing,
+            },
+            None => Next::Nothing,
+        }
     }
 
     /// Puts a message in that its handler keeps. Returns how many of its subscription are in flight now.

@@ -4,7 +4,7 @@ use super::backlog::Backlog;
 use super::held::{Held, Returned, Said, Taken, TimedOut};
 use super::line::GivenUp;
 use super::parked::Parked;
-use super::queue::Next;
+use super::queue::{Next, Others};
 use super::room::{Ended, WaitingRoom};
 use super::schedule::Schedule;
 use crate::broker::policy::breaker::circuit::{Circuit, Permit};
@@ -136,6 +136,7 @@ impl<P: 'static> ConsumerSide<P> {
         is_head: bool,
     ) -> Option<Parked<P>> {
         self.hold(state);
+        let moment = parked.expires_at().map_or(due, |expires_at| due.min(expires_at));
         let outdated = self.room.push_retry(state, parked, due, is_head);
         if outdated.is_some() {
             return outdated;
@@ -144,15 +145,19 @@ impl<P: 'static> ConsumerSide<P> {
         if is_head {
             state.set(Reason::RetryHead, true);
         }
-        self.schedule.add_at(due, state.id);
+        self.schedule.add_at(moment, state.id);
         None
     }
 
     /// Puts a message in, for which room has been made. Returns the one whose place it has taken.
     pub(crate) fn push(&mut self, state: &Arc<SubscriptionState>, parked: Parked<P>) -> Option<Parked<P>> {
+        let expires_at = parked.expires_at();
         let outdated = self.room.push(state, parked);
         if outdated.is_none() {
             self.len += 1;
+        }
+        if let Some(moment) = expires_at {
+            self.schedule.add_at(moment, state.id);
         }
         if state.waits_for(Reason::Conflating) {
             self.schedule.add(state.id);
@@ -192,15 +197,15 @@ impl<P: 'static> ConsumerSide<P> {
         self.schedule.next()
     }
 
-    /// Takes the next message out of a subscription that is not paused, if it may be delivered, and gives the
-    /// subscription another turn.
+    /// Takes the next message out of a subscription that is not held, if it may be delivered or has expired, and
+    /// gives the subscription another turn.
     pub(crate) fn pop(
         &mut self,
         state: &SubscriptionState,
-        now: impl FnOnce() -> Timestamp,
+        now: impl Fn() -> Timestamp,
         id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
     ) -> Option<Popped<P>> {
-        let (parked, others) = match self.room.pop(state.id, now, id) {
+        let (popped, others) = match self.room.pop(state.id, now, id) {
             Next::Now(parked, others) => (Popped::Message(parked), others),
             Next::Replay(number, others) => (Popped::Replay(number), others),
             other => {
@@ -214,14 +219,37 @@ impl<P: 'static> ConsumerSide<P> {
         };
         // What comes while this one is delivered comes behind it: the consumer reads it afterwards.
         state.set(Reason::CatchingUp, others.are_behind);
-        // Where there was a head, this is it: nothing else is delivered meanwhile.
-        state.set(Reason::RetryHead, false);
+        self.note_popped(state, others);
+        Some(popped)
+    }
+
+    /// Takes a message out of a subscription that is held, if one has expired, and gives the subscription another turn.
+    pub(crate) fn take_expired(
+        &mut self,
+        state: &SubscriptionState,
+        now: impl Fn() -> Timestamp,
+        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+    ) -> Option<Popped<P>> {
+        match self.room.take_expired(state.id, now, id) {
+            Next::Now(parked, others) => {
+                self.note_popped(state, others);
+                Some(Popped::Message(parked))
+            }
+            Next::At(moment) => {
+                self.schedule.add_at(moment, state.id);
+                None
+            }
+            Next::Replay(..) | Next::Nothing => None,
+        }
+    }
+
+    fn note_popped(&mut self, state: &SubscriptionState, others: Others) {
+        state.set(Reason::RetryHead, others.have_a_head);
         if others.are_there {
             self.schedule.add(state.id);
         }
         self.len -= 1;
         self.taken += 1;
-        Some(parked)
     }
 
     /// Says that the message that was taken out last has been settled.
