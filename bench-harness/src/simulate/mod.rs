@@ -14,6 +14,7 @@ mod report;
 mod run;
 mod scenario;
 mod source;
+pub(crate) mod text;
 mod values;
 
 use crate::error::Error;
@@ -52,7 +53,7 @@ mod tests {
     #[test]
     fn the_example_in_the_help_is_a_scenario() {
         let lines = HELP.lines().filter_map(|line| line.strip_prefix("    "));
-        let source = Source::of(lines.collect::<Vec<_>>().join("\n"));
+        let source = Source::of("test.toml", lines.collect::<Vec<_>>().join("\n"));
         let outcome = check::parse(&source).and_then(|scenario| run::run(&source, &scenario));
         assert_eq!(
             outcome.map(|outcome| outcome.ledger.published).map_err(|error| error.to_string()),
@@ -62,7 +63,7 @@ mod tests {
 
     /// Goes through a text, be it a scenario or not. Large ones take too long here.
     fn try_out(text: String) {
-        let source = Source::of(text);
+        let source = Source::of("test.toml", text);
         if let Ok(scenario) = check::parse(&source) {
             let publishes = scenario.steps.iter().filter_map(|step| step.get_ref().publish.as_ref());
             if publishes.map(|publish| publish.get_ref().count()).sum::<u64>() <= 2_000
@@ -115,7 +116,7 @@ mod tests {
             "[[subscription]]\nname = \"a\"\npatterns = [\"x\"]\nhandler = { fails = \"always\" }\n";
         let retry = "retry = { attempts = 65535, delay = \"0s\" }\n";
         let step = "[[step]]\npublish = { topic = \"x\", count = 9 }\n";
-        let source = Source::of([subscription, retry, step].concat());
+        let source = Source::of("test.toml", [subscription, retry, step].concat());
         let scenario = check::parse(&source).expect("a scenario");
         let refusal = run::run(&source, &scenario).err().expect("too many").to_string();
         assert_eq!(refusal, "test.toml: the scenario makes more than 2,000 calls");

@@ -25,8 +25,13 @@ impl Source {
         if bytes.len() as u64 > LONGEST {
             return Err(Error::file(path, format!("longer than {LONGEST} bytes")));
         }
+        Self::from_bytes(path, bytes)
+    }
+
+    /// The text that bytes are, which must be UTF-8.
+    pub(super) fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, Error> {
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { file: path.into(), text }),
+            Ok(text) => Ok(Self::of(path, text)),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let before = &error.as_bytes()[..valid];
@@ -37,9 +42,9 @@ impl Source {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn of(text: String) -> Self {
-        Self { file: "test.toml".into(), text }
+    /// A text that comes from no file, and whose name stands in refusals.
+    pub(super) fn of(file: impl Into<PathBuf>, text: String) -> Self {
+        Self { file: file.into(), text }
     }
 
     /// The line in which something begins, from 1.
