@@ -134,6 +134,21 @@ mod tests {
         }
 
         #[test]
+        fn no_bytes_make_it_panic(
+            example in select(examples()),
+            changes in prop::collection::vec((any::<Index>(), any::<u8>()), 0..6),
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let _ = super::text::check(&bytes);
+            let mut changed = example.into_bytes();
+            for (at, byte) in changes {
+                let at = at.index(changed.len());
+                changed[at] = byte;
+            }
+            let _ = super::text::check(&changed);
+        }
+
+        #[test]
         fn no_change_of_a_scenario_makes_it_panic(
             example in select(examples()),
             changes in prop::collection::vec((any::<Index>(), 0_usize..12, select(&PIECES[..])), 1..5),

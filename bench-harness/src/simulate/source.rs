@@ -55,11 +55,36 @@ impl Source {
 
     /// A refusal of what stands at a place.
     pub(super) fn refuse(&self, place: Range<usize>, reason: impl Into<String>) -> Error {
-        Error::line(&self.file, self.line(&place), None, reason)
+        Error::line(&self.file, self.line(&place), None, plain(&reason.into()))
     }
 
     /// A refusal of the file as a whole.
     pub(super) fn refuse_all(&self, reason: impl Into<String>) -> Error {
-        Error::file(&self.file, reason)
+        Error::file(&self.file, plain(&reason.into()))
+    }
+}
+
+/// A reason as one line of text: it may quote a scenario's names, and those may hold anything.
+fn plain(reason: &str) -> String {
+    let mut plain = String::with_capacity(reason.len());
+    for character in reason.chars() {
+        if character.is_control() {
+            plain.extend(character.escape_default());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_whatever_it_quotes() {
+        let source = Source::of("test.toml", "seed = 1\n".to_owned());
+        let refusal = source.refuse(0..4, "no subscription 'a\nb\u{1b}[2J\u{e9}'").to_string();
+        assert_eq!(refusal, "test.toml, line 1: no subscription 'a\\nb\\u{1b}[2J\u{e9}'");
     }
 }

@@ -1,0 +1,233 @@
+//! Scenarios made by chance, from a seed.
+//!
+//! A policy is a function that gives it to a subscription, and an entry in [`POLICIES`]; a step likewise, in
+//! [`STEPS`], with how often it comes. What would leave the model nothing to say is left out: a retry has jitter
+//! or a limit of the time for all its attempts, and one in order waits before its retries.
+
+use super::scenario::*;
+
+/// Numbers that look random (Steele and Vigna's SplitMix64).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn between(&mut self, least: u64, most: u64) -> u64 {
+        least + self.below(most - least + 1)
+    }
+
+    /// Whether something happens that happens so often in a hundred times.
+    fn often(&mut self, per_cent: u64) -> bool {
+        self.below(100) < per_cent
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize].clone()
+    }
+
+    fn maybe<T>(&mut self, per_cent: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.often(per_cent).then(|| make(self))
+    }
+
+    fn millis(&mut self, least: u64, most: u64) -> Nanos {
+        self.between(least, most) * MILLI
+    }
+}
+
+/// Gives a subscription a policy. It knows whether there is a store.
+type Policy = fn(&mut Random, &mut Subscription, bool);
+
+const POLICIES: [Policy; 4] = [filter, retry, breaker, backlog];
+
+/// Makes a step, where it makes sense.
+type MakeStep = fn(&mut Random, &Scenario) -> Option<Step>;
+
+const STEPS: [(u64, MakeStep); 8] = [
+    (30, publish),
+    (25, advance),
+    (9, |random, scenario| Some(Step::Pause(live(random, scenario)?))),
+    (9, |random, scenario| Some(Step::Resume(live(random, scenario)?))),
+    (7, force_breaker),
+    (7, change_handler),
+    (8, replay),
+    (2, |random, scenario| Some(Step::Unsubscribe(live(random, scenario)?))),
+];
+
+const PATTERNS: [&str; 9] = ["#", "a.#", "a.*", "*.c", "a.b", "#.c", "d", "d.*", "*"];
+const REGIONS: [&str; 2] = ["eu", "us"];
+
+/// The scenario of a seed.
+pub(crate) fn scenario(seed: u64) -> Scenario {
+    let random = &mut Random::new(seed);
+    let store = random.maybe(75, |random| random.pick(&[1, 3, 10, 1_000, 1_000, 1_000]));
+    let mut scenario = Scenario { seed: random.below(1_000), store, ..Scenario::default() };
+    let is_timed = random.often(10);
+    for _ in 0..random.between(1, 4) {
+        let patterns = (0..random.between(1, 3)).map(|_| random.pick(&PATTERNS)).collect();
+        let mut subscription = Subscription { patterns, ..Subscription::default() };
+        for policy in POLICIES {
+            if random.often(60) {
+                policy(random, &mut subscription, store.is_some());
+            }
+        }
+        let (fails, fails_as) = (fails(random), fails_as(random));
+        let takes = if is_timed { random.millis(0, 3) } else { 0 };
+        subscription.handler = Handler { takes, fails, fails_as };
+        scenario.subscriptions.push(subscription);
+    }
+    let weights: u64 = STEPS.iter().map(|(weight, _)| weight).sum();
+    for _ in 0..random.between(2, 24) {
+        let mut at = random.below(weights);
+        let chosen = STEPS.iter().find(|(weight, _)| {
+            let is_it = at < *weight;
+            at = at.wrapping_sub(*weight);
+            is_it
+        });
+        let (_, make) = chosen.expect("it is below their sum");
+        if let Some(step) = make(random, &scenario) {
+            add(random, &mut scenario, step);
+        }
+    }
+    let last = if random.often(50) { Step::Shutdown } else { Step::Advance(random.millis(1, 50)) };
+    add(random, &mut scenario, last);
+    scenario
+}
+
+fn add(random: &mut Random, scenario: &mut Scenario, step: Step) {
+    scenario.steps.push(step);
+    if !scenario.is_clear() {
+        let by = Step::Advance(random.between(1, 1_000));
+        scenario.steps.insert(scenario.steps.len() - 1, by);
+    }
+}
+
+fn filter(random: &mut Random, subscription: &mut Subscription, _: bool) {
+    subscription.filter = random.maybe(60, |random| random.pick(&REGIONS));
+}
+
+fn retry(random: &mut Random, subscription: &mut Subscription, _: bool) {
+    let schedule = match random.below(4) {
+        0 => Schedule::Constant,
+        1 => Schedule::Linear,
+        _ => Schedule::Exponential(random.between(1, 3) as u32),
+    };
+    let jitter = random.pick(&[Jitter::None, Jitter::None, Jitter::Full, Jitter::Decorrelated]);
+    let in_order = random.often(40);
+    subscription.retry = Some(Retry {
+        attempts: random.between(1, 6) as u16,
+        delay: random.millis(in_order.into(), 20),
+        schedule,
+        cap: random.maybe(40, |random| random.millis(1, 40)),
+        jitter,
+        in_order,
+        max_elapsed: random.maybe(30, |random| random.millis(0, 60)).filter(|_| jitter == Jitter::None),
+    });
+}
+
+fn breaker(random: &mut Random, subscription: &mut Subscription, has_store: bool) {
+    let rate = random.maybe(50, |random| {
+        let window = random.between(1, 20) as u32;
+        (random.pick(&[25, 50, 100]), window, random.between(1, window.into()) as u32)
+    });
+    let consecutive = (rate.is_none() || random.often(40)).then(|| random.between(1, 5) as u32);
+    let open = random.millis(1, 30);
+    let while_open = match random.below(4) {
+        0 => WhileOpen::Refuse,
+        1 if has_store => WhileOpen::DeadLetter,
+        _ => WhileOpen::Pause,
+    };
+    subscription.breaker = Some(Breaker {
+        consecutive,
+        rate,
+        open,
+        cap: open * random.between(1, 5),
+        is_exact: random.often(60),
+        probes: random.between(1, 3) as u32,
+        while_open,
+    });
+}
+
+fn backlog(random: &mut Random, subscription: &mut Subscription, has_store: bool) {
+    let when_full = match random.below(4) {
+        0 => None,
+        1 if has_store => Some(WhenFull::DeadLetter),
+        2 => Some(WhenFull::DropOldest),
+        _ => Some(WhenFull::DropNewest),
+    };
+    subscription.backlog = Some(Backlog { messages: random.pick(&[0, 1, 2, 3, 5, 10, 50]), when_full });
+}
+
+fn fails(random: &mut Random) -> Fails {
+    match random.below(8) {
+        0 | 1 => Fails::Never,
+        2 => Fails::Always,
+        3 => Fails::Odd,
+        4 => Fails::First(random.between(1, 5) as u16),
+        5 => {
+            let numbers = (0..random.between(1, 5)).map(|_| random.below(60)).collect();
+            Fails::Numbers(numbers, random.between(1, 6) as u16)
+        }
+        _ => Fails::Rate(random.between(0, 100) as u32),
+    }
+}
+
+fn fails_as(random: &mut Random) -> FailsAs {
+    match random.below(6) {
+        0 => FailsAs::Permanent,
+        1 => FailsAs::Panic,
+        2 => FailsAs::RetryAfter(random.millis(1, 30)),
+        _ => FailsAs::Error,
+    }
+}
+
+fn publish(random: &mut Random, _: &Scenario) -> Option<Step> {
+    Some(Step::Publish(Publish {
+        topic: random.pick(&TOPICS),
+        count: if random.often(50) { random.between(1, 3) } else { random.between(1, 20) },
+        every: random.maybe(40, |random| random.between(1, 8_000) * 1_000),
+        ttl: random.maybe(25, |random| random.millis(0, 30)),
+        region: random.maybe(80, |random| random.pick(&REGIONS)),
+    }))
+}
+
+fn advance(random: &mut Random, _: &Scenario) -> Option<Step> {
+    Some(Step::Advance(if random.often(30) { random.between(1, 1_000) } else { random.millis(1, 60) }))
+}
+
+/// A subscription that no step has ended.
+fn live(random: &mut Random, scenario: &Scenario) -> Option<usize> {
+    let of = random.below(scenario.subscriptions.len() as u64) as usize;
+    let has_ended =
+        scenario.steps.iter().any(|step| matches!(step, Step::Unsubscribe(ended) if *ended == of));
+    (!has_ended).then_some(of)
+}
+
+fn force_breaker(random: &mut Random, scenario: &Scenario) -> Option<Step> {
+    let of = live(random, scenario).filter(|of| scenario.subscriptions[*of].breaker.is_some())?;
+    Some(Step::Breaker(of, random.pick(&[Force::Open, Force::Closed, Force::Reset, Force::Reset])))
+}
+
+fn change_handler(random: &mut Random, scenario: &Scenario) -> Option<Step> {
+    let of = live(random, scenario)?;
+    Some(Step::Handler(of, fails(random), fails_as(random)))
+}
+
+fn replay(random: &mut Random, scenario: &Scenario) -> Option<Step> {
+    scenario.store?;
+    let of = random.below(scenario.subscriptions.len() as u64) as usize;
+    Some(Step::Replay(of, random.pick(&[7, 100, 1_000, 1_000_000])))
+}

@@ -1,0 +1,34 @@
+//! Messages that wait, and dead letters, as the model has them.
+
+use super::answer::Letter;
+use super::circuit::Range;
+use super::scenario::Nanos;
+
+/// A message that is under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) n: u64,
+    /// The one that comes next.
+    pub(crate) attempt: u16,
+    pub(crate) due: Range,
+    pub(crate) first_failed: Option<Nanos>,
+    pub(crate) expires: Option<Nanos>,
+    pub(crate) is_replayed: bool,
+    pub(crate) failed: u64,
+    /// It had expired when another was called for: it may have been found so just before, or not.
+    pub(crate) may_be_gone: bool,
+}
+
+impl Waiting {
+    pub(crate) fn has_expired(&self, at: Nanos) -> bool {
+        self.expires.is_some_and(|expires| expires <= at)
+    }
+}
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub(crate) struct Dead {
+    pub(crate) letter: Letter,
+    pub(crate) expires: Option<Nanos>,
+    pub(crate) is_leased: bool,
+}
