@@ -37,8 +37,11 @@ for target in "${targets[@]}"; do
   artifacts=fuzz/artifacts/$target
   found=$scratch/$target
   mkdir -p "$corpus" "$artifacts" "$found"
+  # A scenario needs some lines before anything in it means something.
+  longest=600
+  [ "$target" != scenario ] || longest=2000
   # The first folder is the one that is written to.
-  "$program" -max_total_time="$each" -max_len=600 -timeout=10 -verbosity=1 -print_final_stats=1 \
+  "$program" -max_total_time="$each" -max_len="$longest" -timeout=10 -verbosity=1 -print_final_stats=1 \
     -artifact_prefix="$artifacts/" "$found" "$corpus" 2>"$scratch/log" || {
     cat "$scratch/log"
     printf 'fuzz.sh: %s fails; its input lies in %s. Again: %s INPUT\n' "$target" "$artifacts" "$program" >&2
