@@ -12,6 +12,7 @@
 //! | [`ring`] | the disruptor below it all |
 //! | [`observe`] | counters, histograms, metrics |
 //! | [`wait`], [`affinity`], [`clock`] | how threads wait, where they run, what time it is |
+//! | [`guide`] | pages on delivery, order and failure: what holds, and what does not |
 //!
 //! # Handles
 //!
@@ -33,6 +34,7 @@
 pub mod affinity;
 pub mod broker;
 pub mod clock;
+pub mod guide;
 pub mod message;
 pub mod observe;
 pub mod ring;
