@@ -9,6 +9,7 @@
 //! It is no interface for others.
 
 #![deny(unsafe_code)]
+#![allow(rustdoc::private_intra_doc_links, reason = "it is a program: its pages are for those who change it")]
 
 mod cli;
 mod compare;
