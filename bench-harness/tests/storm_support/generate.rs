@@ -39,6 +39,11 @@ impl Random {
         from[self.below(from.len() as u64) as usize].clone()
     }
 
+    /// A place in a list that is not empty.
+    pub(crate) fn place_in<T>(&mut self, list: &[T]) -> Option<usize> {
+        (!list.is_empty()).then(|| self.below(list.len() as u64) as usize)
+    }
+
     fn maybe<T>(&mut self, per_cent: u64, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
         self.often(per_cent).then(|| make(self))
     }

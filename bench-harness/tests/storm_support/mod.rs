@@ -5,6 +5,7 @@ mod circuit;
 pub(crate) mod generate;
 pub(crate) mod judge;
 mod model;
+pub(crate) mod read;
 mod rules;
 pub(crate) mod scenario;
 pub(crate) mod shrink;
