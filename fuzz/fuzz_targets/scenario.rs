@@ -6,8 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 use ringmain_bench::check_scenario;
 
-/// More than a message needs, which quotes words of the scenario. Inputs are shorter than that.
-const LONGEST: usize = 4_000;
+/// More than a message needs, which may quote much of a scenario, with what cannot be shown written out.
+const LONGEST: usize = 10_000;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Err(refusal) = check_scenario(bytes) {

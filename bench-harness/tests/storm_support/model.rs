@@ -6,13 +6,15 @@
 //! whether the handler was told so; all that follows from it is worked out here. At the end every message is somewhere,
 //! and the program's account must say the same.
 
+mod doubt;
+
 use std::collections::VecDeque;
 
 use super::answer::{Account, Call, Letter};
 use super::circuit::Circuit;
 use super::rules::is_match;
 use super::scenario::*;
-use super::waiting::{Dead, Waiting};
+use super::waiting::{Dead, Turn, Waiting};
 
 /// A publish of the scenario: its number, and what is known of it.
 #[derive(Clone, Copy)]
@@ -41,6 +43,8 @@ pub(crate) struct Model<'s> {
     pub(crate) account: Account,
     /// Replays that are over.
     pub(crate) replays_over: u64,
+    /// What was taken out last to be called for, and when.
+    last_turn: Option<(Turn, Nanos)>,
     /// Messages whose moment, drawn by chance, may have come after their end, or not.
     pub(crate) uncertain: Vec<u64>,
     /// What may have been found expired or not decides whether a message had to wait or had room, and nothing tells
@@ -68,6 +72,7 @@ impl<'s> Model<'s> {
             dead: Vec::new(),
             account: Account::default(),
             replays_over: 0,
+            last_turn: None,
             uncertain: Vec::new(),
             is_lost: false,
         }
@@ -117,23 +122,6 @@ impl<'s> Model<'s> {
             }
         }
         Ok(())
-    }
-
-    /// Whether all that a message would have to wait for has expired, and its call shows that this was seen.
-    fn is_next(&mut self, message: &Waiting) -> bool {
-        let now = self.now;
-        let is_called = self
-            .calls
-            .front()
-            .is_some_and(|call| (call.n, call.attempt, call.at_ns) == (message.n, message.attempt, now));
-        let is_held = self.is_paused || self.circuit.as_ref().is_some_and(Circuit::holds);
-        let mut before = self.head.iter().chain(&self.backlog);
-        if is_held || !is_called || !before.all(|waiting| waiting.due.0 <= now && waiting.has_expired(now)) {
-            return false;
-        }
-        let expired = self.head.take().into_iter().chain(self.backlog.drain(..));
-        expired.collect::<Vec<_>>().into_iter().for_each(|waiting| self.expire(waiting));
-        true
     }
 
     fn is_queued(&self) -> bool {
@@ -213,7 +201,8 @@ impl<'s> Model<'s> {
                     Err(reason) => return Err(format!("{call:?}: {reason}")),
                 }
             }
-            match certain.filter(|moment| *moment <= end) {
+            // Once more: in the look for that call, what has expired may have left.
+            match self.certain_moment().filter(|moment| *moment <= end) {
                 Some(moment) => self.expire_one(moment)?,
                 None => break,
             }
@@ -234,16 +223,6 @@ impl<'s> Model<'s> {
             None => self.retries.iter().chain(&self.replays).map(|waiting| waiting.due.1).min(),
         };
         due.map(|due| due.max(opens.1).max(self.now))
-    }
-
-    /// Something that waits may be delivered now, or might have been before: what has expired by now may have been
-    /// found so.
-    fn expired_may_be_gone(&mut self) {
-        let now = self.now;
-        let waiting = self.head.iter_mut().chain(&mut self.backlog).chain(&mut self.retries);
-        for waiting in waiting.chain(&mut self.replays) {
-            waiting.may_be_gone |= waiting.due.0 <= now && waiting.has_expired(now);
-        }
     }
 
     /// Nothing was called for at that moment: so something has expired.
@@ -271,6 +250,7 @@ impl<'s> Model<'s> {
     }
 
     fn expire(&mut self, message: Waiting) {
+        self.last_turn = None;
         self.account.expired += 1;
         self.replay_is_over(&message);
     }
@@ -304,14 +284,23 @@ impl<'s> Model<'s> {
         if let Some(place) = self.backlog.iter().position(|waiting| !has_expired(waiting))
             && may_be(&self.backlog[place])
         {
+            self.is_turn_of(Turn::Backlog, at)?;
             self.account.expired += place as u64;
             self.backlog.drain(..place);
             return self.backlog.pop_front().ok_or_else(String::new);
         }
         if let Some(place) = self.retries.iter().position(may_be) {
+            let due = self.retries[place].due.0;
+            if let Some(before) = self.retries.iter().find(|it| it.due.1 < due && !it.has_expired(at)) {
+                return Err(format!("{before:?} was due before"));
+            }
+            self.is_turn_of(Turn::Retry, at)?;
             return Ok(self.retries.remove(place));
         }
         // And so do replays.
+        if self.replays.iter().find(|waiting| !has_expired(waiting)).is_some_and(may_be) {
+            self.is_turn_of(Turn::Retry, at)?;
+        }
         let place = self.replays.iter().position(|waiting| !has_expired(waiting));
         let message = place.filter(|place| may_be(&self.replays[*place])).and_then(|place| {
             for expired in self.replays.drain(..place).collect::<Vec<_>>() {
@@ -324,6 +313,22 @@ impl<'s> Model<'s> {
             let waits = (&self.backlog, &self.retries, &self.replays);
             format!("the message is not one that may come now: {waits:?}")
         })
+    }
+
+    /// What is due and what waits behind it take turns, so that neither starves the other: this is judged of two calls
+    /// of one moment, where nothing that has expired may have had a turn between them.
+    fn is_turn_of(&mut self, turn: Turn, at: Nanos) -> Result<(), String> {
+        let mut waiting = self.backlog.iter().chain(&self.retries).chain(&self.replays);
+        let is_clear = !waiting.any(|waiting| waiting.has_expired(at));
+        let is_other_there = match turn {
+            Turn::Backlog => self.retries.iter().chain(&self.replays).any(|waiting| waiting.due.1 <= at),
+            Turn::Retry => !self.backlog.is_empty(),
+        };
+        if is_clear && is_other_there && self.last_turn == Some((turn, at)) {
+            return Err(format!("{turn:?} has had its turn just now"));
+        }
+        self.last_turn = Some((turn, at)).filter(|_| is_clear);
+        Ok(())
     }
 
     /// A call has ended.
@@ -455,21 +460,6 @@ impl<'s> Model<'s> {
         self.replays.clear();
         let retries = self.head.take().into_iter().chain(self.retries.drain(..));
         retries.chain(self.backlog.drain(..)).collect()
-    }
-
-    fn look_for_expired(&mut self) {
-        let opens = self.circuit.as_ref().map_or(Some((0, 0)), Circuit::opens);
-        if !self.is_paused && opens.is_some_and(|(earliest, _)| earliest <= self.now) {
-            self.expired_may_be_gone();
-        }
-    }
-
-    /// What has expired may have been found so, where chance decides from when on it may be delivered.
-    fn note_uncertain(&mut self) {
-        self.look_for_expired();
-        let waiting = self.head.iter().chain(&self.backlog).chain(&self.retries).chain(&self.replays);
-        let may_be_gone = waiting.filter(|waiting| waiting.may_be_gone);
-        self.uncertain.extend(may_be_gone.map(|waiting| waiting.n));
     }
 
     /// The scenario is over.

@@ -32,3 +32,10 @@ pub(crate) struct Dead {
     pub(crate) expires: Option<Nanos>,
     pub(crate) is_leased: bool,
 }
+
+/// Whose turn it is to be delivered: what waits in order, or what was due at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Backlog,
+    Retry,
+}
