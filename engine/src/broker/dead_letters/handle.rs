@@ -133,7 +133,8 @@ impl<P: MessagePayload> DeadLetters<P> {
     /// order, and is retried. When it has been handled, or has expired, the letter is gone. One that
     /// fails for good is a dead letter again, in one history with what came before. Until then it is
     /// held, and no other replay takes it. A subscription that ends, or a shutdown, leaves in the store
-    /// what was not delivered: it is counted as undelivered, and not handed back beside.
+    /// what was not delivered: what had been handed over and waits for another attempt is counted as dropped
+    /// there, and here as undelivered, and is not handed back beside.
     /// [`Broker::drain`](crate::Broker::drain) waits until a replay is over.
     ///
     /// Subscriptions count what is replayed to them
