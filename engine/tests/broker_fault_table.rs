@@ -1,5 +1,5 @@
 //! The fault table of the guide (`guide::failure`): each test that it names exists, and here are those for the
-//! lines that no other file shows.
+//! lines that no other file shows, and for one of `guide::ordering`.
 
 mod broker_support;
 
@@ -177,4 +177,34 @@ fn no_moment_comes_before_an_earlier_one() {
         }
         readings > 100_000
     });
+}
+
+#[test]
+fn the_next_stage_does_not_wait_for_a_message_that_is_to_be_tried_again() {
+    let broker = Broker::of::<u64>().dispatcher(Dispatcher::new("staged").capacity(64).stages(&[1, 1]));
+    let mut simulation = broker.simulate().expect("a broker");
+    let broker = simulation.broker();
+    let retry = Retry::constant(MILLISECOND).jitter(Jitter::None).in_order();
+    let first = broker.subscription().pattern("a").stage(0).retry(retry);
+    let _first = first
+        .subscribe(|message| if message.attempt() == 1 { Err("not yet") } else { Ok(()) })
+        .expect("a pattern");
+    let (sender, seen) = mpsc::channel();
+    let _second = broker
+        .subscription()
+        .pattern("a")
+        .stage(1)
+        .subscribe(move |message| sender.send(**message))
+        .expect("a pattern");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..3 {
+        let _ = publisher.publish(number).expect("room");
+    }
+    simulation.run();
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+    let account = broker.audit().total();
+    assert_eq!(
+        (account.delivered(), account.count(Term::Retrying), account.count(Term::Backlogged)),
+        (3, 1, 2)
+    );
 }
