@@ -418,8 +418,9 @@ impl<'s> Model<'s> {
             Step::Replay(_, rate) => return self.replay(*rate),
             Step::Shutdown => {
                 for message in self.leave() {
+                    // A letter that was being replayed stays in the store.
                     if message.has_expired(self.now) {
-                        self.expire(message);
+                        self.account.expired += 1;
                     } else {
                         self.account.undelivered += 1;
                     }
