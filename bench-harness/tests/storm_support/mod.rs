@@ -1,8 +1,8 @@
 //! The parts of the storm: scenarios and how chance makes them, the answer, the model, the judge, and the shrinking.
 //!
-//! A new policy needs a form in `scenario` and its text, a function and an entry in `generate`, its reading in `read`, a
-//! line in `shrink` that leaves it out, and in `model` what follows from it. What no model can follow is left to the
-//! checks of the judge that hold whatever happens.
+//! A new policy needs a form in `scenario` and its text, a function and an entry in `generate`, its reading in
+//! `read`, a line in `shrink` that leaves it out, and in `model` what follows from it. What no model can follow is left
+//! to the checks of the judge that hold whatever happens.
 
 pub(crate) mod answer;
 mod circuit;

@@ -181,7 +181,7 @@ impl<'s> Model<'s> {
     fn pass(&mut self, end: Nanos, is_new: bool) -> Result<(), String> {
         loop {
             let certain = self.certain_moment();
-            let is_drawn = is_new && certain.is_none_or(|moment| moment > end);
+            let is_drawn = is_new && certain.is_none_or(|moment| moment > end) && !self.is_exact(end);
             let may_come = |call: &&Call| if is_drawn { call.at_ns < end } else { call.at_ns <= end };
             let next = self.calls.front().filter(may_come).cloned();
             if let Some(call) = next.filter(|call| certain.is_none_or(|moment| call.at_ns <= moment)) {
@@ -209,6 +209,14 @@ impl<'s> Model<'s> {
         }
         self.now = end;
         Ok(())
+    }
+
+    /// Whether something that waits is due at that very moment, or a breaker opens to it then.
+    fn is_exact(&self, moment: Nanos) -> bool {
+        let exact = (moment, moment);
+        let mut waiting = self.head.iter().chain(&self.retries).chain(&self.replays);
+        let opens = self.circuit.as_ref().and_then(Circuit::opens);
+        opens == Some(exact) || waiting.any(|waiting| waiting.due == exact)
     }
 
     /// By which moment something that waits is delivered or found to have expired, whatever chance says.
