@@ -440,6 +440,9 @@ impl<'s> Model<'s> {
     }
 
     fn replay(&mut self, rate: u32) -> Option<&'static str> {
+        let mut replayed = self.head.iter().chain(&self.retries).chain(&self.replays);
+        // Their letters may be gone with them.
+        self.is_lost |= replayed.any(|waiting| waiting.is_replayed && waiting.may_be_gone);
         let free = self.dead.iter().filter(|dead| !dead.is_leased).count();
         if free == 0 || self.has_ended {
             let refusal = if free == 0 { "already-replaying" } else { "no-subscription" };
