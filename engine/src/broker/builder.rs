@@ -279,6 +279,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             process: Process::current(),
             is_simulated,
             is_closed: CachePadded::new(AtomicBool::new(false)),
+            is_quiescing: AtomicBool::new(false),
         });
         let planned = Planned {
             consumers: planned,

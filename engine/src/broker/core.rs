@@ -2,6 +2,7 @@
 
 use super::account::publishers::Publishers;
 use super::dead_letters::SharedStore;
+use super::deliver::context;
 use super::deliver::mailbox::{Command, Released};
 use super::dispatcher::{ConsumerState, DispatcherState, RingState};
 use super::id::BrokerId;
@@ -42,6 +43,9 @@ pub(crate) struct Core<P> {
     /// Whether it has no threads, and nobody may wait for them.
     pub(crate) is_simulated: bool,
     pub(crate) is_closed: CachePadded<AtomicBool>,
+    /// Whether only handlers may publish. Set before the table's generation goes up, which has every publisher look
+    /// here.
+    pub(crate) is_quiescing: AtomicBool,
 }
 
 impl<P> Core<P> {
@@ -58,6 +62,18 @@ impl<P> Core<P> {
         for state in &self.rings {
             state.ring.close();
         }
+    }
+
+    /// Refuses publishes from now on but those that handlers make. One that is under way goes on.
+    pub(crate) fn refuse_outsiders(&self) {
+        self.is_quiescing.store(true, Ordering::Relaxed);
+        // Edge `SWAP_TABLE`: who sees the new generation, and so resolves its topic anew, sees that.
+        self.table.update(|_| ());
+    }
+
+    /// Returns whether this thread may not publish any more, although the broker is open: it runs no handler.
+    pub(crate) fn refuses_this_thread(&self) -> bool {
+        self.is_quiescing.load(Ordering::Relaxed) && context::consuming(self.id).is_none()
     }
 
     /// Returns whether this process is a child of the one that has built the broker, made by
@@ -107,16 +123,21 @@ impl<P> Core<P> {
         states: impl IntoIterator<Item = &'a SubscriptionState, IntoIter: Clone>,
     ) -> Vec<Released<P>> {
         let states = states.into_iter();
+        self.unroute(states.clone());
+        let ended = states.map(|state| self.dismiss(state)).collect();
+        self.reclaim_signal.notify();
+        ended
+    }
+
+    /// Has nothing routed to subscriptions any more, in one swap of the table.
+    pub(crate) fn unroute<'a>(&self, states: impl Iterator<Item = &'a SubscriptionState>) {
         self.table.update(|edit| {
-            for state in states.clone() {
+            for state in states {
                 for pattern in &state.patterns {
                     edit.remove(pattern, &state.destination);
                 }
             }
         });
-        let ended = states.map(|state| self.dismiss(state)).collect();
-        self.reclaim_signal.notify();
-        ended
     }
 
     /// Ends a subscription to which nothing is routed any more.

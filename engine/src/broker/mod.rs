@@ -92,6 +92,7 @@ pub use policy::idempotency::Idempotency;
 pub use policy::key;
 pub use policy::retry::{Jitter, Retry, RetryError};
 pub use publish::batch::Batch;
+pub use publish::configured::ConfiguredPublisher;
 pub use publish::error::{BatchError, BatchRefusal, PublishError, PublishFailure, Refusal, RefusalReason};
 pub use publish::options::{PublishOptions, Published, PublishedBatch, Wait};
 pub use publish::publisher::Publisher;

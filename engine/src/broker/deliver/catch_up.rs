@@ -72,17 +72,15 @@ impl<P: MessagePayload> HandlerTable<P> {
             return true;
         }
         let asked = if is_held { Asked::Later } else { ask(handler.breaker(), state, clock, left) };
-        let name = |parked: &Parked<P>| (parked.id(origin), parked.topic().clone());
         let (popped, permit) = match asked {
-            Asked::Go(permit) => (left.waiting.pop(state, || clock.now(), name), permit),
-            Asked::Later => (left.waiting.take_expired(state, || clock.now(), name), None),
+            Asked::Go(permit) => (left.waiting.pop(state, || clock.now(), origin), permit),
+            Asked::Later => (left.waiting.take_expired(state, || clock.now(), origin), None),
         };
         let parked = match popped {
             Some(Popped::Message(parked)) => Some(parked),
             Some(Popped::Replay(number)) => match copy_letter(poller, number, state, left) {
                 Copied::Message(parked) => {
-                    let message = parked.message(origin, clock);
-                    left.waiting.begin_call(message.id(), message.topic().clone());
+                    left.waiting.begin_call(state.id, &parked, origin);
                     Some(parked)
                 }
                 Copied::Nothing => None,

@@ -37,7 +37,7 @@ fn drain<P: MessagePayload>(core: &Core<P>, limit: Duration) -> Result<(), Drain
 }
 
 /// Says why the time is up.
-fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
+pub(super) fn why_not<P: MessagePayload>(core: &Core<P>, have_drained: bool, limit: Duration) -> DrainError {
     let waiting: Vec<_> = core.consumers().flat_map(|consumer| consumer.waiting.sizes()).collect();
     let count = |sizes: &Sizes| sizes.waiting() + sizes.in_flight;
     let messages: usize = waiting.iter().map(|(_, sizes)| count(sizes)).sum();

@@ -3,6 +3,7 @@
 
 pub(super) mod aside;
 pub(super) mod drain;
+mod quiesce;
 pub(super) mod reclaimer;
 pub(super) mod report;
 pub(super) mod shutdown;

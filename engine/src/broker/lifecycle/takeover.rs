@@ -130,9 +130,9 @@ fn count<P: MessagePayload>(
         abandoned.subscription = state.name.to_string();
     }
     if let Call::Parked { .. } = takeover.call()
-        && let Some((message, topic)) = core.consumer(taken.addr).waiting.in_call()
+        && let Some(in_call) = core.consumer(taken.addr).waiting.in_call()
     {
-        (abandoned.message, abandoned.topic) = (Some(message), Some(topic));
+        (abandoned.message, abandoned.topic) = (Some(in_call.message), Some(in_call.topic));
     }
     let mut counted = Vec::new();
     let limit = until.saturating_duration_since(Instant::now());

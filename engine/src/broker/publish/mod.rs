@@ -2,6 +2,7 @@
 
 pub(super) mod backpressure;
 pub(super) mod batch;
+pub(super) mod configured;
 pub(super) mod error;
 pub(super) mod extras;
 pub(super) mod fill;

@@ -60,7 +60,7 @@ impl ResolvedTopic {
         core: &Core<P>,
         found: &mut Vec<Destination>,
     ) -> Result<(), PublishFailure> {
-        if core.is_closed() {
+        if core.is_closed() || core.refuses_this_thread() {
             // Nobody frees routes any more.
             return Err(PublishFailure::Closed);
         }

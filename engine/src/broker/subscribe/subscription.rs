@@ -4,8 +4,8 @@ use super::registry::SubscriptionState;
 use crate::broker::account::term::Term;
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
-use crate::broker::deliver::mailbox::{Latch, Mailbox, Withdrawn};
-use crate::broker::error::UnsubscribeError;
+use crate::broker::deliver::mailbox::{Latch, Mailbox, Released, Withdrawn};
+use crate::broker::error::{DrainError, UnsubscribeError};
 use crate::broker::handle::Broker;
 use crate::broker::id::SubscriptionId;
 use crate::broker::lifecycle::aside::run_aside;
@@ -187,6 +187,50 @@ impl<P: MessagePayload> Subscription<P> {
     pub fn unsubscribe_timeout(self, limit: Duration) -> Result<(), UnsubscribeError> {
         let core = self.core.clone();
         unsubscribe_all_timeout(&core, std::iter::once(self), limit)
+    }
+
+    /// Unsubscribes after what is queued: nothing that is published from now on is routed here, what has been is
+    /// delivered, and then the subscription ends, as [`unsubscribe`](Self::unsubscribe) ends it. Waits for what lies
+    /// in the ring, in the backlog, for another attempt or a replay, and with tokens, at most for `limit`.
+    ///
+    /// # Errors
+    /// The time is up, and the error tells how much still waits: that is dropped, and counted so. Or the thread must
+    /// not wait: a consumer's, or one inside of a publish closure. The subscription has ended in any case.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use std::sync::mpsc::channel;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let (sender, received) = channel();
+    /// let orders = broker.subscribe("orders", move |order| sender.send(**order))?;
+    /// orders.pause()?;
+    /// for order in 0..10 {
+    ///     let _ = broker.publisher("orders")?.publish(order)?;
+    /// }
+    /// orders.resume();
+    /// orders.unsubscribe_drained(Duration::from_secs(5))?;
+    /// assert_eq!(received.try_iter().count(), 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn unsubscribe_drained(mut self, limit: Duration) -> Result<(), DrainError> {
+        if self.core.is_forked() {
+            return Err(DrainError::Forked);
+        }
+        let deadline = Deadline::after(limit);
+        self.is_ended = true;
+        let (core, state) = (self.core.clone(), self.state.clone());
+        core.unroute(std::iter::once(&*state));
+        let drained = if may_wait(&core) {
+            core.drain_one(&state, deadline, limit)
+        } else {
+            Err(DrainError::WouldDeadlock)
+        };
+        let Released { dropped, withdrawn } = core.dismiss(&state);
+        core.reclaim_signal.notify();
+        drop(withdrawn);
+        drained?;
+        if dropped.wait(deadline) { Ok(()) } else { Err(DrainError::TimedOut { limit }) }
     }
 
     /// Leaves the subscription to itself: it lives as long as the broker.

@@ -185,6 +185,20 @@ impl<P: 'static> Queue<P> {
         }
     }
 
+    /// Returns whether nothing of it is being handled, or could be at this moment: what waits waits for something that
+    /// may be long in coming.
+    pub(super) fn is_quiet(&self, now: Timestamp) -> bool {
+        let is_held = self.state.waits_for(Reason::Paused) || self.state.waits_for(Reason::Breaker);
+        let is_due = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= now);
+        let retry = self.deferred.keys().next().map(|&(due, _)| due);
+        let replay = self.replays.front().map(|&(due, _)| due);
+        let has_next = match &self.head {
+            Some((due, _)) => *due <= now,
+            None => !self.backlog.is_empty() || is_due(retry) || is_due(replay),
+        };
+        self.in_flight.len() == 0 && (is_held || !has_next)
+    }
+
     /// Takes the next message out that may be delivered, or that has expired.
     pub(super) fn pop(&mut self, now: impl Fn() -> Timestamp) -> Next<P> {
         if self.first_expiry().is_some_and(|moment| moment <= now())

@@ -17,12 +17,26 @@ use crate::topic::Topic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// A message that was taken out to be delivered.
+#[derive(Clone)]
+pub(crate) struct InCall {
+    pub(crate) subscription: u64,
+    pub(crate) message: MessageId,
+    pub(crate) topic: Topic,
+}
+
+impl InCall {
+    fn of<P: 'static>(subscription: u64, parked: &Parked<P>, origin: Origin) -> Self {
+        Self { subscription, message: parked.id(origin), topic: parked.topic().clone() }
+    }
+}
+
 /// What lies under the lock.
 struct Inner<P> {
     /// By subscription.
     queues: BTreeMap<u64, Queue<P>>,
     /// The message that was taken out and has not been settled.
-    in_call: Option<(MessageId, Topic)>,
+    in_call: Option<InCall>,
     /// Whether others were, to be settled at once.
     is_settling: bool,
 }
@@ -94,16 +108,11 @@ impl<P: 'static> WaitingRoom<P> {
     }
 
     /// Takes the subscription's next message out that may be delivered.
-    pub(crate) fn pop(
-        &self,
-        subscription: u64,
-        now: impl Fn() -> Timestamp,
-        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
-    ) -> Next<P> {
+    pub(crate) fn pop(&self, subscription: u64, now: impl Fn() -> Timestamp, origin: Origin) -> Next<P> {
         let mut inner = self.0.lock();
         let next = inner.queues.get_mut(&subscription).map_or(Next::Nothing, |queue| queue.pop(now));
         if let Next::Now(parked, _) = &next {
-            inner.in_call = Some(id(parked));
+            inner.in_call = Some(InCall::of(subscription, parked, origin));
         }
         next
     }
@@ -114,7 +123,7 @@ impl<P: 'static> WaitingRoom<P> {
         &self,
         subscription: u64,
         now: impl Fn() -> Timestamp,
-        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+        origin: Origin,
     ) -> Next<P> {
         let mut inner = self.0.lock();
         let Some(queue) = inner.queues.get_mut(&subscription) else { return Next::Nothing };
@@ -123,7 +132,7 @@ impl<P: 'static> WaitingRoom<P> {
             Some(_) => match queue.take_expired(now()) {
                 Some(parked) => {
                     let others = queue.others();
-                    inner.in_call = Some(id(&parked));
+                    inner.in_call = Some(InCall::of(subscription, &parked, origin));
                     Next::Now(parked, others)
                 }
                 None => Next::Nothing,
@@ -185,8 +194,8 @@ impl<P: 'static> WaitingRoom<P> {
     }
 
     /// Says which message is being delivered.
-    pub(crate) fn begin_call(&self, id: MessageId, topic: Topic) {
-        self.0.lock().in_call = Some((id, topic));
+    pub(crate) fn begin_call(&self, subscription: u64, parked: &Parked<P>, origin: Origin) {
+        self.0.lock().in_call = Some(InCall::of(subscription, parked, origin));
     }
 
     /// Has dead letters of a subscription's replayed.
@@ -237,6 +246,23 @@ impl<P: 'static> WaitingRoom<P> {
             && inner.queues.values().all(|queue| queue.sizes().is_nothing())
     }
 
+    /// Returns whether nothing of it is being handled, or could be at this moment.
+    pub(crate) fn is_quiet(&self, now: Timestamp) -> bool {
+        let inner = self.0.lock();
+        inner.in_call.is_none()
+            && !inner.is_settling
+            && inner.queues.values().all(|queue| queue.is_quiet(now))
+    }
+
+    /// Returns whether nothing of a subscription waits, is kept, or is being handled.
+    pub(crate) fn is_empty_for(&self, subscription: u64) -> bool {
+        let inner = self.0.lock();
+        let is_in_call = inner.in_call.as_ref().is_some_and(|in_call| in_call.subscription == subscription);
+        !is_in_call
+            && !inner.is_settling
+            && inner.queues.get(&subscription).is_none_or(|queue| queue.sizes().is_nothing())
+    }
+
     /// Says that what was taken out last has been settled.
     pub(crate) fn settled(&self) {
         let mut inner = self.0.lock();
@@ -244,7 +270,7 @@ impl<P: 'static> WaitingRoom<P> {
     }
 
     /// Returns the message that was taken out and has not been settled.
-    pub(crate) fn in_call(&self) -> Option<(MessageId, Topic)> {
+    pub(crate) fn in_call(&self) -> Option<InCall> {
         self.0.lock().in_call.clone()
     }
 

@@ -12,8 +12,7 @@ use crate::broker::policy::breaker::{BreakerState, WhileOpen};
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
-use crate::message::MessageId;
-use crate::topic::Topic;
+use crate::message::Origin;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -203,9 +202,9 @@ impl<P: 'static> ConsumerSide<P> {
         &mut self,
         state: &SubscriptionState,
         now: impl Fn() -> Timestamp,
-        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+        origin: Origin,
     ) -> Option<Popped<P>> {
-        let (popped, others) = match self.room.pop(state.id, now, id) {
+        let (popped, others) = match self.room.pop(state.id, now, origin) {
             Next::Now(parked, others) => (Popped::Message(parked), others),
             Next::Replay(number, others) => (Popped::Replay(number), others),
             other => {
@@ -228,9 +227,9 @@ impl<P: 'static> ConsumerSide<P> {
         &mut self,
         state: &SubscriptionState,
         now: impl Fn() -> Timestamp,
-        id: impl FnOnce(&Parked<P>) -> (MessageId, Topic),
+        origin: Origin,
     ) -> Option<Popped<P>> {
-        match self.room.take_expired(state.id, now, id) {
+        match self.room.take_expired(state.id, now, origin) {
             Next::Now(parked, others) => {
                 self.note_popped(state, others);
                 Some(Popped::Message(parked))
@@ -386,8 +385,8 @@ impl<P: 'static> ConsumerSide<P> {
     }
 
     /// Says which message is being delivered.
-    pub(crate) fn begin_call(&self, id: MessageId, topic: Topic) {
-        self.room.begin_call(id, topic);
+    pub(crate) fn begin_call(&self, subscription: u64, parked: &Parked<P>, origin: Origin) {
+        self.room.begin_call(subscription, parked, origin);
     }
 
     /// Lets the record go of a subscription whose queue was closed.
