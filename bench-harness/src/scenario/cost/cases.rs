@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ringmain::broker::dead_letters::DeadLetterOptions;
 use ringmain::broker::filter::{header, payload};
-use ringmain::broker::{Backlog, Breaker, PublishOptions, Retry, SubscriptionBuilder};
-use ringmain::message::CorrelationId;
+use ringmain::broker::{Backlog, Breaker, Idempotency, PublishOptions, Retry, SubscriptionBuilder, key};
+use ringmain::message::{CorrelationId, Message};
 
 /// The words of a message: with its stamp, one cache line.
 pub(super) type Event = [u64; 7];
@@ -62,6 +62,7 @@ pub(super) fn all() -> Vec<Case> {
     // Options are told in both arms where what differs is what becomes of them.
     const OPTIONS: Arm = PLAIN.published(PublishOptions::new);
     const REGION: Arm = PLAIN.published(region);
+    const ALL: Backlog = Backlog::new(1 << 20).bytes(usize::MAX);
     vec![
         beside_plain(NOTHING, PLAIN),
         beside_plain("a filter of the payload", PLAIN.told(|told| told.filter(payload(is_small)))),
@@ -72,6 +73,22 @@ pub(super) fn all() -> Vec<Case> {
         },
         beside_plain("retry, armed", PLAIN.told(|told| told.retry(Retry::default()))),
         beside_plain("breaker, closed", PLAIN.told(|told| told.breaker(Breaker::default()))),
+        beside_plain(
+            "idempotency by id",
+            PLAIN.told(|told| told.idempotent(Idempotency::by(key::id()).keys(1_000))),
+        ),
+        beside_plain(
+            "idempotency by payload",
+            PLAIN.told(|told| {
+                let number = key::of(|event: &Message<'_, Event>| Some(event[0]));
+                told.idempotent(Idempotency::by(number).keys(1_000))
+            }),
+        ),
+        // Each message has a key of its own: all are delivered, through the backlog.
+        beside_plain(
+            "conflation, nothing to conflate",
+            PLAIN.told(|told| told.conflate(key::id()).backlog(ALL)),
+        ),
         beside_plain("backlog, armed", PLAIN.told(|told| told.backlog(Backlog::new(1_000)))),
         beside_plain("dead letters, on", Arm { dead_letters: Some(DeadLetterOptions::new), ..PLAIN }),
         beside_plain(
