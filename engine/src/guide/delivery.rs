@@ -26,7 +26,8 @@
 //!
 //! * **That a message is handled.** It may expire, be filtered, find a full backlog, or fail for good. The account says
 //!   which.
-//! * **That it survives the process.** All is in memory.
+//! * **That it survives the process.** All is in memory, save dead letters that have a file (feature
+//!   `durable-dead-letters`).
 //! * **That somebody wants it.** A message without a subscription is accepted, and counted as
 //!   [`unrouted`](crate::broker::Ledger::unrouted).
 //! * **That a later subscription sees it.** Only what is published after
@@ -37,7 +38,9 @@
 //!
 //! Each attempt bears the message's [`id`](crate::message::Message::id), and so does a replay. The
 //! [`attempt`](crate::message::Message::attempt) counts from 1, and from 1 again in each replay. So a handler that
-//! must not do a thing twice remembers ids.
+//! must not do a thing twice remembers ids. What a *sender* repeats has other ids: an
+//! [idempotent](crate::broker::SubscriptionBuilder::idempotent) subscription tells it by a key, and handles it once, as
+//! long as the key is remembered and the process lives.
 //!
 //! ```
 //! use ringmain::Broker;
@@ -73,7 +76,8 @@
 //! |---|---|
 //! | rings | accepted messages that no handler has been called with |
 //! | backlogs and retries | all that waits |
-//! | the dead letters | all of them: export them ([`query`](crate::broker::dead_letters::DeadLetters::query)) if they are to stay |
+//! | the dead letters | all of them, unless they have a file: then what came in its last milliseconds |
+//! | remembered keys | all of them: what is sent again after a restart is handled again |
 //! | running calls | their outcome: nobody knows what they have done |
 //!
 //! A panic of a handler is no crash. It is caught and counted. That needs unwinding: with `panic = "abort"` in the
@@ -83,7 +87,10 @@
 //!
 //! | feature | may lose, counted | may repeat |
 //! |---|---|---|
-//! | expiry | [`Term::Expired`] | no |
+//! | expiry | [`Term::Expired`]; or a [dead letter](crate::broker::SubscriptionBuilder::dead_letter_expired) | no |
+//! | [idempotency](crate::broker::SubscriptionBuilder::idempotent) | [`Term::Duplicate`] | no, while the key is remembered |
+//! | [conflation](crate::broker::SubscriptionBuilder::conflate) | [`Term::Conflated`]: values that a newer one has replaced | no |
+//! | [tokens](crate::broker::SubscriptionBuilder::subscribe_with_tokens) | as a handler's failure, where one is dropped or late | with a [`Retry`]: also while who was late still works |
 //! | filter | [`Term::Filtered`] | no |
 //! | pause, catching up | what the [`Backlog`](crate::broker::Backlog) has no room for: [`Term::Overflow`], or [`Term::DeadLettered`] | no |
 //! | [`Retry`] | what finds no room to wait: [`Term::Overflow`]; a dead letter where they are kept | yes |
@@ -102,10 +109,14 @@
 //! | in a ring, its handler free | delivered, as far as the limit allows |
 //! | waiting for a pause, a breaker, or a later attempt | handed back in [`undelivered`](crate::broker::ShutdownReport::undelivered): [`Term::Undelivered`]. No attempt is made early, and none is given up |
 //! | waiting, and expired | [`Term::Expired`] |
+//! | kept with a token | waited for, as long as the limit allows; then [`Term::InDoubt`], and [listed](crate::broker::ShutdownReport::in_doubt) |
 //! | in a call that does not return | [`Term::InDoubt`]; the report [names it](crate::broker::ShutdownReport::abandoned) |
 //! | behind a call that does not return | handed back |
 //! | a dead letter, being replayed or not | in the store, which can still be asked |
 //! | handed back, but its `Clone` panics or hangs | counted in [`withheld`](crate::broker::ShutdownReport::withheld) |
+//!
+//! What handlers publish for each other is refused once a shutdown has begun.
+//! [`Broker::quiesce`](crate::Broker::quiesce) before it refuses all others first, and lets handlers come to their end.
 //!
 //! Dropping the last [`Broker`](crate::Broker) closes it in the same way but waits for nothing, and there is no report.
 //!
@@ -113,6 +124,8 @@
 //! [`Retry::attempts`]: crate::broker::Retry::attempts
 //! [`SubscriptionLedger`]: crate::broker::SubscriptionLedger
 //! [`Term`]: crate::broker::Term
+//! [`Term::Conflated`]: crate::broker::Term::Conflated
+//! [`Term::Duplicate`]: crate::broker::Term::Duplicate
 //! [`Term::DeadLettered`]: crate::broker::Term::DeadLettered
 //! [`Term::Expired`]: crate::broker::Term::Expired
 //! [`Term::Failed`]: crate::broker::Term::Failed

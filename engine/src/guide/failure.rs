@@ -3,13 +3,15 @@
 //! # From the outcome to the end
 //!
 //! Before a call these are asked, in this order: has the subscription ended, has the message expired, does the
-//! filter want it, does it have to wait, does the breaker let it through.
+//! filter want it, is it a duplicate, does it have to wait, does the breaker let it through.
 //!
 //! | outcome | counted | what follows |
 //! |---|---|---|
 //! | the subscription has ended | [`Term::Unsubscribed`] | nothing |
-//! | the message has expired, be it before its first attempt or a later one | [`Term::Expired`] | nothing; no dead letter |
+//! | the message has expired, be it before its first attempt or a later one | [`Term::Expired`] | nothing; or a dead letter, where that [is wanted](crate::broker::SubscriptionBuilder::dead_letter_expired) |
 //! | the filter does not want it | [`Term::Filtered`] | nothing |
+//! | one with its key was handled, or waits | [`Term::Duplicate`] | nothing |
+//! | it waits, and a newer one with its key comes, where the subscription conflates | [`Term::Conflated`] | the newer one has its place |
 //! | it has to wait, and there is room | [`Term::Backlogged`] | its turn comes |
 //! | it has to wait, and there is none | as [`WhenFull`] says: [`Term::Overflow`], or [`Term::DeadLettered`] of kind [`Overflow`](crate::broker::FailureKind::Overflow) | nothing |
 //! | the breaker is open, and refuses | [`FailureKind::Refused`], [`Term::Failed`] | nothing, not even a dead letter |
@@ -19,6 +21,10 @@
 //! | it returns [`RetryAfter`] | [`FailureKind::Handler`] | as an error, after this delay: neither schedule nor cap apply, attempts and `max_elapsed` do |
 //! | it returns [`Permanent`] | [`FailureKind::Handler`] | as an error that is not tried again; the breaker does not count it |
 //! | it panics | [`FailureKind::Panic`] | *it has failed*, below |
+//! | its token is given back well | [`Term::Delivered`] | nothing |
+//! | its token is given back as failed | [`FailureKind::Handler`] | *it has failed*, below |
+//! | its token is dropped | [`FailureKind::Cancelled`](crate::broker::FailureKind::Cancelled), or [`FailureKind::Panic`] in a panic | *it has failed*, below; a dropped one is not tried again |
+//! | its token does not come back within its limit | [`FailureKind::TimedOut`](crate::broker::FailureKind::TimedOut) | *it has failed*, below; the token is told that it is [too late](crate::broker::TokenError::TooLate), and counted as [`late`](crate::broker::SubscriptionLedger::late) |
 //! | it does not return before the shutdown gives it up | [`Term::InDoubt`] | [`Abandoned`] names it |
 //!
 //! *It has failed*:
@@ -68,6 +74,9 @@
 //! | a peer that is down for minutes | a [`Breaker`](crate::broker::Breaker) beside the retry: nobody calls it, and no attempts are used up |
 //! | old values are worth nothing while it is down | [`WhileOpen::Refuse`](crate::broker::WhileOpen::Refuse), or a time to live ([`expires_after`]) |
 //! | only the latest values count after a pause | [`WhenFull::DropOldest`] and a small [`Backlog`](crate::broker::Backlog) |
+//! | only the latest value of each key counts, and the handler is slow | [`conflate`](crate::broker::SubscriptionBuilder::conflate) |
+//! | senders repeat themselves | [`idempotent`](crate::broker::SubscriptionBuilder::idempotent) |
+//! | the work is done elsewhere, by threads of your own | [`subscribe_with_tokens`](crate::broker::SubscriptionBuilder::subscribe_with_tokens) |
 //! | nothing may be given up unseen | [`dead_letters`](crate::broker::BrokerBuilder::dead_letters), and look at them |
 //! | retries must not become a load of their own | [`Retry::budget`](crate::broker::Retry::budget) |
 //! | a handler that may be slow | a [`Dispatcher`](crate::broker::Dispatcher) of its own |
@@ -90,6 +99,11 @@
 //! | a payload panics when dropped | caught | nowhere: its deliveries are over | `broker_clearing::a_payload_whose_drop_panics_stops_nobody` |
 //! | a payload's `Clone` panics when its message has to wait | that delivery has failed, and is not tried again | [`FailureKind::Panic`], [`Term::Failed`] | `broker_pause::a_message_whose_copy_panics_is_counted_as_failed_and_the_others_wait` |
 //! | a filter panics | no match: that delivery has failed and is not tried again; the breaker does not count it | [`FailureKind::Panic`] | `broker_filters::a_filter_that_panics_is_a_failed_delivery_and_no_match`, `broker_breakers::a_filter_that_panics_counts_for_no_breaker` |
+//! | a key's closure panics | that delivery has failed and is not tried again; the breaker does not count it | [`FailureKind::Panic`] | `broker_keys::a_key_that_panics_fails_its_own_delivery_and_says_nothing_of_the_handler` |
+//! | a handler panics with its token | that message has failed; one whose token is elsewhere is settled there | [`FailureKind::Panic`] | `broker_tokens::a_handler_that_panics_with_its_token_has_failed_and_without_it_has_settled_nothing` |
+//! | a token is leaked, or its worker hangs | the message has failed at its limit, and is tried again as a copy | [`FailureKind::TimedOut`](crate::broker::FailureKind::TimedOut) | `broker_tokens::a_token_that_is_leaked_fails_at_its_limit_and_the_message_is_kept` |
+//! | a handler never returns with its token | in doubt, once | [`Term::InDoubt`] | `broker_tokens::a_handler_that_never_returns_with_its_token_is_in_doubt_once` |
+//! | an `on_expired` callback panics | caught | as before | `broker_expiry::a_callback_that_panics_costs_nobody_anything` |
 //! | an `on_error` callback panics | caught; the failure is counted all the same | as before | `broker_foreign_code::callbacks_are_told_of_each_failure_and_may_panic` |
 //! | a log subscriber panics or hangs | no message is lost by it | as before | `broker_foreign_code::a_log_that_panics_costs_no_delivery`, `broker_foreign_code::a_log_that_hangs_costs_no_message` |
 //! | a publish closure panics | nothing is published, and the panic goes on to whoever published | [`tombstones`](crate::broker::RingLedger::tombstones) | `broker_faults::a_publish_closure_that_panics_publishes_nothing_and_leaves_the_ledger_balanced` |
@@ -104,6 +118,10 @@
 //! | a backlog is full | as [`WhenFull`] says | [`Term::Overflow`] or [`Term::DeadLettered`] | `broker_pause::a_full_backlog_drops_the_newest_or_the_oldest_as_it_was_told`, `broker_dead_letters::a_full_backlog_makes_letters_of_the_newest_and_the_others_are_delivered` |
 //! | too many wait to be tried again | the next that fails is given up | [`Term::Overflow`], or [`Term::DeadLettered`] | `broker_retries::more_than_may_wait_for_another_attempt_are_dropped_and_counted` |
 //! | the store of dead letters is full | the oldest letter goes | [`evicted`](crate::broker::dead_letters::DeadLetterCounts::evicted) | `broker_dead_letters::twelve_thousand_failures_leave_ten_thousand_letters_which_are_replayed_once_at_their_rate` |
+//! | the durable store's disk is full | letters stay in memory; all is made up for when it is well again | `not_durable` in its status | `broker_durable_disk::a_full_disk_holds_nobody_up_and_is_told_and_all_is_made_up_for` |
+//! | it is slow, or stuck | consumers go on, and a shutdown returns in time | the same | `broker_durable_disk::consumers_go_on_at_full_speed_beside_a_slow_disk`, `broker_durable_disk::a_stuck_disk_holds_up_neither_consumers_nor_a_shutdown` |
+//! | a byte of its file is damaged | that record is named, and the others are read | `damaged`, when the broker is built | `broker_durable::a_damaged_byte_costs_one_letter_which_is_named` |
+//! | its codec fails or panics | that letter stays in memory alone | `unwritable` in its status | `broker_durable_disk::a_codec_that_fails_or_panics_costs_its_own_letter` |
 //! | everything is full at once | each bound gives way as it was told to, and the ledger balances | all of these | `broker_fault_table::with_everything_full_at_once_each_message_is_counted_once` |
 //! | the clock jumps forward | what is due by then is done, once each; what has expired by then is not | [`retries`](crate::broker::SubscriptionLedger::retries), [`Term::Expired`] | `broker_fault_table::a_clock_that_jumps_ahead_has_each_attempt_made_once` |
 //! | the wall clock is set | nothing: moments are told by a clock that never runs backwards | nowhere | `broker_fault_table::no_moment_comes_before_an_earlier_one` |
@@ -115,6 +133,8 @@
 //! [`Permanent`]: crate::broker::Permanent
 //! [`RetryAfter`]: crate::broker::RetryAfter
 //! [`Term::Backlogged`]: crate::broker::Term::Backlogged
+//! [`Term::Conflated`]: crate::broker::Term::Conflated
+//! [`Term::Duplicate`]: crate::broker::Term::Duplicate
 //! [`Term::DeadLettered`]: crate::broker::Term::DeadLettered
 //! [`Term::Delivered`]: crate::broker::Term::Delivered
 //! [`Term::Expired`]: crate::broker::Term::Expired

@@ -22,6 +22,8 @@
 //! | a call fails, no retry | go on | kept |
 //! | a call fails, a [`Retry`](crate::broker::Retry) | go on, and overtake it | first calls in order; the failed one comes again later |
 //! | a call fails, a retry [in order](crate::broker::Retry::in_order) | wait behind it, in the backlog | kept |
+//! | [conflation](crate::broker::SubscriptionBuilder::conflate) | a newer one takes the place of an older one with its key | that of the places, with gaps; a value that failed may be replaced before it is tried again |
+//! | several [in flight](crate::broker::Acknowledgement::in_flight) | are begun before the earlier ones are settled | begun in order; settled in any |
 //! | a pause | wait in the backlog | kept: what waited comes before what comes then |
 //! | a breaker opens, and [pauses](crate::broker::WhileOpen::Pause) | wait in the backlog | kept; the oldest is the probe, a due retry and what waits taking turns |
 //! | a breaker opens, and [refuses](crate::broker::WhileOpen::Refuse) or [makes letters](crate::broker::WhileOpen::DeadLetter) | end at once, while it is open | kept, with gaps |
