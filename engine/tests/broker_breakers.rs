@@ -300,3 +300,39 @@ fn a_probe_that_finds_nothing_to_deliver_is_given_back() {
     let calls: Vec<_> = tried.calls().iter().map(|call| (call.number, call.at)).collect();
     assert_eq!((calls, state(&tried)), (vec![(2, 1_500)], Some(BreakerState::Closed)));
 }
+
+#[test]
+fn while_it_is_open_another_handler_is_called_and_probes_are_the_handlers_own() {
+    let is_sick = Arc::new(AtomicBool::new(true));
+    let (sender, fallen_back) = std::sync::mpsc::channel();
+    let options = |options: ringmain::broker::SubscriptionBuilder<u64>| {
+        options.breaker(breaker().probes(1).while_open(WhileOpen::Pause)).fallback(move |message| {
+            let _ = sender.send(**message);
+            match **message {
+                6 => panic_quietly(),
+                7 => return Err("nothing in the cache"),
+                _ => {}
+            }
+            Ok(())
+        })
+    };
+    let tried = Tried::new(options, sick(&is_sick));
+    tried.publish(0..10);
+    assert_eq!((tried.calls().len(), fallen_back.try_iter().collect::<Vec<_>>()), (5, vec![5, 6, 7, 8, 9]));
+    let account = tried.account();
+    assert_eq!((account.delivered(), account.count(Term::Failed), account.failures()), (3, 7, 7));
+    assert_eq!(account.failures_of(FailureKind::Refused), 0);
+    is_sick.store(false, Ordering::Relaxed);
+    tried.advance(SECOND);
+    tried.publish([10, 11]);
+    assert_eq!((tried.calls().len(), state(&tried)), (2, Some(BreakerState::Closed)));
+    assert_eq!(fallen_back.try_iter().count(), 0);
+    let _report = tried.shut_down();
+}
+
+#[test]
+fn a_fallback_without_a_breaker_is_refused() {
+    let broker = Broker::of::<u64>().build().expect("valid");
+    let refused = broker.subscription().pattern("a").fallback(|_| ()).subscribe(|_| ());
+    assert!(matches!(refused, Err(SubscribeError::FallbackWithoutBreaker)));
+}

@@ -104,6 +104,9 @@ pub enum SubscribeError {
         /// For how long.
         limit: Duration,
     },
+    /// It has a handler for while its breaker is open, and no breaker.
+    #[error("a fallback is called while a breaker is open, and the subscription has none")]
+    FallbackWithoutBreaker,
     /// What finds no place is to become a dead letter, and the broker keeps none.
     #[error(
         "{option} of the subscription is to make dead letters, and the broker keeps none: tell it to by \

@@ -15,6 +15,7 @@
 //! | it has to wait, and there is room | [`Term::Backlogged`] | its turn comes |
 //! | it has to wait, and there is none | as [`WhenFull`] says: [`Term::Overflow`], or [`Term::DeadLettered`] of kind [`Overflow`](crate::broker::FailureKind::Overflow) | nothing |
 //! | the breaker is open, and refuses | [`FailureKind::Refused`], [`Term::Failed`] | nothing, not even a dead letter |
+//! | the breaker is open, and there is a [fallback](crate::broker::SubscriptionBuilder::fallback) | as of a call: [`Term::Delivered`], or as a failure that is not tried again | |
 //! | the breaker is open, and makes letters | [`FailureKind::Refused`], [`Term::DeadLettered`] | it can be replayed |
 //! | the call returns well | [`Term::Delivered`] | nothing |
 //! | it returns an error | [`FailureKind::Handler`] | *it has failed*, below |

@@ -1,6 +1,7 @@
 //! A message that arrives where it cannot simply be delivered: what comes before the handler's call, step by step, and
 //! how the message comes to wait.
 
+use super::context;
 use super::delivery::{Delivery, verdict_on};
 use super::failed::{Ended, How, Kept, Then, bury, keep};
 use super::keeping::{HandedOut, hand_out};
@@ -101,9 +102,27 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             // Where messages wait meanwhile, it is queued.
             Admission::Wait => {
                 let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
-                Gated::Ended(Outcome::Refused { is_dead })
+                self.call_fallback(state, handler).unwrap_or(Gated::Ended(Outcome::Refused { is_dead }))
             }
         }
+    }
+
+    /// Calls what handles messages while the breaker is open, if there is something.
+    fn call_fallback(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+    ) -> Option<Gated> {
+        let contract = handler.contract()?;
+        let (fallback, message) = (contract.fallback.as_mut()?, self.message);
+        context::begin_handling(message.id(), message.correlation());
+        let called = self.source.call(state.id, || fallback(message));
+        context::end_handling();
+        let Some(outcome) = Outcome::of_call(called) else { return Some(Gated::TakenOver) };
+        if matches!(outcome, Outcome::Delivered) {
+            contract.confirm();
+        }
+        Some(Gated::Ended(outcome))
     }
 
     /// Copies the message and hands it out to a handler that keeps it.

@@ -1,6 +1,6 @@
 //! The options of subscriptions, and how subscriptions start.
 
-use super::callbacks::{Callbacks, ErrorCallback, FailedDelivery};
+use super::callbacks::{BoxedFallback, Callbacks, ErrorCallback, FailedDelivery};
 use super::contract::{BoxedKeeper, Contract, Expired, Keeper};
 use super::feature::{Feature, conflict};
 use super::filter::{BoxedFilter, Filter};
@@ -62,6 +62,7 @@ pub struct SubscriptionBuilder<P> {
     backlog: Option<Backlog>,
     retry: Option<Retry>,
     breaker: Option<Breaker>,
+    fallback: Option<BoxedFallback<P>>,
     expired: Expired<P>,
     on_error: Option<ErrorCallback<P>>,
 }
@@ -80,6 +81,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             backlog: None,
             retry: None,
             breaker: None,
+            fallback: None,
             expired: Expired { callback: None, are_dead: false },
             on_error: None,
         }
@@ -316,6 +318,41 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
+    /// Has another handler called while the [breaker](Self::breaker) is open, instead of what that
+    /// [says](Breaker::while_open): from a cache, with a default, or to another bank. It is called on the consumer's
+    /// thread, as the handler is, with each message that would have been refused, and returns what handlers return.
+    /// What it returns well with has been delivered. What it fails with, or panics, is no further attempt of the
+    /// handler's and tells the breaker nothing: it becomes a dead letter where they are kept, or is dropped and
+    /// counted as [`Term::Failed`](crate::broker::Term::Failed).
+    ///
+    /// The breaker's probes, and retries that are due, are the handler's own.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::Breaker;
+    /// # use std::sync::mpsc::channel;
+    /// let mut simulation = Broker::of::<u32>().simulate()?;
+    /// let broker = simulation.broker();
+    /// let (sender, from_cache) = channel();
+    /// let rates = broker.subscription().pattern("rates").breaker(Breaker::consecutive(3));
+    /// let rates = rates.fallback(move |rate| sender.send(**rate));
+    /// let _rates = rates.subscribe(|_| Err::<(), _>("the service does not answer"))?;
+    /// let mut publisher = broker.publisher("rates")?;
+    /// for rate in 0..10 {
+    ///     let _ = publisher.publish(rate)?;
+    /// }
+    /// simulation.run();
+    /// assert_eq!(from_cache.try_iter().collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallback<R: IntoHandled>(
+        mut self,
+        mut handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
+    ) -> Self {
+        self.fallback = Some(Box::new(move |message| handler(message).into_handled()));
+        self
+    }
+
     /// Has a message that expires become a dead letter, with kind [`Expired`](crate::broker::FailureKind::Expired), and
     /// counted as such a failure. By default it is dropped, and counted as
     /// [`Term::Expired`](crate::broker::Term::Expired). Only for brokers that
@@ -523,6 +560,9 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| SubscribeError::Breaker { problem })?;
         }
+        if self.fallback.is_some() && self.breaker.is_none() {
+            return Err(SubscribeError::FallbackWithoutBreaker);
+        }
         let name = self.name.as_deref();
         if let Some(terms) = terms.filter(|terms| terms.in_flight == 0 || terms.limit.is_zero()) {
             return Err(SubscribeError::Acknowledgement { in_flight: terms.in_flight, limit: terms.limit });
@@ -627,6 +667,7 @@ pub(super) fn start_all<P: MessagePayload>(
             backlog,
             retry,
             breaker,
+            fallback,
             expired,
             on_error,
             ..
@@ -651,7 +692,13 @@ pub(super) fn start_all<P: MessagePayload>(
             contract.conflation = conflation.map(|key| Conflation::by(callbacks.around_key(key)));
             contract.backlog = backlog.unwrap_or_default();
             contract.retry = retry.map(RetryState::new);
-            contract.breaker = breaker.map(Guarded::new);
+            // What the fallback handles would have been refused.
+            let policy = |breaker: Breaker| match &fallback {
+                Some(_) => breaker.while_open(WhileOpen::Refuse),
+                None => breaker,
+            };
+            contract.breaker = breaker.map(policy).map(Guarded::new);
+            contract.fallback = fallback.map(|fallback| callbacks.around_fallback(fallback));
             contract.expired = Some(expired).filter(|it| it.are_dead || it.callback.is_some());
             let callbacks = callbacks.clone();
             contract.keeper = keeper.map(|(terms, handler)| Keeper { handler, terms, callbacks });

@@ -29,6 +29,9 @@ pub struct FailedDelivery<'a> {
 /// What is called for each message that has expired.
 pub(crate) type ExpiryCallback<P> = Arc<dyn Fn(&Message<'_, P>) + Send + Sync>;
 
+/// A handler that is called while a breaker is open.
+pub(crate) type BoxedFallback<P> = Box<dyn FnMut(&Message<'_, P>) -> Result<(), HandlerError> + Send>;
+
 /// What is called for each failed delivery.
 pub(crate) type ErrorCallback<P> = Arc<dyn Fn(&Message<'_, P>, &FailedDelivery<'_>) + Send + Sync>;
 
@@ -69,6 +72,15 @@ impl<P: 'static> Callbacks<P> {
         }
         let callbacks = self.clone();
         Box::new(move |message| callbacks.watch(message, || filter(message)))
+    }
+
+    /// Adds them to a fallback. Without any it is not wrapped.
+    pub(crate) fn around_fallback(self: &Arc<Self>, mut fallback: BoxedFallback<P>) -> BoxedFallback<P> {
+        if self.callbacks.is_empty() {
+            return fallback;
+        }
+        let callbacks = self.clone();
+        Box::new(move |message| callbacks.watch_call(message, || fallback(message)))
     }
 
     /// Adds them to a key, whose closure fails if it panics. Without any it is not wrapped.

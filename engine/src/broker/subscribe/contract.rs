@@ -1,7 +1,7 @@
 //! What a subscription was told beside its patterns, as its consumer keeps it, and what is asked of it before and
 //! after a call.
 
-use super::callbacks::{Callbacks, ExpiryCallback};
+use super::callbacks::{BoxedFallback, Callbacks, ExpiryCallback};
 use super::filter::BoxedFilter;
 use super::token::{Acknowledgement, Token};
 use crate::broker::policy::conflation::Conflation;
@@ -23,6 +23,8 @@ pub(crate) struct Contract<P> {
     pub(crate) backlog: Backlog,
     pub(crate) retry: Option<RetryState>,
     pub(crate) breaker: Option<Guarded>,
+    /// What is called while the breaker is open.
+    pub(crate) fallback: Option<BoxedFallback<P>>,
     /// Who is told of messages that expire, and whether they become dead letters.
     pub(crate) expired: Option<Expired<P>>,
     /// The handler, where it keeps messages; and who is told of their failures.
@@ -81,6 +83,7 @@ impl<P> Contract<P> {
             backlog: Backlog::default(),
             retry: None,
             breaker: None,
+            fallback: None,
             expired: None,
             keeper: None,
             clock,
@@ -228,6 +231,7 @@ impl<P> Contract<P> {
         guard(|| drop(self.filter));
         guard(|| drop(self.keeper));
         guard(|| drop(self.expired));
+        guard(|| drop(self.fallback));
         if let Some(keys) = self.keys {
             keys.dismantle();
         }
