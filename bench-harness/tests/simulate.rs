@@ -474,8 +474,8 @@ fn what_is_no_scenario_is_refused_with_line_and_reason() {
             "line 8: no subscription 'billing': an earlier step has unsubscribed it",
         ),
         (
-            with_store("[[step]]\nreplay = { of = \"billing\", to = \"topic\" }\n"),
-            "line 7: to = \"topic\" is not supported yet",
+            with_store("[[step]]\nreplay = { of = \"billing\", to = \"topic\", rate = 5 }\n"),
+            "line 7: to topics all letters are published at once",
         ),
         (with_store("[[step]]\nreplay = { of = \"billing\", rate = 0 }\n"), "line 7: a rate is at least 1"),
         ("[[step]]\nadvance = \"87600h\"\n".repeat(11), "line 21: with this step the scenario lasts longer"),

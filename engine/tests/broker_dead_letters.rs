@@ -6,13 +6,14 @@ use broker_support::tried::{MILLISECOND, Tried};
 use broker_support::{LIMIT, eventually, panic_quietly, shut_down};
 use ringmain::broker::dead_letters::{DeadLetterOptions, DeadLetters, Replay, ReplayError, Selection};
 use ringmain::broker::{
-    Backlog, Breaker, Broker, FailureKind, Handled, HandlerError, Jitter, Permanent, PublishOptions, Retry,
-    SubscribeError, SubscriptionBuilder, Term, WhenFull, WhileOpen,
+    Backlog, Breaker, Broker, Dispatcher, FailureKind, Handled, HandlerError, Jitter, Permanent,
+    PublishOptions, Retry, SubscribeError, SubscriptionBuilder, Term, WhenFull, WhileOpen,
 };
 use ringmain::clock::Clock;
+use ringmain::message::Priority;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -436,4 +437,97 @@ fn payloads_that_panic_when_dropped_cost_nobody_and_none_is_left() {
         assert!(report.ledger.is_balanced() && report.dead.is_empty(), "{}", report.ledger);
     }
     eventually("none is left", || ALIVE.load(Ordering::SeqCst) == 0);
+}
+
+#[test]
+fn letters_can_be_published_to_their_topics_once_more_as_children_of_themselves() {
+    let mut simulation =
+        Broker::of::<u64>().dead_letters(DeadLetterOptions::new()).simulate().expect("valid");
+    let broker = simulation.broker();
+    let old = broker.subscribe("orders.*", |_| Err::<(), _>("no such customer")).expect("valid");
+    let told = PublishOptions::new().header("region", "eu").expect("short").priority(Priority::High);
+    let mut publisher = broker.any_topic_publisher();
+    for (topic, number) in [("orders.a", 1), ("orders.b", 2), ("orders.c", 3)] {
+        let _ = publisher.publish_with(topic, number, &told).expect("room");
+    }
+    simulation.run();
+    let letters = broker.dead_letters().expect("it keeps them");
+    let dead: Vec<_> = letters.query(&Selection::all()).iter().map(|letter| letter.message.id).collect();
+    drop(old);
+    let (sender, received) = std::sync::mpsc::channel();
+    let subscribe = |topic| {
+        let sender = sender.clone();
+        broker.subscribe(topic, move |message| {
+            let headers = message.headers().get_str("region").map(str::to_owned);
+            sender.send((
+                message.to_owned().parent,
+                **message,
+                message.attempt(),
+                headers,
+                message.priority(),
+            ))
+        })
+    };
+    let _new = (subscribe("orders.a").expect("valid"), subscribe("orders.b").expect("valid"));
+    let republished =
+        letters.republish(&Selection::all(), Replay::to_topic(), Duration::MAX).expect("they are there");
+    simulation.run();
+    assert_eq!((republished.letters, republished.unwanted, republished.refusal), (2, 1, None));
+    let region = Some("eu".to_owned());
+    let expected = [
+        (Some(dead[0]), 1, 1, region.clone(), Priority::High),
+        (Some(dead[1]), 2, 1, region, Priority::High),
+    ];
+    assert_eq!(received.try_iter().collect::<Vec<_>>(), expected);
+    assert_eq!(
+        letters.query(&Selection::all()).iter().map(|it| it.message.id).collect::<Vec<_>>(),
+        [dead[2]]
+    );
+    let counts = letters.counts();
+    assert!(counts.is_balanced(), "{counts:?}");
+    assert_eq!((counts.replayed, counts.held), (2, 1));
+    let report = simulation.shutdown();
+    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+}
+
+#[test]
+fn what_cannot_be_published_again_in_time_or_for_want_of_room_stays() {
+    let dispatcher = Dispatcher::new("only").capacity(4).overflow(ringmain::ring::Overflow::Reject);
+    let broker = Broker::of::<u64>().dispatcher(dispatcher).dead_letters(DeadLetterOptions::new());
+    let broker = broker.build().expect("valid");
+    let _sick = broker.subscribe("a", |_| Err::<(), _>("sick")).expect("valid");
+    let letters = broker.dead_letters().expect("it keeps them");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..10 {
+        while publisher.publish(number).is_err() {
+            std::thread::yield_now();
+        }
+    }
+    broker.drain(LIMIT).expect("nothing hangs");
+    // Ten in a second, for a fifth of one: the first, the second, and no third.
+    let limit = Duration::from_millis(150);
+    let begun = Instant::now();
+    let republished =
+        letters.republish(&Selection::all(), Replay::to_topic().rate(10), limit).expect("they are there");
+    assert!(begun.elapsed() < limit + Duration::from_secs(5));
+    assert_eq!((republished.letters + republished.left, republished.refusal.clone()), (10, None));
+    assert!((1..=2).contains(&republished.letters), "{republished:?}");
+    broker.drain(LIMIT).expect("nothing hangs");
+    assert_eq!(letters.count(&Selection::all()), 10, "they have failed again");
+    // The ring is full.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let _stuck = broker.subscribe("stuck", move |_| _ = released.recv()).expect("valid");
+    let mut stuck = broker.publisher("stuck").expect("a topic");
+    while stuck.publish(0).is_ok() {}
+    let republished =
+        letters.republish(&Selection::all(), Replay::to_topic(), LIMIT).expect("they are there");
+    assert_eq!((republished.letters, republished.left), (0, 10));
+    assert!(
+        matches!(republished.refusal, Some(ringmain::broker::PublishFailure::Full { .. })),
+        "{republished:?}"
+    );
+    drop(release);
+    let report = broker.shutdown(LIMIT).expect("no closure");
+    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+    assert!(letters.republish(&Selection::all(), Replay::to_topic(), LIMIT).is_err(), "it is closed");
 }

@@ -252,8 +252,8 @@ impl<'s> Check<'s> {
         }
         self.needs_store(replay, "a replay")?;
         match (to, rate) {
-            (Some(to), _) if *to.get_ref() == ReplayTo::Topic => {
-                self.refuse(to, "to = \"topic\" is not supported yet")
+            (Some(to), Some(rate)) if *to.get_ref() == ReplayTo::Topic => {
+                self.refuse(rate, "to topics all letters are published at once")
             }
             (_, Some(rate)) if *rate.get_ref() == 0 => self.refuse(rate, "a rate is at least 1 in a second"),
             _ => Ok(()),

@@ -21,7 +21,7 @@ use super::account::Account;
 use super::handler::{Behaviour, Call, Handler, Keeper, MOST_CALLS, Numbers, Record, Tokens, locked};
 use super::options;
 use super::scenario::{
-    Force, PublishForm, ReplayForm, Scenario, SettleForm, SettledAs, Step, SubscriptionForm,
+    Force, PublishForm, ReplayForm, ReplayTo, Scenario, SettleForm, SettledAs, Step, SubscriptionForm,
 };
 use super::source::Source;
 use crate::error::Error;
@@ -374,11 +374,15 @@ impl<'s> Run<'s> {
 
     fn replay(&self, form: &ReplayForm) -> Result<(), ReplayError> {
         let Some(letters) = self.broker.dead_letters() else { return Ok(()) };
+        let selection = Selection::all().subscription(form.of.get_ref());
+        if form.to.as_ref().is_some_and(|to| *to.get_ref() == ReplayTo::Topic) {
+            return letters.republish(&selection, Replay::to_topic(), Duration::MAX).map(drop);
+        }
         let mut replay = Replay::to_subscription();
         if let Some(rate) = &form.rate {
             replay = replay.rate(*rate.get_ref());
         }
-        letters.replay(&Selection::all().subscription(form.of.get_ref()), replay).map(drop)
+        letters.replay(&selection, replay).map(drop)
     }
 
     fn is_stopped(&self) -> bool {

@@ -24,8 +24,8 @@ use std::time::Duration;
 /// All of it locks the store for as long as it looks at it, in proportion to the letters that it looks at: a consumer
 /// that has a new one waits for that. Nothing foreign is called meanwhile.
 pub struct DeadLetters<P: MessagePayload> {
-    core: Arc<Core<P>>,
-    store: Arc<SharedStore<P>>,
+    pub(super) core: Arc<Core<P>>,
+    pub(super) store: Arc<SharedStore<P>>,
 }
 
 /// How dead letters are replayed.
@@ -40,6 +40,12 @@ impl Replay {
         Self { rate: 1_000 }
     }
 
+    /// To the topics that they were published to, at most 1,000 in a second:
+    /// [`DeadLetters::republish`].
+    pub const fn to_topic() -> Self {
+        Self { rate: 1_000 }
+    }
+
     /// At most so many in a second; 0 is 1.
     #[must_use]
     pub const fn rate(mut self, in_a_second: u32) -> Self {
@@ -49,8 +55,13 @@ impl Replay {
 
     /// Returns when that many letters have been handed over before.
     fn due(&self, begun: Timestamp, before: u64) -> Timestamp {
+        begun.after(self.delay(before))
+    }
+
+    /// Returns how long that takes.
+    pub(super) fn delay(&self, before: u64) -> Duration {
         let nanos = u128::from(before) * 1_000_000_000 / u128::from(self.rate.max(1));
-        begun.after(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 

@@ -32,6 +32,7 @@ mod query;
 mod samples;
 mod shared;
 mod store;
+mod to_topic;
 
 pub use attempt::Attempt;
 pub(crate) use attempt::{History, error_text};
@@ -49,3 +50,4 @@ pub(crate) use shared::SharedStore;
 #[cfg(all(test, not(ringmain_loom)))]
 pub(crate) use store::MemoryStore;
 pub(crate) use store::Put;
+pub use to_topic::Republished;

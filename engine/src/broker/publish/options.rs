@@ -2,7 +2,7 @@
 
 use super::error::BatchRefusal;
 use crate::clock::Timestamp;
-use crate::message::{CorrelationId, Extras, HeaderError, MessageId, Priority};
+use crate::message::{CorrelationId, Extras, HeaderError, Headers, MessageId, Priority};
 use std::time::Duration;
 
 /// A message was published: every dispatcher took it that its topic leads to, but for those that are
@@ -74,6 +74,24 @@ impl PublishOptions {
     /// Nothing beside topic and payload.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What a message was told that is published once more, as a child of itself.
+    pub(crate) fn again(
+        headers: &Headers,
+        correlation: Option<CorrelationId>,
+        parent: MessageId,
+        expires_at: Option<Timestamp>,
+        priority: Priority,
+    ) -> Self {
+        let extras = Extras {
+            headers: headers.clone(),
+            expires_at,
+            correlation,
+            parent: Some(parent),
+            ..Extras::default()
+        };
+        Self { extras, expires_after: None, priority, wait: Wait::default() }
     }
 
     /// Adds a header, or replaces the one of that key.

@@ -46,7 +46,7 @@ pub struct AnyTopicPublisher<P: MessagePayload = Payload> {
 }
 
 impl<P: MessagePayload> AnyTopicPublisher<P> {
-    pub(super) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
+    pub(crate) fn new(core: Arc<Core<P>>, topics: usize) -> Self {
         let inner = PublisherCore::new(core, PublisherTally::with_cache());
         Self { inner, cache: TopicCache::new(topics) }
     }
