@@ -732,7 +732,7 @@ fn metrics_bear_their_promised_keys_and_count() {
     assert_eq!(metrics.get("messaging.queue.depth.avg"), Some(1.0));
     assert_eq!(metrics.get("messaging.workers.active"), Some(1.0));
     assert_eq!(metrics.get("messaging.workers.idle"), Some(1.0));
-    assert_eq!(metrics.get("messaging.threads.total"), Some(3.0));
+    assert_eq!(metrics.get("messaging.threads.total"), Some(4.0));
     assert!(metrics.get("messaging.memory.bytes") >= Some(2.0 * 8.0 * 128.0));
     gate.open();
     drain(&broker);

@@ -12,6 +12,9 @@ use super::handle::Broker;
 use super::id::BrokerId;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
+use super::stall::report::Stall;
+use super::stall::watch::{StallOptions, Watch};
+use super::stall::watchdog;
 use super::subscribe::callbacks::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
 use crate::clock::{Clock, Watcher};
@@ -22,6 +25,7 @@ use crate::sync::{CachePadded, Process};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The name of the dispatcher that a broker has when none is declared.
 const DEFAULT_NAME: &str = "default";
@@ -35,6 +39,7 @@ pub struct BrokerBuilder<P> {
     dead_letters: Option<DeadLetterOptions>,
     #[cfg(feature = "durable-dead-letters")]
     durable: Option<DurableDeadLetters<P>>,
+    stalls: StallOptions,
     is_simulated: bool,
     _payload: PhantomData<fn() -> P>,
 }
@@ -57,6 +62,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dead_letters: None,
             #[cfg(feature = "durable-dead-letters")]
             durable: None,
+            stalls: StallOptions::default(),
             is_simulated: false,
             _payload: PhantomData,
         }
@@ -176,6 +182,65 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         self
     }
 
+    /// Sets how long something may stand still before the broker says so: a call of a handler that does not return, or
+    /// a ring that publishers wait for. By default one second; at least one millisecond. `None` switches it off: there
+    /// is no watchdog then, and no thread for it.
+    ///
+    /// What stands still is told as a warning (target `ringmain::stall`) with the names of subscription, topic and
+    /// thread, at this age and at each doubling of it; when it is over, that is told once. It is also told to the
+    /// [callback](Self::on_stall), and [listed](crate::broker::Broker::stalls).
+    ///
+    /// A thread of its own, `rm-watchdog`, looks four times within this time, and at least every 250 ms. Deliveries and
+    /// publishes do nothing for it. An age is told late, by up to two such intervals, never too high: it is the time
+    /// between two looks that have found the same call. All calls about one delivery (its filter, its handler, its
+    /// error callbacks) count as one, and never those of two deliveries. Code that runs outside of a call, such as the
+    /// drop of a handler whose subscription ends, is not seen by itself, but by the publishers who wait for it.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use std::time::Duration;
+    /// let patient = Broker::builder().stall_after(Duration::from_secs(30)).build()?;
+    /// let unwatched = Broker::builder().stall_after(None).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn stall_after(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.stalls.limit = limit.into();
+        self
+    }
+
+    /// Has a callback called for each [stall](Stall), whenever it is logged: at
+    /// [its limit](Self::stall_after), and at each doubling of its age. A later one takes the place of an earlier one.
+    ///
+    /// It is called on the watchdog's thread, where it may block: meanwhile no stall is told, and nothing else is held
+    /// up. A panic of it is caught, and counted in `messaging.stall_callback.panics`
+    /// ([`Metrics`](crate::observe::Metrics)). One that hangs holds no shutdown up: its thread is left to itself.
+    ///
+    /// ```
+    /// use ringmain::Broker;
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// let (sender, stalls) = channel();
+    /// let broker = Broker::of::<u32>()
+    ///     .stall_after(Duration::from_millis(20))
+    ///     .on_stall(move |stall| _ = sender.send(stall.clone()))
+    ///     .build()?;
+    /// let (go_on, door) = channel::<()>();
+    /// let _slow = broker.subscription().name("slow").pattern("a").subscribe(move |_| _ = door.recv())?;
+    /// broker.publisher("a")?.publish(1)?;
+    /// let stall = stalls.recv_timeout(Duration::from_secs(5))?;
+    /// assert_eq!(stall.subscription.as_deref(), Some("slow"));
+    /// assert!(stall.age >= Duration::from_millis(20));
+    /// go_on.send(())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on_stall(mut self, callback: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.stalls.callback = Some(Arc::new(callback));
+        self
+    }
+
     /// Allocates the rings and starts the threads. Everything is checked first; where something fails nothing is left
     /// running.
     ///
@@ -190,6 +255,10 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             weak.upgrade().map_or(Round::Over, |core| core.reclaim())
         })
         .map_err(|error| BrokerBuildError::Reclaimer { kind: error.kind() })?;
+        if let Some(watch) = &broker.core().watch {
+            watchdog::start(broker.core(), watch)
+                .map_err(|error| BrokerBuildError::Watchdog { kind: error.kind() })?;
+        }
         #[cfg(feature = "durable-dead-letters")]
         if let (Some(writer), Some(store)) = (planned.writer, &broker.core().dead_letters) {
             writer.start(store)?;
@@ -216,6 +285,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dead_letters,
             #[cfg(feature = "durable-dead-letters")]
             durable,
+            stalls,
             is_simulated,
             _payload,
         } = self;
@@ -260,6 +330,13 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         let Common { id, origin, clock, routes, registry, threads, dead_letters } = common;
         let on_advance = on_advance(&states);
         clock.watch(&on_advance);
+        let consumers = states.iter().map(|state| state.consumers.len()).sum();
+        // Where there are no threads nothing stands still; nor does it in a model, in which no time passes.
+        let watch = if is_simulated || cfg!(ringmain_loom) {
+            None
+        } else {
+            Watch::new(stalls, consumers, rings.len())
+        };
         let core = Arc::new(Core {
             id,
             origin,
@@ -276,6 +353,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             threads,
             dead_letters,
             reclaim_signal: Arc::new(ReclaimSignal::new()),
+            watch: watch.map(Arc::new),
             process: Process::current(),
             is_simulated,
             is_closed: CachePadded::new(AtomicBool::new(false)),

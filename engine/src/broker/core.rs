@@ -9,6 +9,7 @@ use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::name::DispatcherName;
+use super::stall::watch::Watch;
 use super::subscribe::callbacks::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
 use crate::clock::{Clock, Watcher};
@@ -39,6 +40,8 @@ pub(crate) struct Core<P> {
     pub(crate) threads: Arc<ThreadRegistry<P>>,
     pub(crate) dead_letters: Option<Arc<SharedStore<P>>>,
     pub(crate) reclaim_signal: Arc<ReclaimSignal>,
+    /// What the watchdog knows. None where it is switched off, and where there are no threads to watch.
+    pub(crate) watch: Option<Arc<Watch>>,
     pub(crate) process: Process,
     /// Whether it has no threads, and nobody may wait for them.
     pub(crate) is_simulated: bool,
@@ -174,6 +177,14 @@ impl<P> Core<P> {
         past.len()
     }
 
+    /// Ends the threads that work in the background.
+    pub(crate) fn stop_background(&self) {
+        self.reclaim_signal.stop();
+        if let Some(watch) = &self.watch {
+            watch.stop();
+        }
+    }
+
     /// Runs a round of the reclaimer.
     pub(crate) fn reclaim(&self) -> Round {
         let freed = self.table.reclaim() + self.free_routes();
@@ -188,7 +199,7 @@ impl<P> Core<P> {
 
 impl<P> Drop for Core<P> {
     fn drop(&mut self) {
-        self.reclaim_signal.stop();
+        self.stop_background();
         #[cfg(feature = "durable-dead-letters")]
         if let Some(store) = &self.dead_letters {
             store.stop_writing();

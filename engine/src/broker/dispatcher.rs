@@ -7,6 +7,7 @@ use super::deliver::handlers::HandlerTable;
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use super::name::DispatcherName;
+use super::stall::waiting::WaitingPublishers;
 use super::waiting::room::WaitingRoom;
 use crate::affinity::{Pinning, Placement};
 use crate::message::{Envelope, MessagePayload};
@@ -149,6 +150,8 @@ pub(crate) struct DispatcherState<P> {
     pub(crate) is_best_effort: bool,
     /// Messages that its ring did not take. Written where a publish is refused.
     pub(crate) refused: AtomicU64,
+    /// Who waits for room in its ring.
+    pub(crate) waiting: WaitingPublishers,
     /// The ring that its consumers read.
     pub(crate) ring: RingId,
     /// The consumers of each stage.
@@ -233,6 +236,7 @@ impl Dispatcher {
             name: self.name.as_str().into(),
             is_best_effort: self.is_best_effort,
             refused: AtomicU64::new(0),
+            waiting: WaitingPublishers::default(),
             ring,
             stages: Vec::new(),
             consumers: Vec::new(),

@@ -309,6 +309,12 @@ pub enum BrokerBuildError {
         /// What the system said.
         kind: std::io::ErrorKind,
     },
+    /// The watchdog's thread could not be started.
+    #[error("the watchdog's thread could not be started ({kind})")]
+    Watchdog {
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
     /// The dead letters of earlier processes cannot be opened.
     #[cfg(feature = "durable-dead-letters")]
     #[error(transparent)]

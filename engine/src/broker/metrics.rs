@@ -21,8 +21,11 @@ impl<P: MessagePayload> Broker<P> {
         let slot = (size_of::<Envelope<P>>() + size_of::<u64>()).next_multiple_of(64) as u64;
         let memory: u64 = core.rings.iter().map(|state| state.ring.capacity() * slot).sum();
         let dead_letters = core.dead_letters.as_ref().map_or(0, |store| store.counts().held);
-        // The reclaimer is one more.
-        let threads = core.threads.running() + 1;
+        // The reclaimer is one more, and the watchdog perhaps.
+        let watch = core.watch.as_ref();
+        let watchdogs = watch.filter(|watch| watch.is_running.load(Ordering::Relaxed)).iter().count();
+        let threads = core.threads.running() + 1 + watchdogs;
+        let stall_panics = watch.map_or(0, |watch| watch.panics.load(Ordering::Relaxed));
         let sum = |counter: fn(&ConsumerTally) -> &Counter| {
             consumers().map(|consumer| counter(&consumer.tally).get()).sum::<u64>() as f64
         };
@@ -41,6 +44,7 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.route_cache.hits", publishers.cache_hits as f64),
             ("messaging.route_cache.misses", publishers.cache_misses as f64),
             ("messaging.memory.bytes", memory as f64),
+            ("messaging.stall_callback.panics", stall_panics as f64),
             ("messaging.threads.total", threads as f64),
         ]
         .into();

@@ -52,6 +52,7 @@
 //! | a handler's call | no | no | no | no |
 //! | a message that has to wait | yes | briefly | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |
+//! | `stalls` | yes | briefly | for each stall | no |
 //! | `shutdown` | yes | yes | yes | at most for its limit |
 
 #![forbid(unsafe_code)]
@@ -72,6 +73,7 @@ mod name;
 mod policy;
 mod publish;
 pub mod simulation;
+mod stall;
 mod subscribe;
 #[cfg(ringmain_loom)]
 pub mod unstarted;
@@ -97,6 +99,7 @@ pub use publish::error::{BatchError, BatchRefusal, PublishError, PublishFailure,
 pub use publish::options::{PublishOptions, Published, PublishedBatch, Wait};
 pub use publish::publisher::Publisher;
 pub use publish::topic_publisher::{AnyTopicPublisher, CacheCounts};
+pub use stall::report::{Stall, StallCause, StallKind};
 pub use subscribe::builder::{Prepared, SubscriptionBuilder};
 pub use subscribe::callbacks::FailedDelivery;
 pub use subscribe::feature::{Feature, Together};

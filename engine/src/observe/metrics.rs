@@ -21,6 +21,7 @@ use std::fmt;
 /// | `messaging.route_cache.hits` | messages | that [publishers to topics of run time](crate::broker::AnyTopicPublisher), living and gone, have published to a topic which their cache knew |
 /// | `messaging.route_cache.misses` | topics | that were not in the cache of such a publisher and had to be resolved, whatever came of the message; of a batch, one |
 /// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |
+/// | `messaging.stall_callback.panics` | calls | of [`on_stall`](crate::broker::BrokerBuilder::on_stall)'s callback that panicked |
 /// | `messaging.threads.total` | threads | of the engine that are running |
 #[derive(Clone)]
 #[non_exhaustive]

@@ -330,6 +330,19 @@ impl<E> Supervisor<E> {
         Call::from_word(word, self.shared.delivery.load(Ordering::Relaxed))
     }
 
+    /// Whether the consumer is in that call still. Unlike a look at [`current_call`](Self::current_call), the answer is
+    /// about one moment after that look: behind the fence all is seen that the consumer had done when a delivery was
+    /// read that it has stored since. Makes a system call.
+    pub(crate) fn is_still_in(&self, call: Call) -> bool {
+        fence::heavy(&LEASE);
+        self.current_call() == Some(call)
+    }
+
+    /// The sequence below which the consumer has released all.
+    pub(crate) fn released(&self) -> Sequence {
+        self.shared.released.released()
+    }
+
     /// Whether somebody has taken the position over from the consumer.
     pub fn is_taken_over(&self) -> bool {
         self.shared.verdict.load(Ordering::Relaxed) == TAKEN

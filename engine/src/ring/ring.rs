@@ -415,6 +415,11 @@ impl<E> Ring<E> {
         lowest.unwrap_or_else(|| self.claimed()).min(self.claimed())
     }
 
+    /// Returns whether that sequence has been published, and perhaps later uses of its slot as well.
+    pub(crate) fn was_published(&self, sequence: Sequence) -> bool {
+        self.core.slots.was_published(sequence)
+    }
+
     /// Returns how many events are claimed and not yet released by every consumer. Old by the time
     /// it is read.
     pub fn depth(&self) -> u64 {

@@ -51,7 +51,7 @@ pub(super) fn hand_out<P: MessagePayload>(
     // First of all: what becomes of it is known whatever its handler does.
     left.waiting.hand_out(state, held.clone(), permit, until, terms.in_flight);
     let mut token = Some(Token::new(held, number, terms.limit, state.clone(), &left.issuer));
-    let called = source.call(CallMark::settled(state.id), || {
+    let called = source.call(CallMark::handed_out(state.id), || {
         let Some(token) = token.take() else { return };
         let (id, correlation) = (token.message().id(), token.message().correlation());
         context::begin_handling(id, correlation);
@@ -99,7 +99,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 (held, permit, Outcome::TimedOut)
             }
         };
-        let mut source = Waited { poller, number: left.waiting.call_number() };
+        let mut source = Waited { poller, number: left.waiting.next_call_number() };
         let parked = match Arc::try_unwrap(held) {
             Ok(held) => held.parked,
             // Its token still has it: what happens to it from now on happens to a copy.

@@ -74,18 +74,30 @@ pub(crate) struct CallMark {
     pub(crate) subscription: u64,
     /// Whether the delivery has been counted: a take-over has nothing to doubt then.
     pub(crate) is_settled: bool,
+    /// Whether it is a handler that keeps messages and has just been handed one.
+    pub(crate) is_handed_out: bool,
 }
 
 impl CallMark {
-    /// Subscriptions are numbered from 0: this bit is never one of their numbers'.
+    /// Subscriptions are numbered from 0: these bits are never one of their numbers'.
     const SETTLED: u64 = 1 << 63;
+    const HANDED_OUT: u64 = 1 << 62;
 
     pub(crate) fn settled(subscription: u64) -> u64 {
         subscription | Self::SETTLED
     }
 
+    /// Marks the call of a handler that keeps messages: its delivery is known beside the call, as one in flight.
+    pub(crate) fn handed_out(subscription: u64) -> u64 {
+        Self::settled(subscription) | Self::HANDED_OUT
+    }
+
     /// A subscription's number by itself marks a delivery that is being handled.
     pub(crate) fn from_lease(mark: u64) -> Self {
-        Self { subscription: mark & !Self::SETTLED, is_settled: mark & Self::SETTLED != 0 }
+        Self {
+            subscription: mark & !(Self::SETTLED | Self::HANDED_OUT),
+            is_settled: mark & Self::SETTLED != 0,
+            is_handed_out: mark & Self::HANDED_OUT != 0,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The reclaimer: the one background thread, which frees what publishers should not.
+//! The reclaimer: the background thread that frees what publishers should not.
 //!
 //! It sleeps until it is called, and while something waits to be freed it looks again after a
 //! while, longer each time that nothing came of it. Publishers that make up topics faster than it

@@ -94,7 +94,7 @@ fn shut_down<P: MessagePayload>(
             Step::Over(outside) => break outside,
         }
     };
-    core.reclaim_signal.stop();
+    core.stop_background();
     account_for_in_hand(core);
     #[cfg(feature = "durable-dead-letters")]
     end_writing(core, caller);
@@ -227,7 +227,7 @@ fn end_writing<P>(core: &Core<P>, caller: &Caller) {
 
 /// Says what there is to say at the end of a broker without threads.
 pub(in crate::broker) fn report_of<P: MessagePayload>(core: &Core<P>) -> ShutdownReport<P> {
-    core.reclaim_signal.stop();
+    core.stop_background();
     report(core, Vec::new()).0
 }
 

@@ -108,6 +108,8 @@ fn wait_for_room<P>(
     if context::is_filling() {
         return Err(PublishFailure::WouldDeadlock { dispatcher: name() });
     }
+    // For the watchdog. Whoever waits has the time; where there is none, nothing is counted.
+    let _waiting = core.watch.as_ref().map(|_| core.dispatcher(target.dispatcher).waiting.enter());
     producer.reserve_until(count, deadline).map_err(|error| match error {
         ring::PublishError::Full | ring::PublishError::Dropped => PublishFailure::Full { dispatcher: name() },
         ring::PublishError::TimedOut => PublishFailure::TimedOut { dispatcher: name() },

@@ -67,6 +67,11 @@ impl<P> InFlights<P> {
         self.messages.len()
     }
 
+    /// Returns the one that was handed out last.
+    pub(super) fn last(&self) -> Option<&Held<P>> {
+        self.messages.last_key_value().map(|(_, InFlight { held, .. })| &**held)
+    }
+
     pub(super) fn insert(
         &mut self,
         number: u64,

@@ -274,6 +274,13 @@ impl<P: 'static> WaitingRoom<P> {
         self.0.lock().in_call.clone()
     }
 
+    /// Returns the message of a subscription that was handed out last, of those that are kept.
+    pub(crate) fn last_handed_out(&self, subscription: u64, origin: Origin) -> Option<(MessageId, Topic)> {
+        let inner = self.0.lock();
+        let held = inner.queues.get(&subscription)?.in_flight.last()?;
+        Some((held.parked.id(origin), held.parked.topic().clone()))
+    }
+
     /// Returns how much of the subscription's messages waits.
     pub(crate) fn sizes_of(&self, subscription: u64) -> Sizes {
         self.0.lock().queues.get(&subscription).map_or_else(Sizes::default, Queue::sizes)

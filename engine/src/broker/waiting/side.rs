@@ -36,7 +36,7 @@ pub(crate) struct ConsumerSide<P> {
     len: usize,
     /// The subscriptions that have a queue, and whose records are held for it.
     queues: BTreeSet<u64>,
-    /// How many messages have been taken out to be delivered.
+    /// How many messages have been taken out to be delivered, or to be settled that handlers have kept.
     taken: u64,
     /// How many messages handlers keep.
     in_flight: usize,
@@ -93,8 +93,15 @@ impl<P: 'static> ConsumerSide<P> {
         self.turn
     }
 
-    /// Returns the number of the next call that delivers what has waited.
+    /// Returns the number of the calls that deliver the message that was taken out last.
     pub(crate) fn call_number(&self) -> u64 {
+        self.taken
+    }
+
+    /// Returns the number of the calls that settle a message which a handler has kept. No other message's calls have
+    /// it: whoever watches takes calls of one number for the same.
+    pub(crate) fn next_call_number(&mut self) -> u64 {
+        self.taken += 1;
         self.taken
     }
 

@@ -1,0 +1,269 @@
+//! A look at all consumers and rings. Runs no foreign code, and allocates only where something stands still.
+
+use super::report::{Stall, StallCause, StallKind};
+use super::watch::{Seen, Watch};
+use super::watchdog::Telling;
+use crate::broker::core::Core;
+use crate::broker::deliver::outcome::CallMark;
+use crate::broker::dispatcher::ConsumerState;
+use crate::broker::handle::Broker;
+use crate::broker::subscribe::registry::SubscriptionState;
+use crate::message::{MessageId, MessagePayload};
+use crate::ring::Call;
+use crate::topic::Topic;
+use std::time::Duration;
+
+/// The most routes that are looked at to find a message's topic.
+const MAX_ROUTES: usize = 4_096;
+
+/// Where a consumer is found: the number of its dispatcher, its number there, and among all.
+#[derive(Clone, Copy)]
+struct Place {
+    dispatcher: usize,
+    number: usize,
+    index: usize,
+}
+
+impl<P: MessagePayload> Core<P> {
+    /// Looks, and returns what there is to tell.
+    pub(super) fn find_what_to_tell(&self, watch: &Watch) -> Vec<Telling> {
+        let mut seen = watch.seen.lock();
+        self.look(watch, &mut seen);
+        let mut to_tell: Vec<_> = seen.over.drain(..).map(Telling::Over).collect();
+        for place in self.places() {
+            if seen.calls[place.index].is_due()
+                && let Some(stall) = self.call_stall(&seen, place)
+            {
+                seen.calls[place.index].note_told(stall.clone(), watch.limit);
+                to_tell.push(Telling::Stalled(stall));
+            }
+        }
+        for ring in 0..seen.rings.len() {
+            if seen.rings[ring].track.is_due()
+                && let Some(stall) = self.ring_stall(watch, &seen, ring)
+            {
+                seen.rings[ring].track.note_told(stall.clone(), watch.limit);
+                to_tell.push(Telling::Stalled(stall));
+            }
+        }
+        to_tell
+    }
+
+    /// Looks, and returns what stands still at this moment.
+    fn find_stalls(&self, watch: &Watch) -> Vec<Stall> {
+        let mut seen = watch.seen.lock();
+        self.look(watch, &mut seen);
+        let is_stall = |age: Duration| age >= watch.limit;
+        let calls = self.places().filter(|place| is_stall(seen.calls[place.index].age()));
+        let mut stalls: Vec<_> = calls.filter_map(|place| self.call_stall(&seen, place)).collect();
+        let rings = (0..seen.rings.len()).filter(|&ring| is_stall(seen.rings[ring].track.age()));
+        stalls.extend(rings.filter_map(|ring| self.ring_stall(watch, &seen, ring)));
+        stalls
+    }
+
+    /// Notes what each consumer is in, and how far each ring is claimed in which publishers wait.
+    fn look(&self, watch: &Watch, seen: &mut Seen) {
+        let now = seen.read_clock(watch.interval);
+        let Seen { calls, rings, over, .. } = seen;
+        for (consumer, track) in self.consumers().zip(calls) {
+            over.extend(track.look(running_call(consumer), now, watch.limit));
+        }
+        for (state, seen) in self.rings.iter().zip(rings) {
+            let waiting = &self.dispatcher(state.dispatcher).waiting;
+            // Those who wait for a short time, again and again, may not be met by a look.
+            let begun = waiting.begun();
+            let has_waiting = std::mem::replace(&mut seen.begun, begun) != begun || waiting.now() > 0;
+            over.extend(seen.track.look(has_waiting.then(|| state.ring.claimed()), now, watch.limit));
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
+        let numbers = self.dispatchers.iter().enumerate();
+        let places =
+            numbers.flat_map(|(dispatcher, state)| (0..state.consumers.len()).map(move |n| (dispatcher, n)));
+        places.enumerate().map(|(index, (dispatcher, number))| Place { dispatcher, number, index })
+    }
+
+    /// Describes the call that a consumer is in, if it still is.
+    fn call_stall(&self, seen: &Seen, place: Place) -> Option<Stall> {
+        let track = &seen.calls[place.index];
+        let call = track.key()?;
+        let consumer = self.consumer_at(place)?;
+        let described = self.describe(consumer, call);
+        // Last: all that was read belongs to that call, if it is still the same one. Nothing of it was read from the
+        // event, whose slot is used again as soon as the call returns, whoever is reading there.
+        if !consumer.mailbox.supervisor().is_still_in(call) {
+            return None;
+        }
+        Some(Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            age: track.age(),
+            call_age: Some(track.age()),
+            ..self.stall_of(place, consumer, described)
+        })
+    }
+
+    /// Says what keeps a ring from having room: the consumer that is furthest behind.
+    fn ring_stall(&self, watch: &Watch, seen: &Seen, ring: usize) -> Option<Stall> {
+        let state = self.rings.get(ring)?;
+        let track = &seen.rings[ring].track;
+        let (since, age) = (track.since()?, track.age());
+        let stage_of = |number: usize| {
+            let stages = &self.dispatcher(state.dispatcher).stages;
+            stages.iter().position(|stage| stage.contains(&number))
+        };
+        // Of those that are equally far the first stage's, for whose consumers the others wait, and of these one that
+        // is in a call.
+        let place = self
+            .places()
+            .filter(|place| place.dispatcher == usize::from(state.dispatcher))
+            .min_by_key(|place| {
+                let released =
+                    self.consumer_at(*place).map(|consumer| consumer.mailbox.supervisor().released());
+                (released, stage_of(place.number), seen.calls[place.index].key().is_none())
+            })?;
+        let consumer = self.consumer_at(place)?;
+        let supervisor = consumer.mailbox.supervisor();
+        let (calls, released) = (&seen.calls[place.index], supervisor.released());
+        let call = calls.key().filter(|call| supervisor.is_still_in(*call));
+        let described = call.map_or_else(Described::default, |call| self.describe(consumer, call));
+        let described = match call {
+            Some(call) if !supervisor.is_still_in(call) => Described::default(),
+            _ => described,
+        };
+        let cause = match call {
+            Some(_) if calls.age() >= watch.limit => StallCause::Call,
+            Some(_) => StallCause::SlowCalls,
+            None if calls.changed() > since => StallCause::SlowCalls,
+            None if released < state.ring.claimed() && !state.ring.was_published(released) => {
+                StallCause::Publish
+            }
+            None => StallCause::NotRunning,
+        };
+        let stall = self.stall_of(place, consumer, described);
+        let sequence = stall.sequence.or(Some(released));
+        let call_age = call.map(|_| calls.age());
+        Some(Stall { kind: StallKind::Publisher, cause, age, call_age, sequence, ..stall })
+    }
+
+    fn consumer_at(&self, place: Place) -> Option<&ConsumerState<P>> {
+        self.dispatchers.get(place.dispatcher)?.consumers.get(place.number)
+    }
+
+    fn stall_of(&self, place: Place, consumer: &ConsumerState<P>, described: Described) -> Stall {
+        let dispatcher = &self.dispatchers[place.dispatcher];
+        let Described { subscription, message, topic, sequence } = described;
+        let behind =
+            self.ring(dispatcher.ring).claimed().saturating_sub(consumer.mailbox.supervisor().released());
+        Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            dispatcher: dispatcher.name.clone(),
+            thread: consumer.thread.as_str().into(),
+            subscription,
+            message,
+            topic,
+            sequence,
+            age: Duration::ZERO,
+            call_age: None,
+            behind,
+            waiting_publishers: dispatcher.waiting.now(),
+        }
+    }
+
+    /// Says what a call is about, as far as it can be read beside it.
+    fn describe(&self, consumer: &ConsumerState<P>, call: Call) -> Described {
+        let sequence = match call {
+            Call::Event { sequence, .. } | Call::Clearing { sequence } => Some(sequence),
+            Call::Parked { .. } => None,
+        };
+        let mark = call.delivery().map(CallMark::from_lease);
+        let state = mark.and_then(|mark| self.registry.find(mark.subscription));
+        let copied = match (mark, call) {
+            // Copied before the call, and listed until its consumer, which is in it, takes it out.
+            (Some(mark), _) if mark.is_handed_out => {
+                consumer.waiting.last_handed_out(mark.subscription, self.origin)
+            }
+            // Likewise; what waits is copied, and lies beside the ring.
+            (_, Call::Parked { .. }) => consumer.waiting.in_call(),
+            _ => None,
+        };
+        let (message, topic): (Option<MessageId>, _) = match copied {
+            Some((message, topic)) => (Some(message), Some(topic)),
+            None if sequence.is_some() => {
+                (None, state.as_deref().and_then(|state| self.only_topic_of(state)))
+            }
+            None => (None, None),
+        };
+        let subscription = state.map(|state| (&*state.name).into());
+        Described { subscription, message, topic, sequence }
+    }
+
+    /// Returns the topic of all that comes to a subscription, if there is only one: a route is listed as long as a
+    /// message travels it that its consumers have not released.
+    fn only_topic_of(&self, state: &SubscriptionState) -> Option<Topic> {
+        if let [pattern] = &*state.patterns
+            && pattern.is_literal()
+        {
+            return Topic::new(pattern.as_str()).ok();
+        }
+        let mut only: Option<Topic> = None;
+        for (number, route) in self.routes.all().enumerate() {
+            if number == MAX_ROUTES {
+                return None;
+            }
+            if !state.patterns.iter().any(|pattern| pattern.matches(&route.topic)) {
+                continue;
+            }
+            match &only {
+                Some(topic) if *topic != route.topic => return None,
+                Some(_) => {}
+                None => only = Some(route.topic.clone()),
+            }
+        }
+        only
+    }
+}
+
+/// What a call is about.
+#[derive(Default)]
+struct Described {
+    subscription: Option<std::sync::Arc<str>>,
+    message: Option<MessageId>,
+    topic: Option<Topic>,
+    sequence: Option<u64>,
+}
+
+/// Returns the call that a consumer is in. None where a shutdown has taken it over, which reports it.
+fn running_call<P>(consumer: &ConsumerState<P>) -> Option<Call> {
+    let supervisor = consumer.mailbox.supervisor();
+    if supervisor.is_taken_over() { None } else { supervisor.current_call() }
+}
+
+impl<P: MessagePayload> Broker<P> {
+    /// Returns what stands still at this moment: calls that have not returned, and rings that have no room, for as
+    /// long as [`BrokerBuilder::stall_after`](crate::broker::BrokerBuilder::stall_after) says. For a health check.
+    ///
+    /// From any thread, also one that is in a handler; waits for nobody. Disturbs no publisher and no consumer. Locks
+    /// briefly; allocates, and makes a system call, for each stall. Empty where the watchdog is switched off, of a
+    /// simulated broker, and in a child made by `fork`. What a shutdown has abandoned is not listed: its report is.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// let broker = Broker::builder().build()?;
+    /// let is_healthy = broker.stalls().is_empty();
+    /// for stall in broker.stalls() {
+    ///     eprintln!("{stall}");
+    /// }
+    /// # assert!(is_healthy);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn stalls(&self) -> Vec<Stall> {
+        let core = self.core();
+        match &core.watch {
+            Some(watch) if !core.is_forked() => core.find_stalls(watch),
+            _ => Vec::new(),
+        }
+    }
+}

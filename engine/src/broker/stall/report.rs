@@ -1,0 +1,133 @@
+//! What is told of a stall.
+
+use crate::broker::name::DispatcherName;
+use crate::message::MessageId;
+use crate::topic::Topic;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StallKind {
+    /// A call of a handler, or of other code of a subscription, does not return.
+    Call,
+    /// Publishers wait for room in a ring, and none of them gets any.
+    Publisher,
+}
+
+/// Why it stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StallCause {
+    /// The consumer is in a call that has not returned in all that time.
+    Call,
+    /// The consumer makes one call after the other, and has not made room by that yet: its handlers are slow.
+    SlowCalls,
+    /// The next message is not there yet: a publisher has its slot, and its closure or its payload's `Clone` has not
+    /// returned.
+    Publish,
+    /// The consumer is in no call, and there is something to handle. It does not run: nothing schedules it, a debugger
+    /// has stopped it, or it is in foreign code outside of a call, such as the drop of a handler whose subscription has
+    /// ended.
+    NotRunning,
+}
+
+/// Something that stands still: see [`BrokerBuilder::on_stall`](crate::broker::BrokerBuilder::on_stall) and
+/// [`Broker::stalls`](crate::broker::Broker::stalls).
+///
+/// Never shows a payload or a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stall {
+    /// What stands still.
+    pub kind: StallKind,
+    /// Why. Of a call it is [`StallCause::Call`].
+    pub cause: StallCause,
+    /// The dispatcher.
+    pub dispatcher: DispatcherName,
+    /// The name of the consumer's thread: the one that is in the call, or that makes no room.
+    pub thread: Arc<str>,
+    /// The subscription whose code the thread runs. Nothing where it is in no call, or clears a slot.
+    pub subscription: Option<Arc<str>>,
+    /// The message that the call is about. Only of one that was copied out of the ring: one that has waited, is tried
+    /// again or replayed, or that a handler gets with a token. A message that is handled in its slot cannot be read by
+    /// others, since the slot is used again as soon as the call returns; the [`sequence`](Self::sequence) is told.
+    pub message: Option<MessageId>,
+    /// The topic of that message. Of one that is handled in its slot it is told where only one topic can be meant: the
+    /// subscription's pattern has no wildcard, or of all the topics that publishers hold it matches one.
+    pub topic: Option<Topic>,
+    /// The sequence of the event in its ring that the call is about; of a publisher's stall, else the next that the
+    /// consumer has not released.
+    pub sequence: Option<u64>,
+    /// How long it has stood still, at least.
+    pub age: Duration,
+    /// Of a publisher's stall, how long the call has run that the consumer is in, at least; of a call, its age.
+    pub call_age: Option<Duration>,
+    /// How many messages are in the ring that the consumer has not released, those that it has handled of the present
+    /// few included.
+    pub behind: u64,
+    /// How many publishers wait for room in that ring.
+    pub waiting_publishers: u32,
+}
+
+impl fmt::Display for Stall {
+    /// One sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { dispatcher, thread, age, behind, .. } = self;
+        match self.kind {
+            StallKind::Call => {
+                write!(f, "{thread} has been in a call")?;
+                self.write_call(f)?;
+                write!(f, " for at least {age:?}; {behind} messages wait behind it")
+            }
+            StallKind::Publisher => {
+                let publishers = self.waiting_publishers;
+                write!(
+                    f,
+                    "dispatcher {} has had no room for at least {age:?} ({publishers} publishers wait): {thread} is \
+                     {behind} messages behind and ",
+                    &**dispatcher
+                )?;
+                match self.cause {
+                    StallCause::Call => {
+                        write!(f, "in a call")?;
+                        self.write_call(f)?;
+                        write!(f, " that has run for at least {:?}", self.call_age.unwrap_or_default())
+                    }
+                    StallCause::SlowCalls => {
+                        write!(f, "slow: it makes call after call, now")?;
+                        if self.subscription.is_none() {
+                            write!(f, " between two")
+                        } else {
+                            self.write_call(f)
+                        }
+                    }
+                    StallCause::Publish => {
+                        write!(f, "waits for a publisher that has not finished writing its message")
+                    }
+                    StallCause::NotRunning => write!(f, "in no call: it does not run"),
+                }
+            }
+        }
+    }
+}
+
+impl Stall {
+    fn write_call(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(subscription) = &self.subscription {
+            write!(f, " of subscription {subscription}")?;
+        }
+        if let Some(topic) = &self.topic {
+            write!(f, ", topic {topic}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ", message {message}")?;
+        }
+        if let Some(sequence) = self.sequence {
+            write!(f, ", sequence {sequence}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! One thing that may stand still, as the watchdog remembers it from look to look.
+
+use super::report::Stall;
+use std::time::Duration;
+
+/// What is known of a consumer's call, or of a ring's claims. Times are those of the watchdog's own clock.
+pub(super) struct Track<K> {
+    seen: Option<Seen<K>>,
+    /// When what was seen last changed.
+    changed: Duration,
+}
+
+/// What was seen, since when, and until when.
+struct Seen<K> {
+    key: K,
+    since: Duration,
+    until: Duration,
+    /// What was said of it last, if it was.
+    told: Option<Stall>,
+    /// The age at which it is told next.
+    next: Duration,
+}
+
+impl<K: PartialEq + Copy> Track<K> {
+    pub(super) fn new() -> Self {
+        Self { seen: None, changed: Duration::ZERO }
+    }
+
+    /// Notes what is seen now. What is told next of it is told at an age of `first`. Returns what had been told of
+    /// what is over, with the age that it has reached at least.
+    pub(super) fn look(&mut self, key: Option<K>, now: Duration, first: Duration) -> Option<Stall> {
+        if let Some(seen) = &mut self.seen
+            && Some(seen.key) == key
+        {
+            seen.until = now;
+            return None;
+        }
+        if self.seen.is_some() || key.is_some() {
+            self.changed = now;
+        }
+        let over = self.seen.take();
+        self.seen = key.map(|key| Seen { key, since: now, until: now, told: None, next: first });
+        over.and_then(|Seen { since, until, told, .. }| Some(Stall { age: until - since, ..told? }))
+    }
+
+    pub(super) fn key(&self) -> Option<K> {
+        self.seen.as_ref().map(|seen| seen.key)
+    }
+
+    /// Returns how long what is seen has been seen.
+    pub(super) fn age(&self) -> Duration {
+        self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.until - seen.since)
+    }
+
+    /// Returns when what was seen last changed.
+    pub(super) fn changed(&self) -> Duration {
+        self.changed
+    }
+
+    /// Returns since when it has been seen.
+    pub(super) fn since(&self) -> Option<Duration> {
+        self.seen.as_ref().map(|seen| seen.since)
+    }
+
+    /// Returns whether it is to be told now.
+    pub(super) fn is_due(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.until - seen.since >= seen.next)
+    }
+
+    /// Says that it has been told: next at twice its age, or the first power of two of it that is still to come.
+    pub(super) fn note_told(&mut self, stall: Stall, first: Duration) {
+        if let Some(seen) = &mut self.seen {
+            let age = seen.until - seen.since;
+            let mut next = first;
+            while next <= age {
+                next = next.saturating_mul(2);
+            }
+            (seen.told, seen.next) = (Some(stall), next);
+        }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use crate::broker::stall::report::{StallCause, StallKind};
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn stall(age: Duration) -> Stall {
+        Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            dispatcher: "d".into(),
+            thread: "t".into(),
+            subscription: None,
+            message: None,
+            topic: None,
+            sequence: None,
+            age,
+            call_age: None,
+            behind: 0,
+            waiting_publishers: 0,
+        }
+    }
+
+    #[test]
+    fn an_age_is_that_between_looks_at_the_same() {
+        let mut track = Track::new();
+        for (now, key, age) in [(0, 1, 0), (90, 1, 90), (180, 2, 0), (270, 2, 90), (280, 2, 100)] {
+            assert!(track.look(Some(key), at(now), LIMIT).is_none(), "nothing was told");
+            assert_eq!((track.age(), track.is_due()), (at(age), at(age) >= LIMIT), "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_told_is_due_until_it_is() {
+        let mut track = Track::new();
+        let mut told = Vec::new();
+        for now in (0..1_000).step_by(25) {
+            track.look(Some(1), at(now), LIMIT);
+            if track.is_due() {
+                told.push(now);
+                track.note_told(stall(track.age()), LIMIT);
+            }
+        }
+        assert_eq!(told, [100, 200, 400, 800]);
+    }
+
+    #[test]
+    fn a_look_that_comes_late_is_told_once() {
+        let mut track = Track::new();
+        track.look(Some(1), at(0), LIMIT);
+        track.look(Some(1), at(750), LIMIT);
+        assert!(track.is_due());
+        track.note_told(stall(track.age()), LIMIT);
+        assert!(!track.is_due());
+        track.look(Some(1), at(799), LIMIT);
+        assert!(!track.is_due());
+        track.look(Some(1), at(800), LIMIT);
+        assert!(track.is_due());
+    }
+
+    #[test]
+    fn an_end_is_returned_of_what_was_told_alone_with_the_age_that_was_seen() {
+        let mut track = Track::new();
+        track.look(Some(1), at(0), LIMIT);
+        track.look(Some(1), at(150), LIMIT);
+        assert!(track.look(Some(2), at(200), LIMIT).is_none());
+        track.look(Some(2), at(350), LIMIT);
+        track.note_told(stall(track.age()), LIMIT);
+        track.look(Some(2), at(370), LIMIT);
+        let over = track.look(None, at(400), LIMIT);
+        assert_eq!(over.map(|stall| stall.age), Some(at(170)));
+        assert!(track.look(None, at(500), LIMIT).is_none());
+        assert_eq!(track.changed(), at(400), "nothing has changed since");
+    }
+}

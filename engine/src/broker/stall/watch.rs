@@ -1,0 +1,161 @@
+//! What the watchdog knows: the tracks of all consumers and rings, its own clock, and what it has yet to tell.
+
+use super::report::Stall;
+use super::signal::Signal;
+use super::track::Track;
+use crate::ring::{Call, Sequence};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The age at which something is a stall, unless told otherwise.
+pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
+
+const MIN_LIMIT: Duration = Duration::from_millis(1);
+/// Looks within a limit, and the bounds of the time between two of them.
+const LOOKS: u32 = 4;
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is called for each stall.
+pub(crate) type StallCallback = Arc<dyn Fn(&Stall) + Send + Sync>;
+
+/// How a broker is watched.
+#[derive(Clone)]
+pub(crate) struct StallOptions {
+    /// `None` where it is not.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) callback: Option<StallCallback>,
+}
+
+impl Default for StallOptions {
+    fn default() -> Self {
+        Self { limit: Some(DEFAULT_LIMIT), callback: None }
+    }
+}
+
+/// The watchdog's part of a broker. It knows nothing of payloads, and outlives the broker where it hangs.
+pub(crate) struct Watch {
+    pub(super) limit: Duration,
+    pub(super) interval: Duration,
+    pub(super) callback: Option<StallCallback>,
+    pub(super) seen: Mutex<Seen>,
+    pub(super) signal: Signal,
+    /// Callbacks that have panicked.
+    pub(crate) panics: AtomicU64,
+    /// Whether its thread runs.
+    pub(crate) is_running: AtomicBool,
+}
+
+/// What lies under the lock.
+pub(super) struct Seen {
+    /// By consumer, in the order of the broker.
+    pub(super) calls: Vec<Track<Call>>,
+    /// By ring.
+    pub(super) rings: Vec<Ring>,
+    /// What has been told of and is over.
+    pub(super) over: Vec<Stall>,
+    clock: WatchClock,
+}
+
+/// A ring, as the watchdog remembers it: while publishers wait there, how far it is claimed.
+pub(super) struct Ring {
+    pub(super) track: Track<Sequence>,
+    /// How many waits had begun at the last look.
+    pub(super) begun: u64,
+}
+
+/// A clock that goes on by what was watched of the time.
+struct WatchClock {
+    now: Duration,
+    last: Instant,
+    is_telling: bool,
+}
+
+impl WatchClock {
+    /// Reads it. Of a time in which nobody has looked no more than `most` counts, unless it has gone into telling.
+    fn read(&mut self, at: Instant, most: Duration) -> Duration {
+        let passed = at.saturating_duration_since(self.last);
+        self.last = self.last.max(at);
+        self.now += if self.is_telling { passed } else { passed.min(most) };
+        self.now
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(options: StallOptions, consumers: usize, rings: usize) -> Option<Self> {
+        let StallOptions { limit, callback } = options;
+        let limit = limit?.max(MIN_LIMIT);
+        let rings = (0..rings).map(|_| Ring { track: Track::new(), begun: 0 }).collect();
+        let clock = WatchClock { now: Duration::ZERO, last: Instant::now(), is_telling: false };
+        let calls = (0..consumers).map(|_| Track::new()).collect();
+        Some(Self {
+            limit,
+            interval: (limit / LOOKS).clamp(MIN_INTERVAL, MAX_INTERVAL),
+            callback,
+            seen: Mutex::new(Seen { calls, rings, over: Vec::new(), clock }),
+            signal: Signal::new(),
+            panics: AtomicU64::new(0),
+            is_running: AtomicBool::new(false),
+        })
+    }
+
+    /// Says that nothing more is to be told.
+    pub(crate) fn stop(&self) {
+        self.signal.stop();
+    }
+
+    /// Says whether the watchdog is telling, which may take any time.
+    pub(super) fn set_telling(&self, is_telling: bool) {
+        let mut seen = self.seen.lock();
+        // What has passed so far counts as what it was.
+        seen.read_clock(self.interval);
+        seen.clock.is_telling = is_telling;
+    }
+}
+
+impl Seen {
+    /// Reads the watchdog's clock.
+    pub(super) fn read_clock(&mut self, interval: Duration) -> Duration {
+        self.clock.read(Instant::now(), interval * 2)
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_in_which_nobody_looked_counts_for_little_unless_it_has_gone_into_telling() {
+        let (start, most) = (Instant::now(), Duration::from_millis(500));
+        let mut clock = WatchClock { now: Duration::ZERO, last: start, is_telling: false };
+        let mut read = |seconds: f64, is_telling| {
+            clock.is_telling = is_telling;
+            clock.read(start + Duration::from_secs_f64(seconds), most).as_secs_f64()
+        };
+        assert_eq!(read(0.25, false), 0.25);
+        assert_eq!(read(60.25, false), 0.75, "the process was stopped");
+        assert_eq!(read(60.5, false), 1.0);
+        assert_eq!(read(70.5, true), 11.0, "a callback took ten seconds");
+        assert_eq!(read(70.0, false), 11.0, "a clock that goes back does no harm");
+    }
+
+    #[test]
+    fn looks_come_four_within_a_limit_and_at_least_every_quarter_of_a_second() {
+        let interval = |limit: u64| {
+            let limit = Some(Duration::from_millis(limit));
+            Watch::new(StallOptions { limit, callback: None }, 1, 1).map(|watch| watch.interval.as_millis())
+        };
+        let expected = [(0, 1), (20, 5), (1_000, 250), (60_000, 250)];
+        assert!(expected.into_iter().all(|(limit, looks)| interval(limit) == Some(looks)));
+        assert!(Watch::new(StallOptions { limit: None, callback: None }, 1, 1).is_none());
+    }
+}
