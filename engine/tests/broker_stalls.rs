@@ -512,6 +512,28 @@ fn a_full_ring_that_nobody_waits_for_is_no_stall() {
 }
 
 #[test]
+fn publishers_who_give_up_and_come_again_are_told_of_as_well() {
+    let _turn = turn();
+    let (broker, stalls) = small(AGE);
+    let door = Door::default();
+    let _stuck = at_door(&broker, "stuck", "a", &door);
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let deadline = Instant::now() + LIMIT;
+    let told = loop {
+        // Mostly between two waits, when the watchdog looks.
+        if publisher.publish_timeout(1, Duration::ZERO).is_err() {
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        if let Some(stall) = stalls.try_iter().find(|stall| stall.kind == StallKind::Publisher) {
+            break stall;
+        }
+        assert!(Instant::now() < deadline, "it is not told");
+    };
+    assert_eq!((told.cause, told.behind), (StallCause::Call, 8));
+    end(&broker, &door);
+}
+
+#[test]
 fn a_publisher_that_waits_for_another_ones_closure_is_told_so() {
     let _turn = turn();
     let (broker, stalls) = small(AGE);
@@ -633,6 +655,7 @@ fn a_shutdown_keeps_to_its_limit_beside_a_stuck_call_and_a_callback_that_hangs()
     assert!(begun.elapsed() < limit + LIMIT / 3, "{:?}", begun.elapsed());
     assert_eq!(report.abandoned.len(), 1);
     assert_eq!(broker.stalls(), [], "what was taken over is in the report");
+    assert!(report.abandoned[0].subscription == "stuck", "{:?}", report.abandoned);
     callback.open();
     told.open();
     eventually("the watchdog ends", || broker_support::threads_named("rm-watchdog") == 0);

@@ -214,7 +214,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     ///
     /// It is called on the watchdog's thread, where it may block: meanwhile no stall is told, and nothing else is held
     /// up. A panic of it is caught, and counted in `messaging.stall_callback.panics`
-    /// ([`Metrics`](crate::observe::Metrics)). One that hangs holds no shutdown up: its thread is left to itself.
+    /// ([`Metrics`](crate::observe::Metrics)). What it captures lives as long as the broker: a handle of it should be a
+    /// [`WeakBroker`](crate::broker::WeakBroker). One that hangs holds no shutdown up: its thread is left to itself.
     ///
     /// ```
     /// use ringmain::Broker;

@@ -66,7 +66,13 @@ impl<P: MessagePayload> Core<P> {
         let now = seen.read_clock(watch.interval);
         let Seen { calls, rings, over, .. } = seen;
         for (consumer, track) in self.consumers().zip(calls) {
-            over.extend(track.look(running_call(consumer), now, watch.limit));
+            let supervisor = consumer.mailbox.supervisor();
+            // What a shutdown has abandoned its report tells, and it is not over.
+            if supervisor.is_taken_over() {
+                track.forget();
+                continue;
+            }
+            over.extend(track.look(supervisor.current_call(), now, watch.limit));
         }
         for (state, seen) in self.rings.iter().zip(rings) {
             let waiting = &self.dispatcher(state.dispatcher).waiting;
@@ -233,12 +239,6 @@ struct Described {
     message: Option<MessageId>,
     topic: Option<Topic>,
     sequence: Option<u64>,
-}
-
-/// Returns the call that a consumer is in. None where a shutdown has taken it over, which reports it.
-fn running_call<P>(consumer: &ConsumerState<P>) -> Option<Call> {
-    let supervisor = consumer.mailbox.supervisor();
-    if supervisor.is_taken_over() { None } else { supervisor.current_call() }
 }
 
 impl<P: MessagePayload> Broker<P> {

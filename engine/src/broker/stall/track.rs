@@ -43,6 +43,11 @@ impl<K: PartialEq + Copy> Track<K> {
         over.and_then(|Seen { since, until, told, .. }| Some(Stall { age: until - since, ..told? }))
     }
 
+    /// Forgets what was seen, of which nothing more is told.
+    pub(super) fn forget(&mut self) {
+        self.seen = None;
+    }
+
     pub(super) fn key(&self) -> Option<K> {
         self.seen.as_ref().map(|seen| seen.key)
     }
