@@ -80,27 +80,28 @@ impl fmt::Display for Stall {
             StallKind::Call => {
                 write!(f, "{thread} has been in a call")?;
                 self.write_call(f)?;
-                write!(f, " for at least {age:?}; {behind} messages wait behind it")
+                write!(f, " for at least {age:.1?}; it is {behind} messages behind")
             }
             StallKind::Publisher => {
                 let publishers = self.waiting_publishers;
                 write!(
                     f,
-                    "dispatcher {} has had no room for at least {age:?} ({publishers} publishers wait): {thread} is \
-                     {behind} messages behind and ",
+                    "dispatcher {} has had no room for at least {age:.1?} (waiting publishers: {publishers}): \
+                     {thread} is {behind} messages behind and ",
                     &**dispatcher
                 )?;
                 match self.cause {
                     StallCause::Call => {
                         write!(f, "in a call")?;
                         self.write_call(f)?;
-                        write!(f, " that has run for at least {:?}", self.call_age.unwrap_or_default())
+                        write!(f, " that has run for at least {:.1?}", self.call_age.unwrap_or_default())
                     }
                     StallCause::SlowCalls => {
-                        write!(f, "slow: it makes call after call, now")?;
+                        write!(f, "slow: it makes call after call")?;
                         if self.subscription.is_none() {
-                            write!(f, " between two")
+                            Ok(())
                         } else {
+                            write!(f, ", now one")?;
                             self.write_call(f)
                         }
                     }
