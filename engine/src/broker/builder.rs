@@ -190,11 +190,12 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// thread, at this age and at each doubling of it; when it is over, that is told once. It is also told to the
     /// [callback](Self::on_stall), and [listed](crate::broker::Broker::stalls).
     ///
-    /// A thread of its own, `rm-watchdog`, looks four times within this time, and at least every 250 ms. Deliveries and
-    /// publishes do nothing for it. An age is told late, by up to two such intervals, never too high: it is the time
-    /// between two looks that have found the same call. All calls about one delivery (its filter, its handler, its
-    /// error callbacks) count as one, and never those of two deliveries. Code that runs outside of a call, such as the
-    /// drop of a handler whose subscription ends, is not seen by itself, but by the publishers who wait for it.
+    /// A thread of its own, `rm-watchdog`, looks four times within this time, and at least every 250 ms. Deliveries
+    /// and publishes do nothing for it. An age is told late, by up to two such intervals, never too high: it is the
+    /// time between two looks that have found the same call. All calls about one delivery (its filter, its handler,
+    /// its error callbacks) count as one, and never those of two deliveries. A call whose thread the machine has no
+    /// core for takes long as well, and is told. Code that runs outside of a call, such as the drop of a handler
+    /// whose subscription ends, is not seen by itself, but by the publishers who wait for it.
     ///
     /// ```
     /// # use ringmain::Broker;
