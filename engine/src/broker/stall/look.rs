@@ -11,6 +11,7 @@ use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::{MessageId, MessagePayload};
 use crate::ring::Call;
 use crate::topic::Topic;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most routes that are looked at to find a message's topic.
@@ -133,11 +134,10 @@ impl<P: MessagePayload> Core<P> {
         let supervisor = consumer.mailbox.supervisor();
         let (calls, released) = (&seen.calls[place.index], supervisor.released());
         let call = calls.key().filter(|call| supervisor.is_still_in(*call));
-        let described = call.map_or_else(Described::default, |call| self.describe(consumer, call));
-        let described = match call {
-            Some(call) if !supervisor.is_still_in(call) => Described::default(),
-            _ => described,
-        };
+        // As above: described first, and then looked up once more.
+        let described = call.map(|call| (self.describe(consumer, call), call));
+        let described = described.filter(|(_, call)| supervisor.is_still_in(*call));
+        let described = described.map(|(described, _)| described).unwrap_or_default();
         let cause = match call {
             Some(_) if calls.age() >= watch.limit => StallCause::Call,
             Some(_) => StallCause::SlowCalls,
@@ -235,7 +235,7 @@ impl<P: MessagePayload> Core<P> {
 /// What a call is about.
 #[derive(Default)]
 struct Described {
-    subscription: Option<std::sync::Arc<str>>,
+    subscription: Option<Arc<str>>,
     message: Option<MessageId>,
     topic: Option<Topic>,
     sequence: Option<u64>,
