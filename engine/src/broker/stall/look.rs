@@ -192,7 +192,9 @@ impl<P: MessagePayload> Core<P> {
                 consumer.waiting.last_handed_out(mark.subscription, self.origin)
             }
             // Likewise; what waits is copied, and lies beside the ring.
-            (_, Call::Parked { .. }) => consumer.waiting.in_call(),
+            (_, Call::Parked { .. }) => {
+                consumer.waiting.in_call().map(|in_call| (in_call.message, in_call.topic))
+            }
             _ => None,
         };
         let (message, topic): (Option<MessageId>, _) = match copied {
