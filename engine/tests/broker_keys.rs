@@ -113,6 +113,28 @@ fn what_has_failed_for_good_may_come_again_and_a_replay_is_not_asked() {
 }
 
 #[test]
+#[ignore = "the key of a letter that was replayed is not remembered yet"]
+fn what_was_handled_in_a_replay_is_not_handled_again() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = Arc::clone(&mended);
+    let tried = Tried::on(
+        with_store,
+        |options| options.idempotent(once()),
+        move |_, _| if is_mended.load(Ordering::Relaxed) { Ok(()) } else { Err("not yet") },
+    );
+    tried.publish([7]);
+    mended.store(true, Ordering::Relaxed);
+    let letters = tried.broker.dead_letters().expect("letters are kept");
+    let _replaying = letters.replay(&Selection::all(), Replay::to_subscription()).expect("it is there");
+    tried.run();
+    assert_eq!((tried.account().delivered(), letters.counts().held), (1, 0));
+
+    tried.publish([7]); // its sender repeats it
+    assert_eq!((tried.account().delivered(), duplicates(&tried)), (1, 1));
+    let _report = tried.shut_down();
+}
+
+#[test]
 fn what_waits_has_its_key_and_gives_it_back_when_it_gives_way() {
     let backlog = Backlog::new(2).when_full(WhenFull::DropOldest);
     let tried = Tried::new(
