@@ -25,3 +25,13 @@ fn flights_are_counted_as_without_the_engine() {
 fn spin_delivers_every_tick_in_order() {
     assert!(run(env!("CARGO_BIN_EXE_spin")).contains("1000000 ticks"));
 }
+
+#[test]
+fn retries_charge_each_order_once() {
+    assert!(run(env!("CARGO_BIN_EXE_retries")).contains("400 orders, each charged once"));
+}
+
+#[test]
+fn backlog_accounts_for_every_price_and_job() {
+    assert!(run(env!("CARGO_BIN_EXE_backlog")).contains("39 jobs are done, each once"));
+}
