@@ -129,6 +129,19 @@ fn four_in_flight_the_others_wait_and_each_that_is_settled_makes_room() {
 }
 
 #[test]
+#[ignore = "each call on a token that is too late is counted yet, and not each token"]
+fn a_token_that_learns_twice_that_it_is_too_late_is_counted_as_late_once() {
+    let mut kept = Kept::new(within(SECOND), |options| options);
+    kept.publish([7]);
+    let late = kept.oldest();
+    kept.advance(SECOND);
+    assert_eq!(late.extend(), Err(TokenError::TooLate));
+    assert_eq!(late.ack(), Err(TokenError::TooLate));
+    assert_eq!(kept.account().late, 1);
+    let _report = kept.shut_down();
+}
+
+#[test]
 fn what_is_not_settled_in_time_is_tried_again_and_its_token_comes_too_late() {
     let mut kept = Kept::new(within(SECOND), |options| options.retry(retry(2)));
     kept.publish([7]);

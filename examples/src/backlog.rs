@@ -296,9 +296,7 @@ fn do_long_job(token: Token<u64>) -> Result<(), TokenError> {
     let start = Instant::now();
     while start.elapsed() < JOB_LIMIT + JOB_LIMIT / 4 {
         thread::sleep(JOB_LIMIT / 20); // a part of the job
-        if token.extend().is_err() {
-            break; // too late, and `ack` says so
-        }
+        token.extend()?; // or stop: it is too late
     }
     token.ack()
 }

@@ -85,7 +85,10 @@ fn subscribe_billing(broker: &Broker, bank: Arc<Bank>) -> Outcome<Subscription> 
     // known here, a panic for instance, is tried three times.
     let backoff =
         || Retry::exponential(Duration::from_millis(2)).cap(Duration::from_millis(20)).jitter(Jitter::Full);
-    let retry = backoff().attempts(3).when(|error| error.is::<BankError>(), backoff().attempts(30));
+    // An order that the bank was down for at first may find it busy later, so that these attempts are as many: they
+    // are counted together, and a `RetryAfter` is an error of its own, whatever it was made of.
+    let is_of_bank = |error: &HandlerError| error.is::<BankError>() || error.is::<RetryAfter>();
+    let retry = backoff().attempts(3).when(is_of_bank, backoff().attempts(30));
     let billing = broker
         .subscription()
         .name("billing")

@@ -30,7 +30,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 /// Writes dead letters as JSON, one a line, each as [`DeadLetter::to_json`] makes it. Returns how many
-/// it wrote. It does not flush.
+/// it wrote. It does not flush. Needs the feature `serde`.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub fn write_json_lines(
 
 impl DeadLetter<Payload> {
     /// Returns it as one line of JSON, with all that it holds. Its member `message` is what
-    /// [`JsonMessage`] reads.
+    /// [`JsonMessage`] reads. Needs the feature `serde`.
     ///
     /// # Errors
     ///

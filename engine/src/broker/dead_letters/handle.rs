@@ -141,7 +141,9 @@ impl<P: MessagePayload> DeadLetters<P> {
     ///
     /// What is replayed are the letters that are there now. Each is delivered with the id that it had,
     /// as attempt 1, and with all that the subscription was told: it waits for a pause, a breaker, or in
-    /// order, and is retried. When it has been handled, or has expired, the letter is gone. One that
+    /// order, and is retried. It is not asked for its
+    /// [key](crate::broker::SubscriptionBuilder::idempotent): it is delivered also where a message with the same key
+    /// has been handled meanwhile. When it has been handled, or has expired, the letter is gone. One that
     /// fails for good is a dead letter again, in one history with what came before. Until then it is
     /// held, and no other replay takes it. A subscription that ends, or a shutdown, leaves in the store
     /// what was not delivered: what had been handed over and waits for another attempt is counted as dropped

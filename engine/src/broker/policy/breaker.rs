@@ -28,7 +28,8 @@ const LEAST_TIME: Duration = Duration::from_millis(1);
 /// [slow](Self::slow_calls) where that is asked for.
 ///
 /// [`Breaker::default`] trips on 5 failures in a row, or when half of the last 100 calls have failed, judged
-/// from 20 on. [`Permanent`](crate::broker::Permanent) errors do not count: they speak of the message. Where
+/// from 20 on. [`Permanent`](crate::broker::Permanent) errors do not count: they speak of the message,
+/// and neither continue a row of failures nor end it. A [`RetryAfter`](crate::broker::RetryAfter) does count. Where
 /// nothing else is said, messages wait while it is open, and a breaker stays open for 1 s at first, for at
 /// most 60 s after it has opened again and again, and 3 good probes close it.
 ///

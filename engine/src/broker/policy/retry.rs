@@ -175,6 +175,8 @@ impl Retry {
 
     /// Has another policy decide on the errors for which the closure says so. Of several the first that
     /// wants the error decides; this policy decides on what none wants, and on panics.
+    /// The closure sees a [`RetryAfter`](crate::broker::RetryAfter) as itself, whatever error that was made of: ask for
+    /// `error.is::<RetryAfter>()` where its attempts are to be as many.
     ///
     /// A message's attempts are counted together, whichever policy each came by, and there is one final
     /// failure. What concerns the subscription as a whole, such as [`in_order`](Self::in_order), is the

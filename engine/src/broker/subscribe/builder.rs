@@ -142,6 +142,10 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// delivered. By default at most 1,024 wait, of 4 MiB together; what finds no room becomes a dead
     /// letter where the broker keeps them, and is dropped and counted where it does not.
     ///
+    /// A handler that is merely slow makes nothing wait here: what it has not come to stays in the ring, which fills
+    /// up. A slow reader that is to miss messages [conflates](Self::conflate), or takes
+    /// [tokens](Self::subscribe_with_tokens) and works on a thread of its own.
+    ///
     /// ```
     /// # use ringmain::Broker;
     /// # use ringmain::broker::{Backlog, Term, WhenFull};
@@ -179,7 +183,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// number that [`Idempotency`] says. It is forgotten with the subscription, and with the process: this is no
     /// exactly-once delivery, but what keeps a sender's repetition from being handled twice. A message that has
     /// failed for good does not keep its key: it may be sent again. A message that is retried, and a dead letter that
-    /// is replayed, are no duplicates of themselves.
+    /// is replayed, are no duplicates of themselves. A replay is not asked for its key at all: it is delivered also
+    /// where a repetition of its message has been handled meanwhile.
     ///
     /// Costs a delivery two look-ups in a hash map, one more where a key is forgotten, and a look at the clock.
     ///
@@ -462,7 +467,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// allow; others wait in the [backlog](Self::backlog). One that is not settled within its limit has failed, with
     /// kind [`TimedOut`](crate::broker::FailureKind::TimedOut). Failures are [retried](Self::retry), counted by the
     /// [breaker](Self::breaker) and become dead letters as those of any handler; a token that was dropped is not
-    /// retried.
+    /// retried, unless a panic has dropped it.
     ///
     /// Each message is copied: it allocates. A shutdown waits for tokens, as long as its limit allows, and then lists
     /// what is [in doubt](crate::broker::ShutdownReport::in_doubt). When the subscription ends, what is in flight is
