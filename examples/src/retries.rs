@@ -142,7 +142,7 @@ fn mend_dead_letters(broker: &Broker, bank: &Bank) -> Outcome<u64> {
     }
     let letters = dead.query(&Selection::all());
     let mut export = Vec::new(); // a file, or what else is `Write`
-    let lines = dead_letters::write_json_lines(letters.iter().map(|letter| &**letter), &mut export)?;
+    let lines = dead_letters::write_json_lines(letters.iter().cloned(), &mut export)?;
     assert_eq!((letters.len(), lines), (UNKNOWN_CARDS.len() + 1, letters.len() as u64));
     assert_eq!(export.iter().filter(|byte| **byte == b'\n').count(), letters.len());
 
@@ -170,6 +170,7 @@ fn mend_dead_letters(broker: &Broker, bank: &Bank) -> Outcome<u64> {
         let _ = broker.publisher(letter.message.topic.as_str())?.publish_with(corrected, &options)?;
         published += 1;
     }
+    broker.drain(LIMIT)?;
     assert_eq!(dead.purge(&poisoned), 1);
     Ok(published)
 }
