@@ -113,7 +113,6 @@ fn what_has_failed_for_good_may_come_again_and_a_replay_is_not_asked() {
 }
 
 #[test]
-#[ignore = "the key of a letter that was replayed is not remembered yet"]
 fn what_was_handled_in_a_replay_is_not_handled_again() {
     let mended = Arc::new(AtomicBool::new(false));
     let is_mended = Arc::clone(&mended);

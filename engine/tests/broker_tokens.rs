@@ -129,7 +129,6 @@ fn four_in_flight_the_others_wait_and_each_that_is_settled_makes_room() {
 }
 
 #[test]
-#[ignore = "each call on a token that is too late is counted yet, and not each token"]
 fn a_token_that_learns_twice_that_it_is_too_late_is_counted_as_late_once() {
     let mut kept = Kept::new(within(SECOND), |options| options);
     kept.publish([7]);

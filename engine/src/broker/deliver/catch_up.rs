@@ -11,6 +11,7 @@ use super::source::{Left, Source, Undropped, Waited, discard};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;
+use crate::broker::subscribe::handler::OwnedHandler;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::Popped;
@@ -78,7 +79,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         };
         let parked = match popped {
             Some(Popped::Message(parked)) => Some(parked),
-            Some(Popped::Replay(number)) => match copy_letter(poller, number, state, left) {
+            Some(Popped::Replay(number)) => match copy_letter(poller, number, state, handler, clock, left) {
                 Copied::Message(parked) => {
                     left.waiting.begin_call(state.id, &parked, origin);
                     Some(parked)
@@ -98,7 +99,8 @@ impl<P: MessagePayload> HandlerTable<P> {
         let mut parked = parked;
         let mut uncalled = Outcome::uncalled(state, parked.has_expired(clock.now()));
         if let (Some(contract), Outcome::Undelivered) = (handler.contract(), &uncalled) {
-            if contract.resume(parked.key) {
+            // Somebody wants what is replayed handled, whether or not its like has been.
+            if contract.resume(parked.key) && parked.replayed.is_none() {
                 uncalled = Outcome::Duplicate;
             } else if parked.retried.is_none() {
                 contract.count_first_attempt();
@@ -164,6 +166,8 @@ fn copy_letter<P: MessagePayload>(
     poller: &mut Poller<Envelope<P>>,
     number: u64,
     state: &SubscriptionState,
+    handler: &mut OwnedHandler<P>,
+    clock: &Clock,
     left: &mut Left<P>,
 ) -> Copied<P> {
     let Some(letter) = left.dead_letters.as_ref().and_then(|store| store.take(number)) else {
@@ -171,7 +175,15 @@ fn copy_letter<P: MessagePayload>(
     };
     state.tally.replayed.bump();
     let mut source = Waited { poller, number: left.waiting.call_number() };
-    let outcome = match source.call(state.id, || guard(|| Parked::again(&letter))) {
+    let origin = left.origin;
+    let again = || {
+        let mut parked = Parked::again(&letter);
+        if let Some(contract) = handler.contract() {
+            parked.key = contract.key_of(&parked.message(origin, clock));
+        }
+        parked
+    };
+    let outcome = match source.call(state.id, || guard(again)) {
         Called::Returned(Ok(Some(parked))) => return Copied::Message(parked),
         Called::Returned(_) => Outcome::GivenUp,
         // It stays in the store, and is handed back with it.

@@ -183,8 +183,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// number that [`Idempotency`] says. It is forgotten with the subscription, and with the process: this is no
     /// exactly-once delivery, but what keeps a sender's repetition from being handled twice. A message that has
     /// failed for good does not keep its key: it may be sent again. A message that is retried, and a dead letter that
-    /// is replayed, are no duplicates of themselves. A replay is not asked for its key at all: it is delivered also
-    /// where a repetition of its message has been handled meanwhile.
+    /// is replayed, are no duplicates of themselves. A replay is not asked for its key: it is delivered also where a
+    /// repetition of its message has been handled meanwhile. Once it has been handled, its key is remembered.
     ///
     /// Costs a delivery two look-ups in a hash map, one more where a key is forgotten, and a look at the clock.
     ///

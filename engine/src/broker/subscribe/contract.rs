@@ -153,6 +153,11 @@ impl<P> Contract<P> {
         Asked::Go
     }
 
+    /// Returns the key under which a message that is replayed will be remembered, if it is. Runs foreign code.
+    pub(crate) fn key_of(&mut self, message: &Message<'_, P>) -> Option<Key> {
+        self.keys.as_mut()?.key(message)
+    }
+
     /// Counts a message whose first attempt is about to be made, where a budget bounds retries by deliveries, and notes
     /// the moment, where a breaker wants to know how long the call takes.
     #[inline(always)]

@@ -74,7 +74,7 @@ pub struct Token<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// Its time was up: the message has failed, and may be being tried again. It is counted as
+    /// Its time was up: the message has failed, and may be being tried again. A token that is given back so is counted as
     /// [`late`](crate::broker::SubscriptionLedger::late).
     #[error(
         "the message was kept for longer than its limit, and has failed: settle sooner, or extend the limit"
@@ -140,7 +140,7 @@ impl<P> Token<P> {
     pub fn extend(&self) -> Result<(), TokenError> {
         let until = self.clock.now().after(self.limit);
         let Some(held) = &self.held else { return Ok(()) };
-        held.hold.extend(until).map_err(|settled| self.refused(settled))
+        held.hold.extend(until).map_err(error_of)
     }
 
     fn give_back(&mut self, how: Settled, said: Said) -> Result<(), Settled> {
@@ -151,19 +151,25 @@ impl<P> Token<P> {
         Ok(())
     }
 
+    /// Counts it if it comes too late: once, since whoever gives it back has it no longer.
     fn refused(&self, settled: Settled) -> TokenError {
-        match settled {
-            Settled::TimedOut => {
-                self.state.count_late();
-                TokenError::TooLate
-            }
-            Settled::Ended | Settled::Well | Settled::Badly => TokenError::Ended,
+        let error = error_of(settled);
+        if error == TokenError::TooLate {
+            self.state.count_late();
         }
+        error
     }
 
     /// Takes it back that has not been handed out.
     pub(crate) fn revoke(mut self) {
         self.held = None;
+    }
+}
+
+fn error_of(settled: Settled) -> TokenError {
+    match settled {
+        Settled::TimedOut => TokenError::TooLate,
+        Settled::Ended | Settled::Well | Settled::Badly => TokenError::Ended,
     }
 }
 
