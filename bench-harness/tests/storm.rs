@@ -109,7 +109,7 @@ fn a_scenario_that_fails_is_made_short() {
 type Tampering = fn(&mut Answer, &mut Random) -> bool;
 
 /// What an engine at fault might answer.
-const TAMPERINGS: [(&str, Tampering); 10] = [
+const TAMPERINGS: [(&str, Tampering); 13] = [
     ("a call is missing", |answer, random| {
         let place = random.place_in(&answer.calls);
         place.is_some_and(|place| answer.calls.remove(place).attempt > 0)
@@ -161,6 +161,27 @@ const TAMPERINGS: [(&str, Tampering); 10] = [
         account.dropped_failed += 1;
         true
     }),
+    ("a message that gave way to a newer one is counted for another reason", |answer, _| {
+        let mut accounts = answer.subscriptions.iter_mut().map(|ended| &mut ended.account);
+        let Some(account) = accounts.find(|account| account.dropped_conflated > 0) else { return false };
+        account.dropped_conflated -= 1;
+        account.dropped_overflow += 1;
+        true
+    }),
+    ("a duplicate is counted for another reason", |answer, _| {
+        let mut accounts = answer.subscriptions.iter_mut().map(|ended| &mut ended.account);
+        let Some(account) = accounts.find(|account| account.dropped_duplicate > 0) else { return false };
+        account.dropped_duplicate -= 1;
+        account.filtered += 1;
+        true
+    }),
+    ("a message in its handler's hands is in doubt", |answer, _| {
+        let mut accounts = answer.subscriptions.iter_mut().map(|ended| &mut ended.account);
+        let Some(account) = accounts.find(|account| account.in_flight > 0) else { return false };
+        account.in_flight -= 1;
+        account.in_doubt += 1;
+        true
+    }),
     ("a dead letter is missing", |answer, _| {
         let Some(store) = answer.store.as_mut().filter(|store| store.held > 0) else { return false };
         store.held -= 1;
@@ -179,7 +200,7 @@ const TAMPERINGS: [(&str, Tampering); 10] = [
 #[test]
 fn an_answer_that_is_wrong_is_noticed() {
     let (mut made, mut noticed) = ([0; TAMPERINGS.len()], [0; TAMPERINGS.len()]);
-    for seed in 0..400 {
+    for seed in 0..1_000 {
         let scenario = generate::scenario(seed);
         let json = ringmain_bench::run_scenario(&scenario.to_string()).expect("a scenario");
         let answer = || serde_json::from_str::<Answer>(&json).expect("an answer");

@@ -7,7 +7,7 @@ use broker_support::tried::{MILLISECOND, Tried};
 use ringmain::broker::dead_letters::{DeadLetterOptions, Selection};
 use ringmain::broker::{
     Backlog, Breaker, Broker, BrokerBuilder, FailureKind, Jitter, PublishOptions, Retry, SubscribeError,
-    SubscriptionBuilder, Term, WhenFull,
+    SubscriptionBuilder, Term, WhenFull, WhileOpen,
 };
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -99,6 +99,42 @@ fn behind_an_open_breaker_and_while_it_waits_for_another_attempt_too() {
         assert_eq!((tried.calls().len(), tried.account().count(Term::Retrying)), (1, 1));
         let _report = tried.shut_down();
     }
+}
+
+#[test]
+fn behind_a_breaker_that_refuses_nothing_waits_for_what_has_expired() {
+    let breaker = Breaker::consecutive(1).open_for(SECOND * 60..=SECOND * 60).exact();
+    let options = |options: Options| options.breaker(breaker.while_open(WhileOpen::Refuse));
+    let tried = Tried::new(options, |_, _| Err::<(), _>("sick"));
+    pause(&tried);
+    publish_brief(&tried, SECOND, [1, 2]);
+    tried.subscription.resume();
+    tried.run();
+    assert_eq!(tried.account().count(Term::Backlogged), 1, "the breaker has opened before it");
+    tried.advance(SECOND);
+    tried.publish([3]);
+    let account = tried.account();
+    assert_eq!((account.count(Term::Expired), account.count(Term::Backlogged)), (1, 0));
+    assert_eq!(account.count(Term::Failed), 2, "the last one was refused");
+    let _report = tried.shut_down();
+}
+
+#[test]
+fn what_came_behind_one_that_has_expired_is_still_first_behind_a_breaker_that_refuses() {
+    let breaker = Breaker::consecutive(1).open_for(SECOND * 2..=SECOND * 2).exact();
+    let retry = Retry::constant(SECOND * 10).jitter(Jitter::None).in_order();
+    let options = |options: Options| options.retry(retry).breaker(breaker.while_open(WhileOpen::Refuse));
+    let tried = Tried::new(options, |number, _| if number == 1 { Err("sick") } else { Ok(()) });
+    publish_brief(&tried, SECOND, [1]);
+    tried.publish([2]);
+    tried.advance(SECOND);
+    tried.publish([3]);
+    let account = tried.account();
+    let counts = [Term::Expired, Term::Backlogged, Term::Failed].map(|term| account.count(term));
+    assert_eq!(counts, [1, 2, 0], "the head has gone, and the others wait in order");
+    tried.advance(SECOND);
+    assert_eq!(tried.calls().iter().map(|call| call.number).collect::<Vec<_>>(), [1, 2, 3]);
+    let _report = tried.shut_down();
 }
 
 #[test]

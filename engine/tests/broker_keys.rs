@@ -6,8 +6,8 @@ use broker_support::panic_quietly;
 use broker_support::tried::{MILLISECOND, Tried};
 use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
 use ringmain::broker::{
-    Backlog, Breaker, Broker, BrokerBuilder, Feature, Idempotency, Jitter, Retry, SubscribeError, Term,
-    Together, WhenFull, key,
+    Backlog, Breaker, Broker, BrokerBuilder, Feature, Idempotency, Jitter, PublishOptions, Retry,
+    SubscribeError, Term, Together, WhenFull, key,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,6 +76,25 @@ fn without_dead_letters_a_duplicate_is_a_second_chance_and_one_of_both_is_handle
     tried.advance(SECOND);
     assert_eq!(tried.calls(), [], "the one that waited is a duplicate by now");
     assert_eq!((tried.account().delivered(), duplicates(&tried)), (1, 1));
+    let _report = tried.shut_down();
+}
+
+#[test]
+fn a_message_that_expires_where_it_waits_gives_its_own_key_back() {
+    let tried = Tried::on(with_store, |options| options.idempotent(once()), |_, _| Ok::<_, &str>(()));
+    tried.subscription.pause().expect("no child");
+    tried.run();
+    let brief = PublishOptions::new().expires_after(MILLISECOND);
+    let mut publisher = tried.broker.publisher("a").expect("a topic");
+    let _ = publisher.publish_with(7, &brief).expect("room");
+    // The last key that was asked for is another's.
+    tried.publish([8]);
+    tried.advance(MILLISECOND);
+    tried.publish([7, 8]);
+    tried.subscription.resume();
+    tried.run();
+    assert_eq!(numbers(&tried), [8, 7]);
+    assert_eq!((tried.account().count(Term::Expired), duplicates(&tried)), (1, 1));
     let _report = tried.shut_down();
 }
 
@@ -227,7 +246,7 @@ fn a_header_is_a_key_and_what_lacks_it_has_none() {
     let _subscription = subscription.subscribe(move |message| sender.send(**message)).expect("valid");
     let mut publisher = broker.publisher("a").expect("a topic");
     for (number, order) in [(1, Some("x")), (2, Some("y")), (3, Some("x")), (4, None), (5, None)] {
-        let mut options = ringmain::broker::PublishOptions::new();
+        let mut options = PublishOptions::new();
         if let Some(order) = order {
             options = options.header("order", order).expect("short");
         }
@@ -438,8 +457,8 @@ fn the_places_are_right_after_some_have_expired_or_given_way() {
     tried.subscription.pause().expect("no child");
     tried.run();
     let mut publisher = tried.broker.publisher("a").expect("a topic");
-    let brief = ringmain::broker::PublishOptions::new().expires_after(MILLISECOND);
-    for (number, options) in [(1, &brief), (2, &ringmain::broker::PublishOptions::new()), (3, &brief)] {
+    let brief = PublishOptions::new().expires_after(MILLISECOND);
+    for (number, options) in [(1, &brief), (2, &PublishOptions::new()), (3, &brief)] {
         let _ = publisher.publish_with(number, options).expect("room");
     }
     tried.run();

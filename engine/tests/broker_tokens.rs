@@ -346,6 +346,25 @@ fn what_fails_while_a_newer_value_waits_is_not_tried_again() {
 }
 
 #[test]
+fn a_newer_value_takes_the_places_of_all_that_were_kept_at_once_and_have_failed() {
+    let mut kept =
+        Kept::new(within(SECOND).in_flight(2), |options| options.retry(retry(2)).conflate(key::topic()));
+    kept.publish([1]);
+    kept.publish([2]);
+    for _ in 0..2 {
+        kept.oldest().fail("sick").expect("in time");
+    }
+    kept.run();
+    // Of both that wait to be tried again, the older one is out of date.
+    assert_eq!((kept.account().count(Term::Retrying), kept.account().count(Term::Conflated)), (1, 1));
+    kept.publish([3]);
+    assert_eq!((kept.account().count(Term::Retrying), kept.account().count(Term::Conflated)), (0, 2));
+    kept.advance(SECOND / 2);
+    assert_eq!(kept.calls(), [(1, 1), (2, 1), (3, 1)]);
+    let _report = kept.shut_down();
+}
+
+#[test]
 fn a_duplicate_of_what_is_in_flight_is_one() {
     let once = Idempotency::by(key::of(|message: &ringmain::message::Message<'_, u64>| Some(**message)));
     let mut kept = Kept::new(within(SECOND).in_flight(4), |options| options.idempotent(once));
@@ -355,6 +374,36 @@ fn a_duplicate_of_what_is_in_flight_is_one() {
     kept.publish([7]);
     assert_eq!((kept.calls().len(), kept.account().count(Term::Duplicate)), (0, 2));
     let _report = kept.shut_down();
+}
+
+#[test]
+fn of_two_chances_in_flight_the_one_that_fails_does_not_undo_that_the_other_was_handled() {
+    // Without dead letters, a duplicate of what is in flight is its second chance.
+    let mut simulation = Broker::of::<u64>().simulate().expect("valid");
+    let broker = simulation.broker();
+    let (sender, tokens) = channel();
+    let once = Idempotency::by(key::of(|message: &ringmain::message::Message<'_, u64>| Some(**message)));
+    let subscription = broker.subscription().name("kept").pattern("a").idempotent(once).retry(retry(3));
+    let subscription = subscription.subscribe_with_tokens(within(SECOND).in_flight(4), move |token| {
+        let _ = sender.send(token);
+    });
+    let subscription = subscription.expect("valid");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let _ = publisher.publish(7).expect("room");
+    let _ = publisher.publish(7).expect("room");
+    simulation.run();
+    let two: [Token<u64>; 2] = tokens.try_iter().collect::<Vec<_>>().try_into().expect("two");
+    let [first, second] = two;
+    first.ack().expect("in time");
+    second.fail("sick").expect("in time");
+    simulation.run();
+    let _ = publisher.publish(7).expect("room");
+    simulation.advance(SECOND);
+    assert!(tokens.try_iter().next().is_none(), "it has been handled");
+    let audit = broker.audit();
+    let account =
+        audit.subscriptions.iter().find(|account| account.id == subscription.id()).expect("it is there");
+    assert_eq!((account.delivered(), account.count(Term::Duplicate)), (1, 2));
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(crate) struct Account {
     pub(crate) dropped_unsubscribed: u64,
     pub(crate) dropped_failed: u64,
     pub(crate) dropped_overflow: u64,
+    pub(crate) dropped_conflated: u64,
+    pub(crate) dropped_duplicate: u64,
     pub(crate) dead_lettered: u64,
     pub(crate) undelivered: u64,
     pub(crate) retrying: u64,
@@ -54,12 +56,14 @@ pub(crate) struct Account {
     pub(crate) in_flight: u64,
     pub(crate) in_doubt: u64,
     pub(crate) retries: u64,
+    pub(crate) late: u64,
 }
 
 impl Account {
     /// Each message that came, and each replay, is in one term.
     pub(crate) fn is_balanced(&self) -> bool {
         let dropped = self.dropped_unsubscribed + self.dropped_failed + self.dropped_overflow;
+        let dropped = dropped + self.dropped_conflated + self.dropped_duplicate;
         let ended = self.delivered + self.filtered + self.expired + dropped + self.dead_lettered;
         let handed_back = self.undelivered + self.in_doubt;
         self.routed + self.replayed == ended + handed_back + self.retrying + self.backlogged + self.in_flight
@@ -84,7 +88,7 @@ pub(crate) struct Store {
     pub(crate) lost: u64,
 }
 
-#[derive(Deserialize, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Refusal {
     pub(crate) step: usize,
     pub(crate) reason: String,

@@ -56,12 +56,12 @@ impl Random {
 /// Gives a subscription a policy. It knows whether there is a store.
 type Policy = fn(&mut Random, &mut Subscription, bool);
 
-const POLICIES: [Policy; 4] = [filter, retry, breaker, backlog];
+const POLICIES: [Policy; 6] = [filter, retry, breaker, backlog, idempotent, manual];
 
 /// Makes a step, where it makes sense.
 type MakeStep = fn(&mut Random, &Scenario) -> Option<Step>;
 
-const STEPS: [(u64, MakeStep); 8] = [
+const STEPS: [(u64, MakeStep); 9] = [
     (30, publish),
     (25, advance),
     (9, |random, scenario| Some(Step::Pause(live(random, scenario)?))),
@@ -69,11 +69,13 @@ const STEPS: [(u64, MakeStep); 8] = [
     (7, force_breaker),
     (7, change_handler),
     (8, replay),
+    (20, settle),
     (2, |random, scenario| Some(Step::Unsubscribe(live(random, scenario)?))),
 ];
 
 const PATTERNS: [&str; 9] = ["#", "a.#", "a.*", "*.c", "a.b", "#.c", "d", "d.*", "*"];
 const REGIONS: [&str; 2] = ["eu", "us"];
+const PRIORITIES: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
 
 /// The scenario of a seed.
 pub(crate) fn scenario(seed: u64) -> Scenario {
@@ -91,7 +93,9 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         }
         let (fails, fails_as) = (fails(random), fails_as(random));
         let takes = if is_timed { random.millis(0, 3) } else { 0 };
-        subscription.handler = Handler { takes, fails, fails_as };
+        if subscription.manual.is_none() {
+            subscription.handler = Handler { takes, fails, fails_as };
+        }
         scenario.subscriptions.push(subscription);
     }
     let weights: u64 = STEPS.iter().map(|(weight, _)| weight).sum();
@@ -121,7 +125,11 @@ fn add(random: &mut Random, scenario: &mut Scenario, step: Step) {
 }
 
 fn filter(random: &mut Random, subscription: &mut Subscription, _: bool) {
-    subscription.filter = random.maybe(60, |random| random.pick(&REGIONS));
+    subscription.filter = match random.below(10) {
+        0..=4 => Some(Filter::Region(random.pick(&REGIONS))),
+        5..=7 => Some(Filter::AtLeast(random.pick(&PRIORITIES))),
+        _ => None,
+    };
 }
 
 fn retry(random: &mut Random, subscription: &mut Subscription, _: bool) {
@@ -173,7 +181,49 @@ fn backlog(random: &mut Random, subscription: &mut Subscription, has_store: bool
         2 => Some(WhenFull::DropOldest),
         _ => Some(WhenFull::DropNewest),
     };
-    subscription.backlog = Some(Backlog { messages: random.pick(&[0, 1, 2, 3, 5, 10, 50]), when_full });
+    let conflate_by = random.maybe(30, key);
+    // What conflates has to wait.
+    let least = usize::from(conflate_by.is_some());
+    let messages = random.pick(&[0, 1, 2, 3, 5, 10, 50]).max(least);
+    subscription.backlog = Some(Backlog { messages, when_full, conflate_by });
+}
+
+fn key(random: &mut Random) -> KeyBy {
+    random.pick(&[KeyBy::Header, KeyBy::Header, KeyBy::Topic, KeyBy::Id])
+}
+
+fn idempotent(random: &mut Random, subscription: &mut Subscription, has_store: bool) {
+    // What is conflated is not told to be handled once.
+    if subscription.backlog.as_ref().is_some_and(|backlog| backlog.conflate_by.is_some()) || random.often(50)
+    {
+        return;
+    }
+    let idempotent = Idempotent {
+        by: key(random),
+        keys: random.pick(&[1, 2, 3, 10, 1_000]),
+        lasts: random.pick(&[0, 5, 20, 60, 10_000]) * MILLI,
+        may_lose: random.often(40),
+    };
+    if !has_store && !idempotent.may_lose {
+        // Whether a second chance came in time would be in doubt.
+        subscription.retry.iter_mut().for_each(|retry| retry.jitter = Jitter::None);
+        subscription.breaker.iter_mut().for_each(|breaker| breaker.is_exact = true);
+    }
+    subscription.idempotent = Some(idempotent);
+}
+
+fn manual(random: &mut Random, subscription: &mut Subscription, _: bool) {
+    if random.often(60) {
+        return;
+    }
+    // Retries in order need their calls one by one.
+    subscription.retry.iter_mut().for_each(|retry| retry.in_order = false);
+    if random.often(80) {
+        // With one, the model knows nothing.
+        subscription.breaker = None;
+    }
+    let in_flight = random.pick(&[1, 1, 2, 3, 5, 50]);
+    subscription.manual = Some(Manual { in_flight, limit: random.millis(1, 60) });
 }
 
 fn fails(random: &mut Random) -> Fails {
@@ -206,6 +256,8 @@ fn publish(random: &mut Random, _: &Scenario) -> Option<Step> {
         every: random.maybe(40, |random| random.between(1, 8_000) * 1_000),
         ttl: random.maybe(25, |random| random.millis(0, 30)),
         region: random.maybe(80, |random| random.pick(&REGIONS)),
+        keys: random.maybe(60, |random| random.pick(&[1, 2, 3, 5, 20])),
+        priority: random.maybe(50, |random| random.pick(&PRIORITIES)),
     }))
 }
 
@@ -227,8 +279,17 @@ fn force_breaker(random: &mut Random, scenario: &Scenario) -> Option<Step> {
 }
 
 fn change_handler(random: &mut Random, scenario: &Scenario) -> Option<Step> {
-    let of = live(random, scenario)?;
+    let of = live(random, scenario).filter(|of| scenario.subscriptions[*of].manual.is_none())?;
     Some(Step::Handler(of, fails(random), fails_as(random)))
+}
+
+fn settle(random: &mut Random, scenario: &Scenario) -> Option<Step> {
+    let are_manual =
+        (0..scenario.subscriptions.len()).filter(|of| scenario.subscriptions[*of].manual.is_some());
+    let are_manual: Vec<_> = are_manual.collect();
+    let of = are_manual[random.place_in(&are_manual)?];
+    let settled_as = random.pick(&[SettledAs::Ack, SettledAs::Ack, SettledAs::Fail, SettledAs::Forget]);
+    Some(Step::Settle(of, random.pick(&[1, 1, 2, 5]), settled_as))
 }
 
 fn replay(random: &mut Random, scenario: &Scenario) -> Option<Step> {

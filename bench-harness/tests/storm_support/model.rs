@@ -6,9 +6,16 @@
 //! whether the handler was told so; all that follows from it is worked out here. At the end every message is somewhere,
 //! and the program's account must say the same.
 
+mod backlog;
 mod doubt;
+mod keys;
+mod tokens;
+mod turns;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+
+use keys::Keys;
+use tokens::Kept;
 
 use super::answer::{Account, Call, Letter};
 use super::circuit::Circuit;
@@ -31,6 +38,7 @@ pub(crate) struct Model<'s> {
     handler: Handler,
     calls: VecDeque<Call>,
     circuit: Option<Circuit<'s>>,
+    keys: Option<Keys<'s>>,
     now: Nanos,
     is_paused: bool,
     has_ended: bool,
@@ -40,6 +48,11 @@ pub(crate) struct Model<'s> {
     /// Letters to be replayed.
     replays: VecDeque<Waiting>,
     dead: Vec<Dead>,
+    /// Messages that the handler keeps, and the tokens that it has, from the oldest.
+    in_flight: Vec<Kept>,
+    tokens: VecDeque<u64>,
+    handed_out: u64,
+    ended_tokens: BTreeSet<u64>,
     pub(crate) account: Account,
     /// Replays that are over.
     pub(crate) replays_over: u64,
@@ -62,6 +75,10 @@ impl<'s> Model<'s> {
             handler: form.handler.clone(),
             calls: calls.collect(),
             circuit: form.breaker.as_ref().map(Circuit::new),
+            keys: form
+                .idempotent
+                .as_ref()
+                .map(|keys| Keys::new(keys, scenario.store.is_some() && !form.gives_way())),
             now: 0,
             is_paused: false,
             has_ended: false,
@@ -70,12 +87,28 @@ impl<'s> Model<'s> {
             retries: Vec::new(),
             replays: VecDeque::new(),
             dead: Vec::new(),
+            in_flight: Vec::new(),
+            tokens: VecDeque::new(),
+            handed_out: 0,
+            ended_tokens: BTreeSet::new(),
             account: Account::default(),
             replays_over: 0,
             last_turn: None,
             uncertain: Vec::new(),
-            is_lost: false,
+            is_lost: Self::is_not_followed(form),
         }
+    }
+
+    /// What no model follows: the judge's own checks are left. When a breaker counts a call that goes on; which
+    /// arrivals an open breaker refuses of a subscription that conflates; which of several kept values of a key is
+    /// the newest when they fail.
+    fn is_not_followed(form: &Subscription) -> bool {
+        let conflates = form.backlog.as_ref().is_some_and(|backlog| backlog.conflate_by.is_some());
+        let refuses = form.breaker.as_ref().is_some_and(|breaker| breaker.while_open != WhileOpen::Pause);
+        let keeps_several = form.manual.as_ref().is_some_and(|manual| manual.in_flight > 1);
+        form.manual.is_some() && form.breaker.is_some()
+            || conflates && refuses
+            || conflates && keeps_several && form.retry.is_some()
     }
 
     /// A message is published.
@@ -96,13 +129,18 @@ impl<'s> Model<'s> {
             is_replayed,
             failed: 0,
             may_be_gone: false,
+            key: self.key_by().and_then(|by| by.key_of(published.form, n)),
         };
+        let is_duplicate = |key: &String| self.keys.as_ref().is_some_and(|keys| keys.is_duplicate(key, at));
         if message.has_expired(at) {
             self.account.expired += 1;
-        } else if self.form.filter.is_some_and(|region| form.region != Some(region)) {
+        } else if self.form.filter.is_some_and(|filter| !filter.wants(form)) {
             self.account.filtered += 1;
-        } else if self.is_queued() && !self.is_next(&message) {
-            let is_held = self.is_paused || self.circuit.as_ref().is_some_and(Circuit::holds);
+        } else if message.key.as_ref().is_some_and(is_duplicate) {
+            self.account.dropped_duplicate += 1;
+        } else if self.is_queued() {
+            let is_held =
+                self.is_held() || self.conflates() || self.circuit.as_ref().is_some_and(Circuit::holds);
             let mut before = self.head.iter().chain(&self.backlog);
             self.is_lost |= !is_held && before.all(|waiting| waiting.may_be_gone);
             self.park(message);
@@ -115,7 +153,7 @@ impl<'s> Model<'s> {
         } else {
             match self.calls.pop_front() {
                 Some(call) if (call.n, call.attempt, call.at_ns) == (n, 1, at) => {
-                    self.expired_may_be_gone();
+                    self.over_may_be_gone();
                     self.end(message, &call)?;
                 }
                 other => return Err(format!("message {n} is to be called for now, and not {other:?}")),
@@ -124,9 +162,14 @@ impl<'s> Model<'s> {
         Ok(())
     }
 
+    /// Whether nothing is delivered, whatever its breaker says.
+    fn is_held(&self) -> bool {
+        self.is_paused || self.has_ended || self.is_full()
+    }
+
     fn is_queued(&self) -> bool {
-        let is_held = self.circuit.as_ref().is_some_and(Circuit::holds);
-        self.is_paused || is_held || self.head.is_some() || !self.backlog.is_empty()
+        let is_held = self.is_held() || self.circuit.as_ref().is_some_and(Circuit::holds);
+        is_held || self.conflates() || self.head.is_some() || !self.backlog.is_empty()
     }
 
     /// Whether a breaker that has nothing wait is open to a message that comes now. Chance may have a say.
@@ -139,31 +182,6 @@ impl<'s> Model<'s> {
             Some(Some(_)) => {
                 self.calls.front().is_none_or(|call| (call.n, call.attempt) != (message.n, message.attempt))
             }
-        }
-    }
-
-    /// A message comes into the backlog, as far as there is room.
-    fn park(&mut self, message: Waiting) {
-        let Backlog { messages, when_full } =
-            self.form.backlog.clone().unwrap_or(Backlog { messages: 1_024, when_full: None });
-        if messages > 0 && self.backlog.len() >= messages {
-            self.is_lost |= self.backlog.iter().any(|waiting| waiting.may_be_gone);
-            let before = self.backlog.len();
-            self.backlog.retain(|waiting| !waiting.has_expired(self.now));
-            self.account.expired += (before - self.backlog.len()) as u64;
-        }
-        if self.backlog.len() < messages {
-            return self.backlog.push_back(message);
-        }
-        match when_full {
-            Some(WhenFull::DropOldest) if messages > 0 => {
-                self.backlog.pop_front();
-                self.account.dropped_overflow += 1;
-                self.backlog.push_back(message);
-            }
-            Some(WhenFull::DeadLetter) => self.bury(message, "overflow"),
-            None if self.has_store => self.bury(message, "overflow"),
-            _ => self.account.dropped_overflow += 1,
         }
     }
 
@@ -180,10 +198,15 @@ impl<'s> Model<'s> {
 
     fn pass(&mut self, end: Nanos, is_new: bool) -> Result<(), String> {
         loop {
-            let certain = self.certain_moment();
+            let (certain, expiry) = (self.certain_moment(), self.first_expiry());
+            let time_out = self.next_time_out();
             let is_drawn = is_new && certain.is_none_or(|moment| moment > end) && !self.is_exact(end);
             let may_come = |call: &&Call| if is_drawn { call.at_ns < end } else { call.at_ns <= end };
-            let next = self.calls.front().filter(may_come).cloned();
+            // What expires at a moment is gone before anything is called for at that moment, and what is kept for too
+            // long has failed before that.
+            let is_after = |moment: Option<Nanos>, at| moment.is_none_or(|moment| at < moment);
+            let is_first = |call: &Call| is_after(expiry, call.at_ns) && is_after(time_out, call.at_ns);
+            let next = self.calls.front().filter(may_come).filter(|call| is_first(call)).cloned();
             if let Some(call) = next.filter(|call| certain.is_none_or(|moment| call.at_ns <= moment)) {
                 if call.at_ns < self.now {
                     return Err(format!("nothing was to be called for at the time of {call:?}"));
@@ -192,7 +215,7 @@ impl<'s> Model<'s> {
                     Ok(message) => {
                         self.now = call.at_ns;
                         self.calls.pop_front();
-                        self.expired_may_be_gone();
+                        self.over_may_be_gone();
                         self.end(message, &call)?;
                         continue;
                     }
@@ -202,13 +225,42 @@ impl<'s> Model<'s> {
                 }
             }
             // Once more: in the look for that call, what has expired may have left.
-            match self.certain_moment().filter(|moment| *moment <= end) {
-                Some(moment) => self.expire_one(moment)?,
-                None => break,
+            let certain = self.certain_moment().filter(|moment| *moment <= end);
+            if let Some(moment) = time_out.filter(|moment| *moment <= end)
+                && expiry.is_none_or(|expiry| moment <= expiry)
+                && certain.is_none_or(|certain| moment <= certain)
+            {
+                self.time_out(moment);
+                continue;
+            }
+            match expiry.filter(|moment| *moment <= end) {
+                Some(moment) if certain.is_none_or(|certain| moment <= certain) => self.expire_at(moment),
+                _ => match certain {
+                    Some(moment) => self.let_one_go(moment)?,
+                    None => break,
+                },
             }
         }
         self.now = end;
         Ok(())
+    }
+
+    /// When the next message expires that waits, whatever it waits for. A letter that is to be replayed is the store's
+    /// until its turn.
+    fn first_expiry(&self) -> Option<Nanos> {
+        let waiting = self.head.iter().chain(&self.backlog).chain(&self.retries);
+        waiting.filter_map(|waiting| waiting.expires).min().map(|moment| moment.max(self.now))
+    }
+
+    /// All that waits and expires by that moment does.
+    fn expire_at(&mut self, at: Nanos) {
+        self.now = self.now.max(at);
+        let head = self.head.take_if(|head| head.has_expired(at));
+        let (gone, stay) = self.backlog.drain(..).partition(|waiting: &Waiting| waiting.has_expired(at));
+        self.backlog = stay;
+        let retries = self.retries.extract_if(.., |waiting| waiting.has_expired(at));
+        let gone: Vec<Waiting> = head.into_iter().chain(gone).chain(retries).collect();
+        gone.into_iter().for_each(|waiting| self.expire(waiting));
     }
 
     /// Whether something that waits is due at that very moment, or a breaker opens to it then.
@@ -221,7 +273,7 @@ impl<'s> Model<'s> {
 
     /// By which moment something that waits is delivered or found to have expired, whatever chance says.
     fn certain_moment(&self) -> Option<Nanos> {
-        if self.is_paused || self.has_ended {
+        if self.is_held() {
             return None;
         }
         let opens = self.circuit.as_ref().map_or(Some((0, 0)), Circuit::opens)?;
@@ -233,114 +285,29 @@ impl<'s> Model<'s> {
         due.map(|due| due.max(opens.1).max(self.now))
     }
 
-    /// Nothing was called for at that moment: so something has expired.
-    fn expire_one(&mut self, at: Nanos) -> Result<(), String> {
-        let has_come = |waiting: &Waiting| waiting.due.1 <= at && waiting.has_expired(at);
-        let message = if let Some(head) = self.head.take_if(|head| has_come(head)) {
-            Some(head)
-        } else if self.head.is_some() {
-            None
-        } else if self.backlog.front().is_some_and(|waiting| waiting.has_expired(at)) {
-            self.backlog.pop_front()
-        } else if let Some(place) = self.retries.iter().position(has_come) {
-            Some(self.retries.remove(place))
-        } else {
-            let place = self.replays.iter().position(has_come);
-            place.and_then(|place| self.replays.remove(place)).inspect(|_| self.account.replayed += 1)
-        };
-        let Some(message) = message else {
-            let waits = (&self.head, &self.backlog, &self.retries, &self.replays);
-            return Err(format!("at {at} ns something was to be called for of {waits:?}"));
-        };
-        self.now = self.now.max(at);
-        self.expire(message);
-        Ok(())
+    fn release(&mut self, message: &Waiting) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+            keys.release(key, message.n);
+        }
+    }
+
+    fn reserve(&mut self, message: &Waiting) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+            keys.reserve(key, message.n, self.now);
+        }
     }
 
     fn expire(&mut self, message: Waiting) {
-        self.last_turn = None;
         self.account.expired += 1;
+        self.release(&message);
         self.replay_is_over(&message);
     }
 
-    /// Takes the message out that a call is for.
-    fn take(&mut self, call: &Call) -> Result<Waiting, String> {
-        let at = call.at_ns;
-        if self.is_paused || self.has_ended {
-            return Err("it is paused, or has ended".to_owned());
-        }
-        match self.circuit.as_ref().map(Circuit::opens) {
-            Some(None) => return Err("its breaker is held open".to_owned()),
-            Some(Some((earliest, _))) if at < earliest => {
-                return Err(format!("its breaker is open until {earliest} ns"));
-            }
-            _ => {}
-        }
-        let is_it = |waiting: &Waiting| (waiting.n, waiting.attempt) == (call.n, call.attempt);
-        let may_be = |waiting: &Waiting| is_it(waiting) && waiting.due.0 <= at && !waiting.has_expired(at);
-        if let Some(head) = self.head.take_if(|head| may_be(head)) {
-            return Ok(head);
-        }
-        if let Some(head) = self.head.take_if(|head| head.has_expired(at) && head.due.0 <= at) {
-            self.expire(head);
-        }
-        if let Some(head) = &self.head {
-            return Err(format!("all wait for {head:?}"));
-        }
-        let has_expired = |waiting: &Waiting| waiting.due.0 <= at && waiting.has_expired(at);
-        // In the backlog they come in order, but for those that have expired.
-        if let Some(place) = self.backlog.iter().position(|waiting| !has_expired(waiting))
-            && may_be(&self.backlog[place])
-        {
-            self.is_turn_of(Turn::Backlog, at)?;
-            self.account.expired += place as u64;
-            self.backlog.drain(..place);
-            return self.backlog.pop_front().ok_or_else(String::new);
-        }
-        if let Some(place) = self.retries.iter().position(may_be) {
-            let due = self.retries[place].due.0;
-            if let Some(before) = self.retries.iter().find(|it| it.due.1 < due && !it.has_expired(at)) {
-                return Err(format!("{before:?} was due before"));
-            }
-            self.is_turn_of(Turn::Retry, at)?;
-            return Ok(self.retries.remove(place));
-        }
-        // And so do replays.
-        if self.replays.iter().find(|waiting| !has_expired(waiting)).is_some_and(may_be) {
-            self.is_turn_of(Turn::Retry, at)?;
-        }
-        let place = self.replays.iter().position(|waiting| !has_expired(waiting));
-        let message = place.filter(|place| may_be(&self.replays[*place])).and_then(|place| {
-            for expired in self.replays.drain(..place).collect::<Vec<_>>() {
-                self.account.replayed += 1;
-                self.expire(expired);
-            }
-            self.replays.pop_front()
-        });
-        message.inspect(|_| self.account.replayed += 1).ok_or_else(|| {
-            let waits = (&self.backlog, &self.retries, &self.replays);
-            format!("the message is not one that may come now: {waits:?}")
-        })
-    }
-
-    /// What is due and what waits behind it take turns, so that neither starves the other: this is judged of two calls
-    /// of one moment, where nothing that has expired may have had a turn between them.
-    fn is_turn_of(&mut self, turn: Turn, at: Nanos) -> Result<(), String> {
-        let mut waiting = self.backlog.iter().chain(&self.retries).chain(&self.replays);
-        let is_clear = !waiting.any(|waiting| waiting.has_expired(at));
-        let is_other_there = match turn {
-            Turn::Backlog => self.retries.iter().chain(&self.replays).any(|waiting| waiting.due.1 <= at),
-            Turn::Retry => !self.backlog.is_empty(),
-        };
-        if is_clear && is_other_there && self.last_turn == Some((turn, at)) {
-            return Err(format!("{turn:?} has had its turn just now"));
-        }
-        self.last_turn = Some((turn, at)).filter(|_| is_clear);
-        Ok(())
-    }
-
     /// A call has ended.
-    fn end(&mut self, mut message: Waiting, call: &Call) -> Result<(), String> {
+    fn end(&mut self, message: Waiting, call: &Call) -> Result<(), String> {
+        if let Some(manual) = self.form.manual {
+            return self.keep(message, call, manual.limit);
+        }
         let fails_as = self.handler.fails_as;
         let expected = match self.handler.fails.says(call) {
             Some(false) => "delivered",
@@ -356,39 +323,61 @@ impl<'s> Model<'s> {
         if let Some(circuit) = &mut self.circuit {
             circuit.record((!is_of_the_message).then_some(has_failed), call.at_ns);
         }
-        if !has_failed {
-            self.account.delivered += 1;
-            self.replay_is_over(&message);
-            return Ok(());
+        if has_failed {
+            let kind = if call.outcome == "panicked" { "panic" } else { "handler" };
+            self.fail(message, call.at_ns, kind, fails_as);
+        } else {
+            self.deliver(&message, call.at_ns);
         }
+        Ok(())
+    }
+
+    /// A message was handled.
+    fn deliver(&mut self, message: &Waiting, at: Nanos) {
+        self.account.delivered += 1;
+        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+            keys.confirm(key, at);
+        }
+        self.replay_is_over(message);
+    }
+
+    /// An attempt has failed.
+    fn fail(&mut self, mut message: Waiting, at: Nanos, kind: &str, fails_as: FailsAs) {
         message.failed += 1;
-        let first_failed = *message.first_failed.get_or_insert(call.at_ns);
-        let delay = self.form.retry.as_ref().filter(|_| !is_of_the_message).and_then(|retry| {
+        let first_failed = *message.first_failed.get_or_insert(at);
+        let retry = self.form.retry.as_ref().filter(|_| fails_as != FailsAs::Permanent);
+        let delay = retry.and_then(|retry| {
             let delay = retry.delay_after(message.attempt, fails_as)?;
-            (call.at_ns - first_failed + delay.1 <= retry.max_elapsed.unwrap_or(Nanos::MAX)).then_some(delay)
+            (at - first_failed + delay.1 <= retry.max_elapsed.unwrap_or(Nanos::MAX)).then_some(delay)
         });
         match delay {
             Some((least, most)) => {
                 self.account.retries += 1;
                 message.attempt += 1;
-                message.due = (call.at_ns + least, call.at_ns + most);
-                if self.form.retry.as_ref().is_some_and(|retry| retry.in_order) {
+                message.due = (at + least, at + most);
+                if self.is_outdated(&message) {
+                    self.account.dropped_conflated += 1;
+                    return;
+                }
+                self.reserve(&message);
+                if retry.is_some_and(|retry| retry.in_order) {
                     self.head = Some(message);
                 } else {
                     self.retries.push(message);
                 }
             }
-            None if self.has_store => {
-                self.bury(message, if call.outcome == "panicked" { "panic" } else { "handler" });
+            None if self.has_store => self.bury(message, kind),
+            None => {
+                self.account.dropped_failed += 1;
+                self.release(&message);
             }
-            None => self.account.dropped_failed += 1,
         }
-        Ok(())
     }
 
     /// A message becomes a dead letter, or becomes one again.
     fn bury(&mut self, message: Waiting, kind: &str) {
         self.account.dead_lettered += 1;
+        self.release(&message);
         let before = self.replay_is_over(&message);
         let (attempts, episodes) = before.map_or((0, 0), |dead| (dead.letter.attempts, dead.letter.episodes));
         let letter = Letter {
@@ -409,40 +398,36 @@ impl<'s> Model<'s> {
     }
 
     /// A step that concerns the subscription. Returns why the program is to refuse it, if it is.
-    pub(crate) fn step(&mut self, step: &Step) -> Option<&'static str> {
-        self.look_for_expired();
+    pub(crate) fn step(&mut self, step: &Step) -> Vec<&'static str> {
+        self.look_for_over();
         match step {
             Step::Pause(_) => self.is_paused = true,
             Step::Resume(_) => self.is_paused = false,
             Step::Unsubscribe(_) => {
                 self.has_ended = true;
+                self.end_in_flight();
                 self.account.dropped_unsubscribed += self.leave().len() as u64;
                 self.dead.iter_mut().for_each(|dead| dead.is_leased = false);
             }
-            Step::Breaker(_, force) => self.circuit.as_mut()?.force(*force),
+            Step::Breaker(_, force) => self.circuit.iter_mut().for_each(|circuit| circuit.force(*force)),
             Step::Handler(_, fails, fails_as) => {
                 (self.handler.fails, self.handler.fails_as) = (fails.clone(), *fails_as);
             }
-            Step::Replay(_, rate) => return self.replay(*rate),
+            Step::Replay(_, rate) => return self.replay(*rate).into_iter().collect(),
+            Step::Settle(_, count, settled_as) => return self.settle(*count, *settled_as),
             Step::Shutdown => {
-                for message in self.leave() {
-                    // A letter that was being replayed stays in the store.
-                    if message.has_expired(self.now) {
-                        self.account.expired += 1;
-                    } else {
-                        self.account.undelivered += 1;
-                    }
-                }
+                // A letter that was being replayed stays in the store.
+                self.account.undelivered += self.leave().len() as u64;
+                self.end_in_flight();
             }
             Step::Publish(_) | Step::Advance(_) => {}
         }
-        None
+        Vec::new()
     }
 
     fn replay(&mut self, rate: u32) -> Option<&'static str> {
-        let mut replayed = self.head.iter().chain(&self.retries).chain(&self.replays);
         // Their letters may be gone with them.
-        self.is_lost |= replayed.any(|waiting| waiting.is_replayed && waiting.may_be_gone);
+        self.is_lost |= self.replays.iter().any(|waiting| waiting.may_be_gone);
         let free = self.dead.iter().filter(|dead| !dead.is_leased).count();
         if free == 0 || self.has_ended {
             let refusal = if free == 0 { "already-replaying" } else { "no-subscription" };
@@ -460,6 +445,8 @@ impl<'s> Model<'s> {
                 is_replayed: true,
                 failed: 0,
                 may_be_gone: false,
+                // A replay is not asked for it.
+                key: None,
             });
         }
         self.replays.make_contiguous().sort_by_key(|waiting| waiting.due);
@@ -482,6 +469,7 @@ impl<'s> Model<'s> {
         self.note_uncertain();
         self.account.retrying = (self.retries.len() + usize::from(self.head.is_some())) as u64;
         self.account.backlogged = self.backlog.len() as u64;
+        self.account.in_flight = self.in_flight.len() as u64;
         Ok(())
     }
 

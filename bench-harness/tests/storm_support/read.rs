@@ -59,7 +59,16 @@ fn subscription(table: &Table) -> Subscription {
     let patterns = table["patterns"].as_array().expect("patterns").iter().map(kept).collect();
     Subscription {
         patterns,
-        filter: table.get("filter").map(|filter| kept(&filter["is"])),
+        filter: table.get("filter").map(|filter| match filter.get("priority_at_least") {
+            Some(least) => Filter::AtLeast(priority(least)),
+            None => Filter::Region(kept(&filter["is"])),
+        }),
+        idempotent: table.get("idempotent").map(|form| Idempotent {
+            by: key_by(&form["by"]),
+            keys: form.get("keys").map_or(10_000, number) as usize,
+            lasts: form.get("for").map_or(120_000 * MILLI, time),
+            may_lose: form.get("may_lose").and_then(Value::as_bool).unwrap_or_default(),
+        }),
         retry: table.get("retry").and_then(Value::as_table).map(retry),
         breaker: table.get("breaker").and_then(Value::as_table).map(breaker),
         backlog: table.get("backlog").and_then(Value::as_table).map(|backlog| Backlog {
@@ -69,8 +78,29 @@ fn subscription(table: &Table) -> Subscription {
                 "drop-oldest" => WhenFull::DropOldest,
                 _ => WhenFull::DropNewest,
             }),
+            conflate_by: backlog.get("conflate_by").map(key_by),
+        }),
+        manual: table.get("manual").map(|manual| Manual {
+            in_flight: manual.get("in_flight").map_or(1, number) as usize,
+            limit: manual.get("limit").map_or(30_000 * MILLI, time),
         }),
         handler: table.get("handler").and_then(Value::as_table).map(handler).unwrap_or_default(),
+    }
+}
+
+fn priority(value: &Value) -> Priority {
+    match word(value) {
+        "low" => Priority::Low,
+        "high" => Priority::High,
+        _ => Priority::Normal,
+    }
+}
+
+fn key_by(value: &Value) -> KeyBy {
+    match word(value) {
+        "id" => KeyBy::Id,
+        "topic" => KeyBy::Topic,
+        _ => KeyBy::Header,
     }
 }
 
@@ -163,6 +193,11 @@ fn step(table: &Table, place: &dyn Fn(&str) -> usize) -> Step {
             every: field("every").map(time),
             ttl: field("ttl").map(time),
             region: field("headers").and_then(|headers| headers.get("region")).map(kept),
+            keys: field("headers").and_then(|headers| headers.get("key")).map(|key| {
+                let most = word(key).strip_prefix("{n%").and_then(|key| key.strip_suffix('}'));
+                most.and_then(|most| most.parse().ok()).expect("a key like {n%3}")
+            }),
+            priority: field("priority").map(priority),
         }),
         "advance" => Step::Advance(time(value)),
         "pause" => Step::Pause(of()),
@@ -178,6 +213,15 @@ fn step(table: &Table, place: &dyn Fn(&str) -> usize) -> Step {
             Step::Handler(of(), fails, fails_as)
         }
         "replay" => Step::Replay(of(), field("rate").map_or(1_000, |rate| number(rate) as u32)),
+        "settle" => Step::Settle(
+            of(),
+            field("count").map_or(1, number) as usize,
+            match word(&value["as"]) {
+                "ack" => SettledAs::Ack,
+                "fail" => SettledAs::Fail,
+                _ => SettledAs::Forget,
+            },
+        ),
         "shutdown" => Step::Shutdown,
         other => panic!("the storm knows no step {other}"),
     }

@@ -20,6 +20,26 @@ impl Fails {
     }
 }
 
+impl Filter {
+    pub(crate) fn wants(self, publish: &Publish) -> bool {
+        match self {
+            Self::Region(region) => publish.region == Some(region),
+            Self::AtLeast(least) => publish.priority.unwrap_or_default() >= least,
+        }
+    }
+}
+
+impl KeyBy {
+    /// What tells a message from others, unless it has nothing that does.
+    pub(crate) fn key_of(self, publish: &Publish, n: u64) -> Option<String> {
+        match self {
+            Self::Id => Some(n.to_string()),
+            Self::Topic => Some(filled(publish.topic, n)),
+            Self::Header => publish.keys.map(|keys| (n % keys).to_string()),
+        }
+    }
+}
+
 impl Retry {
     /// How long a message waits whose attempt has failed, if it is tried again.
     pub(crate) fn delay_after(&self, attempt: u16, fails_as: FailsAs) -> Option<Range> {

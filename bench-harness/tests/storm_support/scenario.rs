@@ -21,12 +21,53 @@ pub(crate) struct Scenario {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subscription {
     pub(crate) patterns: Vec<&'static str>,
-    /// What the header `region` has to be.
-    pub(crate) filter: Option<&'static str>,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) idempotent: Option<Idempotent>,
     pub(crate) retry: Option<Retry>,
     pub(crate) breaker: Option<Breaker>,
     pub(crate) backlog: Option<Backlog>,
+    /// Where its handler keeps messages: it does nothing else then.
+    pub(crate) manual: Option<Manual>,
     pub(crate) handler: Handler,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Filter {
+    /// What the header `region` has to be.
+    Region(&'static str),
+    AtLeast(Priority),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub(crate) enum Priority {
+    Low,
+    #[default]
+    Normal,
+    High,
+}
+
+/// What tells messages apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum KeyBy {
+    Id,
+    Topic,
+    /// The header `key`.
+    Header,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Idempotent {
+    pub(crate) by: KeyBy,
+    pub(crate) keys: usize,
+    /// For how long a key is remembered.
+    pub(crate) lasts: Nanos,
+    pub(crate) may_lose: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manual {
+    pub(crate) in_flight: usize,
+    pub(crate) limit: Nanos,
 }
 
 #[derive(Clone, Debug)]
@@ -74,10 +115,18 @@ pub(crate) enum WhileOpen {
     Refuse,
 }
 
+impl Subscription {
+    /// Whether what waits gives way to what comes.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.when_full == Some(WhenFull::DropOldest))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Backlog {
     pub(crate) messages: usize,
     pub(crate) when_full: Option<WhenFull>,
+    pub(crate) conflate_by: Option<KeyBy>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,7 +176,16 @@ pub(crate) enum Step {
     Handler(usize, Fails, FailsAs),
     /// At so many a second.
     Replay(usize, u32),
+    /// So many tokens, from the oldest.
+    Settle(usize, usize, SettledAs),
     Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum SettledAs {
+    Ack,
+    Fail,
+    Forget,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +195,9 @@ pub(crate) struct Publish {
     pub(crate) every: Option<Nanos>,
     pub(crate) ttl: Option<Nanos>,
     pub(crate) region: Option<&'static str>,
+    /// The header `key` counts up to this.
+    pub(crate) keys: Option<u64>,
+    pub(crate) priority: Option<Priority>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -170,6 +231,7 @@ impl Step {
             | Self::Unsubscribe(of)
             | Self::Breaker(of, _)
             | Self::Handler(of, ..)
+            | Self::Settle(of, ..)
             | Self::Replay(of, _) => Some(of),
             Self::Publish(_) | Self::Advance(_) | Self::Shutdown => None,
         }
@@ -220,8 +282,16 @@ impl fmt::Display for Scenario {
 impl fmt::Display for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "patterns = {:?}", self.patterns)?;
-        if let Some(region) = self.filter {
-            writeln!(f, "filter = {{ header = \"region\", is = \"{region}\" }}")?;
+        match self.filter {
+            Some(Filter::Region(region)) => {
+                writeln!(f, "filter = {{ header = \"region\", is = \"{region}\" }}")?;
+            }
+            Some(Filter::AtLeast(least)) => writeln!(f, "filter = {{ priority_at_least = {least} }}")?,
+            None => {}
+        }
+        if let Some(Idempotent { by, keys, lasts, may_lose }) = &self.idempotent {
+            let lasts = Time(*lasts);
+            writeln!(f, "idempotent = {{ by = {by}, keys = {keys}, for = {lasts}, may_lose = {may_lose} }}")?;
         }
         if let Some(retry) = &self.retry {
             writeln!(f, "retry = {{ {} }}", fields(&retry.fields()))?;
@@ -229,14 +299,19 @@ impl fmt::Display for Subscription {
         if let Some(breaker) = &self.breaker {
             writeln!(f, "breaker = {{ {} }}", fields(&breaker.fields()))?;
         }
-        if let Some(Backlog { messages, when_full }) = &self.backlog {
+        if let Some(Backlog { messages, when_full, conflate_by }) = &self.backlog {
             let policy = when_full.map(|policy| match policy {
                 WhenFull::DeadLetter => "\"dead-letter\"".to_owned(),
                 WhenFull::DropOldest => "\"drop-oldest\"".to_owned(),
                 WhenFull::DropNewest => "\"drop-newest\"".to_owned(),
             });
-            let backlog = [("messages", Some(messages.to_string())), ("when_full", policy)];
+            let key = conflate_by.map(|key| key.to_string());
+            let backlog =
+                [("messages", Some(messages.to_string())), ("when_full", policy), ("conflate_by", key)];
             writeln!(f, "backlog = {{ {} }}", fields(&backlog))?;
+        }
+        if let Some(Manual { in_flight, limit }) = self.manual {
+            return writeln!(f, "manual = {{ in_flight = {in_flight}, limit = {} }}", Time(limit));
         }
         let Handler { takes, fails, fails_as } = &self.handler;
         let takes = (*takes > 0).then(|| Time(*takes).to_string());
@@ -305,6 +380,26 @@ impl Breaker {
     }
 }
 
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Low => "\"low\"",
+            Self::Normal => "\"normal\"",
+            Self::High => "\"high\"",
+        })
+    }
+}
+
+impl fmt::Display for KeyBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Id => "\"id\"",
+            Self::Topic => "\"topic\"",
+            Self::Header => "\"header:key\"",
+        })
+    }
+}
+
 impl fmt::Display for Fails {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -337,13 +432,17 @@ impl fmt::Display for FailsAs {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Publish(Publish { topic, count, every, ttl, region }) => {
+            Self::Publish(Publish { topic, count, every, ttl, region, keys, priority }) => {
+                let region = region.map(|region| format!("region = \"{region}\""));
+                let key = keys.map(|keys| format!("key = \"{{n%{keys}}}\""));
+                let headers: Vec<_> = region.into_iter().chain(key).collect();
                 let publish = [
                     ("topic", Some(format!("\"{topic}\""))),
                     ("count", Some(count.to_string())),
                     ("every", time(*every)),
                     ("ttl", time(*ttl)),
-                    ("headers", region.map(|region| format!("{{ region = \"{region}\" }}"))),
+                    ("priority", priority.map(|priority| priority.to_string())),
+                    ("headers", (!headers.is_empty()).then(|| format!("{{ {} }}", headers.join(", ")))),
                 ];
                 write!(f, "publish = {{ {} }}", fields(&publish))
             }
@@ -363,6 +462,15 @@ impl fmt::Display for Step {
                 write!(f, "handler = {{ of = \"{}\", fails = {fails}, as = {fails_as} }}", name(*of))
             }
             Self::Replay(of, rate) => write!(f, "replay = {{ of = \"{}\", rate = {rate} }}", name(*of)),
+            Self::Settle(of, count, settled_as) => {
+                let settled_as = match settled_as {
+                    SettledAs::Ack => "ack",
+                    SettledAs::Fail => "fail",
+                    SettledAs::Forget => "forget",
+                };
+                let of = name(*of);
+                write!(f, "settle = {{ of = \"{of}\", count = {count}, as = \"{settled_as}\" }}")
+            }
             Self::Shutdown => f.write_str("shutdown = \"1s\""),
         }
     }

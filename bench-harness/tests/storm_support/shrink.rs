@@ -44,6 +44,15 @@ fn shorter(scenario: &Scenario) -> Vec<Scenario> {
         add(&|shorter| shorter.subscriptions[of].retry = None);
         add(&|shorter| shorter.subscriptions[of].breaker = None);
         add(&|shorter| shorter.subscriptions[of].backlog = None);
+        add(&|shorter| shorter.subscriptions[of].idempotent = None);
+        add(&|shorter| {
+            // No step is left that would settle what it keeps.
+            shorter.subscriptions[of].manual = None;
+            shorter.steps.retain(|step| !matches!(step, Step::Settle(whose, ..) if *whose == of));
+        });
+        add(&|shorter| {
+            shorter.subscriptions[of].backlog.iter_mut().for_each(|backlog| backlog.conflate_by = None);
+        });
         add(&|shorter| shorter.subscriptions[of].patterns = vec!["#"]);
         add(&|shorter| shorter.subscriptions[of].handler.fails = Fails::Never);
         add(&|shorter| shorter.subscriptions[of].handler.fails = Fails::Always);
@@ -52,12 +61,14 @@ fn shorter(scenario: &Scenario) -> Vec<Scenario> {
     }
     for at in 0..scenario.steps.len() {
         if let Step::Publish(publish) = &scenario.steps[at] {
-            let mut forms = vec![publish.clone(); 5];
+            let mut forms = vec![publish.clone(); 7];
             forms[0].count = (publish.count / 2).max(1);
             forms[1].count = (publish.count - 1).max(1);
             forms[2].every = None;
             forms[3].ttl = None;
             forms[4].region = None;
+            forms[5].keys = None;
+            forms[6].priority = None;
             forms
                 .into_iter()
                 .for_each(|form| add(&|shorter| shorter.steps[at] = Step::Publish(form.clone())));

@@ -15,8 +15,10 @@ pub(crate) struct Waiting {
     pub(crate) expires: Option<Nanos>,
     pub(crate) is_replayed: bool,
     pub(crate) failed: u64,
-    /// It had expired when another was called for: it may have been found so just before, or not.
+    /// It was over when another was called for: it may have had its turn just before, or not.
     pub(crate) may_be_gone: bool,
+    /// What tells it from others, where that is asked.
+    pub(crate) key: Option<String>,
 }
 
 impl Waiting {

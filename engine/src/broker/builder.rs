@@ -319,6 +319,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             registry: Arc::new(Registry::default()),
             threads: Arc::new(ThreadRegistry::new()),
             dead_letters,
+            process: Process::current(),
         };
         let mut rings = Vec::new();
         let mut states = Vec::new();
@@ -329,7 +330,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             states.push(assembled.state);
             planned.extend(assembled.consumers);
         }
-        let Common { id, origin, clock, routes, registry, threads, dead_letters } = common;
+        let Common { id, origin, clock, process, routes, registry, threads, dead_letters } = common;
         let on_advance = on_advance(&states);
         clock.watch(&on_advance);
         let consumers = states.iter().map(|state| state.consumers.len()).sum();
@@ -356,7 +357,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dead_letters,
             reclaim_signal: Arc::new(ReclaimSignal::new()),
             watch: watch.map(Arc::new),
-            process: Process::current(),
+            process,
             is_simulated,
             is_closed: CachePadded::new(AtomicBool::new(false)),
             is_quiescing: AtomicBool::new(false),

@@ -279,10 +279,11 @@ impl Dispatcher {
     ) -> (ConsumerState<P>, PlannedConsumer<P>) {
         let mailbox = Arc::new(Mailbox::new(poller.supervisor()));
         let waiting = Arc::new(WaitingRoom::default());
-        let tally = Arc::new(ConsumerTally::default());
         let thread = format!("rm-{}-{}", self.name, addr.number);
         common.threads.enter(addr, stage, &thread, poller.supervisor());
-        let handlers = HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone());
+        let tally = Arc::new(ConsumerTally::default());
+        let handlers =
+            HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone(), tally.clone());
         let consumer = Consumer::new(poller, handlers, tally.clone());
         let planned =
             PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), placement, consumer };

@@ -104,6 +104,9 @@ pub enum SubscribeError {
         /// For how long.
         limit: Duration,
     },
+    /// It conflates what waits, and nothing may wait.
+    #[error("a subscription that conflates has its messages wait for their turn, and its backlog lets none")]
+    NothingMayWait,
     /// It has a handler for while its breaker is open, and no breaker.
     #[error("a fallback is called while a breaker is open, and the subscription has none")]
     FallbackWithoutBreaker,

@@ -17,6 +17,8 @@ impl<P> Drop for Handle<P> {
         if self.0.is_forked() {
             return self.0.forsake();
         }
+        // Nobody waits for what handlers keep.
+        self.0.threads.leave_alone();
         self.0.close();
     }
 }

@@ -10,8 +10,8 @@ use super::settle::settle_uncalled;
 use super::source::{Event, Left, Source, Undropped, discard};
 use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::Put;
-use crate::broker::policy::breaker::WhileOpen;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
+use crate::broker::policy::breaker::{BreakerState, WhileOpen};
 use crate::broker::subscribe::contract::{Asked, Contract};
 use crate::broker::subscribe::handled::HandlerError;
 use crate::broker::subscribe::handler::{OwnedHandler, Told};
@@ -86,6 +86,9 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         handler: &mut OwnedHandler<P>,
         left: &mut Left<P>,
     ) -> Gated {
+        if let Some(refused) = self.refuse_before_conflating(state, handler) {
+            return refused;
+        }
         if state.is_queued() {
             let gated = self.park(state, handler, left);
             if state.waits_for(Reason::Breaker) {
@@ -100,11 +103,37 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         match admission {
             Admission::Call(permit) => Gated::Go(Some(permit)),
             // Where messages wait meanwhile, it is queued.
-            Admission::Wait => {
-                let is_dead = guarded.circuit.while_open() == WhileOpen::DeadLetter;
-                self.call_fallback(state, handler).unwrap_or(Gated::Ended(Outcome::Refused { is_dead }))
-            }
+            Admission::Wait => self.refuse(state, handler),
         }
+    }
+
+    /// Has an open breaker that holds nothing up say what becomes of a message that would only wait for its turn.
+    fn refuse_before_conflating(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+    ) -> Option<Gated> {
+        if !state.only_conflates() || state.breaker()? == BreakerState::Closed {
+            return None;
+        }
+        let guarded = handler.breaker()?;
+        let admission = guarded.circuit.admit(|| self.clock.now());
+        state.set_breaker(guarded.circuit.state(), guarded.circuit.changes());
+        match admission {
+            // The probe is the next whose turn it is.
+            Admission::Call(permit) => {
+                guarded.circuit.give_back(permit);
+                None
+            }
+            Admission::Wait => Some(self.refuse(state, handler)),
+        }
+    }
+
+    /// Does with a message what is to be done while the breaker is open.
+    fn refuse(&mut self, state: &Arc<SubscriptionState>, handler: &mut OwnedHandler<P>) -> Gated {
+        let policy = handler.breaker().map(|guarded| guarded.circuit.while_open());
+        let is_dead = policy == Some(WhileOpen::DeadLetter);
+        self.call_fallback(state, handler).unwrap_or(Gated::Ended(Outcome::Refused { is_dead }))
     }
 
     /// Calls what handles messages while the breaker is open, if there is something.
@@ -141,7 +170,10 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                 match hand_out(&mut self.source, state, contract, parked, permit, left) {
                     HandedOut::InFlight => return Gated::Kept,
                     HandedOut::TakenOver => return Gated::TakenOver,
-                    HandedOut::Refused(_) => Outcome::Undelivered,
+                    HandedOut::Refused(parked) => {
+                        left.undropped.push(Undropped::Parked(parked));
+                        Outcome::Undelivered
+                    }
                 }
             }
             Called::Returned(Err(payload)) => Outcome::Uncopied(payload),

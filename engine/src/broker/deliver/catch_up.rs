@@ -98,12 +98,13 @@ impl<P: MessagePayload> HandlerTable<P> {
         let mut source = Waited { poller, number: left.waiting.call_number() };
         let mut parked = parked;
         let mut uncalled = Outcome::uncalled(state, parked.has_expired(clock.now()));
-        if let (Some(contract), Outcome::Undelivered) = (handler.contract(), &uncalled) {
+        if let Some(contract) = handler.contract() {
             // Somebody wants what is replayed handled, whether or not its like has been.
-            if contract.resume(parked.key) && parked.replayed.is_none() {
-                uncalled = Outcome::Duplicate;
-            } else if parked.retried.is_none() {
-                contract.count_first_attempt();
+            let is_duplicate = contract.resume(parked.key) && parked.replayed.is_none();
+            match uncalled {
+                Outcome::Undelivered if is_duplicate => uncalled = Outcome::Duplicate,
+                Outcome::Undelivered if parked.retried.is_none() => contract.count_first_attempt(),
+                _ => {}
             }
         }
         let mut may_call = matches!(uncalled, Outcome::Undelivered);

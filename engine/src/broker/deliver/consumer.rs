@@ -72,7 +72,11 @@ impl<P: MessagePayload> Consumer<P> {
         match polled {
             Polled::Finished | Polled::Empty if done > 0 => Polled::Events(done),
             // What handlers keep comes back, or its time is up.
-            Polled::Finished if handlers.left.waiting.in_flight() > 0 && !poller.lease().is_stopped() => {
+            Polled::Finished
+                if handlers.left.waiting.in_flight() > 0
+                    && !poller.lease().is_stopped()
+                    && !handlers.common.threads.are_left_alone() =>
+            {
                 self.has_finished = true;
                 Polled::Empty
             }

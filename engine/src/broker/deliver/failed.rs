@@ -296,11 +296,12 @@ fn tell<P: 'static>(
     outcome: &mut Option<Outcome>,
 ) {
     if let Some(callbacks) = callbacks {
-        let error = match &outcome {
-            Some(Outcome::Failed(error)) => Some(error),
-            _ => None,
+        let (error, panic) = match &outcome {
+            Some(Outcome::Failed(error)) => (Some(error), None),
+            Some(Outcome::Panicked(panic)) => (None, panic_text(&**panic)),
+            _ => (None, None),
         };
-        callbacks.tell(message, failure.kind, error, None);
+        callbacks.tell(message, failure.kind, error, panic);
     }
     // The first, the second, the fourth, the eighth: a handler that always fails does not fill
     // the log. The error's own text is not logged, since it may quote the payload.

@@ -47,6 +47,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         common: Common<P>,
         mailbox: Arc<Mailbox<P>>,
         room: Arc<WaitingRoom<P>>,
+        tally: Arc<ConsumerTally>,
     ) -> Self {
         let left = Left {
             refused: Vec::new(),
@@ -54,7 +55,13 @@ impl<P: MessagePayload> HandlerTable<P> {
             waiting: ConsumerSide::new(room, common.registry.clone()),
             dead_letters: common.dead_letters.clone(),
             origin: common.origin,
-            issuer: Issuer { home: mailbox.clone(), origin: common.origin, clock: common.clock.clone() },
+            tally,
+            issuer: Issuer {
+                home: mailbox.clone(),
+                origin: common.origin,
+                clock: common.clock.clone(),
+                process: common.process,
+            },
         };
         Self {
             consumer,
@@ -266,7 +273,8 @@ impl<P: MessagePayload> HandlerTable<P> {
     fn release(&mut self, subscription: u64) {
         let Some(&place) = self.places.get(&subscription) else { return };
         if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
-            let kept = end_kept(&mut self.left, Some(subscription));
+            let clock = &self.common.clock;
+            let ended = end_kept(&mut self.left, Some(subscription), clock);
             let (waited, replays) = self.left.waiting.close(subscription);
             for parked in &waited {
                 settle_uncalled(&owned.state.tally, &Outcome::Unsubscribed);
@@ -277,7 +285,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             self.left.waiting.let_go(subscription);
             drop_handler(owned.handler.take());
             waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
-            kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
+            ended.drop_one_by_one();
         }
         self.discard_if_unused(place);
     }

@@ -7,9 +7,10 @@ use super::handlers::HandlerTable;
 use super::mailbox::OwnedSubscription;
 use super::outcome::{CallMark, Outcome};
 use super::settle::settle_uncalled;
-use super::source::{Left, Source, Waited, discard};
+use super::source::{Left, Source, Undropped, Waited, discard};
 use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::policy::breaker::circuit::Permit;
+use crate::broker::account::term::FailureKind;
+use crate::broker::policy::breaker::circuit::{Permit, Verdict};
 use crate::broker::subscribe::contract::{Contract, Keeper};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::subscribe::token::Token;
@@ -18,7 +19,8 @@ use crate::broker::waiting::hold::Hold;
 use crate::broker::waiting::parked::Parked;
 use crate::message::{Envelope, MessagePayload};
 use crate::ring::{Called, Poller};
-use crate::sync::panics::guard;
+use crate::sync::panics::{discard_panic, guard};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What has become of a message that was to be handed out.
@@ -45,21 +47,37 @@ pub(super) fn hand_out<P: MessagePayload>(
     let Some(Keeper { handler, terms, .. }) = &mut contract.keeper else {
         return HandedOut::Refused(parked);
     };
-    let until = left.issuer.clock.now().after(terms.limit);
-    let held = Arc::new(Held { parked, hold: Hold::until(until) });
+    let begun = left.issuer.clock.now();
+    let until = begun.after(terms.limit);
+    let held = Arc::new(Held { parked, hold: Hold::until(until), begun });
     let number = left.waiting.next_to_hand_out();
     // First of all: what becomes of it is known whatever its handler does.
     left.waiting.hand_out(state, held.clone(), permit, until, terms.in_flight);
+    let own = held.clone();
     let mut token = Some(Token::new(held, number, terms.limit, state.clone(), &left.issuer));
     let called = source.call(CallMark::handed_out(state.id), || {
-        let Some(token) = token.take() else { return };
+        let token = token.take()?;
         let (id, correlation) = (token.message().id(), token.message().correlation());
         context::begin_handling(id, correlation);
         // A panic drops the token if the handler still has it, which settles the message.
-        guard(|| handler(token));
+        let panic = catch_unwind(AssertUnwindSafe(|| handler(token))).err();
         context::end_handling();
+        let is_its_own = own.hold.is_settled();
+        // It may be the last.
+        guard(|| drop(own));
+        match panic {
+            Some(panic) if is_its_own => Some(panic),
+            panic => {
+                panic.into_iter().for_each(discard_panic);
+                None
+            }
+        }
     });
     match called {
+        Called::Returned(Ok(Some(panic))) => {
+            left.waiting.note_panic(number, panic);
+            HandedOut::InFlight
+        }
         Called::Returned(_) => HandedOut::InFlight,
         Called::TakenOver => HandedOut::TakenOver,
         Called::Refused => {
@@ -90,6 +108,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 let outcome = match said {
                     Said::Done => Outcome::Delivered,
                     Said::Failed(error) => Outcome::Failed(error),
+                    Said::Panicked(panic) => Outcome::Panicked(panic),
                     Said::Dropped { in_panic } => Outcome::TokenDropped { in_panic },
                 };
                 (held, permit, outcome)
@@ -100,24 +119,63 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
         };
         let mut source = Waited { poller, number: left.waiting.next_call_number() };
+        let took = clock.now().since(held.begun);
         let parked = match Arc::try_unwrap(held) {
             Ok(held) => held.parked,
             // Its token still has it: what happens to it from now on happens to a copy.
-            Err(held) => match source.call(state.id, || guard(|| held.parked.duplicate())) {
-                Called::TakenOver => return Some(false),
-                Called::Returned(Ok(Some(parked))) => parked,
-                Called::Returned(_) | Called::Refused => {
-                    settle_uncalled(&state.tally, &Outcome::InDoubt);
-                    left.waiting.settled();
-                    return Some(true);
+            Err(held) => {
+                let (key, id) = (held.parked.key, held.parked.id(common.origin));
+                let letter = held.parked.replayed.clone();
+                left.waiting.begin_call(state.id, &held.parked, common.origin);
+                let mut held = Some(held);
+                let copied = source.call(state.id, || {
+                    let held = held.take()?;
+                    let copy = guard(|| held.parked.duplicate());
+                    // It may be the last by now.
+                    guard(|| drop(held));
+                    copy
+                });
+                left.undropped.extend(held.map(Undropped::Held));
+                let uncopied = match copied {
+                    Called::TakenOver => return Some(false),
+                    Called::Returned(Ok(Some(parked))) => Ok(parked),
+                    Called::Returned(_) => Err(Outcome::GivenUp),
+                    Called::Refused => Err(Outcome::InDoubt),
+                };
+                match uncopied {
+                    Ok(parked) => parked,
+                    Err(uncopied) => {
+                        if matches!(uncopied, Outcome::GivenUp) {
+                            state.tally.count_failure(FailureKind::TimedOut);
+                            tally.failed.bump();
+                        }
+                        settle_uncalled(&state.tally, &uncopied);
+                        if let (Some(store), Some(letter)) = (&left.dead_letters, &letter) {
+                            store.release(letter);
+                        }
+                        if let Some(contract) = handler.contract() {
+                            contract.release(key, id);
+                        }
+                        if let (Some(guarded), Some(permit)) = (handler.breaker(), permit)
+                            && guarded.circuit.record(permit, verdict_on(&outcome), || clock.now()).is_some()
+                        {
+                            left.waiting.note_breaker(state, &guarded.circuit);
+                        }
+                        left.waiting.settled();
+                        return Some(true);
+                    }
                 }
-            },
+            }
         };
         handler.contract()?.resume(parked.key);
         let message = parked.message(common.origin, clock);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
-        delivery.record(state, handler, permit, verdict_on(&outcome), left);
+        let verdict = match (verdict_on(&outcome), handler.breaker()) {
+            (Verdict::Success, Some(guarded)) => guarded.circuit.success_in(took),
+            (verdict, _) => verdict,
+        };
+        delivery.record(state, handler, permit, verdict, left);
         let ended = delivery.end(state, handler.contract(), outcome, left);
         Some(match ended {
             Ended::TakenOver => {
@@ -128,7 +186,13 @@ impl<P: MessagePayload> HandlerTable<P> {
             Ended::Over => {
                 left.waiting.settled();
                 if left.refused.pop().is_some() {
-                    self.common.hand_back(self.consumer, state, parked);
+                    if parked.replayed.is_some() {
+                        // It goes on lying in the store, and nowhere else.
+                        left.release_letter(&parked);
+                        left.undropped.push(Undropped::Parked(parked));
+                    } else {
+                        self.common.hand_back(self.consumer, state, parked);
+                    }
                     return Some(true);
                 }
                 discard(&mut source, state, vec![parked], left)

@@ -3,9 +3,11 @@
 //! Everything foreign is called under the consumer's lease, as a handler is: it may panic, and it may never return.
 
 use super::outcome::{CallMark, Outcome};
+use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::dead_letters::{DeadLetter, Put, SharedStore};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::subscribe::token::Issuer;
+use crate::broker::waiting::held::{Held, Said};
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::message::{Envelope, Origin};
@@ -69,6 +71,8 @@ pub(super) struct Left<P> {
     /// Where what has failed goes, if it is kept.
     pub(super) dead_letters: Option<Arc<SharedStore<P>>>,
     pub(super) origin: Origin,
+    /// The consumer's own.
+    pub(super) tally: Arc<ConsumerTally>,
     /// What tokens are made of.
     pub(super) issuer: Issuer<P>,
 }
@@ -97,6 +101,10 @@ pub(super) enum Undropped<P> {
     Parked(#[expect(dead_code, reason = "it is to be dropped")] Parked<P>),
     /// What the store of dead letters has let go of.
     Letters(#[expect(dead_code, reason = "it is to be dropped")] Put<P>),
+    /// A message that its handler has kept.
+    Held(#[expect(dead_code, reason = "it is to be dropped")] Arc<Held<P>>),
+    /// What a token has said.
+    Said(#[expect(dead_code, reason = "it is to be dropped")] Said),
     /// A dead letter whose replay is over.
     Letter(#[expect(dead_code, reason = "it is to be dropped")] Arc<DeadLetter<P>>),
 }

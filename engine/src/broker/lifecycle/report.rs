@@ -22,8 +22,8 @@ pub struct ShutdownReport<P> {
     pub ledger: Ledger,
     /// Consumers that did not come back: their threads are left to themselves.
     pub abandoned: Vec<Abandoned>,
-    /// Messages that handlers kept with tokens which had not come back: they are counted as in doubt. A token that
-    /// comes back later is told that its subscription has ended.
+    /// Messages that handlers kept with tokens which had not come back, or had come back as failed and were not seen to
+    /// any more: they are counted as in doubt. A token that comes back later is told that its subscription has ended.
     pub in_doubt: Vec<InDoubt>,
     /// Consumers that have died, by their threads' names: code of this crate panicked there. What
     /// the message at hand was still to be delivered to is in no account.

@@ -8,6 +8,7 @@ use super::report::{Abandoned, Undelivered};
 use super::taken::{InHand, Taken};
 use super::threads::Threads;
 use crate::broker::core::Core;
+use crate::broker::dead_letters::DeadLetter;
 use crate::broker::deliver::delivery::has_expired;
 use crate::broker::deliver::hand_back::{count_ended, undelivered};
 use crate::broker::deliver::outcome::{CallMark, Outcome};
@@ -29,7 +30,7 @@ type Counted = (Sequence, Vec<Box<str>>);
 /// All of it together takes until then at most, save what is copied aside.
 pub(super) fn account_for<P: MessagePayload>(core: &Arc<Core<P>>, taken: Vec<Taken<P>>, until: Instant) {
     let mut rest = Vec::new();
-    let mut over = Over { parked: Vec::new(), kept: Vec::new() };
+    let mut over = Over::nothing();
     for taken in taken.into_iter().map(Arc::new) {
         let (abandoned, counted, in_hand) = count(core, &taken, until);
         account_for_waiting(core, taken.addr, &mut over);
@@ -67,12 +68,18 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr, ov
     }
     let mut kept = waiting.end_in_flight(None);
     for ended in &kept {
+        let is_in_doubt = count_ended(ended, &core.consumer(addr).tally);
+        if is_in_doubt {
+            core.threads.list_in_doubt(std::iter::once(ended.in_doubt(core.origin)));
+        }
         if let (Some(store), Some(key)) = (&core.dead_letters, &ended.held.parked.replayed) {
-            store.release(key);
+            if is_in_doubt {
+                store.release(key);
+            } else {
+                over.letters.extend(store.settle_replayed(key));
+            }
         }
     }
-    let in_doubt = kept.iter().filter(|ended| count_ended(ended)).map(|ended| ended.in_doubt(core.origin));
-    core.threads.list_in_doubt(in_doubt);
     over.kept.append(&mut kept);
     waiting.settled();
 }
@@ -81,6 +88,17 @@ fn account_for_waiting<P: MessagePayload>(core: &Core<P>, addr: ConsumerAddr, ov
 struct Over<P> {
     parked: Vec<Parked<P>>,
     kept: Vec<Ended<P>>,
+    letters: Vec<Arc<DeadLetter<P>>>,
+}
+
+impl<P> Over<P> {
+    fn nothing() -> Self {
+        Self { parked: Vec::new(), kept: Vec::new(), letters: Vec::new() }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.parked.is_empty() && self.kept.is_empty() && self.letters.is_empty()
+    }
 }
 
 /// Accounts for what publishers had in hand when consumers were taken over, and have let go of since.
@@ -107,7 +125,7 @@ pub(super) fn account_for_in_hand<P: MessagePayload>(core: &Arc<Core<P>>) {
         }
         in_hand.retain(|left| !left.sequences.is_empty());
     }
-    hand_back(core, rest, Over { parked: Vec::new(), kept: Vec::new() });
+    hand_back(core, rest, Over::nothing());
 }
 
 /// Counts what a consumer has left. Returns also what publishers have in hand.
@@ -133,6 +151,13 @@ fn count<P: MessagePayload>(
         && let Some(in_call) = core.consumer(taken.addr).waiting.in_call()
     {
         (abandoned.message, abandoned.topic) = (Some(in_call.message), Some(in_call.topic));
+    }
+    // What was handed out is in flight, and in no call.
+    if let Some(call) = call.filter(|call| call.is_handed_out)
+        && let Some((message, topic)) =
+            core.consumer(taken.addr).waiting.last_handed_out(call.subscription, core.origin)
+    {
+        (abandoned.message, abandoned.topic) = (Some(message), Some(topic));
     }
     let mut counted = Vec::new();
     let limit = until.saturating_duration_since(Instant::now());
@@ -191,7 +216,7 @@ fn hand_back<P: MessagePayload>(
     over: Over<P>,
 ) {
     rest.retain(|(_, counted)| !counted.is_empty());
-    if !rest.is_empty() || !over.parked.is_empty() || !over.kept.is_empty() {
+    if !rest.is_empty() || !over.is_nothing() {
         let copying = core.clone();
         core.threads.lock().pending += 1;
         run_aside(Instant::now(), move || copy(&copying, rest, over));
@@ -210,6 +235,7 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
     let _copied = Copied(core);
     over.parked.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
     over.kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
+    over.letters.into_iter().for_each(|letter| _ = guard(|| drop(letter)));
     for (taken, counted) in rest {
         for (sequence, subscriptions) in counted {
             let copied = taken.takeover.read(sequence, |envelope| {

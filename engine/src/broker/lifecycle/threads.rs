@@ -8,6 +8,7 @@ use super::taken::InHand;
 use crate::message::Envelope;
 use crate::ring::{StoppedCall, Supervisor};
 use crate::routing::ConsumerAddr;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::panics::guard;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use std::sync::Arc;
@@ -151,6 +152,8 @@ impl<P> Drop for Threads<P> {
 
 /// The consumers' threads of a broker.
 pub(crate) struct ThreadRegistry<P> {
+    /// Whether the last of the broker's handles is gone: consumers end without waiting for what handlers keep.
+    is_left_alone: AtomicBool,
     threads: Mutex<Threads<P>>,
     changed: Condvar,
 }
@@ -158,6 +161,7 @@ pub(crate) struct ThreadRegistry<P> {
 impl<P> ThreadRegistry<P> {
     pub(crate) fn new() -> Self {
         Self {
+            is_left_alone: AtomicBool::new(false),
             threads: Mutex::new(Threads {
                 consumers: Vec::new(),
                 callers: Vec::new(),
@@ -242,6 +246,16 @@ impl<P> ThreadRegistry<P> {
     /// Lists messages that handlers kept, and for which nobody waits any more.
     pub(crate) fn list_in_doubt(&self, in_doubt: impl Iterator<Item = InDoubt>) {
         self.threads.lock().in_doubt.extend(in_doubt);
+    }
+
+    /// Says that the last of the broker's handles is gone. Before the rings are closed, which has consumers look.
+    pub(crate) fn leave_alone(&self) {
+        self.is_left_alone.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether that is so. To be asked by who has found its ring closed.
+    pub(crate) fn are_left_alone(&self) -> bool {
+        self.is_left_alone.load(Ordering::Relaxed)
     }
 
     /// Returns how many threads run.

@@ -94,10 +94,12 @@ pub(crate) struct Keys<P> {
     drops_reserved: bool,
     /// Which message waits that has a key.
     reserved: HashMap<Key, MessageId, Fold>,
-    /// When the message of a key was handled.
-    confirmed: HashMap<Key, Timestamp, Fold>,
-    /// The keys that were confirmed last, each with its moment: as many as are remembered.
-    last: Box<[(Key, Timestamp)]>,
+    /// When the message of a key was handled, and which of all confirmations that was.
+    confirmed: HashMap<Key, (Timestamp, u64), Fold>,
+    /// The keys that were confirmed last, each with its confirmation: as many as are remembered.
+    last: Box<[(Key, u64)]>,
+    /// How many confirmations there have been.
+    confirmations: u64,
     /// Where the oldest of them stands, whose place the next one takes.
     oldest: usize,
     latest: Timestamp,
@@ -114,6 +116,7 @@ impl<P> Keys<P> {
             reserved: HashMap::default(),
             confirmed: HashMap::with_capacity_and_hasher(keys + 1, Fold),
             last: vec![(0, NEVER); keys].into(),
+            confirmations: 0,
             oldest: 0,
             latest: Timestamp::default(),
         }
@@ -129,7 +132,7 @@ impl<P> Keys<P> {
     #[inline(always)]
     pub(crate) fn is_duplicate(&self, key: Key, now: impl FnOnce() -> Timestamp) -> bool {
         match self.confirmed.get(&key) {
-            Some(at) => now().since(*at) <= self.remembered_for,
+            Some((at, _)) => now().since(*at) <= self.remembered_for,
             None => !self.reserved.is_empty() && self.drops_reserved && self.reserved.contains_key(&key),
         }
     }
@@ -140,11 +143,16 @@ impl<P> Keys<P> {
         self.confirmed.contains_key(&key)
     }
 
-    /// Says that a message with this key waits. Another one that does, with the same key, keeps the reservation.
-    pub(crate) fn reserve(&mut self, key: Key, id: MessageId) {
+    /// Says that a message with this key waits. Another one that does, with the same key, keeps the reservation; and
+    /// what was confirmed meanwhile stays so.
+    pub(crate) fn reserve(&mut self, key: Key, id: MessageId, now: impl FnOnce() -> Timestamp) {
+        if let Some((at, _)) = self.confirmed.get(&key) {
+            if now().since(*at) <= self.remembered_for {
+                return;
+            }
+            self.confirmed.remove(&key);
+        }
         self.reserved.entry(key).or_insert(id);
-        // If there is one, it was too long ago: or the message would not wait.
-        self.confirmed.remove(&key);
     }
 
     /// Says that a message that has waited with this key does so no longer, and was not handled.
@@ -163,19 +171,21 @@ impl<P> Keys<P> {
         // Stamps of two cores can differ by a little.
         self.latest = self.latest.max(now);
         let Some(last) = self.last.get_mut(self.oldest) else { return };
-        let (oldest, at) = std::mem::replace(last, (key, self.latest));
+        let number = self.confirmations;
+        self.confirmations += 1;
+        let (oldest, confirmation) = std::mem::replace(last, (key, number));
         self.oldest = if self.oldest + 1 == self.last.len() { 0 } else { self.oldest + 1 };
-        self.confirmed.insert(key, self.latest);
-        if at != NEVER {
-            self.forget(oldest, at);
+        self.confirmed.insert(key, (self.latest, number));
+        if confirmation != NEVER {
+            self.forget(oldest, confirmation);
         }
     }
 
     /// Forgets a key, unless it was confirmed anew.
     #[inline(always)]
-    fn forget(&mut self, key: Key, at: Timestamp) {
+    fn forget(&mut self, key: Key, confirmation: u64) {
         if let Entry::Occupied(entry) = self.confirmed.entry(key)
-            && *entry.get() == at
+            && entry.get().1 == confirmation
         {
             entry.remove();
         }
@@ -193,8 +203,8 @@ impl<P> Keys<P> {
     }
 }
 
-/// A moment that no clock tells.
-const NEVER: Timestamp = Timestamp::from_nanos(u64::MAX);
+/// A confirmation that never comes.
+const NEVER: u64 = u64::MAX;
 
 /// Hashes what is a hash already, or the number of a message, which nobody outside chooses: a key.
 #[derive(Clone, Copy, Debug, Default)]
@@ -285,10 +295,10 @@ mod tests {
     fn a_reservation_is_its_own_messages_and_ends_with_it() {
         let mut keys = keys(10, true);
         let (first, second) = (id(1), id(2));
-        keys.reserve(7, first);
+        keys.reserve(7, first, || at(0));
         assert!(keys.is_duplicate(7, || at(0)));
         assert!(!keys.was_handled(7), "a retry is not its own duplicate");
-        keys.reserve(7, second);
+        keys.reserve(7, second, || at(0));
         keys.release(7, second);
         assert!(keys.is_duplicate(7, || at(0)), "it was not that one's to release");
         keys.release(7, first);
@@ -298,13 +308,23 @@ mod tests {
     #[test]
     fn without_dead_letters_a_duplicate_is_a_second_chance_while_the_first_waits() {
         let mut keys = keys(10, false);
-        keys.reserve(7, id(1));
+        keys.reserve(7, id(1), || at(0));
         assert!(!keys.is_duplicate(7, || at(0)));
         keys.confirm(7, at(0));
         assert!(keys.was_handled(7), "the one that waits learns of it");
         assert!(keys.is_duplicate(7, || at(0)));
         keys.release(7, id(1));
         assert!(keys.is_duplicate(7, || at(0)), "and its end changes nothing");
+    }
+
+    #[test]
+    fn what_was_handled_stays_so_while_another_with_its_key_waits() {
+        let mut keys = keys(10, false);
+        keys.confirm(7, at(0));
+        keys.reserve(7, id(1), || at(1));
+        assert!(keys.is_duplicate(7, || at(1)) && keys.was_handled(7));
+        keys.reserve(7, id(1), || at(11));
+        assert!(!keys.was_handled(7), "that was too long ago");
     }
 
     #[test]

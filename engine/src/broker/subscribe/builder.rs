@@ -559,6 +559,9 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(Err(keys)) = self.idempotency.as_ref().map(Idempotency::check) {
             return Err(SubscribeError::Keys { keys, limit: Idempotency::<P>::MOST_KEYS });
         }
+        if self.conflation.is_some() && self.backlog.is_some_and(|backlog| backlog.is_none()) {
+            return Err(SubscribeError::NothingMayWait);
+        }
         if let Some((one, other, reason)) = conflict(&self.features(terms)) {
             return Err(SubscribeError::Conflict { one, other, reason });
         }
@@ -691,7 +694,9 @@ pub(super) fn start_all<P: MessagePayload>(
         let contract = has_contract.then(|| {
             let mut contract = Contract::new(core.clock.clone());
             contract.filter = filter.map(|filter| callbacks.around_filter(filter));
-            let keeps_dead_letters = core.dead_letters.is_some();
+            // Whether what waits is handled, or kept, or expires: it does not give way to what comes.
+            let gives_way = backlog.and_then(|it| it.asked_when_full()) == Some(WhenFull::DropOldest);
+            let keeps_dead_letters = core.dead_letters.is_some() && !gives_way;
             contract.keys = idempotency
                 .map(|it| Keys::new(it.with_key(|key| callbacks.around_key(key)), keeps_dead_letters));
             contract.conflation = conflation.map(|key| Conflation::by(callbacks.around_key(key)));

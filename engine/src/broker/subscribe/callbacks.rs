@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub struct FailedDelivery<'a> {
     /// Name of the subscription whose handler failed.
     pub subscription: &'a str,
-    /// What went wrong: [`FailureKind::Handler`] or [`FailureKind::Panic`].
+    /// What went wrong: [`FailureKind::Handler`] or [`FailureKind::Panic`]; with a token also
+    /// [`FailureKind::TimedOut`] or [`FailureKind::Cancelled`].
     pub kind: FailureKind,
     /// Which attempt it was, from 1.
     pub attempt: u16,

@@ -211,7 +211,7 @@ impl<P> Contract<P> {
     /// Says that a message waits.
     pub(crate) fn reserve(&mut self, key: Option<Key>, id: MessageId) {
         if let (Some(keys), Some(key)) = (&mut self.keys, key) {
-            keys.reserve(key, id);
+            keys.reserve(key, id, || self.clock.now());
         }
     }
 
@@ -234,7 +234,10 @@ impl<P> Contract<P> {
     /// Drops it. What it has captured is foreign, and is dropped one by one.
     pub(super) fn dismantle(self) {
         guard(|| drop(self.filter));
-        guard(|| drop(self.keeper));
+        if let Some(Keeper { handler, callbacks, .. }) = self.keeper {
+            guard(|| drop(handler));
+            guard(|| drop(callbacks));
+        }
         guard(|| drop(self.expired));
         guard(|| drop(self.fallback));
         if let Some(keys) = self.keys {

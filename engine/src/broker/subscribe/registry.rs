@@ -61,8 +61,10 @@ pub(crate) struct SubscriptionState {
     has_breaker: bool,
     /// Why its messages are not delivered as they come.
     flags: AtomicU32,
-    /// Tokens that were given back too late, by whatever thread.
+    /// Tokens that were given back too late, by whatever thread; and those of all subscriptions, since they may come
+    /// when this one is past.
     late: AtomicU64,
+    late_of_all: Arc<AtomicU64>,
 }
 
 /// The subscription has ended.
@@ -126,6 +128,13 @@ impl SubscriptionState {
         self.flags.load(Ordering::Relaxed) & Reason::ANY != 0
     }
 
+    /// Returns whether newer messages taking the places of older ones is all that a message that comes now has to wait
+    /// for.
+    pub(crate) fn only_conflates(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & Reason::ANY & !(Reason::CatchingUp as u32)
+            == Reason::Conflating as u32
+    }
+
     /// Returns whether messages wait for that reason.
     pub(crate) fn waits_for(&self, reason: Reason) -> bool {
         self.flags.load(Ordering::Relaxed) & reason as u32 != 0
@@ -135,6 +144,7 @@ impl SubscriptionState {
     #[cold]
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
+        self.late_of_all.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Says in which state its breaker is, and how often that has changed. Only its consumer does.
@@ -391,6 +401,8 @@ struct Inner {
     /// Of those that exist. A tree, since it grows without a pause.
     names: BTreeSet<Box<str>>,
     next_id: u64,
+    /// Tokens that were given back too late.
+    late: Arc<AtomicU64>,
 }
 
 /// All subscriptions of a broker.
@@ -436,6 +448,7 @@ impl Registry {
             has_breaker: nature.has_breaker,
             flags: AtomicU32::new(nature.flags()),
             late: AtomicU64::new(0),
+            late_of_all: inner.late.clone(),
         });
         inner
             .now
@@ -540,7 +553,7 @@ impl Registry {
         add_sizes: impl Fn(&mut SubscriptionLedger),
     ) -> (Vec<SubscriptionLedger>, SubscriptionLedger) {
         let routes: Vec<_> = routes.all().collect();
-        let Snapshot { entries, shares, partly_freed, past, step } = self.snapshot();
+        let Snapshot { entries, shares, partly_freed, mut past, step } = self.snapshot();
         let mut since: HashMap<u64, TargetCounts> = HashMap::new();
         let mut by_chunk: HashMap<usize, (&Chunk<Destination>, Carried)> = HashMap::new();
         for Share { chunk, carried, .. } in shares.values() {
@@ -580,7 +593,10 @@ impl Registry {
             add_sizes(&mut account);
             account
         };
-        (entries.values().map(account).collect(), past)
+        let accounts: Vec<_> = entries.values().map(account).collect();
+        let late = self.0.lock().late.load(Ordering::Relaxed);
+        past.late = late.saturating_sub(accounts.iter().map(|account| account.late).sum());
+        (accounts, past)
     }
 }
 

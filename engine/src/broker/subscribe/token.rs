@@ -6,6 +6,7 @@ use crate::broker::waiting::held::{Held, Returned, Said, TakeBack};
 use crate::broker::waiting::hold::Settled;
 use crate::clock::Clock;
 use crate::message::{Message, Origin};
+use crate::sync::Process;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,14 +69,15 @@ pub struct Token<P> {
     home: Arc<dyn TakeBack<P>>,
     origin: Origin,
     clock: Clock,
+    process: Process,
 }
 
 /// Why a token settles nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// Its time was up: the message has failed, and may be being tried again. A token that is given back so is counted as
-    /// [`late`](crate::broker::SubscriptionLedger::late).
+    /// Its time was up: the message has failed, and may be being tried again. A token that is given back so is
+    /// counted as [`late`](crate::broker::SubscriptionLedger::late).
     #[error(
         "the message was kept for longer than its limit, and has failed: settle sooner, or extend the limit"
     )]
@@ -84,6 +86,9 @@ pub enum TokenError {
     /// [`in_doubt`](crate::broker::Term::InDoubt).
     #[error("the subscription has ended, and the message is counted as in doubt")]
     Ended,
+    /// The broker belongs to the process that this one is a fork of, and so does the message.
+    #[error("the broker's threads are in the process that this one is a fork of")]
+    Forked,
 }
 
 /// Where tokens come back to, and what they are made of.
@@ -91,6 +96,7 @@ pub(crate) struct Issuer<P> {
     pub(crate) home: Arc<dyn TakeBack<P>>,
     pub(crate) origin: Origin,
     pub(crate) clock: Clock,
+    pub(crate) process: Process,
 }
 
 impl<P> Token<P> {
@@ -101,9 +107,9 @@ impl<P> Token<P> {
         state: Arc<SubscriptionState>,
         issuer: &Issuer<P>,
     ) -> Self {
-        let Issuer { home, origin, clock } = issuer;
-        let (home, origin, clock) = (home.clone(), *origin, clock.clone());
-        Self { held: Some(held), number, limit, state, home, origin, clock }
+        let Issuer { home, origin, clock, process } = issuer;
+        let (home, origin, clock, process) = (home.clone(), *origin, clock.clone(), *process);
+        Self { held: Some(held), number, limit, state, home, origin, clock, process }
     }
 
     /// Says that the message was handled.
@@ -111,7 +117,7 @@ impl<P> Token<P> {
     /// # Errors
     /// Its time was up, or its subscription or the broker have ended.
     pub fn ack(mut self) -> Result<(), TokenError> {
-        self.give_back(Settled::Well, Said::Done).map_err(|settled| self.refused(settled))
+        self.settle(Settled::Well, Said::Done)
     }
 
     /// Says that handling the message has failed: it is tried again, or becomes a dead letter, as the subscription was
@@ -120,8 +126,7 @@ impl<P> Token<P> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn fail(mut self, error: impl Into<HandlerError>) -> Result<(), TokenError> {
-        let said = Said::Failed(error.into());
-        self.give_back(Settled::Badly, said).map_err(|settled| self.refused(settled))
+        self.settle(Settled::Badly, Said::Failed(error.into()))
     }
 
     /// Says so, and after what time the message is to be tried again if the subscription's policy still tries.
@@ -129,8 +134,7 @@ impl<P> Token<P> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn retry_after(mut self, delay: Duration, error: impl Into<HandlerError>) -> Result<(), TokenError> {
-        let said = Said::Failed(Box::new(RetryAfter::new(delay, error)));
-        self.give_back(Settled::Badly, said).map_err(|settled| self.refused(settled))
+        self.settle(Settled::Badly, Said::Failed(Box::new(RetryAfter::new(delay, error))))
     }
 
     /// Has the limit begin anew, from now.
@@ -138,9 +142,19 @@ impl<P> Token<P> {
     /// # Errors
     /// As [`ack`](Self::ack).
     pub fn extend(&self) -> Result<(), TokenError> {
+        if self.process.is_forked() {
+            return Err(TokenError::Forked);
+        }
         let until = self.clock.now().after(self.limit);
         let Some(held) = &self.held else { return Ok(()) };
         held.hold.extend(until).map_err(error_of)
+    }
+
+    fn settle(&mut self, how: Settled, said: Said) -> Result<(), TokenError> {
+        if self.process.is_forked() {
+            return Err(TokenError::Forked);
+        }
+        self.give_back(how, said).map_err(|settled| self.refused(settled))
     }
 
     fn give_back(&mut self, how: Settled, said: Said) -> Result<(), Settled> {
@@ -183,6 +197,10 @@ impl<P: 'static> Token<P> {
 
 impl<P> Drop for Token<P> {
     fn drop(&mut self) {
+        if self.held.is_some() && self.process.is_forked() {
+            // In a child it is a copy, and takes none of its parent's locks.
+            return std::mem::forget(self.held.take());
+        }
         let in_panic = std::thread::panicking();
         // Whoever has settled it before has counted it.
         let _ = self.give_back(Settled::Badly, Said::Dropped { in_panic });

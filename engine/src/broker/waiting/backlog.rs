@@ -58,6 +58,11 @@ impl Backlog {
 }
 
 impl Backlog {
+    /// Returns whether nothing may wait.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+
     /// Returns the policy that was asked for, if one was.
     pub(crate) const fn asked_when_full(&self) -> Option<WhenFull> {
         self.when_full

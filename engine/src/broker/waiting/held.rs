@@ -5,13 +5,16 @@ use super::parked::Parked;
 use crate::broker::policy::breaker::circuit::Permit;
 use crate::broker::subscribe::handled::HandlerError;
 use crate::clock::Timestamp;
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A message that a handler keeps. Its token has a share of it, and its subscription's queue has one.
 pub(crate) struct Held<P> {
     pub(crate) parked: Parked<P>,
     pub(crate) hold: Hold,
+    /// When it was handed out.
+    pub(crate) begun: Timestamp,
 }
 
 /// What a token says when it is given back, or is dropped.
@@ -21,6 +24,8 @@ pub(crate) enum Said {
     Done,
     /// It has failed.
     Failed(HandlerError),
+    /// The handler has panicked, and has dropped the token.
+    Panicked(Box<dyn Any + Send>),
     /// The token was dropped: in a panic or not.
     Dropped { in_panic: bool },
 }
@@ -52,24 +57,19 @@ pub(super) struct InFlight<P> {
 /// The messages of one subscription that its handler keeps.
 pub(super) struct InFlights<P> {
     messages: BTreeMap<u64, InFlight<P>>,
-    /// No message's time is up before.
-    first: Timestamp,
+    /// When the time of each is up, as far as is known: it may have been extended since.
+    moments: BTreeSet<(Timestamp, u64)>,
 }
 
 impl<P> Default for InFlights<P> {
     fn default() -> Self {
-        Self { messages: BTreeMap::new(), first: Timestamp::default() }
+        Self { messages: BTreeMap::new(), moments: BTreeSet::new() }
     }
 }
 
 impl<P> InFlights<P> {
     pub(super) fn len(&self) -> usize {
         self.messages.len()
-    }
-
-    /// Returns the one that was handed out last.
-    pub(super) fn last(&self) -> Option<&Held<P>> {
-        self.messages.last_key_value().map(|(_, InFlight { held, .. })| &**held)
     }
 
     pub(super) fn insert(
@@ -79,46 +79,58 @@ impl<P> InFlights<P> {
         until: Timestamp,
         permit: Option<Permit>,
     ) {
-        self.first = if self.messages.is_empty() { until } else { self.first.min(until) };
+        self.moments.insert((until, number));
         self.messages.insert(number, InFlight { held, permit });
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.messages.contains_key(&number)
+    }
+
+    /// Returns the message that was handed out last, of those that are kept.
+    pub(super) fn last(&self) -> Option<&Held<P>> {
+        self.messages.values().next_back().map(|in_flight| &*in_flight.held)
+    }
+
+    /// Lists the messages.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Parked<P>> {
+        self.messages.values().map(|in_flight| &in_flight.held.parked)
     }
 
     /// Takes one out that has come back.
     pub(super) fn remove(&mut self, number: u64) -> Option<Taken<P>> {
-        self.messages.remove(&number).map(|InFlight { held, permit }| (held, permit))
+        let InFlight { held, permit } = self.messages.remove(&number)?;
+        if self.messages.is_empty() {
+            // Those whose moments had not come are over.
+            self.moments.clear();
+        }
+        Some((held, permit))
     }
 
     /// Takes one out whose time is up. If there is none, returns a moment before which none will be.
     pub(super) fn time_out(&mut self, now: Timestamp) -> TimedOut<P> {
-        if self.messages.is_empty() {
-            return TimedOut::Nothing;
-        }
-        if now < self.first {
-            return TimedOut::NotBefore(self.first);
-        }
-        let mut first: Option<Timestamp> = None;
-        for (&number, InFlight { held, .. }) in &self.messages {
+        while let Some(&(moment, number)) = self.moments.first() {
+            if moment > now {
+                return TimedOut::NotBefore(moment);
+            }
+            self.moments.pop_first();
+            let Some(InFlight { held, .. }) = self.messages.get(&number) else { continue };
             match held.hold.time_out(now) {
-                Ok(None) => {
-                    let taken = self.remove(number);
-                    return taken.map_or(TimedOut::Nothing, TimedOut::Message);
-                }
-                Ok(Some(until)) => first = Some(first.map_or(until, |first| first.min(until))),
+                Ok(None) => return self.remove(number).map_or(TimedOut::Nothing, TimedOut::Message),
+                Ok(Some(until)) => _ = self.moments.insert((until, number)),
                 // It is on its way back.
                 Err(_) => {}
             }
         }
-        let Some(first) = first else { return TimedOut::Nothing };
-        self.first = first;
-        TimedOut::NotBefore(first)
+        TimedOut::Nothing
     }
 
     /// Ends all of them: nobody waits for them any more. Returns each, and who had settled it before.
-    pub(super) fn end(&mut self) -> Vec<(Arc<Held<P>>, Option<Settled>)> {
-        let all = std::mem::take(&mut self.messages).into_values();
-        all.map(|InFlight { held, .. }| {
+    pub(super) fn end(&mut self) -> Vec<(u64, Arc<Held<P>>, Option<Settled>)> {
+        let all = std::mem::take(&mut self.messages).into_iter();
+        all.map(|(number, InFlight { held, .. })| {
             let before = held.hold.settle(Settled::Ended).err();
-            (held, before)
+            (number, held, before)
         })
         .collect()
     }

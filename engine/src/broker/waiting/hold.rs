@@ -55,6 +55,11 @@ impl Hold {
         self.change(|_| Some(how.word())).map(|_| ())
     }
 
+    /// Returns whether somebody has settled it.
+    pub(crate) fn is_settled(&self) -> bool {
+        Settled::of(self.0.load(Ordering::Relaxed)).is_some()
+    }
+
     /// Keeps it until then, or longer if it may be kept longer.
     pub(crate) fn extend(&self, moment: Timestamp) -> Result<(), Settled> {
         let moment = moment.as_nanos().min(LAST_MOMENT);

@@ -19,6 +19,8 @@ pub(crate) struct Parked<P> {
     pub(crate) replayed: Option<LetterKey>,
     /// What tells it from others, where its subscription asks for that.
     pub(crate) key: Option<Key>,
+    /// Which message of its subscription it is, where newer ones take the places of older ones.
+    pub(crate) order: u64,
 }
 
 /// What is known of a message that has failed.
@@ -36,21 +38,28 @@ impl<P: MessagePayload> Parked<P> {
     /// Copies a message. Runs the payload's `Default` and `Clone`.
     pub(crate) fn copy(message: &Message<'_, P>, key: Option<Key>) -> Self {
         let (envelope, topic) = (message.envelope().copy(), message.topic().clone());
-        Self { envelope, topic, retried: None, replayed: None, key }
+        Self { envelope, topic, retried: None, replayed: None, key, order: 0 }
     }
 
     /// Copies one that its handler keeps. Runs the payload's `Default` and `Clone`.
     pub(crate) fn duplicate(&self) -> Self {
-        let Self { envelope, topic, retried, replayed, key } = self;
+        let Self { envelope, topic, retried, replayed, key, order } = self;
         let (envelope, topic) = (envelope.copy(), topic.clone());
-        Self { envelope, topic, retried: retried.clone(), replayed: replayed.clone(), key: *key }
+        Self {
+            envelope,
+            topic,
+            retried: retried.clone(),
+            replayed: replayed.clone(),
+            key: *key,
+            order: *order,
+        }
     }
 
     /// Copies a dead letter, to be replayed. Runs the payload's `Default` and `Clone`.
     pub(crate) fn again(letter: &DeadLetter<P>) -> Self {
         let envelope = Envelope::again(&letter.message, letter.published_ticks);
         let topic = letter.message.topic.clone();
-        Self { envelope, topic, retried: None, replayed: Some(letter.key()), key: None }
+        Self { envelope, topic, retried: None, replayed: Some(letter.key()), key: None, order: 0 }
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Queue<P> {
     /// Those of them that expire, by their moments.
     deferred_expiring: BTreeSet<(Timestamp, (Timestamp, u64))>,
     failures: u64,
+    /// How many messages have come to wait.
+    arrivals: u64,
     /// Whether the message that was taken out last was one that had failed, or a dead letter.
     was_retry: bool,
     /// Dead letters that are to be replayed, by their numbers, and from which moment on.
@@ -79,6 +81,14 @@ pub(crate) enum Next<P> {
     Nothing,
 }
 
+/// What has become of a message that was put back to be tried again.
+pub(crate) struct PutBack<P> {
+    /// Whether it waits.
+    pub(crate) waits: bool,
+    /// The one that is out of date: it, or an older one that has waited.
+    pub(crate) outdated: Option<Parked<P>>,
+}
+
 impl<P: 'static> Queue<P> {
     pub(super) fn new(state: Arc<SubscriptionState>) -> Self {
         Self {
@@ -87,6 +97,7 @@ impl<P: 'static> Queue<P> {
             deferred_by_key: HashMap::default(),
             deferred_expiring: BTreeSet::new(),
             failures: 0,
+            arrivals: 0,
             was_retry: false,
             replays: VecDeque::new(),
             backlog: Line::new(state.waits_for(Reason::Conflating)),
@@ -117,7 +128,9 @@ impl<P: 'static> Queue<P> {
 
     /// Puts a message into the backlog. Returns the one whose place it has taken: also that of one which waits to be
     /// tried again. If that is the head of all others, the newer message is the head now.
-    pub(super) fn push(&mut self, parked: Parked<P>) -> Option<Parked<P>> {
+    pub(super) fn push(&mut self, mut parked: Parked<P>) -> Option<Parked<P>> {
+        self.arrivals += 1;
+        parked.order = self.arrivals;
         if let (true, Some(key)) = (self.conflates(), parked.key) {
             if let Some((_, head)) = &mut self.head
                 && head.key == Some(key)
@@ -134,16 +147,17 @@ impl<P: 'static> Queue<P> {
     }
 
     /// Puts a message in that has failed and is to be tried again at that moment: as the head of all others, or on
-    /// its own. Hands it back where a newer one waits that takes its place.
-    pub(super) fn push_retry(
-        &mut self,
-        parked: Parked<P>,
-        due: Timestamp,
-        is_head: bool,
-    ) -> Option<Parked<P>> {
-        if self.backlog.has_newer(parked.key) {
-            return Some(parked);
+    /// its own. Returns the one that is out of date then: it, where there is a newer one, or an older one.
+    pub(super) fn push_retry(&mut self, parked: Parked<P>, due: Timestamp, is_head: bool) -> PutBack<P> {
+        if self.conflates() && self.has_newer(&parked) {
+            return PutBack { waits: false, outdated: Some(parked) };
         }
+        // One that came before it is out of date.
+        let older = match parked.key {
+            Some(key) if self.conflates() => self.deferred_by_key.get(&key).copied(),
+            _ => None,
+        };
+        let older = older.and_then(|place| self.take_deferred(place));
         if is_head {
             debug_assert!(self.head.is_none(), "no other is delivered while there is one");
             self.head = Some((due, parked));
@@ -158,7 +172,16 @@ impl<P: 'static> Queue<P> {
             }
             self.deferred.insert(place, parked);
         }
-        None
+        PutBack { waits: true, outdated: older }
+    }
+
+    /// Returns whether a newer message with its key waits, waits to be tried again, or is in its handler's hands.
+    fn has_newer(&self, parked: &Parked<P>) -> bool {
+        let Some(key) = parked.key else { return false };
+        let deferred = self.deferred_by_key.get(&key).and_then(|place| self.deferred.get(place));
+        let kept = self.in_flight.messages().filter(|other| other.key == Some(key));
+        let mut others = deferred.into_iter().chain(kept);
+        self.backlog.has_newer(parked.key) || others.any(|other| other.order > parked.order)
     }
 
     /// Has dead letters replayed, behind those that are to be already.

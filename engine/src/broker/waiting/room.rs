@@ -5,7 +5,7 @@ use super::held::{Held, Taken, TimedOut};
 use super::hold::Settled;
 use super::line::GivenUp;
 use super::parked::Parked;
-use super::queue::{Next, Queue, Sizes};
+use super::queue::{Next, PutBack, Queue, Sizes};
 use crate::broker::lifecycle::report::InDoubt;
 use crate::broker::policy::breaker::circuit::Permit;
 use crate::broker::policy::key::Key;
@@ -44,6 +44,7 @@ struct Inner<P> {
 /// A message that its handler keeps, and for which nobody waits any more.
 pub(crate) struct Ended<P> {
     pub(crate) state: Arc<SubscriptionState>,
+    pub(crate) number: u64,
     pub(crate) held: Arc<Held<P>>,
     /// How it had been settled before, if it had.
     pub(crate) before: Option<Settled>,
@@ -97,14 +98,14 @@ impl<P: 'static> WaitingRoom<P> {
         parked: Parked<P>,
         due: Timestamp,
         is_head: bool,
-    ) -> Option<Parked<P>> {
+    ) -> PutBack<P> {
         let mut inner = self.0.lock();
         let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
-        let outdated = queue.push_retry(parked, due, is_head);
-        if outdated.is_none() {
-            inner.in_call = None;
+        let put_back = queue.push_retry(parked, due, is_head);
+        if put_back.outdated.is_none() {
+            (inner.in_call, inner.is_settling) = (None, false);
         }
-        outdated
+        put_back
     }
 
     /// Takes the subscription's next message out that may be delivered.
@@ -158,6 +159,12 @@ impl<P: 'static> WaitingRoom<P> {
         in_flight
     }
 
+    /// Returns whether a message is waited for that its handler keeps.
+    pub(crate) fn is_in_flight(&self, subscription: u64, number: u64) -> bool {
+        let inner = self.0.lock();
+        inner.queues.get(&subscription).is_some_and(|queue| queue.in_flight.contains(number))
+    }
+
     /// Takes a message out that its handler kept and that has come back.
     pub(crate) fn take_back(&self, subscription: u64, number: u64) -> Option<Taken<P>> {
         let mut inner = self.0.lock();
@@ -188,7 +195,12 @@ impl<P: 'static> WaitingRoom<P> {
         {
             let state = queue.state.clone();
             let these = queue.in_flight.end().into_iter();
-            ended.extend(these.map(|(held, before)| Ended { state: state.clone(), held, before }));
+            ended.extend(these.map(|(number, held, before)| Ended {
+                state: state.clone(),
+                number,
+                held,
+                before,
+            }));
         }
         ended
     }

@@ -4,7 +4,7 @@ use super::backlog::Backlog;
 use super::held::{Held, Returned, Said, Taken, TimedOut};
 use super::line::GivenUp;
 use super::parked::Parked;
-use super::queue::{Next, Others};
+use super::queue::{Next, Others, PutBack};
 use super::room::{Ended, WaitingRoom};
 use super::schedule::Schedule;
 use crate::broker::policy::breaker::circuit::{Circuit, Permit};
@@ -13,6 +13,7 @@ use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::Origin;
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ pub(crate) enum Popped<P> {
     /// A dead letter of that number.
     Replay(u64),
 }
+
+/// What a handler has panicked with.
+pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// What a consumer knows of what waits, without the room's lock.
 pub(crate) struct ConsumerSide<P> {
@@ -42,6 +46,8 @@ pub(crate) struct ConsumerSide<P> {
     in_flight: usize,
     /// How many have been handed out to be kept.
     handed_out: u64,
+    /// What handlers have panicked with that dropped their tokens, by the numbers of these.
+    panics: BTreeMap<u64, Panic>,
     /// Tokens that have come back, of each subscription from the first.
     returned: BTreeMap<u64, VecDeque<Returned<P>>>,
 }
@@ -59,6 +65,7 @@ impl<P: 'static> ConsumerSide<P> {
             taken: 0,
             in_flight: 0,
             handed_out: 0,
+            panics: BTreeMap::new(),
             returned: BTreeMap::new(),
         }
     }
@@ -143,16 +150,18 @@ impl<P: 'static> ConsumerSide<P> {
     ) -> Option<Parked<P>> {
         self.hold(state);
         let moment = parked.expires_at().map_or(due, |expires_at| due.min(expires_at));
-        let outdated = self.room.push_retry(state, parked, due, is_head);
-        if outdated.is_some() {
+        let PutBack { waits, outdated } = self.room.push_retry(state, parked, due, is_head);
+        if !waits {
             return outdated;
         }
-        self.len += 1;
+        if outdated.is_none() {
+            self.len += 1;
+        }
         if is_head {
             state.set(Reason::RetryHead, true);
         }
         self.schedule.add_at(moment, state.id);
-        None
+        outdated
     }
 
     /// Puts a message in, for which room has been made. Returns the one whose place it has taken.
@@ -183,9 +192,7 @@ impl<P: 'static> ConsumerSide<P> {
     pub(crate) fn look_at(&mut self, state: &SubscriptionState) {
         let sizes = self.room.sizes_of(state.id);
         if !sizes.is_nothing() {
-            let holding = [Reason::Paused, Reason::Breaker, Reason::InFlight];
-            let is_held = holding.into_iter().any(|reason| state.waits_for(reason));
-            state.set(Reason::CatchingUp, !is_held && sizes.backlogged > 0);
+            state.set(Reason::CatchingUp, !is_held(state) && sizes.backlogged > 0);
             self.schedule.add(state.id);
         }
     }
@@ -238,6 +245,8 @@ impl<P: 'static> ConsumerSide<P> {
     ) -> Option<Popped<P>> {
         match self.room.take_expired(state.id, now, origin) {
             Next::Now(parked, others) => {
+                // What comes next waits for what is left, and not for what has gone.
+                state.set(Reason::CatchingUp, !is_held(state) && others.are_behind);
                 self.note_popped(state, others);
                 Some(Popped::Message(parked))
             }
@@ -298,10 +307,20 @@ impl<P: 'static> ConsumerSide<P> {
         self.schedule.add_at(until, state.id);
     }
 
+    /// Keeps what a handler has panicked with that dropped its token, until that has come back.
+    pub(crate) fn note_panic(&mut self, number: u64, panic: Panic) {
+        self.panics.insert(number, panic);
+    }
+
+    /// Takes what handlers have panicked with whose tokens nobody waits for.
+    pub(crate) fn take_panics(&mut self) -> impl Iterator<Item = Panic> + use<P> {
+        std::mem::take(&mut self.panics).into_values()
+    }
+
     /// Takes note of a token that has come back. Hands it back where nobody waits for it any more.
     pub(crate) fn note_returned(&mut self, returned: Returned<P>) -> Option<Returned<P>> {
         let subscription = returned.subscription;
-        if !self.queues.contains(&subscription) {
+        if !self.room.is_in_flight(subscription, returned.number) {
             return Some(returned);
         }
         self.returned.entry(subscription).or_default().push_back(returned);
@@ -315,7 +334,10 @@ impl<P: 'static> ConsumerSide<P> {
         if self.returned.get(&state.id).is_some_and(VecDeque::is_empty) {
             self.returned.remove(&state.id);
         }
-        let Returned { number, said, held, .. } = returned;
+        let Returned { number, mut said, held, .. } = returned;
+        if let Some(panic) = self.panics.remove(&number) {
+            said = Said::Panicked(panic);
+        }
         // The token's share goes: one is left.
         drop(held);
         let taken = self.room.take_back(state.id, number)?;
@@ -348,6 +370,7 @@ impl<P: 'static> ConsumerSide<P> {
     /// Takes a message out that was not handed out after all.
     pub(crate) fn revoke(&mut self, state: &SubscriptionState, number: u64) -> Option<Arc<Held<P>>> {
         let (held, _) = self.room.take_back(state.id, number)?;
+        self.room.settled();
         self.note_taken_back(state);
         Some(held)
     }
@@ -421,4 +444,9 @@ impl<P: 'static> ConsumerSide<P> {
         self.len = self.in_flight;
         self.room.take_all()
     }
+}
+
+/// Whether nothing of a subscription may be delivered for a reason of its own, beside what came before.
+fn is_held(state: &SubscriptionState) -> bool {
+    [Reason::Paused, Reason::Breaker, Reason::InFlight].into_iter().any(|reason| state.waits_for(reason))
 }
