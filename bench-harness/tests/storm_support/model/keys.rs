@@ -56,8 +56,9 @@ impl<'s> Keys<'s> {
         self.handled.push((key.to_owned(), now));
         if self.handled.len() > self.form.keys {
             let (oldest, at) = self.handled.remove(0);
-            // Unless it was handled anew.
-            if self.moments.get(&oldest) == Some(&at) {
+            // Unless it was handled anew, which may have been at the same moment.
+            let is_anew = self.handled.iter().any(|(key, _)| *key == oldest);
+            if !is_anew && self.moments.get(&oldest) == Some(&at) {
                 self.moments.remove(&oldest);
             }
         }
