@@ -120,8 +120,8 @@ impl Bench {
 
     /// Publishes a batch.
     fn publish(&mut self) {
-        let payload = black_box([self.published; 7]);
         for _ in 0..BATCH {
+            let payload = black_box([self.published; 7]);
             let outcome = match &self.options {
                 None => self.publisher.publish(payload),
                 Some(options) => self.publisher.publish_with(payload, options),
