@@ -4,6 +4,7 @@
 mod support;
 
 use serde_json::Value;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use support::run;
 
 /// The rows of a build without the rival, which adds one.
@@ -39,6 +40,14 @@ const ROWS: [&str; 29] = [
     "ever-new topics: memory kept of each",
 ];
 
+/// Held for writing by the test that measures how long something takes, and for reading by those that keep the machine
+/// busy.
+static ALONE: RwLock<()> = RwLock::new(());
+
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    ALONE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn json(arguments: &[&str]) -> Value {
     let answer = run(&[&["routing", "--quick", "--json", "-"], arguments].concat());
     assert_eq!(answer.code, Some(0), "{arguments:?}: {answer:?}");
@@ -64,6 +73,7 @@ fn is_slowed_down() -> bool {
 
 #[test]
 fn every_row_is_there_with_its_spread_and_judged() {
+    let _beside_others = beside_others();
     // Under a sanitizer the publisher cannot keep its pace, and rows of churn have no figure.
     if is_slowed_down() {
         return;
@@ -109,6 +119,7 @@ fn every_row_is_there_with_its_spread_and_judged() {
 
 #[test]
 fn contenders_take_turns_and_are_compared_with_the_first() {
+    let _beside_others = beside_others();
     let json = json(&["--patterns", "10000"]);
     let results = list(&json, "results");
     let contenders = |case: &str| {
@@ -147,6 +158,7 @@ fn contenders_take_turns_and_are_compared_with_the_first() {
 
 #[test]
 fn any_number_of_patterns_will_do() {
+    let _beside_others = beside_others();
     // A sanitizer sees the same code at work with either, and takes minutes for each.
     let counts: &[u32] = if is_slowed_down() { &[1_000] } else { &[1, 1_000] };
     for &count in counts {
@@ -163,6 +175,7 @@ fn any_number_of_patterns_will_do() {
 
 #[test]
 fn a_missed_bound_fails_only_where_it_is_checked() {
+    let _beside_others = beside_others();
     // What a sanitizer could see there it sees in the other tests.
     if is_slowed_down() {
         return;
@@ -188,6 +201,7 @@ fn unusable_options_are_refused_with_a_reason() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupted_run_ends_within_two_seconds() {
+    let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
     use std::time::Duration;
     // While patterns are made, while they are subscribed to, and among the rounds.
     for (patterns, worked) in [("10000000", 300), ("1000000", 3_000), ("1000", 1_500)] {
