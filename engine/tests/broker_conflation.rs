@@ -2,20 +2,15 @@
 
 mod broker_support;
 
-use broker_support::tried::{MILLISECOND, Tried};
+use broker_support::tried::{Tried, retry};
 use ringmain::broker::dead_letters::DeadLetterOptions;
 use ringmain::broker::{
-    Acknowledgement, Breaker, Broker, FailureKind, Feature, Jitter, Retry, Term, Together, Token, WhileOpen,
-    key,
+    Acknowledgement, Breaker, Broker, FailureKind, Feature, Term, Together, Token, WhileOpen, key,
 };
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn retry(attempts: u16) -> Retry {
-    Retry::constant(MILLISECOND * 100).jitter(Jitter::None).attempts(attempts)
-}
 
 /// Publishes two values of one key, lets both be in flight, has both fail in that order, publishes a third if
 /// there is one, and returns what is handed out from then on.

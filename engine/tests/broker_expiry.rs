@@ -3,10 +3,10 @@
 mod broker_support;
 
 use broker_support::panic_quietly;
-use broker_support::tried::{MILLISECOND, Tried};
-use ringmain::broker::dead_letters::{DeadLetterOptions, Selection};
+use broker_support::tried::{MILLISECOND, Tried, with_store};
+use ringmain::broker::dead_letters::Selection;
 use ringmain::broker::{
-    Backlog, Breaker, Broker, BrokerBuilder, FailureKind, Jitter, PublishOptions, Retry, SubscribeError,
+    Backlog, Breaker, Broker, FailureKind, Jitter, PublishOptions, Retry, SubscribeError,
     SubscriptionBuilder, Term, WhenFull, WhileOpen,
 };
 use std::sync::mpsc::{Receiver, channel};
@@ -15,10 +15,6 @@ use std::time::Duration;
 const SECOND: Duration = Duration::from_secs(1);
 
 type Options = SubscriptionBuilder<u64>;
-
-fn with_store(broker: BrokerBuilder<u64>) -> BrokerBuilder<u64> {
-    broker.dead_letters(DeadLetterOptions::new())
-}
 
 /// Publishes numbers that expire after so long.
 fn publish_brief(tried: &Tried, life: Duration, numbers: impl IntoIterator<Item = u64>) {

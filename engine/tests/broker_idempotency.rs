@@ -2,34 +2,17 @@
 
 mod broker_support;
 
-use broker_support::tried::{MILLISECOND, Tried};
-use ringmain::broker::dead_letters::{DeadLetterOptions, Selection};
+use broker_support::tried::{MILLISECOND, Tried, once, retry, with_store};
+use ringmain::broker::dead_letters::Selection;
 use ringmain::broker::simulation::Simulation;
 use ringmain::broker::{
-    Acknowledgement, Backlog, Broker, BrokerBuilder, Idempotency, Jitter, PublishOptions, Retry,
-    Subscription, SubscriptionBuilder, Term, Token, WhenFull, key,
+    Acknowledgement, Backlog, Broker, PublishOptions, Subscription, SubscriptionBuilder, Term, Token,
+    WhenFull,
 };
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn with_store(broker: BrokerBuilder<u64>) -> BrokerBuilder<u64> {
-    broker.dead_letters(DeadLetterOptions::new())
-}
-
-/// Of messages with the same number, one is handled.
-fn once() -> Idempotency<u64> {
-    Idempotency::by(key::of(|message| Some(**message)))
-}
-
-fn retry(attempts: u16) -> Retry {
-    Retry::constant(MILLISECOND * 100).jitter(Jitter::None).attempts(attempts)
-}
-
-fn numbers(tried: &Tried) -> Vec<u64> {
-    tried.calls().iter().map(|call| call.number).collect()
-}
 
 fn publish_for(tried: &Tried, number: u64, life: Duration) {
     let options = PublishOptions::new().expires_after(life);
@@ -47,11 +30,11 @@ fn what_has_expired_while_it_waited_gives_its_key_back() {
     tried.advance(SECOND * 2);
     tried.subscription.resume();
     tried.run();
-    assert_eq!((numbers(&tried), tried.account().count(Term::Expired)), (vec![8], 1));
+    assert_eq!((tried.numbers(), tried.account().count(Term::Expired)), (vec![8], 1));
     // Nobody has handled it, and nobody will: it has to be handled when it comes again. Even days later.
     tried.advance(SECOND * 100_000);
     tried.publish([7]);
-    assert_eq!((numbers(&tried), tried.account().count(Term::Duplicate)), (vec![7], 0));
+    assert_eq!((tried.numbers(), tried.account().count(Term::Duplicate)), (vec![7], 0));
 }
 
 #[test]
@@ -62,10 +45,10 @@ fn what_has_expired_before_its_retry_gives_its_key_back() {
     publish_for(&tried, 7, MILLISECOND * 50);
     tried.publish([8]);
     tried.advance(SECOND);
-    assert_eq!((numbers(&tried), tried.account().count(Term::Expired)), (vec![7, 8, 8], 1));
+    assert_eq!((tried.numbers(), tried.account().count(Term::Expired)), (vec![7, 8, 8], 1));
     tried.publish([7]);
     assert_eq!(tried.account().count(Term::Duplicate), 0, "nobody has handled it");
-    assert_eq!(numbers(&tried), [7]);
+    assert_eq!(tried.numbers(), [7]);
 }
 
 #[test]
@@ -81,7 +64,7 @@ fn with_dead_letters_what_waits_is_handled_or_kept_before_its_duplicates_are_dro
     tried.run();
     let letters = tried.broker.dead_letters().expect("it keeps them").count(&Selection::all());
     assert!(
-        numbers(&tried).contains(&7) || letters > 0,
+        tried.numbers().contains(&7) || letters > 0,
         "7 is neither handled nor kept: {}",
         tried.account()
     );

@@ -3,11 +3,11 @@
 mod broker_support;
 
 use broker_support::panic_quietly;
-use broker_support::tried::{MILLISECOND, Tried};
-use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
+use broker_support::tried::{MILLISECOND, Tried, once, retry, with_store};
+use ringmain::broker::dead_letters::{Replay, Selection};
 use ringmain::broker::{
-    Backlog, Breaker, Broker, BrokerBuilder, Feature, Idempotency, Jitter, PublishOptions, Retry,
-    SubscribeError, Term, Together, WhenFull, key,
+    Backlog, Breaker, Broker, Feature, Idempotency, PublishOptions, SubscribeError, Term, Together, WhenFull,
+    key,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,23 +16,6 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn with_store(broker: BrokerBuilder<u64>) -> BrokerBuilder<u64> {
-    broker.dead_letters(DeadLetterOptions::new())
-}
-
-/// Of messages with the same number, one is handled.
-fn once() -> Idempotency<u64> {
-    Idempotency::by(key::of(|message| Some(**message)))
-}
-
-fn retry(attempts: u16) -> Retry {
-    Retry::constant(MILLISECOND * 100).jitter(Jitter::None).attempts(attempts)
-}
-
-fn numbers(tried: &Tried) -> Vec<u64> {
-    tried.calls().iter().map(|call| call.number).collect()
-}
 
 fn duplicates(tried: &Tried) -> u64 {
     tried.account().count(Term::Duplicate)
@@ -46,7 +29,7 @@ fn conflated(tried: &Tried) -> u64 {
 fn fifty_keys_three_times_are_fifty_deliveries() {
     let tried = Tried::new(|options| options.idempotent(once()), |_, _| Ok::<_, &str>(()));
     tried.publish((0..150).map(|number| number % 50));
-    assert_eq!(numbers(&tried), (0..50).collect::<Vec<_>>());
+    assert_eq!(tried.numbers(), (0..50).collect::<Vec<_>>());
     assert_eq!((tried.account().delivered(), duplicates(&tried)), (50, 100));
     let _report = tried.shut_down();
 }
@@ -93,7 +76,7 @@ fn a_message_that_expires_where_it_waits_gives_its_own_key_back() {
     tried.publish([7, 8]);
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [8, 7]);
+    assert_eq!(tried.numbers(), [8, 7]);
     assert_eq!((tried.account().count(Term::Expired), duplicates(&tried)), (1, 1));
     let _report = tried.shut_down();
 }
@@ -168,9 +151,9 @@ fn what_waits_has_its_key_and_gives_it_back_when_it_gives_way() {
     assert_eq!((duplicates(&tried), tried.account().count(Term::Overflow)), (1, 2));
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [3, 1]);
+    assert_eq!(tried.numbers(), [3, 1]);
     tried.publish([1, 2, 3]);
-    assert_eq!((numbers(&tried), duplicates(&tried)), (vec![2], 3));
+    assert_eq!((tried.numbers(), duplicates(&tried)), (vec![2], 3));
     let _report = tried.shut_down();
 }
 
@@ -181,13 +164,13 @@ fn a_key_is_forgotten_after_its_time_and_when_there_are_too_many() {
     tried.publish([1, 2, 3, 1]);
     assert_eq!((tried.calls().len(), duplicates(&tried)), (3, 1));
     tried.publish([4, 1]);
-    assert_eq!(numbers(&tried), [4, 1], "the oldest was forgotten");
+    assert_eq!(tried.numbers(), [4, 1], "the oldest was forgotten");
     tried.advance(SECOND * 10);
     tried.publish([4]);
-    assert_eq!((numbers(&tried), duplicates(&tried)), (vec![], 2));
+    assert_eq!((tried.numbers(), duplicates(&tried)), (vec![], 2));
     tried.advance(MILLISECOND);
     tried.publish([4]);
-    assert_eq!(numbers(&tried), [4]);
+    assert_eq!(tried.numbers(), [4]);
     let _report = tried.shut_down();
 }
 
@@ -196,7 +179,7 @@ fn a_message_without_a_key_is_delivered_each_time() {
     let once = Idempotency::by(key::of(|message| (**message > 0).then_some(**message)));
     let tried = Tried::new(|options| options.idempotent(once), |_, _| Ok::<_, &str>(()));
     tried.publish([0, 0, 1, 1]);
-    assert_eq!(numbers(&tried), [0, 0, 1]);
+    assert_eq!(tried.numbers(), [0, 0, 1]);
     let _report = tried.shut_down();
 }
 
@@ -211,7 +194,7 @@ fn what_a_filter_does_not_want_is_not_remembered() {
     tried.publish([7]);
     wants.store(true, Ordering::Relaxed);
     tried.publish([7, 7]);
-    assert_eq!((numbers(&tried), tried.account().count(Term::Filtered), duplicates(&tried)), (vec![7], 1, 1));
+    assert_eq!((tried.numbers(), tried.account().count(Term::Filtered), duplicates(&tried)), (vec![7], 1, 1));
     let _report = tried.shut_down();
 }
 
@@ -233,7 +216,7 @@ fn a_key_that_panics_fails_its_own_delivery_and_says_nothing_of_the_handler() {
     };
     let tried = Tried::new(options, |_, _| Ok::<_, &str>(()));
     tried.publish([0, 1, 2, 3, 3]);
-    assert_eq!((numbers(&tried), tried.account().failures(), duplicates(&tried)), (vec![3], 3, 1));
+    assert_eq!((tried.numbers(), tried.account().failures(), duplicates(&tried)), (vec![3], 3, 1));
     assert_eq!(told.try_iter().count(), 3);
     let _report = tried.shut_down();
 }
@@ -279,7 +262,7 @@ fn of_a_thousand_with_ten_keys_the_last_ten_are_delivered_in_order() {
         let _ = publisher.publish(number).expect("room");
     }
     tried.run();
-    assert_eq!(numbers(&tried), (990..1_000).collect::<Vec<_>>());
+    assert_eq!(tried.numbers(), (990..1_000).collect::<Vec<_>>());
     assert_eq!((tried.account().delivered(), conflated(&tried)), (10, 990));
     let _report = tried.shut_down();
 }
@@ -293,14 +276,14 @@ fn a_newer_value_takes_the_place_of_the_older_and_all_keys_have_their_turn() {
     assert_eq!(tried.account().count(Term::Backlogged), 3);
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [21, 12, 3]);
+    assert_eq!(tried.numbers(), [21, 12, 3]);
     // A key that left comes last.
     tried.subscription.pause().expect("no child");
     tried.run();
     tried.publish([4, 1]);
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [4, 1]);
+    assert_eq!(tried.numbers(), [4, 1]);
     let _report = tried.shut_down();
 }
 
@@ -374,11 +357,11 @@ fn a_newer_value_takes_the_place_of_one_that_waits_to_be_tried_again() {
     };
     let tried = Tried::new(options, fails_below_ten);
     tried.publish([1, 2]);
-    assert_eq!(numbers(&tried), [1, 2]);
+    assert_eq!(tried.numbers(), [1, 2]);
     tried.publish([11]);
-    assert_eq!(numbers(&tried), [11], "it does not wait for the delay of the other");
+    assert_eq!(tried.numbers(), [11], "it does not wait for the delay of the other");
     tried.advance(MILLISECOND * 100);
-    assert_eq!(numbers(&tried), [2], "what was replaced is not tried again");
+    assert_eq!(tried.numbers(), [2], "what was replaced is not tried again");
     assert_eq!(conflated(&tried), 1);
     let _report = tried.shut_down();
 }
@@ -391,11 +374,11 @@ fn in_order_a_newer_value_replaces_the_head_and_its_attempts_start_anew() {
     };
     let tried = Tried::new(options, fails_below_ten);
     tried.publish([1]);
-    assert_eq!(numbers(&tried), [1]);
+    assert_eq!(tried.numbers(), [1]);
     tried.publish([12]);
     // The backlog is full: what takes the head's place needs none.
     tried.publish([11]);
-    assert_eq!(numbers(&tried), [0; 0], "all wait for the head");
+    assert_eq!(tried.numbers(), [0; 0], "all wait for the head");
     tried.advance(MILLISECOND * 100);
     let calls: Vec<_> = tried.calls().iter().map(|call| (call.number, call.attempt)).collect();
     assert_eq!(calls, [(11, 1), (12, 1)]);
@@ -443,7 +426,7 @@ fn a_full_backlog_has_room_for_a_newer_value_of_a_key_that_it_has() {
     assert_eq!((conflated(&tried), tried.account().count(Term::Overflow)), (2, 2));
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [11, 12]);
+    assert_eq!(tried.numbers(), [11, 12]);
     let _report = tried.shut_down();
 }
 
@@ -468,7 +451,7 @@ fn the_places_are_right_after_some_have_expired_or_given_way() {
     assert_eq!(tried.account().count(Term::Expired), 2);
     tried.subscription.resume();
     tried.run();
-    assert_eq!(numbers(&tried), [14, 15, 6]);
+    assert_eq!(tried.numbers(), [14, 15, 6]);
     let _report = tried.shut_down();
 }
 

@@ -3,12 +3,12 @@
 mod broker_support;
 
 use broker_support::panic_quietly;
+use broker_support::tried::retry;
 use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
 use ringmain::broker::simulation::Simulation;
 use ringmain::broker::{
-    Acknowledgement, Backlog, Breaker, BreakerState, Broker, DrainError, FailureKind, Idempotency, Jitter,
-    Permanent, Retry, SubscribeError, Subscription, SubscriptionBuilder, SubscriptionLedger, Term, Token,
-    TokenError, key,
+    Acknowledgement, Backlog, Breaker, BreakerState, Broker, DrainError, FailureKind, Idempotency, Permanent,
+    SubscribeError, Subscription, SubscriptionBuilder, SubscriptionLedger, Term, Token, TokenError, key,
 };
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -98,10 +98,6 @@ impl Kept {
 
 fn within(limit: Duration) -> Acknowledgement {
     Acknowledgement::within(limit)
-}
-
-fn retry(attempts: u16) -> Retry {
-    Retry::constant(MILLISECOND * 100).jitter(Jitter::None).attempts(attempts)
 }
 
 #[test]

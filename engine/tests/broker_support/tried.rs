@@ -1,9 +1,10 @@
 //! A subscription of a simulated broker, and a record of its handler's calls.
 
+use ringmain::broker::dead_letters::DeadLetterOptions;
 use ringmain::broker::simulation::Simulation;
 use ringmain::broker::{
-    Broker, BrokerBuilder, HandlerError, ShutdownReport, Subscription, SubscriptionBuilder,
-    SubscriptionLedger,
+    Broker, BrokerBuilder, HandlerError, Idempotency, Jitter, Retry, ShutdownReport, Subscription,
+    SubscriptionBuilder, SubscriptionLedger, key,
 };
 use ringmain::clock::Clock;
 use std::cell::RefCell;
@@ -11,6 +12,21 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 pub const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A broker with a store of dead letters.
+pub fn with_store(broker: BrokerBuilder<u64>) -> BrokerBuilder<u64> {
+    broker.dead_letters(DeadLetterOptions::new())
+}
+
+/// Of messages with the same number, one is handled.
+pub fn once() -> Idempotency<u64> {
+    Idempotency::by(key::of(|message| Some(**message)))
+}
+
+/// A retry each 100 ms.
+pub fn retry(attempts: u16) -> Retry {
+    Retry::constant(MILLISECOND * 100).jitter(Jitter::None).attempts(attempts)
+}
 
 /// A call of a handler: which message, which attempt, when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +103,11 @@ impl Tried {
     /// The calls since the last look.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.try_iter().collect()
+    }
+
+    /// The messages of the calls since the last look.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.calls().iter().map(|call| call.number).collect()
     }
 
     pub fn account(&self) -> SubscriptionLedger {

@@ -1,13 +1,13 @@
 //! Delivering what has waited.
 
 use super::delivery::Delivery;
-use super::failed::{Ended, keep};
+use super::failed::Ended;
 use super::handlers::HandlerTable;
 use super::keeping::{HandedOut, hand_out};
 use super::mailbox::OwnedSubscription;
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
-use super::source::{Left, Source, Undropped, Waited, discard};
+use super::source::{Left, Source, Waited};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;
@@ -129,27 +129,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         };
         let ended = outcome
             .map_or(Ended::TakenOver, |outcome| delivery.end(state, handler.contract(), outcome, left));
-        match ended {
-            Ended::TakenOver => {
-                guard(|| drop(parked));
-                false
-            }
-            Ended::Kept(kept) => keep(&mut source, state, parked, kept.how, clock, left),
-            Ended::Over => {
-                left.waiting.settled();
-                if left.refused.pop().is_some() {
-                    if parked.replayed.is_some() {
-                        // It goes on lying in the store, and nowhere else.
-                        left.release_letter(&parked);
-                        left.undropped.push(Undropped::Parked(parked));
-                    } else {
-                        common.hand_back(*consumer, state, parked);
-                    }
-                    return true;
-                }
-                discard(&mut source, state, vec![parked], left)
-            }
-        }
+        common.conclude(*consumer, &mut source, state, parked, ended, left)
     }
 }
 

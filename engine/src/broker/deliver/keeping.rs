@@ -2,12 +2,11 @@
 
 use super::context;
 use super::delivery::{Delivery, verdict_on};
-use super::failed::{Ended, keep};
 use super::handlers::HandlerTable;
 use super::mailbox::OwnedSubscription;
 use super::outcome::{CallMark, Outcome};
 use super::settle::settle_uncalled;
-use super::source::{Left, Source, Undropped, Waited, discard};
+use super::source::{Left, Source, Undropped, Waited};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::term::FailureKind;
 use crate::broker::policy::breaker::circuit::{Permit, Verdict};
@@ -99,7 +98,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         tally: &ConsumerTally,
         subscription: u64,
     ) -> Option<bool> {
-        let Self { common, owned, places, left, .. } = self;
+        let Self { consumer, common, owned, places, left, .. } = self;
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return None };
         let clock = &common.clock;
@@ -177,26 +176,6 @@ impl<P: MessagePayload> HandlerTable<P> {
         };
         delivery.record(state, handler, permit, verdict, left);
         let ended = delivery.end(state, handler.contract(), outcome, left);
-        Some(match ended {
-            Ended::TakenOver => {
-                guard(|| drop(parked));
-                false
-            }
-            Ended::Kept(kept) => keep(&mut source, state, parked, kept.how, clock, left),
-            Ended::Over => {
-                left.waiting.settled();
-                if left.refused.pop().is_some() {
-                    if parked.replayed.is_some() {
-                        // It goes on lying in the store, and nowhere else.
-                        left.release_letter(&parked);
-                        left.undropped.push(Undropped::Parked(parked));
-                    } else {
-                        self.common.hand_back(self.consumer, state, parked);
-                    }
-                    return Some(true);
-                }
-                discard(&mut source, state, vec![parked], left)
-            }
-        })
+        Some(common.conclude(*consumer, &mut source, state, parked, ended, left))
     }
 }

@@ -16,3 +16,4 @@ mod route_cache;
 mod sampler;
 pub(super) mod settle;
 mod source;
+mod waited;

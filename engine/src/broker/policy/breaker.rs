@@ -201,12 +201,12 @@ impl Breaker {
         self.at_least.unwrap_or(DEFAULT_AT_LEAST.min(most))
     }
 
-    /// Whether each of its numbers is one that it can have.
     /// What becomes of messages while it is open.
     pub(crate) fn policy(&self) -> WhileOpen {
         self.while_open
     }
 
+    /// Returns an error that names a number which it cannot have, if there is one.
     pub(crate) fn check(&self) -> Result<(), BreakerError> {
         if let Some(given @ 0) = self.consecutive {
             return Err(BreakerError::Consecutive { given });
