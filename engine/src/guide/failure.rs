@@ -10,7 +10,7 @@
 //! | the subscription has ended | [`Term::Unsubscribed`] | nothing |
 //! | the message has expired, be it before its first attempt or a later one | [`Term::Expired`] | nothing; or a dead letter, where that [is wanted](crate::broker::SubscriptionBuilder::dead_letter_expired) |
 //! | the filter does not want it | [`Term::Filtered`] | nothing |
-//! | one with its key was handled, or waits | [`Term::Duplicate`] | nothing |
+//! | one with its key was handled, or waits and [cannot be lost](crate::broker::Idempotency::may_lose) | [`Term::Duplicate`] | nothing |
 //! | it waits, and a newer one with its key comes, where the subscription conflates | [`Term::Conflated`] | the newer one has its place |
 //! | it has to wait, and there is room | [`Term::Backlogged`] | its turn comes |
 //! | it has to wait, and there is none | as [`WhenFull`] says: [`Term::Overflow`], or [`Term::DeadLettered`] of kind [`Overflow`](crate::broker::FailureKind::Overflow) | nothing |

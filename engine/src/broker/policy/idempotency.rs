@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A retry is no duplicate of its own first attempt, since it is the one that has the reservation. A dead letter that
-//! is replayed is not asked for its key: somebody wants it handled.
+//! is replayed is delivered whatever is remembered, since somebody wants it handled; its key is confirmed then.
 
 use super::key::{Key, KeyBy};
 use crate::clock::Timestamp;
@@ -65,9 +65,9 @@ impl<P> Idempotency<P> {
     /// Drops what comes with the key of a message that still waits, although that message may be lost.
     ///
     /// Where the broker [keeps](crate::broker::BrokerBuilder::dead_letters) dead letters, such a duplicate is dropped
-    /// in any case: the message that waits is handled, or kept. Where it does not, a duplicate is the second chance
-    /// of a message whose last attempt may fail: it is delivered, and once one of both has been handled the other is
-    /// dropped.
+    /// in any case: the message that waits is handled, or kept. Where it does not, or where a message that waits gives
+    /// way to newer ones ([`WhenFull::DropOldest`](crate::broker::WhenFull::DropOldest)), a duplicate is its second
+    /// chance: it is delivered, and once one of both has been handled the other is dropped.
     pub const fn may_lose(mut self) -> Self {
         self.may_lose = true;
         self
@@ -106,13 +106,14 @@ pub(crate) struct Keys<P> {
 }
 
 impl<P> Keys<P> {
-    /// Remembers nothing yet. It is said whether what is given up is kept as a dead letter.
-    pub(crate) fn new(options: Idempotency<P>, keeps_dead_letters: bool) -> Self {
+    /// Remembers nothing yet. It is said whether a message that waits is certain to be handled, to be kept as a dead
+    /// letter, or to expire.
+    pub(crate) fn new(options: Idempotency<P>, keeps_what_waits: bool) -> Self {
         let Idempotency { by, keys, remembered_for, may_lose } = options;
         Self {
             by,
             remembered_for,
-            drops_reserved: may_lose || keeps_dead_letters,
+            drops_reserved: may_lose || keeps_what_waits,
             reserved: HashMap::default(),
             confirmed: HashMap::with_capacity_and_hasher(keys + 1, Fold),
             last: vec![(0, NEVER); keys].into(),
@@ -249,8 +250,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn keys(most: usize, keeps_dead_letters: bool) -> Keys<u64> {
-        Keys::new(Idempotency::by(key::id()).keys(most).remember_for(SECOND * 10), keeps_dead_letters)
+    fn keys(most: usize, keeps_what_waits: bool) -> Keys<u64> {
+        Keys::new(Idempotency::by(key::id()).keys(most).remember_for(SECOND * 10), keeps_what_waits)
     }
 
     fn at(seconds: u32) -> Timestamp {

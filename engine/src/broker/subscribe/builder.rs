@@ -694,11 +694,11 @@ pub(super) fn start_all<P: MessagePayload>(
         let contract = has_contract.then(|| {
             let mut contract = Contract::new(core.clock.clone());
             contract.filter = filter.map(|filter| callbacks.around_filter(filter));
-            // Whether what waits is handled, or kept, or expires: it does not give way to what comes.
+            // What waits is handled, or kept, or expires, unless it gives way to what comes.
             let gives_way = backlog.and_then(|it| it.asked_when_full()) == Some(WhenFull::DropOldest);
-            let keeps_dead_letters = core.dead_letters.is_some() && !gives_way;
+            let keeps_what_waits = core.dead_letters.is_some() && !gives_way;
             contract.keys = idempotency
-                .map(|it| Keys::new(it.with_key(|key| callbacks.around_key(key)), keeps_dead_letters));
+                .map(|it| Keys::new(it.with_key(|key| callbacks.around_key(key)), keeps_what_waits));
             contract.conflation = conflation.map(|key| Conflation::by(callbacks.around_key(key)));
             contract.backlog = backlog.unwrap_or_default();
             contract.retry = retry.map(RetryState::new);
