@@ -10,6 +10,7 @@ use ringmain::broker::{
     Backlog, Broker, Dispatcher, DropReason, Jitter, PublishOptions, Retry, Term, WhenFull,
 };
 use ringmain::clock::Clock;
+use ringmain::message::Payload;
 use ringmain::ring::Overflow;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -131,6 +132,81 @@ fn with_everything_full_at_once_each_message_is_counted_once() {
     let letters = broker.dead_letters().expect("they are kept").counts();
     assert_eq!((letters.taken, letters.held, letters.evicted), (accepted, 5, accepted - 5));
     assert!(simulation.shutdown().ledger.is_balanced());
+}
+
+/// A message of 64 KiB, which knows its number.
+fn large(number: u64) -> Payload {
+    let mut content = vec![0; 64 << 10];
+    content[..8].copy_from_slice(&number.to_le_bytes());
+    Payload::new(&content).expect("it fits")
+}
+
+/// Limits in bytes, each with how many messages of 64 KiB fit: what lies beside the payload takes some, and not more
+/// than 4 KiB.
+fn byte_limits() -> impl Iterator<Item = (usize, u64)> {
+    (1..=4)
+        .flat_map(|messages| [(messages * (64 << 10), messages - 1), (messages * (68 << 10), messages)])
+        .map(|(bytes, fit)| (bytes, fit as u64))
+}
+
+#[test]
+fn of_messages_of_64_kib_as_many_wait_as_the_bytes_of_a_backlog_allow() {
+    const PUBLISHED: u64 = 6;
+    for (bytes, fit) in byte_limits() {
+        for when_full in [WhenFull::DropNewest, WhenFull::DropOldest, WhenFull::DeadLetter] {
+            let broker = Broker::builder().dead_letters(DeadLetterOptions::new());
+            let mut simulation = broker.simulate().expect("a broker");
+            let broker = simulation.broker();
+            let (sender, delivered) = mpsc::channel();
+            let backlog = Backlog::new(100).bytes(bytes).when_full(when_full);
+            let paused = broker.subscription().pattern("a").backlog(backlog).subscribe(move |message| {
+                let number = message.as_slice().first_chunk().map_or(u64::MAX, |it| u64::from_le_bytes(*it));
+                sender.send((number, message.len()))
+            });
+            let paused = paused.expect("a pattern");
+            paused.pause().expect("no fork");
+            simulation.run();
+            let mut publisher = broker.publisher("a").expect("a topic");
+            for number in 0..PUBLISHED {
+                let _ = publisher.publish(large(number)).expect("room");
+                simulation.run();
+            }
+            let case = format!("{bytes} bytes, {when_full:?}");
+            assert_eq!(paused.status().backlogged, fit, "{case}");
+            paused.resume();
+            simulation.run();
+            let first = if when_full == WhenFull::DropOldest { PUBLISHED - fit } else { 0 };
+            let expected: Vec<_> = (first..first + fit).map(|number| (number, 64 << 10)).collect();
+            // One that never fits costs the others nothing.
+            assert_eq!(delivered.try_iter().collect::<Vec<_>>(), expected, "{case}");
+            let account = broker.audit().total();
+            let over = if when_full == WhenFull::DeadLetter { Term::DeadLettered } else { Term::Overflow };
+            assert_eq!((account.delivered(), account.count(over)), (fit, PUBLISHED - fit), "{case}");
+            assert!(simulation.shutdown().ledger.is_balanced(), "{case}");
+        }
+    }
+}
+
+#[test]
+fn of_letters_of_64_kib_as_many_are_held_as_the_bytes_of_the_store_allow() {
+    const PUBLISHED: u64 = 6;
+    for (bytes, fit) in byte_limits() {
+        let broker = Broker::builder().dead_letters(DeadLetterOptions::new().bytes(bytes));
+        let mut simulation = broker.simulate().expect("a broker");
+        let broker = simulation.broker();
+        let _failing = broker.subscribe("a", |_| Err::<(), _>("on purpose")).expect("a pattern");
+        let mut publisher = broker.publisher("a").expect("a topic");
+        for number in 0..PUBLISHED {
+            let _ = publisher.publish(large(number)).expect("room");
+            simulation.run();
+        }
+        let letters = broker.dead_letters().expect("they are kept").counts();
+        assert!(letters.is_balanced(), "{letters:?}");
+        // One that alone takes more than all is lost; another takes the places of older ones.
+        let (evicted, lost) = if fit == 0 { (0, PUBLISHED) } else { (PUBLISHED - fit, 0) };
+        assert_eq!((letters.held, letters.evicted, letters.lost), (fit, evicted, lost), "{bytes} bytes");
+        assert!(simulation.shutdown().ledger.is_balanced());
+    }
 }
 
 #[test]
