@@ -12,6 +12,7 @@ use super::handle::Broker;
 use super::id::BrokerId;
 use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
+use super::publish::lifetimes::Lifetimes;
 use super::stall::report::Stall;
 use super::stall::watch::{StallOptions, Watch};
 use super::stall::watchdog;
@@ -36,6 +37,7 @@ pub struct BrokerBuilder<P> {
     clock: Option<Clock>,
     on_error: Option<ErrorCallback<P>>,
     max_wildcards: usize,
+    lifetimes: Vec<(String, Duration)>,
     dead_letters: Option<DeadLetterOptions>,
     #[cfg(feature = "durable-dead-letters")]
     durable: Option<DurableDeadLetters<P>>,
@@ -59,6 +61,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             clock: None,
             on_error: None,
             max_wildcards: usize::MAX,
+            lifetimes: Vec::new(),
             dead_letters: None,
             #[cfg(feature = "durable-dead-letters")]
             durable: None,
@@ -115,6 +118,34 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     #[must_use]
     pub fn max_wildcards(mut self, most: usize) -> Self {
         self.max_wildcards = most;
+        self
+    }
+
+    /// Has the messages of all topics that match a pattern expire so long after they were published, unless their
+    /// [options](crate::broker::PublishOptions) say when they expire. Can be told for several patterns: where more than
+    /// one matches, the shortest time counts. By default messages do not expire.
+    ///
+    /// It holds for every publisher of the broker, also in handlers, and for dead letters that are
+    /// [published again](crate::broker::dead_letters::DeadLetters::republish) without an expiry of their own. A batch
+    /// counts from its own call. What is published to such a topic costs what a
+    /// [publish with options](crate::broker::Publisher::publish_with) costs; all others cost what they did.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u64>().expire_after("quotes.#", Duration::from_secs(2)).build()?;
+    /// let (sender, expiries) = std::sync::mpsc::channel();
+    /// let _all = broker.subscribe("#", move |message| sender.send(message.expires_at()))?;
+    /// broker.publisher("quotes.eurusd")?.publish(975)?;
+    /// broker.publisher("orders")?.publish(1)?;
+    /// assert!(expires_soon(expiries.recv_timeout(Duration::from_secs(5))?));
+    /// assert!(!expires_soon(expiries.recv_timeout(Duration::from_secs(5))?));
+    /// # fn expires_soon(at: Option<ringmain::clock::Timestamp>) -> bool { at.is_some() }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn expire_after(mut self, pattern: &str, life: Duration) -> Self {
+        self.lifetimes.push((pattern.to_owned(), life));
         self
     }
 
@@ -284,6 +315,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             clock,
             on_error,
             max_wildcards,
+            lifetimes,
             dead_letters,
             #[cfg(feature = "durable-dead-letters")]
             durable,
@@ -298,6 +330,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dispatchers.iter_mut().for_each(Dispatcher::refuse_when_full);
         }
         check(&dispatchers)?;
+        let lifetimes = check_lifetimes(lifetimes)?;
         let clock = clock.unwrap_or_else(Clock::hardware);
         #[cfg(feature = "durable-dead-letters")]
         let (dead_letters, writer) = match (dead_letters, durable) {
@@ -347,6 +380,7 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             _on_advance: on_advance,
             on_error,
             max_wildcards,
+            lifetimes,
             table: RoutingTable::new(),
             routes,
             registry,
@@ -415,6 +449,13 @@ impl Broker<Payload> {
     pub fn of<P: MessagePayload>() -> BrokerBuilder<P> {
         BrokerBuilder::new()
     }
+}
+
+fn check_lifetimes(told: Vec<(String, Duration)>) -> Result<Lifetimes, BrokerBuildError> {
+    if let Some((pattern, _)) = told.iter().find(|(_, life)| life.is_zero()) {
+        return Err(BrokerBuildError::NoLifetime { pattern: pattern.clone() });
+    }
+    Lifetimes::new(told).map_err(|(pattern, reason)| BrokerBuildError::LifetimePattern { pattern, reason })
 }
 
 /// Returns what has the consumers look at the clock.

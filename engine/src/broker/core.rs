@@ -9,6 +9,7 @@ use super::id::BrokerId;
 use super::lifecycle::reclaimer::{ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::name::DispatcherName;
+use super::publish::lifetimes::Lifetimes;
 use super::stall::watch::Watch;
 use super::subscribe::callbacks::ErrorCallback;
 use super::subscribe::registry::{Registry, SubscriptionState};
@@ -30,6 +31,7 @@ pub(crate) struct Core<P> {
     pub(crate) on_error: Option<ErrorCallback<P>>,
     /// The most wildcards of a pattern.
     pub(crate) max_wildcards: usize,
+    pub(crate) lifetimes: Lifetimes,
     pub(crate) table: RoutingTable<Destination>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) registry: Arc<Registry>,

@@ -306,6 +306,22 @@ pub enum BrokerBuildError {
         /// What is wrong.
         reason: ring::BuildError,
     },
+    /// Messages would expire as they are published.
+    #[error(
+        "messages of {pattern:?} are to expire after no time at all, and none would be delivered: name a longer time"
+    )]
+    NoLifetime {
+        /// The pattern of their topics.
+        pattern: String,
+    },
+    /// The pattern of topics whose messages are to expire is malformed.
+    #[error("messages of {pattern:?} cannot be told when to expire: {reason}")]
+    LifetimePattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: TopicError,
+    },
     /// The reclaimer's thread could not be started.
     #[error("the reclaimer's thread could not be started ({kind})")]
     Reclaimer {

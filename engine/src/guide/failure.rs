@@ -73,7 +73,7 @@
 //! | the peer says when to come back | return [`RetryAfter`] |
 //! | order matters more than speed | [`Retry::in_order`](crate::broker::Retry::in_order), few attempts, a large backlog |
 //! | a peer that is down for minutes | a [`Breaker`](crate::broker::Breaker) beside the retry: nobody calls it, and no attempts are used up |
-//! | old values are worth nothing while it is down | [`WhileOpen::Refuse`](crate::broker::WhileOpen::Refuse), or a time to live ([`expires_after`]) |
+//! | old values are worth nothing while it is down | [`WhileOpen::Refuse`](crate::broker::WhileOpen::Refuse), or a time to live: of a message ([`expires_after`]), or of all messages of a topic ([`expire_after`](crate::broker::BrokerBuilder::expire_after)) |
 //! | only the latest values count after a pause | [`WhenFull::DropOldest`] and a small [`Backlog`](crate::broker::Backlog) |
 //! | only the latest value of each key counts, and the handler is slow | [`conflate`](crate::broker::SubscriptionBuilder::conflate) |
 //! | senders repeat themselves | [`idempotent`](crate::broker::SubscriptionBuilder::idempotent) |

@@ -5,10 +5,10 @@ use super::error::{BatchError, BatchRefusal, PublishFailure};
 use super::extras::{SendOptions, extras};
 use super::fill::Value;
 use super::options::PublishedBatch;
-use super::resolve::{Direct, ResolvedTopic};
+use super::resolve::ResolvedTopic;
 use super::send::PublisherCore;
 use crate::broker::deliver::context;
-use crate::message::{Envelope, IntoPayload, MessagePayload, PayloadTooLarge};
+use crate::message::{Envelope, Extras, IntoPayload, MessagePayload, PayloadTooLarge};
 use crate::routing::RouteTarget;
 use smallvec::SmallVec;
 use std::{array, slice, vec};
@@ -97,6 +97,10 @@ impl<P: MessagePayload> PublisherCore<P> {
             targets.iter().map(|target| target.tally.refused.get()).collect();
         let waits = BatchWaits::default();
         let wait = if let WaitMode::Policy = wait { WaitMode::PolicyOfBatch(&waits) } else { wait };
+        // All of a batch live from its own call on.
+        let nothing = Extras::default();
+        let living = resolved.life.map(|life| SendOptions::living(options, life, &nothing, &self.core.clock));
+        let options = living.as_ref().or(options);
         let mut published = 0;
         let failure = self.publish_items(resolved, batch.into_items(), options, wait, &mut published);
         let refused = self.refused_since(targets, &refused_before);
@@ -114,7 +118,7 @@ impl<P: MessagePayload> PublisherCore<P> {
         wait: WaitMode<'_>,
         published: &mut usize,
     ) -> Result<(), PublishFailure> {
-        let Some(Direct { route, target }) = &resolved.direct else {
+        let Some((route, target)) = resolved.only_target(&self.core) else {
             for payload in items {
                 let _ = self
                     .publish(resolved, Value(payload), options, wait)
@@ -124,7 +128,7 @@ impl<P: MessagePayload> PublisherCore<P> {
             return Ok(());
         };
         while items.len() > 0 {
-            let mut stamp = self.stamp(*route, options);
+            let mut stamp = self.stamp(route, options);
             let extras = extras(&mut self.inherited, options);
             let producer = self.producers.take_up(target.ring);
             let run = reserve(&self.core, producer, target, items.len() as u64, wait)?;

@@ -6,6 +6,7 @@ use crate::broker::deliver::context::{self, Handling};
 use crate::clock::{Clock, Timestamp};
 use crate::message::{Extras, Priority};
 use crate::wait::Deadline;
+use std::time::Duration;
 
 /// What a publish was told beside how to wait, all durations made moments.
 pub(crate) struct SendOptions<'a> {
@@ -29,6 +30,16 @@ impl<'a> SendOptions<'a> {
             Wait::AtMost(limit) => WaitMode::Until(Deadline::after(limit)),
         };
         (told, wait)
+    }
+
+    /// What a message is told that is published at this moment and lives for so long, unless its options say when it
+    /// expires. `nothing` is what it is told beside, without any.
+    pub(super) fn living(options: Option<&Self>, life: Duration, nothing: &'a Extras, clock: &Clock) -> Self {
+        let (extras, expires_at, priority) = options.map_or((nothing, None, Priority::Normal), |options| {
+            (options.extras, options.expires_at.or(options.extras.expires_at), options.priority)
+        });
+        let expires_at = expires_at.unwrap_or_else(|| clock.now().after(life));
+        Self { extras, expires_at: Some(expires_at), priority }
     }
 }
 

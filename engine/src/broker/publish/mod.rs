@@ -6,6 +6,7 @@ pub(super) mod configured;
 pub(super) mod error;
 pub(super) mod extras;
 pub(super) mod fill;
+pub(super) mod lifetimes;
 pub(super) mod options;
 pub(super) mod producers;
 pub(super) mod publisher;

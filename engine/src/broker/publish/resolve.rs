@@ -5,6 +5,7 @@ use crate::broker::core::Core;
 use crate::routing::{Destination, Destinations, Route, RouteId, RouteTarget};
 use crate::topic::Topic;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A publisher that finds so many routes unlinked since the reclaimer last looked does its work for
 /// once.
@@ -17,6 +18,9 @@ pub(crate) struct ResolvedTopic {
     generation: u64,
     /// `None` while nobody wants the topic.
     pub(super) route: Option<Arc<Route>>,
+    /// For how long its messages live that are not told themselves. One for which there is such a time is not
+    /// [`direct`](Self::direct), so that no other topic has to ask.
+    pub(super) life: Option<Duration>,
     /// What a publish needs of a route that leads to one ring, at hand without going through the
     /// route: among a thousand topics each line that is not touched counts.
     pub(super) direct: Option<Direct>,
@@ -30,21 +34,18 @@ pub(super) struct Direct {
     pub(super) target: RouteTarget,
 }
 
-impl Direct {
-    fn of<P>(core: &Core<P>, route: &Route) -> Option<Self> {
-        match &route.targets[..] {
-            [target] if !core.dispatcher(target.dispatcher).is_best_effort => {
-                Some(Self { route: route.id, target: target.clone() })
-            }
-            _ => None,
-        }
+/// Returns the one ring that a route leads to, if it leads to one that must take its messages.
+pub(super) fn only_target<'r, P>(core: &Core<P>, route: &'r Route) -> Option<&'r RouteTarget> {
+    match &route.targets[..] {
+        [target] if !core.dispatcher(target.dispatcher).is_best_effort => Some(target),
+        _ => None,
     }
 }
 
 impl ResolvedTopic {
     /// A topic that is yet to be resolved.
     pub(crate) fn later(topic: Topic) -> Self {
-        Self { topic, generation: 0, route: None, direct: None }
+        Self { topic, generation: 0, route: None, life: None, direct: None }
     }
 
     /// Whether the table is still the one that the topic was resolved in.
@@ -99,9 +100,21 @@ impl ResolvedTopic {
                 };
             }
         }
-        self.direct = self.route.as_deref().and_then(|route| Direct::of(core, route));
+        self.life = core.lifetimes.of(&self.topic);
+        let direct = self.route.as_deref().filter(|_| self.life.is_none());
+        self.direct = direct
+            .and_then(|route| Some(Direct { route: route.id, target: only_target(core, route)?.clone() }));
         self.generation = generation;
         Ok(())
+    }
+
+    /// Returns the one ring that the topic leads to, if it leads to one that must take its messages, and its route.
+    pub(super) fn only_target<P>(&self, core: &Core<P>) -> Option<(RouteId, &RouteTarget)> {
+        match (&self.direct, self.route.as_deref()) {
+            (Some(Direct { route, target }), _) => Some((*route, target)),
+            (None, Some(route)) => Some((route.id, only_target(core, route)?)),
+            (None, None) => None,
+        }
     }
 
     /// Lets the topic go: its route is freed, by the reclaimer, when its last message has been

@@ -20,10 +20,11 @@ use crate::broker::deliver::context;
 use crate::message::{Envelope, Extras, MessageId, MessagePayload, Priority, PublisherId, Stamp};
 use crate::observe::Counter;
 use crate::ring::Write;
-use crate::routing::{Destination, Route, RouteId};
+use crate::routing::{Destination, Route, RouteId, RouteTarget};
 use crate::sync::CachePadded;
 use crate::topic::Topic;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What every publisher has: an identity, a producer for each ring, a scratch copy.
 pub(crate) struct PublisherCore<P> {
@@ -119,12 +120,45 @@ impl<P: MessagePayload> PublisherCore<P> {
             return Err(PublishError::new(error.into(), fill.into_returned()));
         }
         let Some(Direct { route, target }) = &resolved.direct else {
-            return match resolved.route.as_deref() {
-                None => self.publish_to_nobody(fill),
-                Some(route) => self.publish_to_many(route, fill, options, wait),
+            return match (resolved.route.as_deref(), resolved.life) {
+                (None, _) => self.publish_to_nobody(fill),
+                (Some(_), Some(life)) => self.publish_for(life, resolved, fill, options, wait),
+                (Some(route), None) => self.publish_to_many(route, fill, options, wait),
             };
         };
-        let stamp = self.stamp(*route, options);
+        self.publish_to_one(*route, target, fill, options, wait)
+    }
+
+    /// Publishes a message that is to live for so long, unless it is told itself.
+    #[inline(never)]
+    fn publish_for<F: Fill<P>>(
+        &mut self,
+        life: Duration,
+        resolved: &ResolvedTopic,
+        fill: F,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode<'_>,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        let nothing = Extras::default();
+        let options = SendOptions::living(options, life, &nothing, &self.core.clock);
+        match (resolved.only_target(&self.core), resolved.route.as_deref()) {
+            (Some((route, target)), _) => self.publish_to_one(route, target, fill, Some(&options), wait),
+            (None, Some(route)) => self.publish_to_many(route, fill, Some(&options), wait),
+            (None, None) => self.publish_to_nobody(fill),
+        }
+    }
+
+    /// Publishes to the one ring that must take the message.
+    #[inline(always)]
+    fn publish_to_one<F: Fill<P>>(
+        &mut self,
+        route: RouteId,
+        target: &RouteTarget,
+        fill: F,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode<'_>,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        let stamp = self.stamp(route, options);
         let extras = extras(&mut self.inherited, options);
         let producer = self.producers.take_up(target.ring);
         let run = match reserve(&self.core, producer, target, 1, wait) {
