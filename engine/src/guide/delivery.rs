@@ -113,6 +113,7 @@
 //! | in a call that does not return | [`Term::InDoubt`]; the report [names it](crate::broker::ShutdownReport::abandoned) |
 //! | behind a call that does not return | handed back |
 //! | a dead letter, being replayed or not | in the store, which can still be asked |
+//! | handed back, and dead letters [outlive the process](crate::broker::BrokerBuilder::durable_dead_letters) | kept there as well, of kind [`Undelivered`](crate::broker::FailureKind::Undelivered), if there is room beside the letters; [`kept`](crate::broker::ShutdownReport::kept) says how many. It can be replayed by another process |
 //! | handed back, but its `Clone` panics or hangs | counted in [`withheld`](crate::broker::ShutdownReport::withheld) |
 //!
 //! What handlers publish for each other is refused once a shutdown has begun.

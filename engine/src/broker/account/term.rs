@@ -113,6 +113,9 @@ closed_set! {
         Codec = "codec",
         /// The message's token was dropped.
         Cancelled = "cancelled",
+        /// The broker was shut down before the message's turn came, and its dead letters outlive it. Such letters are
+        /// counted as [undelivered](Term::Undelivered), not as failures.
+        Undelivered = "undelivered",
     }
 }
 

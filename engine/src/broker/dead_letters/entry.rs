@@ -160,6 +160,14 @@ pub(super) struct Story {
     pub(super) episodes: u32,
 }
 
+/// What is known of a message beside what its users see of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Past {
+    pub(crate) published_ticks: Ticks,
+    /// The attempts since it was published, or since it was replayed.
+    pub(crate) history: History,
+}
+
 /// A message on its way into the store. All of its memory was asked for before the store is locked.
 pub(crate) struct NewLetter<P> {
     pub(crate) message: OwnedMessage<P>,

@@ -38,7 +38,7 @@ pub use attempt::Attempt;
 pub(crate) use attempt::{History, error_text};
 pub use counts::DeadLetterCounts;
 pub use entry::DeadLetter;
-pub(crate) use entry::{Key, NewLetter};
+pub(crate) use entry::{Key, NewLetter, Past};
 #[cfg(feature = "serde")]
 pub use export::write_json_lines;
 pub use fingerprint::Fingerprint;

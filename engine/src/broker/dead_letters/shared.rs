@@ -43,6 +43,13 @@ impl<P> SharedStore<P> {
         self.store.lock().put(new, now, clock.wall(now))
     }
 
+    /// Takes a new letter, if no other has to make room for it.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(crate) fn put_beside(&self, new: NewLetter<P>, clock: &Clock) -> Result<Put<P>, Box<NewLetter<P>>> {
+        let now = clock.now();
+        self.store.lock().put_beside(new, now, clock.wall(now))
+    }
+
     pub(crate) fn counts(&self) -> DeadLetterCounts {
         self.store.lock().counts()
     }

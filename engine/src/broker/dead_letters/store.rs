@@ -203,6 +203,20 @@ impl<P> MemoryStore<P> {
         Put { number: Some(number), lost: None, replaced, evicted }
     }
 
+    /// Takes a new letter, if no other has to make room for it. Else it is handed back, and counted nowhere.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(crate) fn put_beside(
+        &mut self,
+        new: NewLetter<P>,
+        now: Timestamp,
+        wall: SystemTime,
+    ) -> Result<Put<P>, Box<NewLetter<P>>> {
+        let bytes = Self::bytes_without_history(new.bytes, &new.subscription) + new.history.bytes();
+        let has_room = self.held.len() < self.options.entries
+            && self.bytes.checked_add(bytes).is_some_and(|sum| sum <= self.options.bytes);
+        if has_room { Ok(self.put(new, now, wall)) } else { Err(Box::new(new)) }
+    }
+
     fn insert(&mut self, key: Key, letter: Arc<DeadLetter<P>>, bytes: usize) {
         let number = letter.number;
         self.bytes += bytes;

@@ -61,9 +61,10 @@ pub(crate) fn undelivered<P: 'static>(
     origin: Origin,
     clock: &Clock,
     state: &SubscriptionState,
-    parked: Parked<P>,
+    mut parked: Parked<P>,
 ) -> Undelivered<P> {
-    Undelivered { message: parked.into_owned(origin, clock), subscriptions: vec![state.name.clone()] }
+    let past = parked.take_past();
+    Undelivered::new(parked.into_owned(origin, clock), vec![state.name.clone()], past)
 }
 
 impl<P: MessagePayload> Common<P> {

@@ -3,6 +3,8 @@
 
 pub(super) mod aside;
 pub(super) mod drain;
+#[cfg(feature = "durable-dead-letters")]
+mod keep;
 mod quiesce;
 pub(super) mod reclaimer;
 pub(super) mod report;

@@ -3,6 +3,11 @@
 use crate::broker::account::ledger::Ledger;
 #[cfg(feature = "durable-dead-letters")]
 use crate::broker::dead_letters::durable::DurableStatus;
+use crate::broker::dead_letters::{History, Past};
+#[cfg(feature = "durable-dead-letters")]
+use crate::broker::{account::term::FailureKind, dead_letters::NewLetter};
+#[cfg(feature = "durable-dead-letters")]
+use crate::message::Envelope;
 use crate::message::{Message, MessageId, OwnedMessage};
 use crate::sync::panics::guard;
 use crate::topic::Topic;
@@ -37,6 +42,12 @@ pub struct ShutdownReport<P> {
     /// that was taken over. What it publishes there is delivered to nobody: a later call of
     /// `shutdown` counts it and hands it back.
     pub in_hand: u64,
+    /// How many letters the durable store of dead letters has taken of what is
+    /// [undelivered](Self::undelivered), one for each of its subscriptions: those that had room beside what was
+    /// there, and whose payloads could be copied in time. They are of kind
+    /// [`Undelivered`](crate::broker::FailureKind::Undelivered).
+    #[cfg(feature = "durable-dead-letters")]
+    pub kept: u64,
     /// How durable dead letters are now that all is over; nothing where they are kept in memory alone. What `behind`
     /// and `not_durable` tell was not written in time, or could not be.
     #[cfg(feature = "durable-dead-letters")]
@@ -85,13 +96,46 @@ pub struct Undelivered<P> {
     pub message: OwnedMessage<P>,
     /// The names of the subscriptions that it was not delivered to.
     pub subscriptions: Vec<Box<str>>,
+    #[cfg(feature = "durable-dead-letters")]
+    past: Past,
+}
+
+impl<P> Undelivered<P> {
+    pub(crate) fn new(message: OwnedMessage<P>, subscriptions: Vec<Box<str>>, past: Past) -> Self {
+        #[cfg(not(feature = "durable-dead-letters"))]
+        drop(past);
+        Self {
+            message,
+            subscriptions,
+            #[cfg(feature = "durable-dead-letters")]
+            past,
+        }
+    }
 }
 
 impl<P: Clone> Undelivered<P> {
     /// Copies a message. Returns nothing where the payload's `Clone` panics.
     pub(crate) fn copy(message: &Message<'_, P>, subscriptions: Vec<Box<str>>) -> Option<Self> {
-        let message = guard(|| message.to_owned())?;
-        Some(Self { message, subscriptions })
+        let published_ticks = message.envelope().published_at;
+        let past = Past { published_ticks, history: History::default() };
+        Some(Self::new(guard(|| message.to_owned())?, subscriptions, past))
+    }
+
+    /// Makes it a dead letter of one of its subscriptions. Runs the payload's `Clone`.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) fn to_letter(&self, subscription: &str) -> NewLetter<P>
+    where
+        P: 'static,
+    {
+        let Past { published_ticks, history } = self.past.clone();
+        NewLetter {
+            message: self.message.clone(),
+            bytes: size_of::<OwnedMessage<P>>() + Envelope::size_elsewhere(&self.message),
+            subscription: subscription.into(),
+            published_ticks,
+            kind: FailureKind::Undelivered,
+            history,
+        }
     }
 }
 

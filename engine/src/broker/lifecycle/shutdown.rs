@@ -31,6 +31,10 @@
 //! aside as well: a panic costs nothing, and what does not return is left to itself.
 
 use super::aside::run_aside;
+#[cfg(feature = "durable-dead-letters")]
+use super::keep::offer;
+#[cfg(feature = "durable-dead-letters")]
+use super::report::Undelivered;
 use super::report::{Abandoned, ShutdownReport};
 use super::taken::{InHand, Taken};
 use super::takeover::{account_for, account_for_in_hand};
@@ -59,6 +63,9 @@ const OVERTIME: Duration = Duration::from_millis(30);
 enum Step<P> {
     /// Account for consumers that were taken over, until then.
     TakeOver(Vec<Taken<P>>, Instant),
+    /// Offer the durable store what was handed back.
+    #[cfg(feature = "durable-dead-letters")]
+    Keep(Vec<Arc<Undelivered<P>>>),
     /// Nothing is left to wait for, or no time. Those had not come back at that moment who should
     /// have: others may have to be waited for since, when a handler's own shutdown has ended.
     Over(Vec<Abandoned>),
@@ -91,6 +98,8 @@ fn shut_down<P: MessagePayload>(
                 core.threads.lock().pending -= 1;
                 core.threads.notify();
             }
+            #[cfg(feature = "durable-dead-letters")]
+            Step::Keep(undelivered) => offer(core, undelivered),
             Step::Over(outside) => break outside,
         }
     };
@@ -109,7 +118,7 @@ fn next_step<P>(core: &Core<P>, caller: &Caller) -> Step<P> {
     let mut threads = core.threads.lock();
     loop {
         if threads.pending == 0 && !threads.awaited(caller).any(|_| true) {
-            return Step::Over(Vec::new());
+            return end(core, &mut threads, Vec::new());
         }
         let now = Instant::now();
         let is_past = |moment: Option<Instant>| moment.is_some_and(|moment| moment <= now);
@@ -143,14 +152,26 @@ fn next_step<P>(core: &Core<P>, caller: &Caller) -> Step<P> {
         if is_past(caller.deadline) && !stops().any(|stop| stop.is_none_or(may_come)) {
             if threads.pending == 0 || is_past(overtime) {
                 let late = threads.awaited(caller).filter(|thread| !threads.is_held_up(thread));
-                return Step::Over(
-                    late.map(|thread| Abandoned::outside_of_a_handler(&thread.name)).collect(),
-                );
+                let late = late.map(|thread| Abandoned::outside_of_a_handler(&thread.name)).collect();
+                return end(core, &mut threads, late);
             }
             wake_at(overtime);
         }
         threads = core.threads.wait(threads, due);
     }
+}
+
+/// Nothing is left to wait for: what was handed back is kept, where that outlives the process, and then all is over.
+#[cfg(feature = "durable-dead-letters")]
+fn end<P>(core: &Core<P>, threads: &mut Threads<P>, outside: Vec<Abandoned>) -> Step<P> {
+    let is_durable = core.dead_letters.as_ref().is_some_and(|store| store.durable().is_some());
+    let unoffered = if is_durable { threads.take_unoffered() } else { Vec::new() };
+    if unoffered.is_empty() { Step::Over(outside) } else { Step::Keep(unoffered) }
+}
+
+#[cfg(not(feature = "durable-dead-letters"))]
+fn end<P>(_core: &Core<P>, _threads: &mut Threads<P>, outside: Vec<Abandoned>) -> Step<P> {
+    Step::Over(outside)
 }
 
 impl<P> Threads<P> {
@@ -254,6 +275,8 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
         let in_doubt = threads.in_doubt.clone();
         let in_hand = threads.in_hand.iter().map(InHand::count).sum();
+        #[cfg(feature = "durable-dead-letters")]
+        let kept = threads.kept;
         let ledger = Default::default();
         let report = ShutdownReport {
             ledger,
@@ -263,6 +286,8 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
             undelivered,
             withheld,
             in_hand,
+            #[cfg(feature = "durable-dead-letters")]
+            kept,
             #[cfg(feature = "durable-dead-letters")]
             dead_letters: None,
         };
@@ -312,7 +337,8 @@ impl<P: MessagePayload> Broker<P> {
     /// From a handler, all consumers are waited for but its own, and those of later stages, which
     /// wait for it; what was accepted for these is delivered later.
     ///
-    /// The broker keeps what it has handed back for further reports, until it is dropped.
+    /// The broker keeps what it has handed back for further reports, until it is dropped. Where its dead letters
+    /// outlive the process, they take copies of it, as far as they have room: another process finds them there.
     ///
     /// # Errors
     /// It is called inside of a publish closure, whose slot its consumers wait for. Nothing is

@@ -223,16 +223,25 @@ fn hand_back<P: MessagePayload>(
     }
 }
 
+/// Something that a shutdown waits for, and that was counted as pending. It is over when this is dropped.
+pub(super) struct Pending<'c, P>(&'c Core<P>);
+
+impl<'c, P> Pending<'c, P> {
+    pub(super) fn of(core: &'c Core<P>) -> Self {
+        Self(core)
+    }
+}
+
+impl<P> Drop for Pending<'_, P> {
+    fn drop(&mut self) {
+        self.0.threads.lock().pending -= 1;
+        self.0.threads.notify();
+    }
+}
+
 /// Copies what has been counted, and hands it back.
 fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted>)>, over: Over<P>) {
-    struct Copied<'c, P>(&'c Core<P>);
-    impl<P> Drop for Copied<'_, P> {
-        fn drop(&mut self) {
-            self.0.threads.lock().pending -= 1;
-            self.0.threads.notify();
-        }
-    }
-    let _copied = Copied(core);
+    let _pending = Pending::of(core);
     over.parked.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
     over.kept.into_iter().for_each(|ended| _ = guard(|| drop(ended)));
     over.letters.into_iter().for_each(|letter| _ = guard(|| drop(letter)));

@@ -89,6 +89,11 @@ pub(super) struct Threads<P> {
     /// How many of these, and of the dead, have been logged.
     pub(super) logged: (usize, usize),
     pub(super) handed_back: Vec<Arc<Undelivered<P>>>,
+    /// How many of them the durable store was offered, and how many letters it has taken.
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) offered: usize,
+    #[cfg(feature = "durable-dead-letters")]
+    pub(super) kept: u64,
     /// What handlers kept.
     pub(super) in_doubt: Vec<InDoubt>,
     /// Messages that have been counted as undelivered, and have not been handed back.
@@ -170,6 +175,10 @@ impl<P> ThreadRegistry<P> {
                 abandoned: Vec::new(),
                 logged: (0, 0),
                 handed_back: Vec::new(),
+                #[cfg(feature = "durable-dead-letters")]
+                offered: 0,
+                #[cfg(feature = "durable-dead-letters")]
+                kept: 0,
                 in_doubt: Vec::new(),
                 withheld: 0,
                 in_hand: Vec::new(),

@@ -1,7 +1,7 @@
 //! A message outside of the ring.
 
 use crate::broker::account::term::FailureKind;
-use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key as LetterKey, NewLetter};
+use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key as LetterKey, NewLetter, Past};
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::{Clock, Timestamp};
@@ -71,6 +71,12 @@ impl<P: 'static> Parked<P> {
         owned.with_payload(self.envelope.into_payload())
     }
 
+    /// Returns what is known of it beside what its users see of it, and forgets its attempts.
+    pub(crate) fn take_past(&mut self) -> Past {
+        let history = self.retried.take().map_or_else(History::default, |retried| retried.history);
+        Past { published_ticks: self.envelope.published_at, history }
+    }
+
     /// Makes it a dead letter of a subscription's.
     #[inline(never)]
     pub(crate) fn into_letter(
@@ -80,9 +86,9 @@ impl<P: 'static> Parked<P> {
         origin: Origin,
         clock: &Clock,
     ) -> NewLetter<P> {
-        let history = self.retried.take().map_or_else(History::default, |retried| retried.history);
+        let Past { published_ticks, history } = self.take_past();
         let elsewhere = self.envelope.size() - size_of::<Envelope<P>>();
-        let (bytes, published_ticks) = (size_of::<OwnedMessage<P>>() + elsewhere, self.envelope.published_at);
+        let bytes = size_of::<OwnedMessage<P>>() + elsewhere;
         NewLetter {
             message: self.into_owned(origin, clock),
             bytes,

@@ -20,6 +20,10 @@
 //!   commit: a replay is *at least once*.
 //! * A letter that is being replayed stays there until the replay is over, and then what came of it takes its place in
 //!   one step.
+//! * What a shutdown hands back is kept as well, in letters of kind
+//!   [`Undelivered`](crate::broker::FailureKind::Undelivered), as far as there is room beside the letters: none of
+//!   these makes room for it. [`ShutdownReport::kept`](crate::broker::ShutdownReport::kept) says how many. Another
+//!   process replays them; or purges them, where this one has handled what the report handed back.
 //! * Where the disk is full, slow or broken, letters stay in memory within the store's bounds, the
 //!   [status](DurableStatus) says so and since when, and it is tried again, at most 5 seconds later each time. When it
 //!   goes well all is made up for.

@@ -183,7 +183,8 @@ fn is_retried(kind: FailureKind) -> bool {
         | FailureKind::Expired
         | FailureKind::Overflow
         | FailureKind::Codec
-        | FailureKind::Cancelled => false,
+        | FailureKind::Cancelled
+        | FailureKind::Undelivered => false,
     }
 }
 
