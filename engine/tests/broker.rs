@@ -698,7 +698,7 @@ fn the_global_broker_is_one_broker() {
 
 #[test]
 fn metrics_bear_their_promised_keys_and_count() {
-    const KEYS: [&str; 13] = [
+    const KEYS: [&str; 18] = [
         "messaging.broker.subscribers",
         "messaging.broker.topics",
         "messaging.broker.routes",
@@ -706,6 +706,11 @@ fn metrics_bear_their_promised_keys_and_count() {
         "messaging.broker.messages.consumed",
         "messaging.broker.errors",
         "messaging.broker.dlq.size",
+        "messaging.dead_letters.evicted",
+        "messaging.dead_letters.lost",
+        "messaging.waiting.backlogged",
+        "messaging.waiting.retrying",
+        "messaging.waiting.in_flight",
         "messaging.queue.depth.max",
         "messaging.queue.depth.avg",
         "messaging.workers.active",

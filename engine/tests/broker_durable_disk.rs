@@ -228,6 +228,10 @@ fn a_full_disk_holds_nobody_up_and_is_told_and_all_is_made_up_for() {
     assert!(degraded.since >= before && degraded.since <= std::time::SystemTime::now());
     let since = degraded.since;
     eventually("it is tried again", || sick.status().failed_commits >= 3);
+    let metrics = sick.broker.metrics();
+    assert_eq!(metrics.get("messaging.dead_letters.behind"), Some(3_000.0));
+    assert!(metrics.get("messaging.dead_letters.failed_commits") >= Some(3.0));
+    assert_eq!(metrics.get("messaging.dead_letters.unwritable"), Some(0.0));
     assert_eq!(sick.degraded().expect("it is not well").since, since, "it is one failure");
     assert_eq!((sick.status().not_durable, disk.payloads().len()), (3_000, 0));
 

@@ -4,8 +4,12 @@ mod broker_support;
 
 use broker_support::eventually;
 use hdrhistogram::Histogram;
-use ringmain::broker::{Broker, Dispatcher};
+use ringmain::broker::dead_letters::DeadLetterOptions;
+use ringmain::broker::dead_letters::durable::{Codec, DurableDeadLetters};
+use ringmain::broker::{Acknowledgement, Broker, Dispatcher, Jitter, Retry};
 use ringmain::observe::Metrics;
+use std::convert::Infallible;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,4 +223,54 @@ fn timed<R>(work: impl FnOnce() -> R) -> Duration {
     let took = start.elapsed();
     drop(result);
     took
+}
+
+#[test]
+fn what_waits_and_what_has_left_the_store_is_counted() {
+    let broker: Broker<u64> =
+        Broker::of().dead_letters(DeadLetterOptions::new().entries(2)).build().expect("valid options");
+    let of = |name: &str| broker.metrics().get(&format!("messaging.{name}"));
+    let hourly = Retry::constant(Duration::from_secs(3_600)).jitter(Jitter::None).attempts(2);
+    let retried = broker.subscription().pattern("retried").retry(hourly);
+    let _retried = retried.subscribe(|_| Err::<(), _>("no")).expect("valid");
+    let _failing = broker.subscribe("failing", |_| Err::<(), _>("no")).expect("valid");
+    let paused = broker.subscription().pattern("paused").subscribe(|_| ()).expect("valid");
+    paused.pause().expect("open");
+    let (keep, kept) = channel();
+    let terms = Acknowledgement::within(Duration::from_secs(3_600)).in_flight(8);
+    let tokens = broker.subscription().pattern("kept");
+    let _keeping = tokens.subscribe_with_tokens(terms, move |token| _ = keep.send(token)).expect("valid");
+    for (topic, count) in [("retried", 3), ("failing", 5), ("paused", 7), ("kept", 4)] {
+        let _ = broker.publisher(topic).expect("a topic").publish_batch(vec![0; count]).expect("room");
+    }
+    for (name, count) in [
+        ("waiting.retrying", 3.0),
+        ("waiting.backlogged", 7.0),
+        ("waiting.in_flight", 4.0),
+        ("broker.dlq.size", 2.0),
+        ("dead_letters.evicted", 3.0),
+        ("dead_letters.lost", 0.0),
+    ] {
+        eventually(name, || of(name) == Some(count));
+    }
+    assert_eq!(of("dead_letters.behind"), None, "nothing is durable here");
+    kept.try_iter().for_each(|token| _ = token.ack());
+    paused.resume();
+    eventually("nothing waits", || {
+        of("waiting.in_flight") == Some(0.0) && of("waiting.backlogged") == Some(0.0)
+    });
+}
+
+#[test]
+fn every_thread_of_a_broker_is_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let codec = Codec::new(|_: &u64| Ok::<_, Infallible>(Vec::new()), |_| Ok::<_, Infallible>(0));
+    let durable = DurableDeadLetters::at_with(directory.path().join("letters"), codec);
+    let counted = |broker: &Broker<u64>| broker.metrics().get("messaging.threads.total");
+    let broker = Broker::of().durable_dead_letters(durable).build().expect("valid options");
+    // A consumer, the reclaimer, the watchdog, the writer.
+    assert_eq!(counted(&broker), Some(4.0));
+    let _ = broker.shutdown(Duration::from_secs(30)).expect("may wait");
+    eventually("the writer and all others have ended", || counted(&broker) == Some(0.0));
+    assert_eq!(counted(&Broker::of().simulate().expect("valid options").broker()), Some(0.0));
 }

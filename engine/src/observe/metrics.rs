@@ -16,6 +16,11 @@ use std::fmt;
 /// | `messaging.broker.messages.consumed` | deliveries | that a handler returned from without an error |
 /// | `messaging.broker.errors` | deliveries | whose handler failed or panicked |
 /// | `messaging.broker.dlq.size` | messages | in the dead-letter store; 0 where none are kept |
+/// | `messaging.dead_letters.evicted`, `.lost` | letters | that have left the store to make room for others, since the start; that were too large for it |
+/// | `messaging.dead_letters.behind` | changes | of [durable](crate::broker::dead_letters::durable) dead letters that are not committed yet; as the two below it is there only where letters are durable |
+/// | `messaging.dead_letters.unwritable` | letters | in the store of which no record could be made |
+/// | `messaging.dead_letters.failed_commits` | commits | that have failed since the start; each is tried again |
+/// | `messaging.waiting.backlogged`, `.retrying`, `.in_flight` | messages | that wait in backlogs; for another attempt; that handlers keep with tokens |
 /// | `messaging.queue.depth.max`, `.avg` | messages | in the fullest ring; in the mean ring |
 /// | `messaging.workers.active`, `.idle` | consumers | with messages waiting; without |
 /// | `messaging.route_cache.hits` | messages | that [publishers to topics of run time](crate::broker::AnyTopicPublisher), living and gone, have published to a topic which their cache knew |

@@ -2,7 +2,7 @@
 
 use super::counts::DeadLetterCounts;
 #[cfg(feature = "durable-dead-letters")]
-use super::durable::{DurableStatus, FlushError, OpenReport};
+use super::durable::{DurableStatus, FlushError, OpenReport, changes::WriterNumbers};
 use super::entry::{DeadLetter, Key, NewLetter};
 use super::options::DeadLetterOptions;
 use super::store::{MemoryStore, Put};
@@ -125,6 +125,11 @@ impl<P> SharedStore<P> {
             }
             store = signal.done.wait_until(store, deadline);
         }
+    }
+
+    /// Returns what metrics say of the writer, where letters outlive the process.
+    pub(crate) fn writer_numbers(&self) -> Option<WriterNumbers> {
+        self.store.lock().changes().map(|changes| changes.numbers())
     }
 
     /// Has no more written, once all that is there has been; does not wait for that.

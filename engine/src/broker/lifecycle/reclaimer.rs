@@ -28,6 +28,8 @@ pub(crate) enum Round {
 struct State {
     is_called: bool,
     is_stopped: bool,
+    /// Whether its thread runs.
+    is_running: bool,
 }
 
 /// The signal by which the reclaimer is called and stopped.
@@ -48,6 +50,11 @@ impl ReclaimSignal {
         if !std::mem::replace(&mut state.is_called, true) {
             self.notified.notify_all();
         }
+    }
+
+    /// Returns whether the reclaimer's thread runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state.lock().is_running
     }
 
     pub(crate) fn stop(&self) {
@@ -78,7 +85,11 @@ pub(crate) fn start(
     signal: Arc<ReclaimSignal>,
     mut round: impl FnMut() -> Round + Send + 'static,
 ) -> io::Result<thread::JoinHandle<()>> {
+    signal.state.lock().is_running = true;
+    let running = Running(signal);
+    // A thread that does not start drops it as well.
     let body = move || {
+        let Running(signal) = &running;
         let mut wait = None;
         while signal.wait(wait) {
             wait = match round() {
@@ -90,4 +101,13 @@ pub(crate) fn start(
         }
     };
     thread::Builder::new().name("rm-reclaimer".to_owned()).spawn(body)
+}
+
+/// The reclaimer's thread runs until this is dropped.
+struct Running(Arc<ReclaimSignal>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.state.lock().is_running = false;
+    }
 }

@@ -8,6 +8,7 @@ use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::iter::Sum;
 use std::sync::Arc;
 
 /// The messages of one subscription that wait.
@@ -45,6 +46,17 @@ pub(crate) struct Sizes {
     pub(crate) replaying: usize,
     /// Messages that the handler keeps.
     pub(crate) in_flight: usize,
+}
+
+impl Sum for Sizes {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, sizes| Self {
+            backlogged: sum.backlogged + sizes.backlogged,
+            retrying: sum.retrying + sizes.retrying,
+            replaying: sum.replaying + sizes.replaying,
+            in_flight: sum.in_flight + sizes.in_flight,
+        })
+    }
 }
 
 impl Sizes {

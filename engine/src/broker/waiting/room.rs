@@ -298,6 +298,11 @@ impl<P: 'static> WaitingRoom<P> {
         self.0.lock().queues.get(&subscription).map_or_else(Sizes::default, Queue::sizes)
     }
 
+    /// Returns how much waits in all.
+    pub(crate) fn total(&self) -> Sizes {
+        self.0.lock().queues.values().map(Queue::sizes).sum()
+    }
+
     /// Returns how much waits of each subscription that has a queue.
     pub(crate) fn sizes(&self) -> Vec<(u64, Sizes)> {
         self.0.lock().queues.iter().map(|(&subscription, queue)| (subscription, queue.sizes())).collect()

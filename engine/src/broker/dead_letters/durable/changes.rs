@@ -78,6 +78,15 @@ pub(crate) struct Changes {
     pub(crate) signal: Arc<Signal>,
 }
 
+/// What metrics say of the writer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriterNumbers {
+    pub(crate) is_running: bool,
+    pub(crate) behind: u64,
+    pub(crate) unwritable: u64,
+    pub(crate) failed_commits: u64,
+}
+
 /// What the writer is to do with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -309,6 +318,16 @@ impl Changes {
     /// Returns why the last commit has failed.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failing.as_ref().map(|failing| &*failing.reason)
+    }
+
+    /// Returns the numbers that take no time to find.
+    pub(crate) fn numbers(&self) -> WriterNumbers {
+        WriterNumbers {
+            is_running: !self.is_over,
+            behind: self.behind(),
+            unwritable: self.unwritable(),
+            failed_commits: self.failed_commits,
+        }
     }
 
     pub(crate) fn status(&self) -> DurableStatus {
