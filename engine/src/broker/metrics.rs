@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 impl<P: MessagePayload> Broker<P> {
     /// Returns the numbers of this moment. Allocates and locks briefly; disturbs no publisher and no consumer. Takes
-    /// time in proportion to dispatchers, consumers, publishers, and the subscriptions of which something waits, however
+    /// time in proportion to dispatchers, consumers, publishers, and subscriptions of which something waits, however
     /// many others there are.
     pub fn metrics(&self) -> Metrics {
         let core = self.core();
