@@ -190,6 +190,24 @@ impl Ledger {
         total
     }
 
+    /// Returns the account of the subscriptions with this name that exist, or to which messages may still be under
+    /// way: their sum where there are several, and nothing where there is none.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # let broker = Broker::builder().build()?;
+    /// let _billing = broker.subscription().name("billing").pattern("orders.#").subscribe(|_| ())?;
+    /// let billing = broker.audit().named("billing").ok_or("it exists")?;
+    /// assert_eq!(billing.routed, billing.accounted());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn named(&self, name: &str) -> Option<SubscriptionLedger> {
+        let mut named = self.subscriptions.iter().filter(|account| account.name == name);
+        let mut sum = named.next()?.clone();
+        named.for_each(|other| sum.add(other));
+        Some(sum)
+    }
+
     /// Whether every sum holds: each ring's and each subscription's.
     pub fn is_balanced(&self) -> bool {
         self.rings.iter().all(RingLedger::is_balanced)

@@ -13,6 +13,7 @@ mod state;
 pub use delay::Jitter;
 pub(crate) use state::{Decision, FailedAttempt, GiveUp, RetryState};
 
+use crate::broker::account::term::FailureKind;
 use crate::broker::subscribe::handled::HandlerError;
 use crate::sync::panics::guard;
 use budget::Share;
@@ -28,7 +29,7 @@ const MOST_WAITING: usize = 1_024;
 
 /// How a failed delivery is tried again: after which delays, how often, and after which errors.
 ///
-/// A delivery is tried again where its handler returned an error or panicked. The next attempt is at the
+/// A delivery is tried again where its handler returned an error, panicked or took too long. The next attempt is at the
 /// same message, with the same id, and its attempt is one higher; what a failed attempt has published stays
 /// published. While a message waits for its next attempt the consumer goes on to others: by default later
 /// messages overtake it, and with [`in_order`](Self::in_order) those of its subscription wait for it.
@@ -69,6 +70,8 @@ struct Whole {
     most_waiting: Option<usize>,
     budget: Option<Share>,
     seed: Option<u64>,
+    /// Kinds of failures that are not retried.
+    except: Vec<FailureKind>,
 }
 
 impl Retry {
@@ -163,8 +166,23 @@ impl Retry {
         self
     }
 
+    /// Never retries failures of this kind: of [`Handler`](FailureKind::Handler), [`Panic`](FailureKind::Panic) and
+    /// [`TimedOut`](FailureKind::TimedOut), which are retried by default. Others never are. Can be said of several.
+    ///
+    /// ```
+    /// use ringmain::broker::{FailureKind, Retry};
+    ///
+    /// // A panic is a mistake in the handler: it would panic again.
+    /// let retry = Retry::default().except(FailureKind::Panic);
+    /// # let _ = retry;
+    /// ```
+    pub fn except(mut self, kind: FailureKind) -> Self {
+        self.whole.except.push(kind);
+        self
+    }
+
     /// Retries only errors for which the closure says so; all by default. Panics carry no error: they are
-    /// retried without asking. Nor is it asked where the handler has said
+    /// retried without asking, unless they are [excepted](Self::except). Nor is it asked where the handler has said
     /// itself what is to be done.
     ///
     /// It is called by the consumer, once for each failed attempt, and should be quick.
@@ -285,12 +303,13 @@ impl Default for Retry {
 impl Whole {
     /// The name of an option that was given, if one was.
     fn given(&self) -> Option<&'static str> {
-        let Self { in_order, most_waiting, budget, seed } = self;
+        let Self { in_order, most_waiting, budget, seed, except } = self;
         let options = [
             (*in_order, "in_order"),
             (most_waiting.is_some(), "at_most_waiting"),
             (budget.is_some(), "budget"),
             (seed.is_some(), "seed"),
+            (!except.is_empty(), "except"),
         ];
         options.into_iter().find(|(is_given, _)| *is_given).map(|(_, option)| option)
     }

@@ -158,6 +158,12 @@ impl RetryAfter {
     pub fn new(delay: Duration, error: impl Into<HandlerError>) -> Self {
         Self { delay, error: Some(error.into()) }
     }
+
+    /// Returns for how long the handler asks to wait. What it was made of is its
+    /// [source](std::error::Error::source).
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
 }
 
 impl fmt::Display for RetryAfter {

@@ -132,7 +132,7 @@ impl RetryState {
         failed: &FailedAttempt<'_>,
         now: Timestamp,
     ) -> Result<(Timestamp, Duration), GiveUp> {
-        if !is_retried(failed.kind) {
+        if !is_retried(failed.kind) || self.policy.whole.except.contains(&failed.kind) {
             return Err(GiveUp::NotRetried);
         }
         if failed.wish == Wish::Never {
@@ -422,6 +422,18 @@ mod tests {
     /// 10 s for those of input and output, three attempts.
     fn two_policies() -> Retry {
         doubling().when(|error| error.is::<io::Error>(), Retry::constant(10 * SECOND).attempts(3))
+    }
+
+    #[test]
+    fn kinds_that_are_excepted_are_not_retried_and_others_are() {
+        let policy = doubling().except(FailureKind::Panic).except(FailureKind::TimedOut);
+        for (kind, is_retried) in
+            [(FailureKind::Handler, true), (FailureKind::Panic, false), (FailureKind::TimedOut, false)]
+        {
+            let mut state = RetryState::new(policy.clone());
+            let decision = state.decide(&FailedAttempt { kind, ..failed(1) }, Timestamp::default());
+            assert_eq!(decision != Decision::GiveUp(GiveUp::NotRetried), is_retried, "{kind}");
+        }
     }
 
     #[test]
