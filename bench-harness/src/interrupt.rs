@@ -15,8 +15,8 @@ use crate::exit::Exit;
 
 /// How long an orderly end may take. The contract is two seconds, from the signal to the end of the
 /// process; what is left of them is for a busy machine to run the thread that took the signal,
-/// twice, and to take back gigabytes of memory.
-const PATIENCE: Duration = Duration::from_millis(1_200);
+/// twice, and to take back gigabytes of memory. A sanitizer makes everything slower.
+const PATIENCE: Duration = Duration::from_millis(if cfg!(ringmain_sanitized) { 12_000 } else { 1_200 });
 
 /// A flag and nothing else hangs on it, so relaxed is enough.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
