@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests of the workspace under ThreadSanitizer and under AddressSanitizer with leak detection. x86-64 Linux.
+# All tests of the workspace under ThreadSanitizer and under AddressSanitizer with leak detection, without the rivals of
+# `compare`, which are not ours. x86-64 Linux.
 #
 # Each sanitizer must first report the faults in `planted-faults/`, and must not report their twins. It runs through cargo
 # nextest, which gives each test a process of its own and fails it by its exit code: libtest would print "ok" for a test
@@ -21,6 +22,7 @@ export RUSTC_BOOTSTRAP=1
 export CARGO_PROFILE_DEV_DEBUG=line-tables-only
 export CARGO_INCREMENTAL=0
 export PROPTEST_CASES=${PROPTEST_CASES:-16}
+export RINGMAIN_STORM_SEEDS=${RINGMAIN_STORM_SEEDS:-300}
 # Many tests panic on purpose, and to find the names of a backtrace takes an instrumented program many seconds.
 export RUST_BACKTRACE=0
 # What the tests promise within so many seconds may take longer here.
@@ -75,7 +77,7 @@ thread() {
   export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer --cfg ringmain_sanitized"
   export TSAN_OPTIONS="log_path='$reports/report'"
   planted race "ThreadSanitizer: data race"
-  quiet --target-dir "$built" --profile sanitize-thread --workspace --all-features "$@"
+  quiet --target-dir "$built" --profile sanitize-thread --workspace "$@"
 }
 
 address() {
@@ -85,7 +87,7 @@ address() {
   export RUSTFLAGS="-Zsanitizer=address --cfg ringmain_sanitized"
   export ASAN_OPTIONS="detect_leaks=1:log_path='$reports/report'"
   planted use_after_free "AddressSanitizer: heap-use-after-free" leak "LeakSanitizer: detected memory leaks"
-  quiet --target-dir "$built" --profile sanitize --workspace --all-features "$@"
+  quiet --target-dir "$built" --profile sanitize --workspace "$@"
 }
 
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "this needs x86-64 Linux"
