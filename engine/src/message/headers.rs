@@ -1,9 +1,11 @@
 //! The headers of a message: what travels beside the payload for those who filter, trace and convert.
 //!
-//! All keys lie in one text and all values in one run of bytes, each entry knowing where its own end: three buffers in
+//! All keys lie in one text and all values in one run of bytes, each entry knowing where its own lie: three buffers in
 //! all, whatever the number of headers, and none until there is a header. With so few entries a search from the front
-//! is quicker than any index. The entries are always packed and in order, so equal headers have equal buffers.
+//! is quicker than any index; an entry has the [words](super::header_word) of its key and its value, so that most are
+//! told apart by one comparison. The entries are always packed and in order, so equal headers have equal buffers.
 
+use super::header_word::{HeaderName, HeaderPair, is_whole_key, word_of_key, word_of_value};
 use super::wipe::wipe;
 use std::{fmt, iter::FusedIterator};
 
@@ -34,14 +36,33 @@ pub const TRACEPARENT: &str = "traceparent";
 pub struct Headers {
     keys: String,
     values: Vec<u8>,
-    ends: Vec<Ends>,
+    entries: Vec<Entry>,
 }
 
-/// Where an entry's key and value end; they begin where those of the entry before it end.
+/// Where an entry's key and value lie, and their words.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Ends {
-    key: u16,
-    value: u16,
+struct Entry {
+    key_word: u64,
+    value_word: u64,
+    key: Span,
+    value: Span,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Span {
+    start: u16,
+    len: u16,
+}
+
+impl Span {
+    fn new(start: usize, len: usize) -> Self {
+        Self { start: start as u16, len: len as u16 }
+    }
+
+    #[inline(always)]
+    fn range(self) -> std::ops::Range<usize> {
+        usize::from(self.start)..usize::from(self.start) + usize::from(self.len)
+    }
 }
 
 // Every end fits its type.
@@ -62,7 +83,7 @@ impl Headers {
 
     /// No headers. Does not allocate.
     pub const fn new() -> Self {
-        Self { keys: String::new(), values: Vec::new(), ends: Vec::new() }
+        Self { keys: String::new(), values: Vec::new(), entries: Vec::new() }
     }
 
     /// Sets the header `key` to a copy of `value`: at its old place if it is there, else at the end.
@@ -108,9 +129,14 @@ impl Headers {
         match place {
             Some(index) => self.replace_value(index, value),
             None => {
+                self.entries.push(Entry {
+                    key_word: word_of_key(key),
+                    value_word: word_of_value(value),
+                    key: Span::new(self.keys.len(), key.len()),
+                    value: Span::new(self.values.len(), value.len()),
+                });
                 self.keys.push_str(key);
                 self.values.extend_from_slice(value);
-                self.ends.push(Ends { key: self.keys.len() as u16, value: self.values.len() as u16 });
             }
         }
         Ok(())
@@ -118,17 +144,52 @@ impl Headers {
 
     /// The value of the header `key`.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
-        let keys = self.keys.as_bytes();
-        let mut start = Ends::default();
-        for &end in &self.ends {
-            let (from, to) = (usize::from(start.key), usize::from(end.key));
-            // The length first: it tells most keys apart.
-            if to - from == key.len() && keys.get(from..to) == Some(key.as_bytes()) {
-                return self.values.get(usize::from(start.value)..usize::from(end.value));
-            }
-            start = end;
+        let word = word_of_key(key);
+        self.value_at(if is_whole_key(word) { self.of_short(word) } else { self.of_long(key, word) })
+    }
+
+    /// The value of the header of that name.
+    #[inline(always)]
+    pub(crate) fn find(&self, name: &HeaderName) -> Option<&[u8]> {
+        let word = name.word;
+        self.value_at(if is_whole_key(word) { self.of_short(word) } else { self.of_long(&name.text, word) })
+    }
+
+    /// Whether there is this header with this value.
+    #[inline(always)]
+    pub(crate) fn has(&self, pair: &HeaderPair) -> bool {
+        if !pair.is_whole {
+            return self.has_long(pair);
         }
-        None
+        let (key, value, len) = (pair.name.word, pair.value_word, pair.value.len());
+        self.of_short(key)
+            .is_some_and(|entry| entry.value_word == value && usize::from(entry.value.len) == len)
+    }
+
+    /// A call of its own, so that [`has`](Self::has) needs none.
+    #[inline(never)]
+    fn has_long(&self, pair: &HeaderPair) -> bool {
+        self.find(&pair.name).is_some_and(|value| *value == *pair.value)
+    }
+
+    /// The entry of a key that its word says.
+    #[inline(always)]
+    fn of_short(&self, word: u64) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key_word == word)
+    }
+
+    /// The entry of a key that its word leaves open.
+    #[inline(never)]
+    fn of_long(&self, key: &str, word: u64) -> Option<&Entry> {
+        let keys = self.keys.as_bytes();
+        self.entries
+            .iter()
+            .find(|entry| entry.key_word == word && keys.get(entry.key.range()) == Some(key.as_bytes()))
+    }
+
+    #[inline(always)]
+    fn value_at(&self, entry: Option<&Entry>) -> Option<&[u8]> {
+        self.values.get(entry?.value.range())
     }
 
     /// The value of the header `key` as text; `None` as well when it is not UTF-8.
@@ -145,11 +206,10 @@ impl Headers {
     pub fn remove(&mut self, key: &str) -> bool {
         let Some(index) = self.position(key) else { return false };
         self.replace_value(index, &[]);
-        let (start, end) = (self.start(index).key, self.ends[index].key);
-        self.keys.drain(usize::from(start)..usize::from(end));
-        self.ends.remove(index);
-        for later in &mut self.ends[index..] {
-            later.key -= end - start;
+        let Entry { key, .. } = self.entries.remove(index);
+        self.keys.drain(key.range());
+        for later in &mut self.entries[index..] {
+            later.key.start -= key.len;
         }
         true
     }
@@ -158,7 +218,7 @@ impl Headers {
     pub fn clear(&mut self) {
         self.keys.clear();
         self.values.clear();
-        self.ends.clear();
+        self.entries.clear();
     }
 
     /// Takes all headers out as [`clear`](Self::clear) does, and fills the buffers with zeros.
@@ -166,6 +226,7 @@ impl Headers {
         let mut keys = std::mem::take(&mut self.keys).into_bytes();
         wipe(&mut keys);
         wipe(&mut self.values);
+        wipe(&mut self.entries);
         // Zeros are text.
         self.keys = String::from_utf8(keys).unwrap_or_default();
         self.clear();
@@ -178,12 +239,12 @@ impl Headers {
 
     /// How many headers there are.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.entries.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.entries.is_empty()
     }
 
     /// How many bytes all keys and values have together: what counts against [`Headers::MAX_TOTAL_BYTES`].
@@ -195,38 +256,37 @@ impl Headers {
         (0..self.len()).find(|&index| self.key(index) == key)
     }
 
-    fn start(&self, index: usize) -> Ends {
-        index.checked_sub(1).map_or_else(Ends::default, |before| self.ends[before])
-    }
-
     fn key(&self, index: usize) -> &str {
-        &self.keys[usize::from(self.start(index).key)..usize::from(self.ends[index].key)]
+        &self.keys[self.entries[index].key.range()]
     }
 
     fn value(&self, index: usize) -> &[u8] {
-        &self.values[usize::from(self.start(index).value)..usize::from(self.ends[index].value)]
+        &self.values[self.entries[index].value.range()]
     }
 
     /// Puts `value` in the place of an entry's, whose new length was checked.
     fn replace_value(&mut self, index: usize, value: &[u8]) {
-        let (start, end) = (usize::from(self.start(index).value), usize::from(self.ends[index].value));
-        self.values.splice(start..end, value.iter().copied());
-        for entry in &mut self.ends[index..] {
-            entry.value = (usize::from(entry.value) - (end - start) + value.len()) as u16;
+        let entry = &mut self.entries[index];
+        let old = entry.value;
+        entry.value_word = word_of_value(value);
+        entry.value = Span::new(old.range().start, value.len());
+        self.values.splice(old.range(), value.iter().copied());
+        for later in &mut self.entries[index + 1..] {
+            later.value.start = (usize::from(later.value.start - old.len) + value.len()) as u16;
         }
     }
 }
 
 impl Clone for Headers {
     fn clone(&self) -> Self {
-        Self { keys: self.keys.clone(), values: self.values.clone(), ends: self.ends.clone() }
+        Self { keys: self.keys.clone(), values: self.values.clone(), entries: self.entries.clone() }
     }
 
     /// Copies into the buffers already there; allocates only when one is too small.
     fn clone_from(&mut self, source: &Self) {
         self.keys.clone_from(&source.keys);
         self.values.clone_from(&source.values);
-        self.ends.clone_from(&source.ends);
+        self.entries.clone_from(&source.entries);
     }
 }
 

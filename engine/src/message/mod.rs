@@ -17,6 +17,7 @@
 
 mod correlation;
 mod envelope;
+mod header_word;
 mod headers;
 mod id;
 mod into_payload;
@@ -29,6 +30,7 @@ mod wipe;
 
 pub use correlation::{CorrelationId, CorrelationIdError};
 pub(crate) use envelope::{Envelope, Extras, Stamp};
+pub(crate) use header_word::{HeaderName, HeaderPair};
 pub use headers::{HeaderError, Headers, Iter as HeadersIter, TRACEPARENT};
 pub use id::{MessageId, Origin, ParseMessageIdError, PublisherId};
 pub use into_payload::IntoPayload;

@@ -1,6 +1,7 @@
 //! What a handler sees: a borrowed, immutable view of a message in its slot; and its owned twin.
 
 use super::envelope::Envelope;
+use super::header_word::{HeaderName, HeaderPair};
 use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
 use crate::clock::{Clock, Timestamp};
 use crate::topic::Topic;
@@ -115,6 +116,18 @@ impl<'a, P> Message<'a, P> {
     /// Its headers; none for most messages.
     pub fn headers(&self) -> &'a Headers {
         self.envelope.extras().map_or(&NO_HEADERS, |extras| &extras.headers)
+    }
+
+    /// The value of one of its headers.
+    #[inline(always)]
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.envelope.extras()?.headers.find(name)
+    }
+
+    /// Whether it has that header with that value.
+    #[inline(always)]
+    pub(crate) fn has_header(&self, pair: &HeaderPair) -> bool {
+        self.envelope.extras().is_some_and(|extras| extras.headers.has(pair))
     }
 
     /// What ties it to other messages of one conversation.

@@ -26,7 +26,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::message::{Message, Priority};
+use crate::message::{HeaderName, HeaderPair, Message, Priority};
 
 /// A filter as its subscription's consumer owns it.
 pub(crate) type BoxedFilter<P> = Box<dyn FnMut(&Message<'_, P>) -> bool + Send>;
@@ -61,13 +61,13 @@ impl<P: 'static, F: FnMut(&Message<'_, P>) -> bool + Send + 'static> Filter<P> f
 #[derive(Clone, Debug)]
 #[must_use = "a header alone is no filter"]
 pub struct Header {
-    key: Box<str>,
+    key: HeaderName,
 }
 
 /// A filter that looks at the header of that key. A message without it has no value, and so none that
 /// is asked for.
 pub fn header(key: &str) -> Header {
-    Header { key: key.into() }
+    Header { key: HeaderName::new(key) }
 }
 
 impl Header {
@@ -81,8 +81,8 @@ impl Header {
         self,
         value: impl Into<Vec<u8>>,
     ) -> impl FnMut(&Message<'_, P>) -> bool + Send + 'static {
-        let wanted = value.into();
-        self.has(move |value| value == wanted)
+        let wanted = HeaderPair::new(self.key, value.into());
+        move |message: &Message<'_, P>| message.has_header(&wanted)
     }
 
     /// Wants messages whose header has one of these values.
@@ -108,7 +108,7 @@ impl Header {
         self,
         mut wanted: impl FnMut(&[u8]) -> bool + Send + 'static,
     ) -> impl FnMut(&Message<'_, P>) -> bool + Send + 'static {
-        move |message: &Message<'_, P>| message.headers().get(&self.key).is_some_and(&mut wanted)
+        move |message: &Message<'_, P>| message.header(&self.key).is_some_and(&mut wanted)
     }
 }
 
