@@ -12,7 +12,7 @@ use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::Put;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::breaker::{BreakerState, WhileOpen};
-use crate::broker::subscribe::contract::{Asked, Contract};
+use crate::broker::subscribe::contract::{ALL, Asked, Contract};
 use crate::broker::subscribe::handled::HandlerError;
 use crate::broker::subscribe::handler::{OwnedHandler, Told};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
@@ -41,7 +41,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             (None, _) => Outcome::Unsubscribed,
             (Some(handler), Outcome::Undelivered) => {
                 let called = match handler.contract().filter(|contract| contract.has_to_ask()) {
-                    Some(contract) => self.source.call(state.id, || contract.ask(self.message)),
+                    Some(contract) => self.source.call(state.id, || contract.ask(self.message, ALL)),
                     None => Called::Returned(Ok(Asked::Go)),
                 };
                 match called {

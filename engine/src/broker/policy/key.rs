@@ -23,7 +23,7 @@
 //! for each subscription (SipHash, as the standard library's maps have it). Two of a million keys have the same
 //! hashes with a probability of 1 in 10^26.
 
-use crate::message::Message;
+use crate::message::{HeaderName, Message};
 use crate::sync::panics::guard;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -44,7 +44,7 @@ pub struct KeyBy<P> {
 enum Source<P> {
     Id,
     Topic,
-    Header(Box<str>),
+    Header(HeaderName),
     Closure(Closure<P>),
 }
 
@@ -71,7 +71,7 @@ pub fn topic<P>() -> KeyBy<P> {
 
 /// The value of that header. A message without it has no key.
 pub fn header<P>(name: &str) -> KeyBy<P> {
-    KeyBy::new(Source::Header(name.into()))
+    KeyBy::new(Source::Header(HeaderName::new(name)))
 }
 
 /// What a closure makes of the message: whatever can be hashed, or none. It is called on the consumer's thread, once
@@ -87,22 +87,32 @@ pub fn of<P, K: Hash>(mut key: impl FnMut(&Message<'_, P>) -> Option<K> + Send +
     KeyBy::new(Source::Closure(Box::new(move |message, hashes| Some(hashes.of(&key(message)?)))))
 }
 
+#[inline(always)]
+fn id_of<P>(message: &Message<'_, P>) -> Key {
+    Key::from(message.publisher().get()) << 64 | Key::from(message.sequence())
+}
+
 impl<P> KeyBy<P> {
     fn new(source: Source<P>) -> Self {
         Self { hashes: Hashes([RandomState::new(), RandomState::new()]), source }
     }
 
     /// Returns a message's key, if it has one. May run foreign code.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn key(&mut self, message: &Message<'_, P>) -> Option<Key> {
+        match self.source {
+            // Where it is asked: a call would cost more.
+            Source::Id => Some(id_of(message)),
+            _ => self.find(message),
+        }
+    }
+
+    fn find(&mut self, message: &Message<'_, P>) -> Option<Key> {
         let Self { hashes, source } = self;
         match source {
-            Source::Id => {
-                let id = message.id();
-                Some(Key::from(id.publisher().get()) << 64 | Key::from(id.sequence()))
-            }
+            Source::Id => Some(id_of(message)),
             Source::Topic => Some(hashes.of(message.topic())),
-            Source::Header(name) => Some(hashes.of(message.headers().get(name)?)),
+            Source::Header(name) => Some(hashes.of(message.header(name)?)),
             Source::Closure(key) => key(message, hashes),
         }
     }

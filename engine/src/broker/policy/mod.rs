@@ -5,4 +5,5 @@ pub(super) mod conflation;
 pub(super) mod guarded;
 pub(super) mod idempotency;
 pub mod key;
+mod recent;
 pub(super) mod retry;

@@ -59,11 +59,14 @@ pub(crate) struct Keeper<P> {
 }
 
 /// What there is to ask before a call, or to tell after it.
-const FILTER: u8 = 1;
-const KEY: u8 = 2;
+pub(super) const FILTER: u8 = 1;
+pub(super) const KEY: u8 = 2;
 /// The time of each call that goes well.
-const CLOCK: u8 = 4;
-const BREAKER: u8 = 8;
+pub(super) const CLOCK: u8 = 4;
+pub(super) const BREAKER: u8 = 8;
+const CONFLATION: u8 = 16;
+/// Whatever there is.
+pub(crate) const ALL: u8 = FILTER | KEY | CLOCK | BREAKER | CONFLATION;
 
 /// What a contract says to a message that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +118,9 @@ impl<P> Contract<P> {
         self.questions != 0
     }
 
-    /// Returns whether there is nothing but a breaker, for which the time does not matter.
-    pub(super) fn has_only_a_breaker(&self) -> bool {
-        self.questions == BREAKER
+    /// Returns all that can be asked before the call of a message that comes as it is, or told after it.
+    pub(super) fn asked(&self) -> u8 {
+        if self.conflation.is_some() { ALL } else { self.questions }
     }
 
     pub(crate) fn replace_questions(&mut self, questions: u8) -> u8 {
@@ -130,15 +133,19 @@ impl<P> Contract<P> {
     }
 
     /// Asks about a message that arrives: the filter, and whether it is a duplicate. Finds its key. Runs foreign code.
+    /// What is known not to be there is not looked for.
     #[inline(always)]
-    pub(crate) fn ask(&mut self, message: &Message<'_, P>) -> Asked {
+    pub(crate) fn ask(&mut self, message: &Message<'_, P>, what: u8) -> Asked {
         self.has_begun = false;
-        if let Some(filter) = &mut self.filter
+        if what & FILTER != 0
+            && let Some(filter) = &mut self.filter
             && !filter(message)
         {
             return Asked::Filtered;
         }
-        if let Some(keys) = &mut self.keys {
+        if what & KEY != 0
+            && let Some(keys) = &mut self.keys
+        {
             self.key = keys.key(message);
             if let Some(key) = self.key
                 && keys.is_duplicate(key, || self.clock.now())
@@ -146,7 +153,9 @@ impl<P> Contract<P> {
                 return Asked::Duplicate;
             }
         }
-        if let Some(conflation) = &mut self.conflation {
+        if what & CONFLATION != 0
+            && let Some(conflation) = &mut self.conflation
+        {
             self.key = conflation.key(message);
         }
         self.has_begun = true;
@@ -192,10 +201,10 @@ impl<P> Contract<P> {
 
     /// Tells the breaker, if there is one, of a call that went well. Returns whether that has changed its state.
     #[inline(always)]
-    pub(super) fn succeed(&mut self, is_untimed: bool) -> bool {
+    pub(super) fn succeed(&mut self, what: u8) -> bool {
         let Some(guarded) = &mut self.breaker else { return false };
         match self.begun {
-            Some(begun) if !is_untimed => guarded.circuit.succeed_since(begun, self.clock.now()),
+            Some(begun) if what & CLOCK != 0 => guarded.circuit.succeed_since(begun, self.clock.now()),
             _ => guarded.circuit.succeed(|| self.clock.now()),
         }
     }

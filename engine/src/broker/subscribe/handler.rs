@@ -6,7 +6,7 @@
 //! one by one, in `deliver/arrival.rs`.
 
 use super::callbacks::Callbacks;
-use super::contract::{Asked, Contract};
+use super::contract::{ALL, Asked, BREAKER, CLOCK, Contract, FILTER, KEY};
 use super::handled::{HandlerError, IntoHandled};
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::waiting::backlog::Backlog;
@@ -124,31 +124,38 @@ impl<P: 'static> Callee<P> for Watched<P> {
     }
 }
 
-/// A handler whose subscription's contract is asked before each call, or has a breaker and nothing else: a type of its
-/// own, so that it does not pay for what is not asked.
-struct Asking<P, const ONLY_BREAKER: bool> {
+/// A handler whose subscription's contract is asked before each call, or told after it. A filter, a key and a breaker
+/// have each a type of its own where it stands alone, so that nobody pays for what is not asked.
+struct Asking<P, const WHAT: u8> {
     handler: OwnedHandler<P>,
     contract: Contract<P>,
 }
 
-impl<P: 'static, const ONLY_BREAKER: bool> Callee<P> for Asking<P, ONLY_BREAKER> {
+impl<P: 'static, const WHAT: u8> Callee<P> for Asking<P, WHAT> {
     fn call(&mut self, message: &Message<'_, P>) -> Result<(), HandlerError> {
         let Self { handler, contract } = self;
-        if !ONLY_BREAKER && contract.has_questions() {
-            match contract.ask(message) {
-                Asked::Go => contract.begin(),
+        if WHAT != BREAKER {
+            if !contract.has_questions() {
+                return handler.call(message);
+            }
+            match contract.ask(message, WHAT) {
+                Asked::Go if WHAT & CLOCK != 0 => contract.begin(),
+                Asked::Go => {}
                 Asked::Filtered => return Err(Told::Filtered.into_error()),
                 Asked::Duplicate => return Err(Told::Duplicate.into_error()),
             }
         }
         let outcome = handler.call(message);
-        if !contract.has_questions() || outcome.is_err() {
+        if WHAT == FILTER || outcome.is_err() || WHAT == BREAKER && !contract.has_questions() {
             return outcome;
         }
-        if !ONLY_BREAKER {
+        if WHAT & KEY != 0 {
             contract.confirm();
         }
-        if contract.succeed(ONLY_BREAKER) { Err(Told::BreakerChanged.into_error()) } else { outcome }
+        if WHAT & BREAKER != 0 && contract.succeed(WHAT) {
+            return Err(Told::BreakerChanged.into_error());
+        }
+        outcome
     }
 
     fn contract(&mut self) -> Option<&mut Contract<P>> {
@@ -179,12 +186,12 @@ pub(crate) fn maker<P: 'static, R: IntoHandled>(
         if !callbacks.is_empty() {
             made = Box::new(Watched { handler: made, callbacks });
         }
-        match asked {
-            Some(contract) if contract.has_only_a_breaker() => {
-                Box::new(Asking::<P, true> { handler: made, contract: *contract })
-            }
-            Some(contract) => Box::new(Asking::<P, false> { handler: made, contract: *contract }),
-            None => made,
+        let Some(contract) = asked.map(|contract| *contract) else { return made };
+        match contract.asked() {
+            FILTER => Box::new(Asking::<P, FILTER> { handler: made, contract }),
+            KEY => Box::new(Asking::<P, KEY> { handler: made, contract }),
+            BREAKER => Box::new(Asking::<P, BREAKER> { handler: made, contract }),
+            _ => Box::new(Asking::<P, ALL> { handler: made, contract }),
         }
     })
 }
