@@ -37,9 +37,11 @@ for target in "${targets[@]}"; do
   artifacts=fuzz/artifacts/$target
   found=$scratch/$target
   mkdir -p "$corpus" "$artifacts" "$found"
-  # A scenario needs some lines before anything in it means something.
-  longest=600
-  [ "$target" != scenario ] || longest=2000
+  # Scenarios and letters need some length before anything in them means something.
+  case $target in
+    scenario | letters) longest=3000 ;;
+    *) longest=600 ;;
+  esac
   # The first folder is the one that is written to.
   "$program" -max_total_time="$each" -max_len="$longest" -timeout=10 -verbosity=1 -print_final_stats=1 \
     -artifact_prefix="$artifacts/" "$found" "$corpus" 2>"$scratch/log" || {
