@@ -19,6 +19,7 @@ fn tell(options: SubscriptionBuilder<u64>, feature: Feature) -> SubscriptionBuil
         Feature::DeferredRetry => options.retry(Retry::default()),
         Feature::OrderedRetry => options.retry(Retry::default().in_order()),
         Feature::Conflation => options.conflate(number()),
+        Feature::TimeLimit => options.time_limit(Duration::from_secs(60)),
         // What happens to messages, how they are published, or what the handler is.
         Feature::Expiry | Feature::Pause | Feature::Tokens | Feature::InFlight => options,
         other => panic!("{other} is new: say here how a subscription is told"),
@@ -120,6 +121,7 @@ fn a_feature_alone_is_never_refused_and_all_that_go_together_do() {
         Feature::DeferredRetry,
         Feature::Tokens,
         Feature::InFlight,
+        Feature::TimeLimit,
     ];
     drop(subscribe(&broker, &all).expect("none excludes another"));
 }

@@ -228,6 +228,10 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// core for takes long as well, and is told. Code that runs outside of a call, such as the drop of a handler
     /// whose subscription ends, is not seen by itself, but by the publishers who wait for it.
     ///
+    /// A call whose subscription has a [time limit](crate::broker::SubscriptionBuilder::time_limit) is told at that,
+    /// and not at this; as long as there is such a subscription the thread looks four times within the shortest of
+    /// these limits, at most once a millisecond.
+    ///
     /// ```
     /// # use ringmain::Broker;
     /// # use std::time::Duration;

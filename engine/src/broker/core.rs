@@ -150,6 +150,9 @@ impl<P> Core<P> {
         self.registry.end(state.id);
         let consumer = self.consumer(state.destination.consumer);
         consumer.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(watch), Some(limit)) = (&self.watch, state.time_limit) {
+            watch.look_within_no_longer(limit);
+        }
         consumer.mailbox.release(state.id)
     }
 

@@ -104,6 +104,19 @@ pub enum SubscribeError {
         /// For how long.
         limit: Duration,
     },
+    /// The time limit of its handler's calls is none.
+    #[error(
+        "the subscription's time limit is {limit:?}, and is to be {least:?} to {most:?}: leave it out where calls may \
+         take any time"
+    )]
+    TimeLimit {
+        /// The limit it was told.
+        limit: Duration,
+        /// The shortest that can be.
+        least: Duration,
+        /// The longest that can be.
+        most: Duration,
+    },
     /// It conflates what waits, and nothing may wait.
     #[error("a subscription that conflates has its messages wait for their turn, and its backlog lets none")]
     NothingMayWait,

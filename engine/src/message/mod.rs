@@ -23,6 +23,7 @@ mod id;
 mod into_payload;
 #[cfg(feature = "serde")]
 mod json;
+mod occasion;
 mod payload;
 mod priority;
 mod view;
@@ -40,6 +41,7 @@ pub(crate) use json::rfc3339_text;
 pub(crate) use json::rfc3339_time;
 #[cfg(feature = "serde")]
 pub use json::{JsonError, JsonMessage};
+pub(crate) use occasion::Occasion;
 pub use payload::{MessagePayload, Payload, PayloadTooLarge};
 pub use priority::{ParsePriorityError, Priority};
 pub use view::{Message, OwnedMessage};

@@ -2,8 +2,9 @@
 
 use super::envelope::Envelope;
 use super::header_word::{HeaderName, HeaderPair};
+use super::occasion::Occasion;
 use super::{CorrelationId, Headers, MessageId, Origin, Priority, PublisherId};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::topic::Topic;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -33,12 +34,26 @@ pub struct Message<'a, P> {
     envelope: &'a Envelope<P>,
     topic: &'a Topic,
     origin: Origin,
-    clock: &'a Clock,
+    occasion: &'a Occasion,
 }
 
 impl<'a, P> Message<'a, P> {
-    pub(crate) fn new(envelope: &'a Envelope<P>, topic: &'a Topic, origin: Origin, clock: &'a Clock) -> Self {
-        Self { envelope, topic, origin, clock }
+    pub(crate) fn new(
+        envelope: &'a Envelope<P>,
+        topic: &'a Topic,
+        origin: Origin,
+        occasion: &'a Occasion,
+    ) -> Self {
+        Self { envelope, topic, origin, occasion }
+    }
+
+    /// Returns the same message, as it is seen on another occasion.
+    pub(crate) fn on<'o>(&'o self, occasion: &'o Occasion) -> Message<'o, P> {
+        Message { occasion, ..*self }
+    }
+
+    pub(crate) fn occasion(&self) -> &'a Occasion {
+        self.occasion
     }
 
     pub(crate) fn envelope(&self) -> &'a Envelope<P> {
@@ -92,7 +107,7 @@ impl<'a, P> Message<'a, P> {
     /// When it was published, by the broker's clock; the clock's beginning, if that was in an earlier process, as of a
     /// dead letter that has outlived it.
     pub fn published_at(&self) -> Timestamp {
-        self.clock.moment(self.envelope.published_at)
+        self.occasion.clock.moment(self.envelope.published_at)
     }
 
     /// When it was published, by the wall clock.
@@ -101,16 +116,21 @@ impl<'a, P> Message<'a, P> {
         if let Some(earlier) = self.envelope.published_at_wall() {
             return earlier;
         }
-        self.clock.wall(self.published_at())
+        self.occasion.clock.wall(self.published_at())
     }
 
     /// How long ago it was published. Reads the clock.
     pub fn age(&self) -> Duration {
         #[cfg(feature = "durable-dead-letters")]
         if let Some(earlier) = self.envelope.published_at_wall() {
-            return self.clock.wall(self.clock.now()).duration_since(earlier).unwrap_or_default();
+            return self
+                .occasion
+                .clock
+                .wall(self.occasion.clock.now())
+                .duration_since(earlier)
+                .unwrap_or_default();
         }
-        self.clock.now().since(self.published_at())
+        self.occasion.clock.now().since(self.published_at())
     }
 
     /// Its headers; none for most messages.
@@ -143,6 +163,64 @@ impl<'a, P> Message<'a, P> {
     /// From when on it is of no use to anybody.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.envelope.extras().and_then(|extras| extras.expires_at)
+    }
+
+    /// The moment, of the broker's clock, by which the handler's call is to have returned: what comes of it later is
+    /// discarded. None where the subscription has no [time limit](crate::broker::SubscriptionBuilder::time_limit), and
+    /// in what is not the handler's own call, such as a filter, a fallback or a callback. How long a message may be
+    /// kept with a token says [`Token::deadline`](crate::broker::Token::deadline).
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use std::time::Duration;
+    /// let mut simulation = Broker::of::<u32>().simulate()?;
+    /// let broker = simulation.broker();
+    /// let (sender, deadlines) = std::sync::mpsc::channel();
+    /// let jobs = broker.subscription().pattern("jobs").time_limit(Duration::from_millis(20));
+    /// let _jobs = jobs.subscribe(move |job| sender.send(job.deadline()))?;
+    /// simulation.advance(Duration::from_secs(1));
+    /// let _ = broker.publisher("jobs")?.publish(1)?;
+    /// simulation.run();
+    /// let deadline = deadlines.try_recv()?.ok_or("there is one")?;
+    /// assert_eq!(deadline.as_nanos(), 1_020_000_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.occasion.deadline()
+    }
+
+    /// Returns whether there is no use in going on with the handler's call: its [deadline](Self::deadline) has passed,
+    /// or the broker is being shut down and the time for that is up, or the call has been given up already. It stays
+    /// so.
+    ///
+    /// For handlers that take long, to look at from time to time and return; no call is ever interrupted. What a call
+    /// returns after its deadline is discarded. A shutdown that is out of time says so shortly before its limit: a call
+    /// that returns then still counts, and one that fails is handed back where it would have been tried again.
+    ///
+    /// Works without a time limit too, for the shutdown alone. From any thread, as long as the message is borrowed. A
+    /// look at one word, and at the clock where there is a deadline. Of a message that is kept with a token ask
+    /// [`Token::is_cancelled`](crate::broker::Token::is_cancelled).
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use std::time::Duration;
+    /// let broker = Broker::of::<u32>().build()?;
+    /// let search = broker.subscription().pattern("search").time_limit(Duration::from_millis(5));
+    /// let _search = search.subscribe(|query| {
+    ///     for _candidate in 0.. {
+    ///         if query.is_cancelled() {
+    ///             return Err("found nothing in time");
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// let _ = broker.publisher("search")?.publish(1)?;
+    /// broker.drain(Duration::from_secs(60))?;
+    /// assert_eq!(broker.audit().total().late, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_cancelled(&self) -> bool {
+        self.occasion.is_cancelled()
     }
 
     /// Returns which attempt at delivering it this is, from 1. Only a subscription that is told to

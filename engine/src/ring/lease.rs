@@ -155,6 +155,11 @@ pub struct Supervisor<E> {
     shared: Arc<LeaseState>,
 }
 
+/// Says whether a consumer has been stopped, to whoever runs in one of its calls. It keeps the consumer's words, and
+/// not its ring. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct StopSign(Arc<LeaseState>);
+
 /// How a call under the lease went.
 #[derive(Debug)]
 pub enum Called<R> {
@@ -293,7 +298,20 @@ impl Lease {
     }
 }
 
+impl StopSign {
+    /// Whether the consumer has been stopped. It stays so, and whoever takes a position over has stopped it first.
+    pub(crate) fn is_set(&self) -> bool {
+        // Relaxed: it says nothing but itself.
+        self.0.control.load(Ordering::Relaxed) & STOP != 0
+    }
+}
+
 impl<E> Supervisor<E> {
+    /// What says to the consumer's calls that it has been stopped.
+    pub(crate) fn stop_sign(&self) -> StopSign {
+        StopSign(self.shared.clone())
+    }
+
     /// Says that there is mail, after it has been put in its box. Edge `POST_MAIL`, release side.
     /// The consumer may be asleep and is woken.
     pub fn announce_mail(&self) {

@@ -63,6 +63,7 @@ pub use consumer::{MutPoller, Polled, Poller};
 pub use error::BuildError;
 pub(crate) use error::check_capacity;
 pub use group::Worker;
+pub(crate) use lease::StopSign;
 pub use lease::{Call, Called, Lease, Stopped, StoppedCall, Supervisor, Takeover};
 pub(crate) use managed::spawn_pinned;
 pub use managed::{Batch, EventHandler};

@@ -58,8 +58,9 @@ pub struct SubscriptionLedger {
     /// Beside the sum: how often a failed delivery was put back to be tried again. It may have expired, or
     /// ended otherwise, before it was.
     pub retries: u64,
-    /// Beside the sum: tokens that were given back after their message's time was up. The message stands in the sum
-    /// under what became of it then.
+    /// Beside the sum: calls that have returned after their [time
+    /// limit](crate::broker::SubscriptionBuilder::time_limit), and tokens that were given back after their message's
+    /// time was up. The message stands in the sum under what became of it then.
     pub late: u64,
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],

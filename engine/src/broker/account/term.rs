@@ -100,7 +100,8 @@ closed_set! {
         Handler = "handler",
         /// The handler panicked.
         Panic = "panic",
-        /// The handler has kept the message for longer than its limit.
+        /// The handler's call has returned after its time limit, or it has kept the message for longer than its token
+        /// may be.
         TimedOut = "timed_out",
         /// A circuit breaker was open, and refuses meanwhile.
         Refused = "refused",

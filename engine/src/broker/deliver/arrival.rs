@@ -217,7 +217,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             outcome => outcome,
         };
         if let Some(guarded) = handler.breaker()
-            && matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_))
+            && matches!(outcome, Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::Late(_))
         {
             let permit = guarded.circuit.permit();
             self.record(state, handler, Some(permit), verdict_on(&outcome), left);
@@ -326,11 +326,11 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             return true;
         }
         let callback = handler.contract().and_then(|contract| contract.expired.as_ref()?.callback.clone());
-        let (origin, clock) = (left.origin, self.clock);
+        let (origin, occasion) = (left.origin, self.message.occasion());
         let Swept { parked, letters } = swept;
         let called = self.source.call(CallMark::settled(state.id), || {
             for parked in callback.iter().flat_map(|_| &*parked) {
-                guard(|| callback.as_ref().map(|callback| callback(&parked.message(origin, clock))));
+                guard(|| callback.as_ref().map(|callback| callback(&parked.message(origin, occasion))));
             }
             letters.drain(..).for_each(Put::discard);
         });

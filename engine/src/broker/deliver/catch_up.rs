@@ -16,7 +16,7 @@ use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::Popped;
 use crate::clock::Clock;
-use crate::message::{Envelope, MessagePayload};
+use crate::message::{Envelope, MessagePayload, Occasion};
 use crate::ring::{Called, Poller};
 use crate::sync::panics::guard;
 
@@ -57,7 +57,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         if let Some(is_ours) = self.settle_kept(poller, tally, subscription) {
             return is_ours;
         }
-        let Self { consumer, common, owned, places, left, .. } = self;
+        let Self { consumer, common, occasion, owned, places, left, .. } = self;
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
         let (origin, clock) = (common.origin, &common.clock);
@@ -79,7 +79,8 @@ impl<P: MessagePayload> HandlerTable<P> {
         };
         let parked = match popped {
             Some(Popped::Message(parked)) => Some(parked),
-            Some(Popped::Replay(number)) => match copy_letter(poller, number, state, handler, clock, left) {
+            Some(Popped::Replay(number)) => match copy_letter(poller, number, state, handler, occasion, left)
+            {
                 Copied::Message(parked) => {
                     left.waiting.begin_call(state.id, &parked, origin);
                     Some(parked)
@@ -115,7 +116,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 HandedOut::Refused(back) => (parked, may_call) = (back, false),
             }
         }
-        let message = parked.message(origin, clock);
+        let message = parked.message(origin, occasion);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
         let outcome = match uncalled {
@@ -148,7 +149,7 @@ fn copy_letter<P: MessagePayload>(
     number: u64,
     state: &SubscriptionState,
     handler: &mut OwnedHandler<P>,
-    clock: &Clock,
+    occasion: &Occasion,
     left: &mut Left<P>,
 ) -> Copied<P> {
     let Some(letter) = left.dead_letters.as_ref().and_then(|store| store.take(number)) else {
@@ -160,7 +161,7 @@ fn copy_letter<P: MessagePayload>(
     let again = || {
         let mut parked = Parked::again(&letter);
         if let Some(contract) = handler.contract() {
-            parked.key = contract.key_of(&parked.message(origin, clock));
+            parked.key = contract.key_of(&parked.message(origin, occasion));
         }
         parked
     };

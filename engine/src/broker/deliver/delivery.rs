@@ -84,9 +84,11 @@ pub(super) fn verdict_on(outcome: &Outcome) -> Verdict {
     match outcome {
         Outcome::Delivered => Verdict::Success,
         Outcome::Failed(error) if is_of_the_message(error) => Verdict::Ignored,
-        Outcome::Failed(_) | Outcome::Panicked(_) | Outcome::TimedOut | Outcome::TokenDropped { .. } => {
-            Verdict::Failure
-        }
+        Outcome::Failed(_)
+        | Outcome::Panicked(_)
+        | Outcome::TimedOut
+        | Outcome::Late(_)
+        | Outcome::TokenDropped { .. } => Verdict::Failure,
         _ => Verdict::Ignored,
     }
 }

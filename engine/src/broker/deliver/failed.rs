@@ -69,6 +69,9 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         left: &mut Left<P>,
     ) -> Ended<P> {
         let was_delivered = matches!(outcome, Outcome::Delivered);
+        if matches!(outcome, Outcome::Late(_)) {
+            state.count_late();
+        }
         let expired = contract.as_ref().and_then(|contract| contract.expired.clone());
         let expired = expired.filter(|_| matches!(outcome, Outcome::Expired));
         let outcome = match &expired {
@@ -224,7 +227,7 @@ fn decide<P>(
 /// Returns what an error says, or a panic that says something. Runs foreign code, whose panic is caught.
 fn text_of(outcome: &Option<Outcome>) -> Option<Box<str>> {
     match outcome {
-        Some(Outcome::Failed(error)) => Some(error_text(error)),
+        Some(Outcome::Failed(error) | Outcome::Late(error)) => Some(error_text(error)),
         Some(Outcome::Panicked(payload)) => panic_text(&**payload).map(error_text),
         _ => None,
     }
@@ -321,7 +324,7 @@ fn tell<P: 'static>(
         });
     }
     guard(|| match outcome.take() {
-        Some(Outcome::Failed(error)) => drop(error),
+        Some(Outcome::Failed(error) | Outcome::Late(error)) => drop(error),
         Some(Outcome::Panicked(payload) | Outcome::Uncopied(payload)) => discard_panic(payload),
         _ => {}
     });

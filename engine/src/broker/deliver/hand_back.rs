@@ -170,7 +170,7 @@ fn fail_for_good<P: MessagePayload>(
     match (left.dead_letters.clone(), Arc::try_unwrap(held)) {
         (Some(store), Ok(Held { mut parked, .. })) => {
             let now = clock.now();
-            let attempt = parked.message(left.origin, clock).attempt();
+            let attempt = parked.attempt();
             parked.note(Attempt::new(attempt, clock.wall(now), kind, None), now);
             let put = store.put(parked.into_letter(&state, kind, left.origin, clock), clock);
             settle_uncalled(&state.tally, &Outcome::DeadLettered);

@@ -17,7 +17,7 @@ use crate::broker::subscribe::token::Issuer;
 use crate::broker::waiting::room::WaitingRoom;
 use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::Timestamp;
-use crate::message::{Envelope, Message, MessagePayload};
+use crate::message::{Envelope, Message, MessagePayload, Occasion};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, RouteId};
 use crate::sync::edge;
@@ -30,6 +30,8 @@ use std::sync::Arc;
 pub(crate) struct HandlerTable<P> {
     pub(crate) consumer: ConsumerAddr,
     pub(crate) common: Common<P>,
+    /// On which its handlers see messages.
+    pub(super) occasion: Occasion,
     pub(crate) mailbox: Arc<Mailbox<P>>,
     route_cache: RouteCache,
     pub(super) owned: Vec<Option<OwnedSubscription<P>>>,
@@ -63,9 +65,11 @@ impl<P: MessagePayload> HandlerTable<P> {
                 process: common.process,
             },
         };
+        let occasion = Occasion::of_calls(&common.clock, mailbox.supervisor().stop_sign());
         Self {
             consumer,
             common,
+            occasion,
             mailbox,
             route_cache: RouteCache::default(),
             owned: Vec::new(),
@@ -97,7 +101,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         }
         let Some(cached) = self.route_cache.get(envelope.route.index) else { return };
         let topic = &cached.route.topic;
-        let message = Message::new(envelope, topic, self.common.origin, &self.common.clock);
+        let message = Message::new(envelope, topic, self.common.origin, &self.occasion);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
         let clock = &self.common.clock;
         // Put together where it is needed: one that lies in memory all the time costs ten instructions.

@@ -98,7 +98,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         tally: &ConsumerTally,
         subscription: u64,
     ) -> Option<bool> {
-        let Self { consumer, common, owned, places, left, .. } = self;
+        let Self { consumer, common, occasion, owned, places, left, .. } = self;
         let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
         let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return None };
         let clock = &common.clock;
@@ -167,7 +167,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
         };
         handler.contract()?.resume(parked.key);
-        let message = parked.message(common.origin, clock);
+        let message = parked.message(common.origin, occasion);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
         let verdict = match (verdict_on(&outcome), handler.breaker()) {

@@ -1,6 +1,7 @@
 //! How a delivery ends.
 
 use crate::broker::subscribe::handled::HandlerError;
+use crate::broker::subscribe::limit::Late;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::ring::Called;
 
@@ -14,6 +15,8 @@ pub(crate) enum Outcome {
     Panicked(Box<dyn std::any::Any + Send>),
     /// The handler has kept the message for longer than it may.
     TimedOut,
+    /// The handler has returned after the time limit of its calls, and this says so.
+    Late(HandlerError),
     /// The message's token was dropped: in a panic, or not.
     TokenDropped { in_panic: bool },
     /// The subscription's breaker was open, and what comes meanwhile is refused, or a dead letter.
@@ -49,6 +52,7 @@ impl Outcome {
     pub(crate) fn of_call(called: Called<Result<(), HandlerError>>) -> Option<Self> {
         match called {
             Called::Returned(Ok(Ok(()))) => Some(Self::Delivered),
+            Called::Returned(Ok(Err(error))) if Late::is(&error) => Some(Self::Late(error)),
             Called::Returned(Ok(Err(error))) => Some(Self::Failed(error)),
             Called::Returned(Err(payload)) => Some(Self::Panicked(payload)),
             Called::Refused => Some(Self::Undelivered),
@@ -90,6 +94,11 @@ impl CallMark {
     /// Marks the call of a handler that keeps messages: its delivery is known beside the call, as one in flight.
     pub(crate) fn handed_out(subscription: u64) -> u64 {
         Self::settled(subscription) | Self::HANDED_OUT
+    }
+
+    /// Returns whether a time limit holds for the call: its handler's, and not what follows.
+    pub(crate) fn is_limited(self) -> bool {
+        !self.is_settled || self.is_handed_out
     }
 
     /// A subscription's number by itself marks a delivery that is being handled.

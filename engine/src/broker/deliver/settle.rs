@@ -49,7 +49,7 @@ pub(crate) fn settle(tally: &Tally, consumer: &ConsumerTally, outcome: &Outcome)
         Outcome::Failed(_) => FailureKind::Handler,
         Outcome::Panicked(_) | Outcome::Uncopied(_) => FailureKind::Panic,
         Outcome::Refused { .. } => FailureKind::Refused,
-        Outcome::TimedOut => FailureKind::TimedOut,
+        Outcome::TimedOut | Outcome::Late(_) => FailureKind::TimedOut,
         Outcome::ExpiredDead => FailureKind::Expired,
         Outcome::TokenDropped { in_panic: true } => FailureKind::Panic,
         Outcome::TokenDropped { in_panic: false } => FailureKind::Cancelled,
@@ -72,6 +72,7 @@ pub(crate) fn settle_uncalled(tally: &Tally, outcome: &Outcome) {
         | Outcome::Panicked(_)
         | Outcome::Uncopied(_)
         | Outcome::TimedOut
+        | Outcome::Late(_)
         | Outcome::ExpiredDead
         | Outcome::TokenDropped { .. }
         | Outcome::Refused { .. } => {

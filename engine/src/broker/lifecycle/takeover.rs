@@ -15,7 +15,7 @@ use crate::broker::deliver::outcome::{CallMark, Outcome};
 use crate::broker::deliver::settle::settle_uncalled;
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::room::Ended;
-use crate::message::{Envelope, Message, MessagePayload};
+use crate::message::{Envelope, Message, MessagePayload, Occasion};
 use crate::ring::{Call, Sequence, Takeover};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
@@ -162,10 +162,11 @@ fn count<P: MessagePayload>(
     let mut counted = Vec::new();
     let limit = until.saturating_duration_since(Instant::now());
     let in_hand = takeover.for_each(limit, |sequence, envelope| {
+        let occasion = Occasion::apart(&core.clock);
         if is_in_call(takeover, sequence)
             && let Some(route) = core.routes.get(envelope.route)
         {
-            let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+            let message = Message::new(envelope, &route.topic, core.origin, &occasion);
             abandoned.message = Some(message.id());
             abandoned.topic = Some(route.topic.clone());
         }
@@ -188,7 +189,8 @@ fn count_one<P>(
 ) -> Option<Counted> {
     let Taken { addr, takeover, .. } = taken;
     let route = core.routes.get(envelope.route)?;
-    let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+    let occasion = Occasion::apart(&core.clock);
+    let message = Message::new(envelope, &route.topic, core.origin, &occasion);
     let has_expired = envelope.extras().is_some() && has_expired(&message, &core.clock);
     let in_doubt = takeover.call().delivery().map(CallMark::from_lease);
     let in_doubt = in_doubt.filter(|_| is_in_call(takeover, sequence));
@@ -249,7 +251,8 @@ fn copy<P: MessagePayload>(core: &Core<P>, rest: Vec<(Arc<Taken<P>>, Vec<Counted
         for (sequence, subscriptions) in counted {
             let copied = taken.takeover.read(sequence, |envelope| {
                 let route = core.routes.get(envelope.route)?;
-                let message = Message::new(envelope, &route.topic, core.origin, &core.clock);
+                let occasion = Occasion::apart(&core.clock);
+                let message = Message::new(envelope, &route.topic, core.origin, &occasion);
                 Undelivered::copy(&message, subscriptions)
             });
             if let Some(undelivered) = copied.flatten() {

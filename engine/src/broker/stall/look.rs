@@ -35,7 +35,7 @@ impl<P: MessagePayload> Core<P> {
             if seen.calls[place.index].is_due()
                 && let Some(stall) = self.call_stall(&seen, place)
             {
-                seen.calls[place.index].note_told(stall.clone(), watch.limit);
+                seen.calls[place.index].note_told(stall.clone());
                 to_tell.push(Telling::Stalled(stall));
             }
         }
@@ -43,7 +43,7 @@ impl<P: MessagePayload> Core<P> {
             if seen.rings[ring].track.is_due()
                 && let Some(stall) = self.ring_stall(watch, &seen, ring)
             {
-                seen.rings[ring].track.note_told(stall.clone(), watch.limit);
+                seen.rings[ring].track.note_told(stall.clone());
                 to_tell.push(Telling::Stalled(stall));
             }
         }
@@ -54,17 +54,19 @@ impl<P: MessagePayload> Core<P> {
     fn find_stalls(&self, watch: &Watch) -> Vec<Stall> {
         let mut seen = watch.seen.lock();
         self.look(watch, &mut seen);
-        let is_stall = |age: Duration| age >= watch.limit;
-        let calls = self.places().filter(|place| is_stall(seen.calls[place.index].age()));
+        let calls = self.places().filter(|place| seen.calls[place.index].is_stall());
         let mut stalls: Vec<_> = calls.filter_map(|place| self.call_stall(&seen, place)).collect();
-        let rings = (0..seen.rings.len()).filter(|&ring| is_stall(seen.rings[ring].track.age()));
+        let rings = (0..seen.rings.len()).filter(|&ring| seen.rings[ring].track.is_stall());
         stalls.extend(rings.filter_map(|ring| self.ring_stall(watch, &seen, ring)));
         stalls
     }
 
     /// Notes what each consumer is in, and how far each ring is claimed in which publishers wait.
     fn look(&self, watch: &Watch, seen: &mut Seen) {
-        let now = seen.read_clock(watch.interval);
+        let now = seen.read_clock(watch.signal.interval());
+        let has_limits = !watch.limits.is_empty();
+        let limit_of = |call| if has_limits { self.time_limit_of(call) } else { None };
+        let limit = |call| limit_of(call).unwrap_or(watch.limit);
         let Seen { calls, rings, over, .. } = seen;
         for (consumer, track) in self.consumers().zip(calls) {
             let supervisor = consumer.mailbox.supervisor();
@@ -73,15 +75,22 @@ impl<P: MessagePayload> Core<P> {
                 track.forget();
                 continue;
             }
-            over.extend(track.look(supervisor.current_call(), now, watch.limit));
+            over.extend(track.look(supervisor.current_call(), now, limit));
         }
         for (state, seen) in self.rings.iter().zip(rings) {
             let waiting = &self.dispatcher(state.dispatcher).waiting;
             // Those who wait for a short time, again and again, may not be met by a look.
             let begun = waiting.begun();
             let has_waiting = std::mem::replace(&mut seen.begun, begun) != begun || waiting.now() > 0;
-            over.extend(seen.track.look(has_waiting.then(|| state.ring.claimed()), now, watch.limit));
+            over.extend(seen.track.look(has_waiting.then(|| state.ring.claimed()), now, |_| watch.limit));
         }
+    }
+
+    /// Returns the time limit of a call: its subscription's, if it is one that is limited.
+    fn time_limit_of(&self, call: Call) -> Option<Duration> {
+        let mark = call.delivery().map(CallMark::from_lease)?;
+        let state = self.registry.find(mark.subscription)?;
+        state.time_limit.filter(|_| mark.is_limited())
     }
 
     fn places(&self) -> impl Iterator<Item = Place> {
@@ -159,7 +168,7 @@ impl<P: MessagePayload> Core<P> {
 
     fn stall_of(&self, place: Place, consumer: &ConsumerState<P>, described: Described) -> Stall {
         let dispatcher = &self.dispatchers[place.dispatcher];
-        let Described { subscription, message, topic, sequence } = described;
+        let Described { subscription, message, topic, sequence, time_limit } = described;
         let behind =
             self.ring(dispatcher.ring).claimed().saturating_sub(consumer.mailbox.supervisor().released());
         Stall {
@@ -173,6 +182,7 @@ impl<P: MessagePayload> Core<P> {
             sequence,
             age: Duration::ZERO,
             call_age: None,
+            time_limit,
             behind,
             waiting_publishers: dispatcher.waiting.now(),
         }
@@ -204,8 +214,10 @@ impl<P: MessagePayload> Core<P> {
             }
             None => (None, None),
         };
+        let is_limited = mark.is_some_and(|mark| mark.is_limited());
+        let time_limit = state.as_deref().and_then(|state| state.time_limit).filter(|_| is_limited);
         let subscription = state.map(|state| (&*state.name).into());
-        Described { subscription, message, topic, sequence }
+        Described { subscription, message, topic, sequence, time_limit }
     }
 
     /// Returns the topic of all that comes to a subscription, if there is only one: a route is listed as long as a
@@ -241,6 +253,7 @@ struct Described {
     message: Option<MessageId>,
     topic: Option<Topic>,
     sequence: Option<u64>,
+    time_limit: Option<Duration>,
 }
 
 impl<P: MessagePayload> Broker<P> {
@@ -267,5 +280,32 @@ impl<P: MessagePayload> Broker<P> {
             Some(watch) if !core.is_forked() => core.find_stalls(watch),
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_looks_more_often_as_long_as_a_subscription_has_a_short_limit() {
+        let broker = Broker::of::<u64>().build().expect("valid");
+        let millis = Duration::from_millis;
+        let interval = || broker.core().watch.as_ref().expect("it is switched on").signal.interval();
+        let subscribe = |limit| broker.subscription().pattern("a").time_limit(limit).subscribe(|_| ());
+        let before = interval();
+        assert_eq!(before, millis(250));
+        let short = subscribe(millis(40)).expect("valid");
+        let _long = subscribe(millis(4_000)).expect("valid");
+        assert_eq!(interval(), millis(10));
+        // One that is refused leaves nothing behind.
+        let taken = broker.subscription().pattern("a").name(short.name()).time_limit(millis(4));
+        assert!(taken.subscribe(|_| ()).is_err());
+        let other = Broker::of::<u64>().build().expect("valid").subscription().pattern("b").prepare(|_| ());
+        let ours = broker.subscription().pattern("a").time_limit(millis(4)).prepare(|_| ());
+        assert!(broker.subscribe_all([ours, other]).is_err());
+        assert_eq!(interval(), millis(10));
+        drop(short);
+        assert_eq!(interval(), before);
     }
 }

@@ -17,6 +17,14 @@
 //! What it does not see: foreign code outside of a call, such as the drop of a handler whose subscription ends, and
 //! copies for a shutdown's report.
 //!
+//! # Limits
+//!
+//! What stands still is told at the broker's own limit; a handler's call at the time limit of its subscription, if it
+//! has one, be that shorter or longer. How often is looked follows the shortest limit that there is at the moment
+//! (`limits.rs`). A call's limit is looked up when it is met for the first time, and only while some subscription has
+//! one. It is the age above that is compared with it, and not the time by which the call will be found late: the call
+//! is told a little after its limit, and what was asked before it, such as a filter, is part of its age.
+//!
 //! # Late, and not wrong
 //!
 //! The age begins at the first look, which comes up to an interval after the call has. Of a time in which the
@@ -32,6 +40,7 @@
 //! what is told, and nothing else. A shutdown does not wait for that thread. Whoever asks what is stalled makes a
 //! look of its own.
 
+mod limits;
 pub(super) mod look;
 pub(super) mod report;
 mod signal;

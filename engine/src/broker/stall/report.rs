@@ -65,6 +65,10 @@ pub struct Stall {
     pub age: Duration,
     /// Of a publisher's stall, how long the call has run that the consumer is in, at least; of a call, its age.
     pub call_age: Option<Duration>,
+    /// The [time limit](crate::broker::SubscriptionBuilder::time_limit) of the subscription's calls, if it has one: a
+    /// call is told at this age, whatever the broker's own limit is. Nothing where the call tells of a failure, or
+    /// drops a message.
+    pub time_limit: Option<Duration>,
     /// How many messages are in the ring that the consumer has not released, those that it has handled of the present
     /// few included.
     pub behind: u64,
@@ -80,7 +84,11 @@ impl fmt::Display for Stall {
             StallKind::Call => {
                 write!(f, "{thread} has been in a call")?;
                 self.write_call(f)?;
-                write!(f, " for at least {age:.1?}; it is {behind} messages behind")
+                write!(f, " for at least {age:.1?}")?;
+                if let Some(limit) = self.time_limit {
+                    write!(f, ", over its time limit of {limit:?}")?;
+                }
+                write!(f, "; it is {behind} messages behind")
             }
             StallKind::Publisher => {
                 let publishers = self.waiting_publishers;

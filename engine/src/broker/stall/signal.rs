@@ -1,31 +1,84 @@
-//! The signal that stops the watchdog, and by which it sleeps.
+//! The signal by which the watchdog sleeps: it stops it, and says how often it is to look.
 
 use crate::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// What stops the watchdog.
+/// What stops the watchdog, and sets its pace.
 pub(super) struct Signal {
-    is_stopped: Mutex<bool>,
-    stopped: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    is_stopped: bool,
+    /// The time between two looks.
+    interval: Duration,
 }
 
 impl Signal {
-    pub(super) fn new() -> Self {
-        Self { is_stopped: Mutex::new(false), stopped: Condvar::new() }
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { state: Mutex::new(State { is_stopped: false, interval }), changed: Condvar::new() }
     }
 
     pub(super) fn stop(&self) {
-        *self.is_stopped.lock() = true;
-        self.stopped.notify_all();
+        self.state.lock().is_stopped = true;
+        self.changed.notify_all();
     }
 
-    /// Waits for so long. Returns whether to go on.
-    pub(super) fn wait(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut is_stopped = self.is_stopped.lock();
-        while !*is_stopped && Instant::now() < deadline {
-            is_stopped = self.stopped.wait_until(is_stopped, Some(deadline));
+    pub(super) fn interval(&self) -> Duration {
+        self.state.lock().interval
+    }
+
+    /// Sets the time between two looks, that to the next one included.
+    pub(super) fn set_interval(&self, interval: Duration) {
+        let before = std::mem::replace(&mut self.state.lock().interval, interval);
+        if interval < before {
+            self.changed.notify_all();
         }
-        !*is_stopped
+    }
+
+    /// Waits until it is time to look. Returns whether to go on.
+    pub(super) fn wait(&self) -> bool {
+        let begun = Instant::now();
+        let mut state = self.state.lock();
+        loop {
+            let deadline = begun + state.interval;
+            if state.is_stopped || Instant::now() >= deadline {
+                return !state.is_stopped;
+            }
+            state = self.changed.wait_until(state, Some(deadline));
+        }
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    const LONG: Duration = Duration::from_secs(3_600);
+    const SHORT: Duration = Duration::from_millis(1);
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn who_sleeps_is_woken_to_look_more_often_and_to_stop() {
+        let signal = Arc::new(Signal::new(LONG));
+        let (sender, woken) = channel();
+        let sleeping = signal.clone();
+        let sleeper = std::thread::spawn(move || {
+            while sleeping.wait() {
+                let _ = sender.send(());
+            }
+        });
+        assert!(woken.try_recv().is_err());
+        signal.set_interval(SHORT);
+        for _ in 0..3 {
+            woken.recv_timeout(LIMIT).expect("it looks");
+        }
+        signal.set_interval(LONG);
+        assert_eq!(signal.interval(), LONG);
+        signal.stop();
+        sleeper.join().expect("no panic");
     }
 }

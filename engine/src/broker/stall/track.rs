@@ -15,6 +15,8 @@ struct Seen<K> {
     key: K,
     since: Duration,
     until: Duration,
+    /// The age at which it is a stall.
+    limit: Duration,
     /// What was said of it last, if it was.
     told: Option<Stall>,
     /// The age at which it is told next.
@@ -26,9 +28,14 @@ impl<K: PartialEq + Copy> Track<K> {
         Self { seen: None, changed: Duration::ZERO }
     }
 
-    /// Notes what is seen now. What is told next of it is told at an age of `first`. Returns what had been told of
-    /// what is over, with the age that it has reached at least.
-    pub(super) fn look(&mut self, key: Option<K>, now: Duration, first: Duration) -> Option<Stall> {
+    /// Notes what is seen now. Of what was not seen before `limit` says at which age it is a stall. Returns what had
+    /// been told of what is over, with the age that it has reached at least.
+    pub(super) fn look(
+        &mut self,
+        key: Option<K>,
+        now: Duration,
+        limit: impl FnOnce(K) -> Duration,
+    ) -> Option<Stall> {
         if let Some(seen) = &mut self.seen
             && Some(seen.key) == key
         {
@@ -39,7 +46,10 @@ impl<K: PartialEq + Copy> Track<K> {
             self.changed = now;
         }
         let over = self.seen.take();
-        self.seen = key.map(|key| Seen { key, since: now, until: now, told: None, next: first });
+        self.seen = key.map(|key| {
+            let limit = limit(key);
+            Seen { key, since: now, until: now, limit, told: None, next: limit }
+        });
         over.and_then(|Seen { since, until, told, .. }| Some(Stall { age: until - since, ..told? }))
     }
 
@@ -55,6 +65,11 @@ impl<K: PartialEq + Copy> Track<K> {
     /// Returns how long what is seen has been seen.
     pub(super) fn age(&self) -> Duration {
         self.seen.as_ref().map_or(Duration::ZERO, |seen| seen.until - seen.since)
+    }
+
+    /// Returns whether it has been seen for long enough to be a stall.
+    pub(super) fn is_stall(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.until - seen.since >= seen.limit)
     }
 
     /// Returns when what was seen last changed.
@@ -73,10 +88,10 @@ impl<K: PartialEq + Copy> Track<K> {
     }
 
     /// Says that it has been told: next at twice its age, or the first power of two of it that is still to come.
-    pub(super) fn note_told(&mut self, stall: Stall, first: Duration) {
+    pub(super) fn note_told(&mut self, stall: Stall) {
         if let Some(seen) = &mut self.seen {
             let age = seen.until - seen.since;
-            let mut next = first;
+            let mut next = seen.limit;
             while next <= age {
                 next = next.saturating_mul(2);
             }
@@ -108,6 +123,7 @@ mod tests {
             sequence: None,
             age,
             call_age: None,
+            time_limit: None,
             behind: 0,
             waiting_publishers: 0,
         }
@@ -117,7 +133,7 @@ mod tests {
     fn an_age_is_that_between_looks_at_the_same() {
         let mut track = Track::new();
         for (now, key, age) in [(0, 1, 0), (90, 1, 90), (180, 2, 0), (270, 2, 90), (280, 2, 100)] {
-            assert!(track.look(Some(key), at(now), LIMIT).is_none(), "nothing was told");
+            assert!(track.look(Some(key), at(now), |_| LIMIT).is_none(), "nothing was told");
             assert_eq!((track.age(), track.is_due()), (at(age), at(age) >= LIMIT), "at {now}");
         }
     }
@@ -127,10 +143,10 @@ mod tests {
         let mut track = Track::new();
         let mut told = Vec::new();
         for now in (0..1_000).step_by(25) {
-            track.look(Some(1), at(now), LIMIT);
+            track.look(Some(1), at(now), |_| LIMIT);
             if track.is_due() {
                 told.push(now);
-                track.note_told(stall(track.age()), LIMIT);
+                track.note_told(stall(track.age()));
             }
         }
         assert_eq!(told, [100, 200, 400, 800]);
@@ -139,29 +155,29 @@ mod tests {
     #[test]
     fn a_look_that_comes_late_is_told_once() {
         let mut track = Track::new();
-        track.look(Some(1), at(0), LIMIT);
-        track.look(Some(1), at(750), LIMIT);
+        track.look(Some(1), at(0), |_| LIMIT);
+        track.look(Some(1), at(750), |_| LIMIT);
         assert!(track.is_due());
-        track.note_told(stall(track.age()), LIMIT);
+        track.note_told(stall(track.age()));
         assert!(!track.is_due());
-        track.look(Some(1), at(799), LIMIT);
+        track.look(Some(1), at(799), |_| LIMIT);
         assert!(!track.is_due());
-        track.look(Some(1), at(800), LIMIT);
+        track.look(Some(1), at(800), |_| LIMIT);
         assert!(track.is_due());
     }
 
     #[test]
     fn an_end_is_returned_of_what_was_told_alone_with_the_age_that_was_seen() {
         let mut track = Track::new();
-        track.look(Some(1), at(0), LIMIT);
-        track.look(Some(1), at(150), LIMIT);
-        assert!(track.look(Some(2), at(200), LIMIT).is_none());
-        track.look(Some(2), at(350), LIMIT);
-        track.note_told(stall(track.age()), LIMIT);
-        track.look(Some(2), at(370), LIMIT);
-        let over = track.look(None, at(400), LIMIT);
+        track.look(Some(1), at(0), |_| LIMIT);
+        track.look(Some(1), at(150), |_| LIMIT);
+        assert!(track.look(Some(2), at(200), |_| LIMIT).is_none());
+        track.look(Some(2), at(350), |_| LIMIT);
+        track.note_told(stall(track.age()));
+        track.look(Some(2), at(370), |_| LIMIT);
+        let over = track.look(None, at(400), |_| LIMIT);
         assert_eq!(over.map(|stall| stall.age), Some(at(170)));
-        assert!(track.look(None, at(500), LIMIT).is_none());
+        assert!(track.look(None, at(500), |_| LIMIT).is_none());
         assert_eq!(track.changed(), at(400), "nothing has changed since");
     }
 }

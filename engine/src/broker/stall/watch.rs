@@ -1,5 +1,6 @@
 //! What the watchdog knows: the tracks of all consumers and rings, its own clock, and what it has yet to tell.
 
+use super::limits::{Limits, interval_for};
 use super::report::Stall;
 use super::signal::Signal;
 use super::track::Track;
@@ -14,10 +15,6 @@ use std::time::{Duration, Instant};
 pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
 
 const MIN_LIMIT: Duration = Duration::from_millis(1);
-/// Looks within a limit, and the bounds of the time between two of them.
-const LOOKS: u32 = 4;
-const MIN_INTERVAL: Duration = Duration::from_millis(1);
-const MAX_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What is called for each stall.
 pub(crate) type StallCallback = Arc<dyn Fn(&Stall) + Send + Sync>;
@@ -39,7 +36,8 @@ impl Default for StallOptions {
 /// The watchdog's part of a broker. It knows nothing of payloads, and outlives the broker where it hangs.
 pub(crate) struct Watch {
     pub(super) limit: Duration,
-    pub(super) interval: Duration,
+    /// Those of subscriptions.
+    pub(super) limits: Limits,
     pub(super) callback: Option<StallCallback>,
     pub(super) seen: Mutex<Seen>,
     pub(super) signal: Signal,
@@ -93,13 +91,23 @@ impl Watch {
         let calls = (0..consumers).map(|_| Track::new()).collect();
         Some(Self {
             limit,
-            interval: (limit / LOOKS).clamp(MIN_INTERVAL, MAX_INTERVAL),
+            limits: Limits::default(),
             callback,
             seen: Mutex::new(Seen { calls, rings, over: Vec::new(), clock }),
-            signal: Signal::new(),
+            signal: Signal::new(interval_for(limit)),
             panics: AtomicU64::new(0),
             is_running: AtomicBool::new(false),
         })
+    }
+
+    /// Has calls told at that age that are over a subscription's time limit.
+    pub(crate) fn look_within(&self, limit: Duration) {
+        self.limits.add(limit, self.limit, &self.signal);
+    }
+
+    /// Says that such a subscription has ended.
+    pub(crate) fn look_within_no_longer(&self, limit: Duration) {
+        self.limits.remove(limit, self.limit, &self.signal);
     }
 
     /// Says that nothing more is to be told.
@@ -109,9 +117,10 @@ impl Watch {
 
     /// Says whether the watchdog is telling, which may take any time.
     pub(super) fn set_telling(&self, is_telling: bool) {
+        let interval = self.signal.interval();
         let mut seen = self.seen.lock();
         // What has passed so far counts as what it was.
-        seen.read_clock(self.interval);
+        seen.read_clock(interval);
         seen.clock.is_telling = is_telling;
     }
 }
@@ -152,10 +161,38 @@ mod tests {
     fn looks_come_four_within_a_limit_and_at_least_every_quarter_of_a_second() {
         let interval = |limit: u64| {
             let limit = Some(Duration::from_millis(limit));
-            Watch::new(StallOptions { limit, callback: None }, 1, 1).map(|watch| watch.interval.as_millis())
+            let watch = Watch::new(StallOptions { limit, callback: None }, 1, 1);
+            watch.map(|watch| watch.signal.interval().as_millis())
         };
         let expected = [(0, 1), (20, 5), (1_000, 250), (60_000, 250)];
         assert!(expected.into_iter().all(|(limit, looks)| interval(limit) == Some(looks)));
         assert!(Watch::new(StallOptions { limit: None, callback: None }, 1, 1).is_none());
+    }
+
+    #[test]
+    fn looks_follow_the_shortest_limit_of_a_subscription_and_are_as_before_when_it_has_ended() {
+        let millis = Duration::from_millis;
+        let options = StallOptions { limit: Some(millis(400)), callback: None };
+        let watch = Watch::new(options, 1, 1).expect("it is switched on");
+        let interval = || watch.signal.interval();
+        assert_eq!(interval(), millis(100));
+        watch.look_within(millis(4_000));
+        assert_eq!(interval(), millis(100), "the broker's own is shorter");
+        for _ in 0..2 {
+            watch.look_within(millis(40));
+        }
+        watch.look_within(millis(200));
+        assert_eq!(interval(), millis(10));
+        watch.look_within(Duration::from_micros(1));
+        assert_eq!(interval(), millis(1), "not more often than once a millisecond");
+        watch.look_within_no_longer(Duration::from_micros(1));
+        watch.look_within_no_longer(millis(40));
+        assert_eq!(interval(), millis(10), "another one has that limit");
+        watch.look_within_no_longer(millis(40));
+        assert_eq!(interval(), millis(50));
+        watch.look_within_no_longer(millis(200));
+        watch.look_within_no_longer(millis(4_000));
+        assert!(watch.limits.is_empty());
+        assert_eq!(interval(), millis(100));
     }
 }

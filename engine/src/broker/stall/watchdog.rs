@@ -35,7 +35,7 @@ pub(crate) fn start<P: MessagePayload>(core: &Arc<Core<P>>, watch: &Arc<Watch>) 
 }
 
 fn run<P: MessagePayload>(core: &Weak<Core<P>>, watch: &Watch) {
-    while watch.signal.wait(watch.interval) {
+    while watch.signal.wait() {
         // Not kept while it tells: a callback that hangs is to keep nothing but its thread.
         let Some(to_tell) = core.upgrade().map(|core| core.find_what_to_tell(watch)) else { return };
         if !to_tell.is_empty() {
@@ -59,7 +59,7 @@ fn tell(watch: &Watch, telling: &Telling) {
 /// Logs a stall as a warning, and its end as an information.
 fn log(telling: &Telling) {
     let (Telling::Stalled(stall) | Telling::Over(stall)) = telling;
-    let Stall { thread, subscription, sequence, age, call_age, behind, .. } = stall;
+    let Stall { thread, subscription, sequence, age, call_age, behind, time_limit, .. } = stall;
     let (dispatcher, subscription) = (&*stall.dispatcher, subscription.as_deref());
     let message_id = stall.message.map(tracing::field::display);
     let topic = stall.topic.as_ref().map(tracing::field::display);
@@ -73,6 +73,7 @@ fn log(telling: &Telling) {
             message_id,
             sequence,
             at_least = ?age,
+            time_limit = time_limit.map(tracing::field::debug),
             behind,
             "a call has not returned"
         ),

@@ -5,7 +5,8 @@ use super::contract::{BoxedKeeper, Contract, Expired, Keeper};
 use super::feature::{Feature, conflict};
 use super::filter::{BoxedFilter, Filter};
 use super::handled::IntoHandled;
-use super::handler::{MakeHandler, OwnedHandler, drop_handler, maker};
+use super::handler::{MakeHandler, OwnedHandler, Wrapping, drop_handler, maker};
+use super::limit::{LIMITS, TimeLimit};
 use super::registry::{Nature, SubscriptionState};
 use super::subscription::Subscription;
 use super::token::{Acknowledgement, Token};
@@ -21,13 +22,14 @@ use crate::broker::policy::idempotency::{Idempotency, Keys};
 use crate::broker::policy::key::KeyBy;
 use crate::broker::policy::retry::{Retry, RetryState};
 use crate::broker::waiting::backlog::{Backlog, WhenFull};
-use crate::message::{Message, MessagePayload};
+use crate::message::{Message, MessagePayload, Occasion};
 use crate::routing::{ConsumerAddr, ForeignWildcard};
 use crate::sync::atomic::Ordering;
 use crate::sync::panics::guard;
 use crate::topic::Pattern;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 const LOG: &str = "ringmain::subscribe";
 
@@ -63,6 +65,7 @@ pub struct SubscriptionBuilder<P> {
     retry: Option<Retry>,
     breaker: Option<Breaker>,
     fallback: Option<BoxedFallback<P>>,
+    time_limit: Option<Duration>,
     expired: Expired<P>,
     on_error: Option<ErrorCallback<P>>,
 }
@@ -82,6 +85,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             retry: None,
             breaker: None,
             fallback: None,
+            time_limit: None,
             expired: Expired { callback: None, are_dead: false },
             on_error: None,
         }
@@ -358,6 +362,55 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
+    /// Gives each call of the handler a time limit. By default it has none.
+    ///
+    /// No call is interrupted: one that has not returned by its [deadline](Message::deadline) goes on, and can find
+    /// that out ([`Message::is_cancelled`]). Whatever it returns then is discarded, and counted as
+    /// [`late`](crate::broker::SubscriptionLedger::late): the delivery has failed, with kind
+    /// [`TimedOut`](crate::broker::FailureKind::TimedOut) and an error that says how long it took. As any failure it
+    /// is [retried](Self::retry), counted by the [breaker](Self::breaker), and becomes a dead letter, all of that when
+    /// the call has returned: a message is never tried again beside a call that still runs. An
+    /// [idempotent](Self::idempotent) subscription does not remember its key. What the call has done is done, as in
+    /// any attempt that has failed. A late call that panics is a panic, and not counted as late.
+    ///
+    /// While a call is over its limit, the watchdog names it ([`on_stall`](crate::broker::BrokerBuilder::on_stall),
+    /// [`Broker::stalls`](crate::broker::Broker::stalls)): at the subscription's own limit, be that shorter or longer
+    /// than what the broker was told ([`stall_after`](crate::broker::BrokerBuilder::stall_after)). Where the watchdog
+    /// is switched off, and in a simulation, nobody is told before the call returns; all else holds.
+    ///
+    /// The time is that of the handler's own call, by the broker's clock: filters, keys, fallbacks and callbacks do not
+    /// count. A call that takes exactly its limit is in time. With [tokens](Self::subscribe_with_tokens) the time runs
+    /// until the message is settled, and the shorter of this limit and the
+    /// [token's](crate::broker::Acknowledgement::within) holds, which [`extend`](Token::extend) renews.
+    ///
+    /// Costs a call two looks at the clock; and the watchdog looks four times within the shortest limit, at most once a
+    /// millisecond. A subscription without a limit pays nothing.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{FailureKind, Term};
+    /// # use std::time::Duration;
+    /// let mut simulation = Broker::of::<u64>().simulate()?;
+    /// let (broker, time) = (simulation.broker(), simulation.time());
+    /// let limited = broker.subscription().pattern("jobs").time_limit(Duration::from_millis(50));
+    /// let _jobs = limited.subscribe(move |job| time.advance(Duration::from_millis(**job)))?;
+    /// let mut jobs = broker.publisher("jobs")?;
+    /// for takes in [10, 50, 51] {
+    ///     let _ = jobs.publish(takes)?;
+    /// }
+    /// simulation.run();
+    /// let account = broker.audit().total();
+    /// assert_eq!((account.delivered(), account.late, account.count(Term::Failed)), (2, 1, 1));
+    /// assert_eq!(account.failures_of(FailureKind::TimedOut), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A limit below a microsecond or above a day is an error of [`subscribe`](Self::subscribe).
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
     /// Has a message that expires become a dead letter, with kind [`Expired`](crate::broker::FailureKind::Expired), and
     /// counted as such a failure. By default it is dropped, and counted as
     /// [`Term::Expired`](crate::broker::Term::Expired). Only for brokers that
@@ -440,7 +493,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     ///
     /// # Errors
     /// A malformed pattern or name, a pattern with more wildcards than the broker allows, a name
-    /// that is taken, a dispatcher or stage that does not exist, or a broker that was shut down.
+    /// that is taken, a dispatcher or stage that does not exist, options that cannot be or that exclude each other, or
+    /// a broker that was shut down.
     pub fn subscribe<R: IntoHandled>(
         self,
         handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
@@ -575,13 +629,20 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(terms) = terms.filter(|terms| terms.in_flight == 0 || terms.limit.is_zero()) {
             return Err(SubscribeError::Acknowledgement { in_flight: terms.in_flight, limit: terms.limit });
         }
+        if let Some(limit) = self.time_limit.filter(|limit| !LIMITS.contains(limit)) {
+            return Err(SubscribeError::TimeLimit { limit, least: *LIMITS.start(), most: *LIMITS.end() });
+        }
         let nature = Nature {
             has_breaker: self.breaker.is_some(),
             conflates: self.conflation.is_some(),
             has_tokens: terms.is_some(),
+            time_limit: self.time_limit,
         };
         let state = core.registry.enter(name, patterns, self.place()?, nature)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
+        if let (Some(watch), Some(limit)) = (&core.watch, state.time_limit) {
+            watch.look_within(limit);
+        }
         Ok(state)
     }
 
@@ -597,6 +658,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             (self.conflation.is_some(), Feature::Conflation),
             (terms.is_some(), Feature::Tokens),
             (terms.is_some_and(|terms| terms.in_flight > 1), Feature::InFlight),
+            (self.time_limit.is_some(), Feature::TimeLimit),
         ];
         features.into_iter().filter(|(is_told, _)| *is_told).map(|(_, feature)| feature).collect()
     }
@@ -676,6 +738,7 @@ pub(super) fn start_all<P: MessagePayload>(
             retry,
             breaker,
             fallback,
+            time_limit,
             expired,
             on_error,
             ..
@@ -711,10 +774,17 @@ pub(super) fn start_all<P: MessagePayload>(
             contract.fallback = fallback.map(|fallback| callbacks.around_fallback(fallback));
             contract.expired = Some(expired).filter(|it| it.are_dead || it.callback.is_some());
             let callbacks = callbacks.clone();
-            contract.keeper = keeper.map(|(terms, handler)| Keeper { handler, terms, callbacks });
+            contract.keeper = keeper.map(|(mut terms, handler)| {
+                // From here on the limit is the token's, and runs until that is settled.
+                terms.limit = time_limit.map_or(terms.limit, |limit| limit.min(terms.limit));
+                Keeper { handler, terms, callbacks }
+            });
             Box::new(contract.complete())
         });
-        let handler = make(callbacks, contract);
+        let supervisor = core.consumer(state.destination.consumer).mailbox.supervisor();
+        let occasion = || Occasion::of_calls(&core.clock, supervisor.stop_sign());
+        let limit = time_limit.map(|limit| TimeLimit::new(limit, occasion()));
+        let handler = make(Wrapping { callbacks, contract, limit });
         beginning.entered.push((state, Some(handler)));
     }
     // First the handlers, then the table: whoever is routed here is expected here.

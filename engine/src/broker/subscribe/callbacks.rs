@@ -2,6 +2,7 @@
 
 use super::filter::BoxedFilter;
 use super::handled::HandlerError;
+use super::limit::Late;
 use crate::broker::account::term::FailureKind;
 use crate::broker::policy::key::KeyBy;
 use crate::message::Message;
@@ -16,12 +17,13 @@ use std::sync::Arc;
 pub struct FailedDelivery<'a> {
     /// Name of the subscription whose handler failed.
     pub subscription: &'a str,
-    /// What went wrong: [`FailureKind::Handler`] or [`FailureKind::Panic`]; with a token also
-    /// [`FailureKind::TimedOut`] or [`FailureKind::Cancelled`].
+    /// What went wrong: [`FailureKind::Handler`] or [`FailureKind::Panic`]; with a time limit also
+    /// [`FailureKind::TimedOut`], and with a token that or [`FailureKind::Cancelled`].
     pub kind: FailureKind,
     /// Which attempt it was, from 1.
     pub attempt: u16,
-    /// The error that the handler returned; nothing where it panicked.
+    /// The error that the handler returned, or, of a call that has returned after its time limit, one that says so;
+    /// nothing where it panicked, or has kept a token.
     pub error: Option<&'a HandlerError>,
     /// The text that the handler panicked with, where it is text.
     pub panic: Option<&'a str>,
@@ -61,7 +63,8 @@ impl<P: 'static> Callbacks<P> {
     ) -> Result<(), HandlerError> {
         let outcome = self.watch(message, call);
         if let Err(error) = &outcome {
-            self.tell(message, FailureKind::Handler, Some(error), None);
+            let kind = if Late::is(error) { FailureKind::TimedOut } else { FailureKind::Handler };
+            self.tell(message, kind, Some(error), None);
         }
         outcome
     }

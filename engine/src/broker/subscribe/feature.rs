@@ -8,18 +8,19 @@ use std::fmt;
 /// is. [`Feature::with`] says of each pair how it goes together, and this table is made of it: ✓ both work, ○ both work
 /// and order is lost or weakened, ✗ the builder refuses it.
 ///
-/// | | filter | expiry | idempotency | pause | breaker | retry | retry in order | conflation | tokens | several in flight |
-/// |---|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|
-/// | **filter** | | | | | | | | | | |
-/// | **expiry** | ✓ | | | | | | | | | |
-/// | **idempotency** | ✓ 1 | ✓ | | | | | | | | |
-/// | **pause** | ✓ | ✓ | ✓ | | | | | | | |
-/// | **breaker** | ✓ 2 | ✓ | ✓ | ✓ | | | | | | |
-/// | **retry** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | | | | | |
-/// | **retry in order** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | ✗ 6 | | | | |
-/// | **conflation** | ✓ | ✓ | ✗ 7 | ✓ | ✓ | ○ 8 | ✓ 9 | | | |
-/// | **tokens** | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | | |
-/// | **several in flight** | ✓ | ✓ | ✓ | ✓ 10 | ○ 11 | ✓ | ✗ 12 | ○ 13 | ✓ 14 | |
+/// | | filter | expiry | idempotency | pause | breaker | retry | retry in order | conflation | tokens | several in flight | time limit |
+/// |---|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|:-:|
+/// | **filter** | | | | | | | | | | | |
+/// | **expiry** | ✓ | | | | | | | | | | |
+/// | **idempotency** | ✓ 1 | ✓ | | | | | | | | | |
+/// | **pause** | ✓ | ✓ | ✓ | | | | | | | | |
+/// | **breaker** | ✓ 2 | ✓ | ✓ | ✓ | | | | | | | |
+/// | **retry** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | | | | | | |
+/// | **retry in order** | ✓ | ✓ 3 | ✓ 4 | ✓ | ✓ 5 | ✗ 6 | | | | | |
+/// | **conflation** | ✓ | ✓ | ✗ 7 | ✓ | ✓ | ○ 8 | ✓ 9 | | | | |
+/// | **tokens** | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | ✓ | | | |
+/// | **several in flight** | ✓ | ✓ | ✓ | ✓ 10 | ○ 11 | ✓ | ✗ 12 | ○ 13 | ✓ 14 | | |
+/// | **time limit** | ✓ 15 | ✓ | ✓ 16 | ✓ | ✓ 17 | ✓ 18 | ✓ 18 | ✓ | ✓ 19 | ✓ 19 | |
 ///
 /// 1. What the filter does not want is not remembered
 /// 2. A filter that panics does not count
@@ -35,6 +36,11 @@ use std::fmt;
 /// 12. Order needs that one message is settled before the next is begun
 /// 13. A newer message can be begun before an older one of its key is settled
 /// 14. Without tokens one is in flight: a handler that returns has settled
+/// 15. The time that the filter takes does not count
+/// 16. The key of a late call is not remembered
+/// 17. A late call is a failure
+/// 18. The next attempt waits until the late call has returned
+/// 19. Each message has until it is settled: the shorter of this limit and the token's own, which `extend` renews
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
@@ -58,6 +64,8 @@ pub enum Feature {
     Tokens,
     /// More than one message [in flight](crate::broker::Acknowledgement::in_flight).
     InFlight,
+    /// [`time_limit`](super::builder::SubscriptionBuilder::time_limit).
+    TimeLimit,
 }
 
 /// How two features go together.
@@ -87,6 +95,7 @@ impl Feature {
         Self::Conflation,
         Self::Tokens,
         Self::InFlight,
+        Self::TimeLimit,
     ];
 
     /// Returns its name.
@@ -102,6 +111,7 @@ impl Feature {
             Self::Conflation => "conflation",
             Self::Tokens => "tokens",
             Self::InFlight => "several in flight",
+            Self::TimeLimit => "time limit",
         }
     }
 
@@ -153,6 +163,16 @@ impl Feature {
             (F::Tokens, F::InFlight) => {
                 Together::Note("without tokens one is in flight: a handler that returns has settled")
             }
+            (F::Filter, F::TimeLimit) => Together::Note("the time that the filter takes does not count"),
+            (F::Idempotency, F::TimeLimit) => Together::Note("the key of a late call is not remembered"),
+            (F::Breaker, F::TimeLimit) => Together::Note("a late call is a failure"),
+            (F::DeferredRetry | F::OrderedRetry, F::TimeLimit) => {
+                Together::Note("the next attempt waits until the late call has returned")
+            }
+            (F::Tokens | F::InFlight, F::TimeLimit) => Together::Note(
+                "each message has until it is settled: the shorter of this limit and the token's own, which `extend` \
+                 renews",
+            ),
             _ => Together::Work,
         }
     }

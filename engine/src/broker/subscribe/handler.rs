@@ -8,6 +8,7 @@
 use super::callbacks::Callbacks;
 use super::contract::{ALL, Asked, BREAKER, CLOCK, Contract, FILTER, KEY};
 use super::handled::{HandlerError, IntoHandled};
+use super::limit::TimeLimit;
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::waiting::backlog::Backlog;
 use crate::message::Message;
@@ -101,6 +102,27 @@ impl<P: 'static, R: IntoHandled, H: FnMut(&Message<'_, P>) -> R + Send> Callee<P
     }
 }
 
+/// A handler whose calls have a time limit.
+struct Limited<P> {
+    handler: OwnedHandler<P>,
+    limit: TimeLimit,
+}
+
+impl<P: 'static> Callee<P> for Limited<P> {
+    fn call(&mut self, message: &Message<'_, P>) -> Result<(), HandlerError> {
+        let Self { handler, limit } = self;
+        limit.keep(message, |message| handler.call(message))
+    }
+
+    fn contract(&mut self) -> Option<&mut Contract<P>> {
+        self.handler.contract()
+    }
+
+    fn dismantle(self: Box<Self>) {
+        self.handler.dismantle();
+    }
+}
+
 /// A handler of whose failures somebody is told.
 struct Watched<P> {
     handler: OwnedHandler<P>,
@@ -169,20 +191,30 @@ impl<P: 'static, const WHAT: u8> Callee<P> for Asking<P, WHAT> {
     }
 }
 
+/// What a handler is wrapped in, as its subscription was told.
+pub(crate) struct Wrapping<P> {
+    pub(crate) callbacks: Arc<Callbacks<P>>,
+    pub(crate) contract: Option<Box<Contract<P>>>,
+    /// The time limit of its calls.
+    pub(crate) limit: Option<TimeLimit>,
+}
+
 /// Makes a handler what its consumer owns, once all is known of its subscription. Until then its type is.
-pub(crate) type MakeHandler<P> =
-    Box<dyn FnOnce(Arc<Callbacks<P>>, Option<Box<Contract<P>>>) -> OwnedHandler<P> + Send>;
+pub(crate) type MakeHandler<P> = Box<dyn FnOnce(Wrapping<P>) -> OwnedHandler<P> + Send>;
 
 /// Returns what makes a handler one that its consumer owns.
 pub(crate) fn maker<P: 'static, R: IntoHandled>(
     handler: impl FnMut(&Message<'_, P>) -> R + Send + 'static,
 ) -> MakeHandler<P> {
-    Box::new(move |callbacks, contract| {
+    Box::new(move |Wrapping { callbacks, contract, limit }| {
         let (asked, contract) = match contract {
             Some(contract) if contract.has_questions() => (Some(contract), None),
             contract => (None, contract),
         };
         let mut made: OwnedHandler<P> = Box::new(Plain { handler, contract });
+        if let Some(limit) = limit {
+            made = Box::new(Limited { handler: made, limit });
+        }
         if !callbacks.is_empty() {
             made = Box::new(Watched { handler: made, callbacks });
         }

@@ -7,6 +7,7 @@ pub(super) mod feature;
 pub mod filter;
 pub(super) mod handled;
 pub(super) mod handler;
+pub(super) mod limit;
 pub(super) mod pause;
 pub(super) mod registry;
 pub(super) mod subscription;

@@ -40,6 +40,7 @@ use imbl::OrdMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most subscriptions a broker has at once.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1 << 20;
@@ -59,10 +60,12 @@ pub(crate) struct SubscriptionState {
     pub(crate) tally: CachePadded<Tally>,
     /// Whether it has a breaker.
     has_breaker: bool,
+    /// The time limit of its handler's calls.
+    pub(crate) time_limit: Option<Duration>,
     /// Why its messages are not delivered as they come.
     flags: AtomicU32,
-    /// Tokens that were given back too late, by whatever thread; and those of all subscriptions, since they may come
-    /// when this one is past.
+    /// Tokens that were given back too late, by whatever thread, and calls that have returned too late; and those of
+    /// all subscriptions, since they may come when this one is past.
     late: AtomicU64,
     late_of_all: Arc<AtomicU64>,
 }
@@ -140,7 +143,7 @@ impl SubscriptionState {
         self.flags.load(Ordering::Relaxed) & reason as u32 != 0
     }
 
-    /// Counts a token that was given back too late.
+    /// Counts a token that was given back too late, or a call that has returned after its limit.
     #[cold]
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +165,7 @@ impl SubscriptionState {
         self.has_breaker.then(|| BREAKER_STATES[number as usize % BREAKER_STATES.len()])
     }
 
-    /// Returns what its consumer has counted, and what its tokens have.
+    /// Returns what its consumer has counted, and what came too late.
     fn settled(&self) -> SubscriptionLedger {
         let mut account = SubscriptionLedger::settled(&self.tally);
         account.late = self.late.load(Ordering::Relaxed);
@@ -188,6 +191,8 @@ pub(crate) struct Nature {
     pub(crate) conflates: bool,
     /// Whether its handler keeps messages.
     pub(crate) has_tokens: bool,
+    /// The time limit of its handler's calls.
+    pub(crate) time_limit: Option<Duration>,
 }
 
 impl Nature {
@@ -401,7 +406,7 @@ struct Inner {
     /// Of those that exist. A tree, since it grows without a pause.
     names: BTreeSet<Box<str>>,
     next_id: u64,
-    /// Tokens that were given back too late.
+    /// Tokens that were given back too late, and calls that have returned too late.
     late: Arc<AtomicU64>,
 }
 
@@ -446,6 +451,7 @@ impl Registry {
             destination: Destination { consumer, subscription: id },
             tally: CachePadded::default(),
             has_breaker: nature.has_breaker,
+            time_limit: nature.time_limit,
             flags: AtomicU32::new(nature.flags()),
             late: AtomicU64::new(0),
             late_of_all: inner.late.clone(),
@@ -612,7 +618,6 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     fn enter(registry: &Registry, many: u64) -> Vec<Arc<SubscriptionState>> {
         let pattern = || vec![Pattern::new("a").unwrap()];

@@ -4,8 +4,8 @@ use super::handled::{HandlerError, RetryAfter};
 use super::registry::SubscriptionState;
 use crate::broker::waiting::held::{Held, Returned, Said, TakeBack};
 use crate::broker::waiting::hold::Settled;
-use crate::clock::Clock;
-use crate::message::{Message, Origin};
+use crate::clock::{Clock, Timestamp};
+use crate::message::{Message, Occasion, Origin};
 use crate::sync::Process;
 use std::fmt;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub struct Token<P> {
     state: Arc<SubscriptionState>,
     home: Arc<dyn TakeBack<P>>,
     origin: Origin,
-    clock: Clock,
+    occasion: Occasion,
     process: Process,
 }
 
@@ -108,8 +108,8 @@ impl<P> Token<P> {
         issuer: &Issuer<P>,
     ) -> Self {
         let Issuer { home, origin, clock, process } = issuer;
-        let (home, origin, clock, process) = (home.clone(), *origin, clock.clone(), *process);
-        Self { held: Some(held), number, limit, state, home, origin, clock, process }
+        let (home, origin, occasion, process) = (home.clone(), *origin, Occasion::apart(clock), *process);
+        Self { held: Some(held), number, limit, state, home, origin, occasion, process }
     }
 
     /// Says that the message was handled.
@@ -145,9 +145,42 @@ impl<P> Token<P> {
         if self.process.is_forked() {
             return Err(TokenError::Forked);
         }
-        let until = self.clock.now().after(self.limit);
+        let until = self.occasion.clock.now().after(self.limit);
         let Some(held) = &self.held else { return Ok(()) };
         held.hold.extend(until).map_err(error_of)
+    }
+
+    /// The moment, of the broker's clock, at which its time is up, unless it is [extended](Self::extend). None where it
+    /// is up, or the subscription or the broker has ended.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.held.as_ref()?.hold.deadline()
+    }
+
+    /// Returns whether there is no use in going on: nobody waits for the message to be settled any more, since its time
+    /// is up, or the subscription or the broker has ended. A look at one word, and at the clock; from any thread.
+    ///
+    /// ```
+    /// # use ringmain::Broker;
+    /// # use ringmain::broker::{Acknowledgement, Token};
+    /// # use std::time::Duration;
+    /// let mut simulation = Broker::of::<u32>().simulate()?;
+    /// let broker = simulation.broker();
+    /// let (sender, jobs) = std::sync::mpsc::channel::<Token<u32>>();
+    /// let terms = Acknowledgement::within(Duration::from_secs(30));
+    /// let _jobs = broker.subscription().pattern("jobs").subscribe_with_tokens(terms, move |token| {
+    ///     let _ = sender.send(token);
+    /// })?;
+    /// let _ = broker.publisher("jobs")?.publish(1)?;
+    /// simulation.run();
+    /// let job = jobs.try_recv()?;
+    /// assert_eq!(job.deadline().map(|at| at.as_nanos()), Some(30_000_000_000));
+    /// assert!(!job.is_cancelled());
+    /// simulation.advance(Duration::from_secs(30));
+    /// assert!(job.is_cancelled() && job.deadline().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_cancelled(&self) -> bool {
+        self.deadline().is_none_or(|at| self.occasion.clock.now() >= at)
     }
 
     fn settle(&mut self, how: Settled, said: Said) -> Result<(), TokenError> {
@@ -191,7 +224,7 @@ impl<P: 'static> Token<P> {
     /// The message.
     pub fn message(&self) -> Message<'_, P> {
         let held = self.held.as_ref().unwrap_or_else(|| unreachable!("it is there until the token is taken"));
-        held.parked.message(self.origin, &self.clock)
+        held.parked.message(self.origin, &self.occasion)
     }
 }
 

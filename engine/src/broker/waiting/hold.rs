@@ -60,6 +60,12 @@ impl Hold {
         Settled::of(self.0.load(Ordering::Relaxed)).is_some()
     }
 
+    /// Returns until when it may be kept, if nobody has settled it.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let word = self.0.load(Ordering::Relaxed);
+        Settled::of(word).is_none().then(|| Timestamp::from_nanos(word))
+    }
+
     /// Keeps it until then, or longer if it may be kept longer.
     pub(crate) fn extend(&self, moment: Timestamp) -> Result<(), Settled> {
         let moment = moment.as_nanos().min(LAST_MOMENT);

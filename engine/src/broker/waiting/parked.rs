@@ -5,7 +5,7 @@ use crate::broker::dead_letters::{Attempt, DeadLetter, History, Key as LetterKey
 use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::clock::{Clock, Timestamp};
-use crate::message::{Envelope, Message, MessageId, MessagePayload, Origin, OwnedMessage};
+use crate::message::{Envelope, Message, MessageId, MessagePayload, Occasion, Origin, OwnedMessage};
 use crate::topic::Topic;
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ impl<P: 'static> Parked<P> {
     /// Makes it a message of its user's.
     #[inline(never)]
     pub(crate) fn into_owned(self, origin: Origin, clock: &Clock) -> OwnedMessage<P> {
-        let owned = self.message(origin, clock).owned(());
+        let owned = self.message(origin, &Occasion::apart(clock)).owned(());
         owned.with_payload(self.envelope.into_payload())
     }
 
@@ -109,8 +109,8 @@ impl<P: 'static> Parked<P> {
         self.retried.get_or_insert_with(first)
     }
 
-    pub(crate) fn message<'a>(&'a self, origin: Origin, clock: &'a Clock) -> Message<'a, P> {
-        Message::new(&self.envelope, &self.topic, origin, clock)
+    pub(crate) fn message<'a>(&'a self, origin: Origin, occasion: &'a Occasion) -> Message<'a, P> {
+        Message::new(&self.envelope, &self.topic, origin, occasion)
     }
 
     /// Makes it a message that has failed once more and is to be tried again after that time.
@@ -121,6 +121,11 @@ impl<P: 'static> Parked<P> {
 
     pub(crate) fn id(&self, origin: Origin) -> MessageId {
         self.envelope.id(origin)
+    }
+
+    /// Returns which attempt at delivering it is next, or is being made.
+    pub(crate) fn attempt(&self) -> u16 {
+        self.envelope.attempt
     }
 
     pub(crate) fn topic(&self) -> &Topic {
