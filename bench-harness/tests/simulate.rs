@@ -108,6 +108,19 @@ fn delays_double_up_to_their_cap() {
 }
 
 #[test]
+fn what_takes_longer_than_its_limit_has_timed_out_and_is_tried_again_after_it_has_returned() {
+    let outcome = Outcome::of_example("time-limit");
+    let call = |n, attempt, at, outcome: &str| (n, attempt, at, outcome.to_owned());
+    let late = |attempt, at| call(0, attempt, at, "timed-out");
+    let expected = [late(1, 0), late(2, 3_100), late(3, 6_200), call(1, 1, 13_000, "delivered")];
+    assert_eq!(outcome.calls_of("billing"), expected);
+    assert_eq!((&outcome.0["ledger"]["late"], outcome.field("billing", "late")), (&json!(3), &json!(3)));
+    let letter =
+        json!({ "n": 0, "subscription": "billing", "kind": "timed_out", "attempts": 3, "episodes": 1 });
+    assert_eq!(outcome.letters(), [letter]);
+}
+
+#[test]
 fn no_attempt_is_waited_for_that_would_come_too_late() {
     let outcome = Outcome::of_example("max-elapsed");
     assert_eq!(outcome.moments(), [0, 100, 300, 700]);
@@ -423,6 +436,9 @@ fn what_is_no_scenario_is_refused_with_line_and_reason() {
         ("idempotent = { by = \"id\", keys = 0 }", "is to remember 0 keys"),
         ("idempotent = { by = \"id\" }\nbacklog = { conflate_by = \"topic\" }", "idempotency and conflation"),
         ("manual = { in_flight = 0 }", "0 in flight"),
+        ("time_limit = \"0s\"", "time limit is 0ns, and is to be 1µs to 86400s: leave it out"),
+        ("time_limit = \"25h\"", "time limit is 90000s"),
+        ("time_limit = 5", "a duration as text"),
         ("manual = { in_flight = 4 }\nhandler = { fails = \"odd\" }", "does nothing else"),
         ("manual = { in_flight = 4 }\nretry = { in_order = true }", "retry in order and several in flight"),
         ("handler = { fails = \"sometimes\" }", "not \"sometimes\""),

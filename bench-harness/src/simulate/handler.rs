@@ -34,6 +34,8 @@ pub(super) enum Outcome {
     Delivered,
     Failed,
     Panicked,
+    /// It has returned after its time limit.
+    TimedOut,
     /// Its token was kept.
     Pending,
 }
@@ -44,6 +46,7 @@ impl Outcome {
             Self::Delivered => "delivered",
             Self::Failed => "failed",
             Self::Panicked => "panicked",
+            Self::TimedOut => "timed-out",
             Self::Pending => "pending",
         }
     }
@@ -179,12 +182,15 @@ impl Handler {
             let mut behaviour = locked(&self.behaviour);
             (behaviour.is_failing(n, attempt), behaviour.fails_as, behaviour.takes)
         };
+        let now = self.clock.now();
+        let is_late = message.deadline().is_some_and(|deadline| now.after(takes) > deadline);
         let outcome = match (fails, fails_as) {
-            (false, _) => Outcome::Delivered,
             (true, FailsAs::Panic) => Outcome::Panicked,
+            _ if is_late => Outcome::TimedOut,
+            (false, _) => Outcome::Delivered,
             (true, _) => Outcome::Failed,
         };
-        let at_ns = self.clock.now().as_nanos();
+        let at_ns = now.as_nanos();
         record.calls.push(Call { subscription: self.subscription, n, attempt, at_ns, outcome });
         drop(record);
         if !takes.is_zero() {

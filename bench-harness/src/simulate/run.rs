@@ -183,6 +183,9 @@ impl<'s> Run<'s> {
                 builder = builder.conflate(options::key(key.get_ref()));
             }
         }
+        if let Some(limit) = &form.time_limit {
+            builder = builder.time_limit(limit.get_ref().0);
+        }
         let handler = Handler {
             subscription: place,
             behaviour: behaviour.clone(),
@@ -210,6 +213,7 @@ impl<'s> Run<'s> {
                 }
                 SubscribeError::Retry { .. } => form.retry.as_ref().map(Spanned::span),
                 SubscribeError::Breaker { .. } => form.breaker.as_ref().map(Spanned::span),
+                SubscribeError::TimeLimit { .. } => form.time_limit.as_ref().map(Spanned::span),
                 _ => None,
             };
             self.source.refuse(place.unwrap_or(form.name.span()), error.to_string())

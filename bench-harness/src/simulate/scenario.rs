@@ -43,6 +43,7 @@ pub(super) struct SubscriptionForm {
     pub(super) backlog: Option<Spanned<BacklogForm>>,
     pub(super) idempotent: Option<Spanned<IdempotencyForm>>,
     pub(super) manual: Option<Spanned<ManualForm>>,
+    pub(super) time_limit: Option<Spanned<Time>>,
     #[serde(default)]
     pub(super) handler: HandlerForm,
 }

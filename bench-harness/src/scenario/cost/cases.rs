@@ -73,6 +73,7 @@ pub(super) fn all() -> Vec<Case> {
         },
         beside_plain("retry, armed", PLAIN.told(|told| told.retry(Retry::default()))),
         beside_plain("breaker, closed", PLAIN.told(|told| told.breaker(Breaker::default()))),
+        beside_plain("time limit, kept", PLAIN.told(|told| told.time_limit(Duration::from_secs(1)))),
         beside_plain(
             "idempotency by id",
             PLAIN.told(|told| told.idempotent(Idempotency::by(key::id()).keys(1_000))),
