@@ -246,7 +246,7 @@ fn deliver(subscriptions: usize, told: Told, options: Option<PublishOptions>) {
     is_done.recv_timeout(Duration::from_secs(60)).expect("the consumer goes on");
 }
 
-const CASES: [(&str, fn()); 20] = [
+const CASES: [(&str, fn()); 21] = [
     ("publish-single", || ring_laps::<EVENT>(false, Counted::Publish)),
     ("publish-single-batch", || ring_laps::<EVENT>(false, Counted::PublishBatch)),
     ("publish-multi", || ring_laps::<EVENT>(true, Counted::Publish)),
@@ -267,6 +267,7 @@ const CASES: [(&str, fn()); 20] = [
     ("deliver-with-idempotency", || {
         deliver(1, |told| told.idempotent(Idempotency::by(key::id()).keys(1_000)), None);
     }),
+    ("deliver-with-time-limit", || deliver(1, |told| told.time_limit(Duration::from_secs(1)), None)),
     ("deliver-header", || deliver(1, |plain| plain, Some(region()))),
     ("deliver-header-with-filter", || {
         deliver(1, |told| told.filter(header("region").is("eu")), Some(region()));

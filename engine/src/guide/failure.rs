@@ -22,6 +22,7 @@
 //! | it returns [`RetryAfter`] | [`FailureKind::Handler`] | as an error, after this delay: neither schedule nor cap apply, attempts and `max_elapsed` do |
 //! | it returns [`Permanent`] | [`FailureKind::Handler`] | as an error that is not tried again; the breaker does not count it |
 //! | it panics | [`FailureKind::Panic`] | *it has failed*, below |
+//! | it returns after its [time limit](crate::broker::SubscriptionBuilder::time_limit), well or not | [`FailureKind::TimedOut`](crate::broker::FailureKind::TimedOut), and [`late`](crate::broker::SubscriptionLedger::late) | *it has failed*, below; what it returned is discarded, `Permanent` and `RetryAfter` too |
 //! | its token is given back well | [`Term::Delivered`] | nothing |
 //! | its token is given back as failed | [`FailureKind::Handler`] | *it has failed*, below |
 //! | its token is dropped | [`FailureKind::Cancelled`](crate::broker::FailureKind::Cancelled), or [`FailureKind::Panic`] in a panic | *it has failed*, below; a dropped one is not tried again |
@@ -81,6 +82,7 @@
 //! | nothing may be given up unseen | [`dead_letters`](crate::broker::BrokerBuilder::dead_letters), and look at them |
 //! | retries must not become a load of their own | [`Retry::budget`](crate::broker::Retry::budget) |
 //! | a handler that may be slow | a [`Dispatcher`](crate::broker::Dispatcher) of its own |
+//! | what comes too late is of no use, or a slow call is to be known at once | a [`time_limit`](crate::broker::SubscriptionBuilder::time_limit), and [`is_cancelled`](crate::message::Message::is_cancelled) in the handler |
 //! | a handler that may hang | the same, and a limit for all that waits for it: [`pause_timeout`], [`unsubscribe_timeout`], `shutdown` |
 //!
 //! # Faults
@@ -110,6 +112,9 @@
 //! | a publish closure panics | nothing is published, and the panic goes on to whoever published | [`tombstones`](crate::broker::RingLedger::tombstones) | `broker_faults::a_publish_closure_that_panics_publishes_nothing_and_leaves_the_ledger_balanced` |
 //! | a handler is slow | those that share its dispatcher wait for it, publishers too once its ring is full; other dispatchers go on | [`depth`](crate::broker::RingLedger::depth), and the latencies of the [metrics](crate::observe::Metrics) | `broker_fault_table::a_slow_handler_holds_up_its_own_dispatcher_alone` |
 //! | a handler is slow, and its breaker watches [slow calls](crate::broker::Breaker::slow_calls) | the breaker opens | [`breaker_changes`](crate::broker::SubscriptionStatus::breaker_changes) | `broker_breakers::slow_calls_open_it_by_the_brokers_clock` |
+//! | a handler is slow, and its subscription has a [time limit](crate::broker::SubscriptionBuilder::time_limit) | the watchdog names the call at that limit, the call is told, and what it returns is discarded | [`late`](crate::broker::SubscriptionLedger::late), [`FailureKind::TimedOut`](crate::broker::FailureKind::TimedOut) | `broker_time_limits_watched::a_stuck_call_is_named_at_its_own_limit_is_told_and_what_it_returns_is_late` |
+//! | a late call panics | it has panicked | [`FailureKind::Panic`] | `broker_time_limits::a_late_call_that_panics_has_panicked` |
+//! | what a late call returned panics when it is discarded | caught; the call is late | as before | `broker_time_limits::an_error_that_panics_when_it_is_discarded_changes_nothing` |
 //! | a handler never returns | a shutdown returns in time, names it, and hands back what came behind | [`Term::InDoubt`] for the call, [`Term::Undelivered`] behind it | `broker_faults::shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_back` |
 //! | the same, and its subscription ends | [`unsubscribe_timeout`] gives up at its limit; it ends when the call does | [`Term::Unsubscribed`] for what was behind | `broker_faults::unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_later` |
 //! | a filter never returns | as a handler | as a handler | `broker_filters::a_filter_that_hangs_is_taken_over_like_a_handler` |
