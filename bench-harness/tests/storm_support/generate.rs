@@ -95,6 +95,10 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
         let takes = if is_timed { random.millis(0, 3) } else { 0 };
         if subscription.manual.is_none() {
             subscription.handler = Handler { takes, fails, fails_as };
+            // Where no time passes in a call, it changes nothing.
+            let unneeded = seed.is_multiple_of(4).then_some(MILLI);
+            subscription.time_limit =
+                if is_timed { random.maybe(50, |random| random.millis(1, 3)) } else { unneeded };
         }
         scenario.subscriptions.push(subscription);
     }

@@ -6,7 +6,7 @@ use super::answer::{Account, Answer, Call, Ended, Letter, Refusal};
 use super::model::{Model, Published};
 use super::promises;
 use super::rules::is_match;
-use super::scenario::{Nanos, Publish, Scenario, Step, filled, name};
+use super::scenario::{Nanos, Publish, Scenario, Step, Subscription, filled, name};
 
 /// Says what is wrong with an answer, or how many subscriptions were followed to the end by their models.
 pub(crate) fn judge(scenario: &Scenario, answer: &Answer) -> Result<usize, String> {
@@ -61,6 +61,14 @@ impl Judge<'_> {
             let delivered = self.calls(of).filter(|call| call.outcome == "delivered").count() as u64;
             ensure(account.delivered == delivered, || {
                 format!("{name}: {delivered} calls went well, {account:?}")
+            })?;
+            // A panic is a panic, however late.
+            let Subscription { time_limit, handler, .. } = &self.scenario.subscriptions[of];
+            let is_over = time_limit.is_some_and(|limit| handler.takes > limit);
+            let over = self.calls(of).filter(|call| call.outcome != "panicked" && is_over).count() as u64;
+            let late = self.calls(of).filter(|call| call.outcome == "timed-out").count() as u64;
+            ensure(account.late == over && late == over, || {
+                format!("{name}: {over} calls were over their limit, {late} timed out, {account:?}")
             })?;
             let failed = calls - delivered;
             let again = self.calls(of).filter(|call| call.attempt > 1).count() as u64;

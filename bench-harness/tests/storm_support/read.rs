@@ -84,6 +84,7 @@ fn subscription(table: &Table) -> Subscription {
             in_flight: manual.get("in_flight").map_or(1, number) as usize,
             limit: manual.get("limit").map_or(30_000 * MILLI, time),
         }),
+        time_limit: table.get("time_limit").map(time),
         handler: table.get("handler").and_then(Value::as_table).map(handler).unwrap_or_default(),
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Subscription {
     pub(crate) backlog: Option<Backlog>,
     /// Where its handler keeps messages: it does nothing else then.
     pub(crate) manual: Option<Manual>,
+    /// Of each call.
+    pub(crate) time_limit: Option<Nanos>,
     pub(crate) handler: Handler,
 }
 
@@ -312,6 +314,9 @@ impl fmt::Display for Subscription {
         }
         if let Some(Manual { in_flight, limit }) = self.manual {
             return writeln!(f, "manual = {{ in_flight = {in_flight}, limit = {} }}", Time(limit));
+        }
+        if let Some(limit) = self.time_limit {
+            writeln!(f, "time_limit = {}", Time(limit))?;
         }
         let Handler { takes, fails, fails_as } = &self.handler;
         let takes = (*takes > 0).then(|| Time(*takes).to_string());

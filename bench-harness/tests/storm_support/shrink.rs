@@ -58,6 +58,7 @@ fn shorter(scenario: &Scenario) -> Vec<Scenario> {
         add(&|shorter| shorter.subscriptions[of].handler.fails = Fails::Always);
         add(&|shorter| shorter.subscriptions[of].handler.fails_as = FailsAs::Error);
         add(&|shorter| shorter.subscriptions[of].handler.takes = 0);
+        add(&|shorter| shorter.subscriptions[of].time_limit = None);
     }
     for at in 0..scenario.steps.len() {
         if let Step::Publish(publish) = &scenario.steps[at] {
