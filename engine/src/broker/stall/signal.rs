@@ -73,7 +73,7 @@ mod tests {
         });
         for _ in 0..5 {
             // So that it sleeps, as a rule: where it does not yet, there is nobody to wake.
-            std::thread::sleep(SHORT * 5);
+            crate::sync::thread::sleep(SHORT * 5);
             woken.try_iter().for_each(drop);
             signal.set_interval(SHORT);
             woken.recv_timeout(LIMIT).expect("it looks");
