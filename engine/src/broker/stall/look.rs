@@ -258,7 +258,8 @@ struct Described {
 
 impl<P: MessagePayload> Broker<P> {
     /// Returns what stands still at this moment: calls that have not returned, and rings that have no room, for as
-    /// long as [`BrokerBuilder::stall_after`](crate::broker::BrokerBuilder::stall_after) says. For a health check.
+    /// long as [`BrokerBuilder::stall_after`](crate::broker::BrokerBuilder::stall_after) says, or a call for longer
+    /// than its subscription's [time limit](crate::broker::SubscriptionBuilder::time_limit). For a health check.
     ///
     /// From any thread, also one that is in a handler; waits for nobody. Disturbs no publisher and no consumer. Locks
     /// briefly; allocates, and makes a system call, for each stall. Empty where the watchdog is switched off, of a

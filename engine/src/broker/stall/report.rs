@@ -85,7 +85,8 @@ impl fmt::Display for Stall {
                 write!(f, "{thread} has been in a call")?;
                 self.write_call(f)?;
                 write!(f, " for at least {age:.1?}")?;
-                if let Some(limit) = self.time_limit {
+                // It may have been met first when its subscription had ended, and be told at the broker's limit.
+                if let Some(limit) = self.time_limit.filter(|limit| *age >= *limit) {
                     write!(f, ", over its time limit of {limit:?}")?;
                 }
                 write!(f, "; it is {behind} messages behind")
@@ -138,5 +139,37 @@ impl Stall {
             write!(f, ", sequence {sequence}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(all(test, not(ringmain_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_said_to_be_over_its_limit_only_when_it_is() {
+        let second = Duration::from_secs(1);
+        let stall = |age, time_limit| Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            dispatcher: "d".into(),
+            thread: "rm-d-0".into(),
+            subscription: Some("billing".into()),
+            message: None,
+            topic: None,
+            sequence: Some(7),
+            age,
+            call_age: Some(age),
+            time_limit,
+            behind: 1,
+            waiting_publishers: 0,
+        };
+        let said = |age, time_limit| stall(age, time_limit).to_string();
+        let call = "rm-d-0 has been in a call of subscription billing, sequence 7 for at least 2.0s";
+        let behind = "; it is 1 messages behind";
+        assert_eq!(said(second * 2, None), format!("{call}{behind}"));
+        assert_eq!(said(second * 2, Some(second * 10)), format!("{call}{behind}"));
+        let over = ", over its time limit of 2s";
+        assert_eq!(said(second * 2, Some(second * 2)), format!("{call}{over}{behind}"));
     }
 }
