@@ -97,6 +97,9 @@
 //! | `settle-by-swap` | a message is settled by its token and by its time limit | `tokens::a_token_and_its_time_limit_agree_on_who_settles` |
 //! | `settle-by-swap` | the same, by the end of its subscription | `tokens::a_token_and_the_end_of_its_subscription_agree_on_who_settles` |
 //! | `settle-by-swap` | an extension is granted that does not hold | `tokens::a_limit_that_was_extended_does_not_pass` |
+//! | `doubt-what-is-open` | a message is delivered and in doubt | `takeover::what_has_waited_is_delivered_in_doubt_or_handed_back` |
+//! | `leave-what-was-taken-over` | a consumer that was taken over hands back what waits, behind the report | `takeover::who_is_taken_over_in_a_turn_with_an_event_leaves_what_waits` |
+//! | `forsake-the-room` | it has the report forget which message it was stuck in | `takeover::who_is_taken_over_leaves_what_waits_of_a_subscription_that_ends` |
 //! | `join-without-waiting` | the same, where a joiner gives up | `joining::a_join_that_gives_up_holds_nobody_up` |
 //! | `close-without-closed-bit` | a joiner ends before the ring does | `joining::a_join_falls_before_a_close_or_after_it` |
 //! | `finish-stage.acquire` | a later stage reads what a mutating consumer is writing | `stages::what_a_mutating_consumer_makes_of_an_event_is_seen_by_all_who_come_after` |

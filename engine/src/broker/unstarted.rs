@@ -5,6 +5,8 @@ use super::builder::BrokerBuilder;
 use super::deliver::consumer::Consumer;
 use super::error::BrokerBuildError;
 use super::handle::Broker;
+use super::lifecycle::report::ShutdownReport;
+use super::lifecycle::shutdown;
 use crate::message::MessagePayload;
 use crate::ring::managed::drive::Turn;
 
@@ -18,10 +20,11 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// As [`build`](Self::build).
     pub fn build_unstarted(self) -> Result<(Broker<P>, UnstartedConsumers<P>), BrokerBuildError> {
         let (broker, planned) = self.assemble()?;
-        Ok((
-            broker,
-            UnstartedConsumers(planned.consumers.into_iter().map(|planned| planned.consumer).collect()),
-        ))
+        let consumers: Vec<_> = planned.consumers.into_iter().map(|planned| planned.consumer).collect();
+        for consumer in &consumers {
+            consumer.threads().start(consumer.addr());
+        }
+        Ok((broker, UnstartedConsumers(consumers)))
     }
 }
 
@@ -38,6 +41,17 @@ impl<P: MessagePayload> Broker<P> {
     /// Runs a round of the reclaimer.
     pub fn reclaim(&self) {
         self.core().reclaim();
+    }
+
+    /// Shuts down without any time: stops all consumers, and takes those over that are in a call and do not return at
+    /// once. Returns whether there were any. The others hand over by themselves in their next turns.
+    pub fn cut_short(&self) -> bool {
+        shutdown::cut_short(self.core())
+    }
+
+    /// Says what the shutdown has come to by now, when what was taken over has been copied.
+    pub fn report(&self) -> ShutdownReport<P> {
+        shutdown::report_when_copied(self.core())
     }
 }
 

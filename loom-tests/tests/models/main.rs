@@ -19,6 +19,8 @@ mod publish;
 mod routing;
 mod stages;
 #[cfg(ringmain_loom)]
+mod takeover;
+#[cfg(ringmain_loom)]
 mod tokens;
 mod waiting;
 mod waking;

@@ -252,6 +252,30 @@ pub(in crate::broker) fn report_of<P: MessagePayload>(core: &Core<P>) -> Shutdow
     report(core, Vec::new()).0
 }
 
+/// Takes the steps of a shutdown whose time is up, for models, in which no time passes: all that run are stopped, and
+/// who is in a call then and has not returned is taken over. Returns whether somebody was.
+#[cfg(ringmain_loom)]
+pub(in crate::broker) fn cut_short<P: MessagePayload>(core: &Arc<Core<P>>) -> bool {
+    core.close();
+    let now = Instant::now();
+    core.threads.lock().stop_all(now);
+    let (taken, until) = core.threads.lock().take_over_all(now + MIN_RESERVE);
+    let is_taken_over = !taken.is_empty();
+    account_for(core, taken, until);
+    is_taken_over
+}
+
+/// Says what a shutdown has come to, when what was taken over has been copied aside.
+#[cfg(ringmain_loom)]
+pub(in crate::broker) fn report_when_copied<P: MessagePayload>(core: &Arc<Core<P>>) -> ShutdownReport<P> {
+    let mut threads = core.threads.lock();
+    while threads.pending > 0 {
+        threads = core.threads.wait(threads, None);
+    }
+    drop(threads);
+    report_of(core)
+}
+
 /// What is to be logged of a shutdown.
 #[derive(Default)]
 struct Unlogged {

@@ -13,6 +13,7 @@ use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, Registry, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::Origin;
+use crate::sync::edge;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(crate) struct ConsumerSide<P> {
     panics: BTreeMap<u64, Panic>,
     /// Tokens that have come back, of each subscription from the first.
     returned: BTreeMap<u64, VecDeque<Returned<P>>>,
+    /// Whether the room is somebody else's.
+    is_forsaken: bool,
 }
 
 impl<P: 'static> ConsumerSide<P> {
@@ -67,6 +70,7 @@ impl<P: 'static> ConsumerSide<P> {
             handed_out: 0,
             panics: BTreeMap::new(),
             returned: BTreeMap::new(),
+            is_forsaken: false,
         }
     }
 
@@ -269,7 +273,9 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Says that the message that was taken out last has been settled.
     pub(crate) fn settled(&self) {
-        self.room.settled();
+        if !self.is_forsaken || edge::left_out("forsake-the-room") {
+            self.room.settled();
+        }
     }
 
     /// Closes a subscription's queue. Returns what was in it, to be settled before [`let_go`](Self::let_go), and the
@@ -428,7 +434,7 @@ impl<P: 'static> ConsumerSide<P> {
 
     /// Leaves the room to whoever has taken the consumer's position over.
     pub(crate) fn forsake(&mut self) {
-        (self.len, self.in_flight) = (0, 0);
+        (self.len, self.in_flight, self.is_forsaken) = (0, 0, true);
         self.queues.clear();
     }
 
