@@ -2,9 +2,14 @@
 
 mod broker_support;
 
+use broker_support::{eventually, panic_quietly};
+use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
 use ringmain::broker::{
-    Acknowledgement, Broker, Dispatcher, DrainError, Jitter, PublishFailure, Retry, Term, Token,
+    Acknowledgement, Backlog, Broker, Dispatcher, DrainError, Jitter, PublishFailure, Retry, Subscription,
+    Term, Token, WhenFull,
 };
+use ringmain::message::Message;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -67,18 +72,19 @@ fn a_chain_of_handlers_comes_to_its_end_while_outsiders_are_refused() {
 #[test]
 fn what_waits_for_long_is_not_waited_for_and_handed_back() {
     let broker = Broker::of::<u64>().build().expect("valid");
-    let paused = broker.subscribe("paused", |_| ()).expect("valid");
+    let latest = Backlog::new(1).when_full(WhenFull::DropOldest);
+    let paused = broker.subscription().pattern("paused").backlog(latest).subscribe(|_| ()).expect("valid");
     paused.pause().expect("no child");
     let retry = Retry::constant(SECOND * 3_600).jitter(Jitter::None).attempts(2);
     let subscription = broker.subscription().pattern("fails").retry(retry);
     let _failing = subscription.subscribe(|_| Err::<(), _>("in an hour")).expect("valid");
-    for topic in ["paused", "fails"] {
+    for topic in ["paused", "paused", "fails"] {
         let _ = broker.publisher(topic).expect("a topic").publish(1).expect("room");
     }
     assert_eq!(broker.quiesce(LIMIT), Ok(()));
     let report = broker.shutdown(LIMIT).expect("no closure");
     assert!(report.ledger.is_balanced(), "{}", report.ledger);
-    assert_eq!(report.undelivered.len(), 2);
+    assert_eq!(report.undelivered.len(), 2, "one has given way");
 }
 
 #[test]
@@ -115,6 +121,77 @@ fn it_waits_for_tokens_and_its_limit_holds_beside_handlers_that_go_on_for_ever()
     assert!(begun.elapsed() < SECOND * 10, "{:?}", begun.elapsed());
     let report = broker.shutdown(LIMIT).expect("no closure");
     assert!(report.ledger.is_balanced(), "{}", report.ledger);
+}
+
+/// A payload whose clones may be held up, or panic.
+#[derive(Default)]
+struct Slow(Arc<AtomicU32>);
+
+const FREE: u32 = 0;
+const HELD_UP: u32 = 1;
+const CLONING: u32 = 2;
+const PANICS: u32 = 3;
+
+impl Clone for Slow {
+    fn clone(&self) -> Self {
+        if self.0.compare_exchange(PANICS, FREE, SeqCst, SeqCst).is_ok() {
+            panic_quietly();
+        }
+        if self.0.compare_exchange(HELD_UP, CLONING, SeqCst, SeqCst).is_ok() {
+            eventually("the clone goes on", || self.0.load(SeqCst) == FREE);
+        }
+        Self(self.0.clone())
+    }
+}
+
+/// A broker whose only message has failed once, with the calls of its handler so far, and then has its letter replayed
+/// with a payload in that state.
+fn replaying(to: u32) -> (Broker<Slow>, Subscription<Slow>, Arc<AtomicU32>, Arc<AtomicU32>) {
+    let broker = Broker::of::<Slow>().dead_letters(DeadLetterOptions::new()).build().expect("valid options");
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = calls.clone();
+    let fails_once = move |_: &Message<'_, Slow>| {
+        if counted.fetch_add(1, SeqCst) == 0 { Err("not yet") } else { Ok(()) }
+    };
+    let subscription = broker.subscribe("a", fails_once).expect("valid");
+    let state = Arc::new(AtomicU32::new(FREE));
+    let _ = broker.publisher("a").expect("a topic").publish(Slow(state.clone())).expect("room");
+    broker.drain(LIMIT).expect("it has failed");
+    state.store(to, SeqCst);
+    let letters = broker.dead_letters().expect("they are kept");
+    let _ = letters.replay(&Selection::all(), Replay::to_subscription()).expect("there is one");
+    (broker, subscription, calls, state)
+}
+
+#[test]
+fn a_letter_that_cannot_be_copied_for_its_replay_is_not_waited_for() {
+    let (broker, _subscription, calls, state) = replaying(PANICS);
+    eventually("it has been tried", || state.load(SeqCst) == FREE);
+    assert_eq!(broker.quiesce(LIMIT), Ok(()));
+    assert_eq!(calls.load(SeqCst), 1);
+    let report = broker.shutdown(LIMIT).expect("no closure");
+    assert!(report.ledger.is_balanced(), "{}", report.ledger);
+}
+
+#[test]
+fn a_letter_that_is_being_copied_for_its_replay_is_waited_for() {
+    for whole_broker in [true, false] {
+        let (broker, subscription, calls, state) = replaying(HELD_UP);
+        eventually("it is being copied", || state.load(SeqCst) == CLONING);
+        let limit = MILLISECOND * 20;
+        let timed_out = Err(DrainError::TimedOut { limit });
+        if whole_broker {
+            assert_eq!(broker.quiesce(limit), timed_out);
+            state.store(FREE, SeqCst);
+            assert_eq!(broker.quiesce(LIMIT), Ok(()));
+            assert_eq!(calls.load(SeqCst), 2, "it is quiet once the letter was delivered");
+        } else {
+            assert_eq!(subscription.unsubscribe_drained(limit), timed_out);
+            state.store(FREE, SeqCst);
+        }
+        let report = broker.shutdown(LIMIT).expect("no closure");
+        assert!(report.ledger.is_balanced(), "{}", report.ledger);
+    }
 }
 
 #[test]

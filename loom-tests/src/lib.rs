@@ -97,6 +97,15 @@
 //! | `settle-by-swap` | a message is settled by its token and by its time limit | `tokens::a_token_and_its_time_limit_agree_on_who_settles` |
 //! | `settle-by-swap` | the same, by the end of its subscription | `tokens::a_token_and_the_end_of_its_subscription_agree_on_who_settles` |
 //! | `settle-by-swap` | an extension is granted that does not hold | `tokens::a_limit_that_was_extended_does_not_pass` |
+//! | `note-in-call` | a drain ends while a message that has waited is being handled | `queues::a_drain_does_not_end_before_what_has_waited_is_counted` |
+//! | `note-in-call` | a drain ends before a message that has expired is counted | `queues::a_drain_does_not_end_before_what_has_expired_is_counted` |
+//! | `put-back-at-once` | a drain ends while a message is on its way to be tried again | `queues::a_drain_does_not_end_while_a_message_is_on_its_way_to_be_tried_again` |
+//! | `rings-before-rooms` | the same, on its way from its slot | `queues::a_drain_does_not_end_while_a_message_is_on_its_way_to_be_tried_again` |
+//! | `note-settling` | a drain ends before a token that has come back is counted | `queues::a_drain_does_not_end_before_a_token_that_has_come_back_is_counted` |
+//! | `note-settling` | the same, before what was not handed out is | `queues::a_drain_does_not_end_before_what_was_not_handed_out_is_counted` |
+//! | `note-settling` | the same, before what a subscription has left is | `queues::a_drain_does_not_end_before_what_a_subscription_has_left_is_counted` |
+//! | `note-settling` | the same, before what has given way is | `queues::a_drain_does_not_end_before_what_has_given_way_is_counted` |
+//! | `note-settling` | all is said to be quiet before a letter is replayed | `queues::it_is_not_quiet_while_a_letter_is_on_its_way_to_be_replayed` |
 //! | `doubt-what-is-open` | a message is delivered and in doubt | `takeover::what_has_waited_is_delivered_in_doubt_or_handed_back` |
 //! | `leave-what-was-taken-over` | a consumer that was taken over hands back what waits, behind the report | `takeover::who_is_taken_over_in_a_turn_with_an_event_leaves_what_waits` |
 //! | `forsake-the-room` | it has the report forget which message it was stuck in | `takeover::who_is_taken_over_leaves_what_waits_of_a_subscription_that_ends` |

@@ -16,6 +16,8 @@ mod parking;
 #[cfg(ringmain_loom)]
 mod pausing;
 mod publish;
+#[cfg(ringmain_loom)]
+mod queues;
 mod routing;
 mod stages;
 #[cfg(ringmain_loom)]

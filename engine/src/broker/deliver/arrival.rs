@@ -171,6 +171,8 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
                     HandedOut::InFlight => return Gated::Kept,
                     HandedOut::TakenOver => return Gated::TakenOver,
                     HandedOut::Refused(parked) => {
+                        // It is counted before its slot is released, for which who looks waits as well.
+                        left.waiting.settled();
                         left.undropped.push(Undropped::Parked(parked));
                         Outcome::Undelivered
                     }
@@ -257,9 +259,9 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         }
         let (size, key) =
             (Parked::size_of(self.message), handler.contract().and_then(|contract| contract.key));
-        let GivenUp { expired, dropped, has_room } =
-            left.waiting.make_room(state, size, key, handler.backlog(), self.clock.now());
-        let mut given_up = dropped;
+        let made = left.waiting.make_room(state, size, key, handler.backlog(), self.clock.now());
+        let has_given_way = !made.is_nothing();
+        let GivenUp { expired, dropped: mut given_up, has_room } = made;
         for _ in &given_up {
             settle_uncalled(&state.tally, &Outcome::Overflow);
         }
@@ -269,6 +271,9 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
             }
         }
         let mut swept = self.count_expired(state, handler, expired, left);
+        if has_given_way {
+            left.waiting.settled();
+        }
         let gated = self.copy_to_wait(state, handler, has_room, &mut given_up, left);
         if matches!(gated, Gated::TakenOver) {
             given_up.into_iter().chain(swept.parked).for_each(|parked| _ = guard(|| drop(parked)));

@@ -85,7 +85,10 @@ impl<P: MessagePayload> HandlerTable<P> {
                     left.waiting.begin_call(state.id, &parked, origin);
                     Some(parked)
                 }
-                Copied::Nothing => None,
+                Copied::Nothing => {
+                    left.waiting.settled();
+                    None
+                }
                 Copied::TakenOver => return false,
             },
             None => None,

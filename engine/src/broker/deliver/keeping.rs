@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub(super) enum HandedOut<P> {
     /// Its handler was called, and it is in flight, or has come back already.
     InFlight,
-    /// The consumer was stopped before.
+    /// The consumer was stopped before. It is to be settled, and then said to be.
     Refused(Parked<P>),
     /// Somebody else has the consumer's position.
     TakenOver,
@@ -83,7 +83,10 @@ pub(super) fn hand_out<P: MessagePayload>(
             token.into_iter().for_each(Token::revoke);
             match left.waiting.revoke(state, number).and_then(Arc::into_inner) {
                 Some(held) => HandedOut::Refused(held.parked),
-                None => HandedOut::InFlight,
+                None => {
+                    left.waiting.settled();
+                    HandedOut::InFlight
+                }
             }
         }
     }

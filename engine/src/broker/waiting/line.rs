@@ -34,6 +34,13 @@ pub(crate) struct GivenUp<P> {
     pub(crate) has_room: bool,
 }
 
+impl<P> GivenUp<P> {
+    /// Returns whether nothing has given way.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.expired.is_empty() && self.dropped.is_empty()
+    }
+}
+
 impl<P: 'static> Line<P> {
     pub(super) fn new(conflates: bool) -> Self {
         Self {

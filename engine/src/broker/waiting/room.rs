@@ -12,7 +12,7 @@ use crate::broker::policy::key::Key;
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::clock::Timestamp;
 use crate::message::{MessageId, Origin};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, edge};
 use crate::topic::Topic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +37,23 @@ struct Inner<P> {
     queues: BTreeMap<u64, Queue<P>>,
     /// The message that was taken out and has not been settled.
     in_call: Option<InCall>,
-    /// Whether others were, to be settled at once.
+    /// Whether others were, to be settled at once; or a dead letter, to be copied.
     is_settling: bool,
+}
+
+impl<P> Inner<P> {
+    /// Takes note of the message that was taken out to be delivered, under the same lock: so it is in one place for
+    /// whoever looks.
+    fn note_in_call(&mut self, in_call: InCall) {
+        if !edge::left_out("note-in-call") {
+            self.in_call = Some(in_call);
+        }
+    }
+
+    /// Takes note that something was taken out to be settled, likewise.
+    fn note_settling(&mut self) {
+        self.is_settling |= !edge::left_out("note-settling");
+    }
 }
 
 /// A message that its handler keeps, and for which nobody waits any more.
@@ -70,7 +85,8 @@ impl<P> Default for WaitingRoom<P> {
 }
 
 impl<P: 'static> WaitingRoom<P> {
-    /// Makes room for a message of that size and key.
+    /// Makes room for a message of that size and key. What has given way is to be settled, and then
+    /// [said](Self::settled) to be.
     pub(crate) fn make_room(
         &self,
         state: &Arc<SubscriptionState>,
@@ -81,7 +97,11 @@ impl<P: 'static> WaitingRoom<P> {
     ) -> GivenUp<P> {
         let mut inner = self.0.lock();
         let queue = inner.queues.entry(state.id).or_insert_with(|| Queue::new(state.clone()));
-        queue.make_room(size, key, bounds, now)
+        let given_up = queue.make_room(size, key, bounds, now);
+        if !given_up.is_nothing() {
+            inner.note_settling();
+        }
+        given_up
     }
 
     /// Puts a message in behind the others of its subscription. Returns the one whose place it has taken.
@@ -108,12 +128,15 @@ impl<P: 'static> WaitingRoom<P> {
         put_back
     }
 
-    /// Takes the subscription's next message out that may be delivered.
+    /// Takes the subscription's next message out that may be delivered; or the number of a dead letter, of which
+    /// [`begin_call`](Self::begin_call) is to tell when it has been copied.
     pub(crate) fn pop(&self, subscription: u64, now: impl Fn() -> Timestamp, origin: Origin) -> Next<P> {
         let mut inner = self.0.lock();
         let next = inner.queues.get_mut(&subscription).map_or(Next::Nothing, |queue| queue.pop(now));
-        if let Next::Now(parked, _) = &next {
-            inner.in_call = Some(InCall::of(subscription, parked, origin));
+        match &next {
+            Next::Now(parked, _) => inner.note_in_call(InCall::of(subscription, parked, origin)),
+            Next::Replay(..) => inner.note_settling(),
+            Next::At(_) | Next::Nothing => {}
         }
         next
     }
@@ -133,7 +156,7 @@ impl<P: 'static> WaitingRoom<P> {
             Some(_) => match queue.take_expired(now()) {
                 Some(parked) => {
                     let others = queue.others();
-                    inner.in_call = Some(InCall::of(subscription, &parked, origin));
+                    inner.note_in_call(InCall::of(subscription, &parked, origin));
                     Next::Now(parked, others)
                 }
                 None => Next::Nothing,
@@ -169,7 +192,7 @@ impl<P: 'static> WaitingRoom<P> {
     pub(crate) fn take_back(&self, subscription: u64, number: u64) -> Option<Taken<P>> {
         let mut inner = self.0.lock();
         let taken = inner.queues.get_mut(&subscription)?.in_flight.remove(number)?;
-        inner.is_settling = true;
+        inner.note_settling();
         Some(taken)
     }
 
@@ -179,7 +202,7 @@ impl<P: 'static> WaitingRoom<P> {
         let Some(queue) = inner.queues.get_mut(&subscription) else { return TimedOut::Nothing };
         let timed_out = queue.in_flight.time_out(now);
         if matches!(timed_out, TimedOut::Message(..)) {
-            inner.is_settling = true;
+            inner.note_settling();
         }
         timed_out
     }
@@ -188,7 +211,7 @@ impl<P: 'static> WaitingRoom<P> {
     /// and who had settled it before. All of it is to be settled, and then [said](Self::settled) to be.
     pub(crate) fn end_in_flight(&self, of: Option<u64>) -> Vec<Ended<P>> {
         let mut inner = self.0.lock();
-        inner.is_settling = true;
+        inner.note_settling();
         let mut ended = Vec::new();
         for (_, queue) in
             inner.queues.iter_mut().filter(|(subscription, _)| of.is_none_or(|of| of == **subscription))
@@ -207,7 +230,9 @@ impl<P: 'static> WaitingRoom<P> {
 
     /// Says which message is being delivered.
     pub(crate) fn begin_call(&self, subscription: u64, parked: &Parked<P>, origin: Origin) {
-        self.0.lock().in_call = Some(InCall::of(subscription, parked, origin));
+        let mut inner = self.0.lock();
+        inner.note_in_call(InCall::of(subscription, parked, origin));
+        inner.is_settling = false;
     }
 
     /// Has dead letters of a subscription's replayed.
@@ -220,7 +245,7 @@ impl<P: 'static> WaitingRoom<P> {
     /// get. All of it is to be settled, and then [said](Self::settled) to be.
     pub(crate) fn remove(&self, subscription: u64) -> (Vec<Parked<P>>, Vec<u64>) {
         let mut inner = self.0.lock();
-        inner.is_settling = true;
+        inner.note_settling();
         let queue = inner.queues.remove(&subscription);
         drop(inner);
         queue.map_or_else(Default::default, |mut queue| {
@@ -238,7 +263,7 @@ impl<P: 'static> WaitingRoom<P> {
     /// [said](Self::settled) to be.
     pub(crate) fn take_all(&self) -> Vec<(Arc<SubscriptionState>, Parked<P>)> {
         let mut inner = self.0.lock();
-        inner.is_settling = true;
+        inner.note_settling();
         for queue in inner.queues.values() {
             queue.state.set(Reason::CatchingUp, false);
             queue.state.set(Reason::RetryHead, false);

@@ -116,7 +116,8 @@ impl<P: 'static> ConsumerSide<P> {
         self.taken
     }
 
-    /// Makes room for a message of that size and key.
+    /// Makes room for a message of that size and key. If something has given way, it is to be settled, and then
+    /// [said](Self::settled) to be.
     pub(crate) fn make_room(
         &mut self,
         state: &Arc<SubscriptionState>,
@@ -154,6 +155,9 @@ impl<P: 'static> ConsumerSide<P> {
     ) -> Option<Parked<P>> {
         self.hold(state);
         let moment = parked.expires_at().map_or(due, |expires_at| due.min(expires_at));
+        if edge::left_out("put-back-at-once") {
+            self.room.settled();
+        }
         let PutBack { waits, outdated } = self.room.push_retry(state, parked, due, is_head);
         if !waits {
             return outdated;
@@ -271,7 +275,7 @@ impl<P: 'static> ConsumerSide<P> {
         self.taken += 1;
     }
 
-    /// Says that the message that was taken out last has been settled.
+    /// Says that what was taken out last has been settled.
     pub(crate) fn settled(&self) {
         if !self.is_forsaken || edge::left_out("forsake-the-room") {
             self.room.settled();
@@ -373,10 +377,10 @@ impl<P: 'static> ConsumerSide<P> {
         }
     }
 
-    /// Takes a message out that was not handed out after all.
+    /// Takes a message out that was not handed out after all. It is to be settled, and then [said](Self::settled) to
+    /// be.
     pub(crate) fn revoke(&mut self, state: &SubscriptionState, number: u64) -> Option<Arc<Held<P>>> {
         let (held, _) = self.room.take_back(state.id, number)?;
-        self.room.settled();
         self.note_taken_back(state);
         Some(held)
     }
