@@ -103,9 +103,12 @@ fn at_once() -> Retry {
     Retry::constant(Duration::ZERO).jitter(Jitter::None)
 }
 
+/// What a handler keeps.
+type Kept = Arc<Mutex<Option<Token<u64>>>>;
+
 /// A subscription that keeps its messages with tokens.
-fn with_tokens(still: &Still) -> (Subscription<u64>, Arc<Mutex<Option<Token<u64>>>>) {
-    let tokens: Arc<Mutex<Option<Token<u64>>>> = Arc::default();
+fn with_tokens(still: &Still) -> (Subscription<u64>, Kept) {
+    let tokens = Kept::default();
     let kept = tokens.clone();
     let terms = Acknowledgement::within(SECOND);
     let subscription =
