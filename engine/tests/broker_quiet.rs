@@ -78,7 +78,7 @@ fn what_waits_for_long_is_not_waited_for_and_handed_back() {
     let retry = Retry::constant(SECOND * 3_600).jitter(Jitter::None).attempts(2);
     let subscription = broker.subscription().pattern("fails").retry(retry);
     let _failing = subscription.subscribe(|_| Err::<(), _>("in an hour")).expect("valid");
-    for topic in ["paused", "paused", "fails"] {
+    for topic in ["fails", "paused", "paused"] {
         let _ = broker.publisher(topic).expect("a topic").publish(1).expect("room");
     }
     assert_eq!(broker.quiesce(LIMIT), Ok(()));
