@@ -75,7 +75,10 @@ fn child() {
         dead.flush(LIMIT).expect("they are durable");
         // Those that it has cured before it has said anything of them may be gone by now.
         let going = cured.lock().expect("nobody panics").clone();
-        say("durable", new.iter().map(|letter| letter.message.payload).filter(|number| !going.contains(number)));
+        say(
+            "durable",
+            new.iter().map(|letter| letter.message.payload).filter(|number| !going.contains(number)),
+        );
         told = new.last().map_or(told, |letter| letter.number + 1);
         let goes = dead.count(&Selection::all()).saturating_sub(KEPT).max(random.below(20) as usize);
         let some = dead.query(&Selection::all().at_most(20));
