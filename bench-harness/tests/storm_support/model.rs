@@ -130,6 +130,7 @@ impl<'s> Model<'s> {
             failed: 0,
             may_be_gone: false,
             key: self.key_by().and_then(|by| by.key_of(published.form, n)),
+            remembered_as: None,
         };
         let is_duplicate = |key: &String| self.keys.as_ref().is_some_and(|keys| keys.is_duplicate(key, at));
         if message.has_expired(at) {
@@ -335,7 +336,9 @@ impl<'s> Model<'s> {
     /// A message was handled.
     fn deliver(&mut self, message: &Waiting, at: Nanos) {
         self.account.delivered += 1;
-        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+        if let (Some(keys), Some(key)) =
+            (&mut self.keys, message.key.as_ref().or(message.remembered_as.as_ref()))
+        {
             keys.confirm(key, at);
         }
         self.replay_is_over(message);
@@ -387,7 +390,12 @@ impl<'s> Model<'s> {
             attempts: attempts + message.failed,
             episodes: episodes + 1,
         };
-        self.dead.push(Dead { letter, expires: message.expires, is_leased: false });
+        self.dead.push(Dead {
+            letter,
+            expires: message.expires,
+            is_leased: false,
+            key: message.key.or(message.remembered_as),
+        });
     }
 
     /// Where a message was being replayed, that is over.
@@ -445,8 +453,9 @@ impl<'s> Model<'s> {
                 is_replayed: true,
                 failed: 0,
                 may_be_gone: false,
-                // A replay is not asked for it.
+                // A replay is not asked for its key, and is remembered once it was handled.
                 key: None,
+                remembered_as: dead.key.clone(),
             });
         }
         self.replays.make_contiguous().sort_by_key(|waiting| waiting.due);

@@ -19,6 +19,8 @@ pub(crate) struct Waiting {
     pub(crate) may_be_gone: bool,
     /// What tells it from others, where that is asked.
     pub(crate) key: Option<String>,
+    /// What a replay is remembered as once it was handled.
+    pub(crate) remembered_as: Option<String>,
 }
 
 impl Waiting {
@@ -33,6 +35,7 @@ pub(crate) struct Dead {
     pub(crate) letter: Letter,
     pub(crate) expires: Option<Nanos>,
     pub(crate) is_leased: bool,
+    pub(crate) key: Option<String>,
 }
 
 /// Whose turn it is to be delivered: what waits in order, or what was due at some moment.
