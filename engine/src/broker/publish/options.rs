@@ -89,7 +89,8 @@ impl PublishOptions {
             expires_at,
             correlation,
             parent: Some(parent),
-            ..Extras::default()
+            #[cfg(feature = "durable-dead-letters")]
+            earlier: None,
         };
         Self { extras, expires_after: None, priority, wait: Wait::default() }
     }
