@@ -287,13 +287,13 @@ impl<'s> Model<'s> {
     }
 
     fn release(&mut self, message: &Waiting) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, message.key_while_it_waits()) {
             keys.release(key, message.n);
         }
     }
 
     fn reserve(&mut self, message: &Waiting) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, &message.key) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, message.key_while_it_waits()) {
             keys.reserve(key, message.n, self.now);
         }
     }
@@ -336,9 +336,7 @@ impl<'s> Model<'s> {
     /// A message was handled.
     fn deliver(&mut self, message: &Waiting, at: Nanos) {
         self.account.delivered += 1;
-        if let (Some(keys), Some(key)) =
-            (&mut self.keys, message.key.as_ref().or(message.remembered_as.as_ref()))
-        {
+        if let (Some(keys), Some(key)) = (&mut self.keys, message.key_while_it_waits()) {
             keys.confirm(key, at);
         }
         self.replay_is_over(message);
@@ -453,7 +451,7 @@ impl<'s> Model<'s> {
                 is_replayed: true,
                 failed: 0,
                 may_be_gone: false,
-                // A replay is not asked for its key, and is remembered once it was handled.
+                // A replay is not asked for its key; others are.
                 key: None,
                 remembered_as: dead.key.clone(),
             });

@@ -19,11 +19,16 @@ pub(crate) struct Waiting {
     pub(crate) may_be_gone: bool,
     /// What tells it from others, where that is asked.
     pub(crate) key: Option<String>,
-    /// What a replay is remembered as once it was handled.
+    /// The key of a replay, which is not asked for it.
     pub(crate) remembered_as: Option<String>,
 }
 
 impl Waiting {
+    /// What others are duplicates of while it waits, and once it was handled.
+    pub(crate) fn key_while_it_waits(&self) -> Option<&String> {
+        self.key.as_ref().or(self.remembered_as.as_ref())
+    }
+
     pub(crate) fn has_expired(&self, at: Nanos) -> bool {
         self.expires.is_some_and(|expires| expires <= at)
     }

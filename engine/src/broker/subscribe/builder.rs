@@ -188,7 +188,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// exactly-once delivery, but what keeps a sender's repetition from being handled twice. A message that has
     /// failed for good does not keep its key: it may be sent again. A message that is retried, and a dead letter that
     /// is replayed, are no duplicates of themselves. A replay is not asked for its key: it is delivered also where a
-    /// repetition of its message has been handled meanwhile. Once it has been handled, its key is remembered.
+    /// repetition of its message has been handled meanwhile. While it waits for another attempt, and once it has been
+    /// handled, its key counts as that of any message.
     ///
     /// Costs a delivery two look-ups in a hash map, one more where a key is forgotten, and a look at the clock.
     ///
