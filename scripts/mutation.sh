@@ -74,8 +74,6 @@ def read_list():
             continue
         if ("killer" in fault) == ("survives" in fault):
             wrong.append(f"{where} names a killer, or says why it survives, and not both")
-        if fault["old"].lstrip().startswith("."):
-            wrong.append(f"{where} its text is no whole expression: take what stands before the dot as well")
         if "killer" in fault and not re.fullmatch(r"(test \w+|unit|model|loom) [\w:]+", fault["killer"]):
             wrong.append(f"{where} a killer is `test FILE NAME`, `unit NAME`, `model NAME` or `loom NAME`")
         path = os.path.join(SOURCES, fault["file"])
@@ -87,9 +85,25 @@ def read_list():
             wrong.append(f"{where} its text is {len(found)} times in {path}, and must be there once")
             continue
         fault["span"] = found[0]
+        complaint = unfit(open(path).read(), fault)
+        if complaint:
+            wrong.append(f"{where} {complaint}")
     if wrong:
         fail(*wrong)
     return faults
+
+
+def unfit(text, fault):
+    """Why the text cannot become a choice between itself and the fault, as far as that shows without a compiler."""
+    old, first = fault["old"].strip(), fault["span"][0]
+    line_before = text[:first].rstrip().rsplit("\n", 1)[-1]
+    if line_before.endswith(".") and "//" not in line_before or old.startswith("."):
+        return "its text is no whole expression: take what stands before the dot as well"
+    if re.match(r"[\w:]+(\([^()]*\)|\s*\{[^{}]*\})?\s*=>", old):
+        return "its text is an arm of a match: take what stands behind the arrow, and the rest as `before`"
+    if re.match(r"let (mut )?(?!_\b)\w+\b", old):
+        return "its text binds what stands behind it: take the value alone"
+    return None
 
 
 def places(text, old, before):
