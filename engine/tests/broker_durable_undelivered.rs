@@ -3,7 +3,7 @@
 mod broker_support;
 
 use broker_support::{LIMIT, eventually, next, panic_quietly};
-use ringmain::broker::dead_letters::durable::{Codec, DurableDeadLetters};
+use ringmain::broker::dead_letters::durable::{Codec, DurableDeadLetters, DurableState};
 use ringmain::broker::dead_letters::{DeadLetter, DeadLetterOptions, DeadLetters, Replay, Selection};
 use ringmain::broker::{
     Broker, BrokerBuilder, FailureKind, Jitter, PublishOptions, Retry, ShutdownReport, Subscription, Term,
@@ -11,7 +11,7 @@ use ringmain::broker::{
 use ringmain::message::MessagePayload;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -261,6 +261,95 @@ fn threads_that_shut_down_together_keep_each_message_once() {
     let kept = callers.map(|caller| caller.join().expect("no panic"));
     assert_eq!(kept, [500; 4]);
     assert_eq!(dead(&broker).counts().taken, 500);
+}
+
+#[test]
+fn what_a_publisher_had_in_hand_is_kept_by_the_shutdown_that_hands_it_back() {
+    let (_directory, path) = place();
+    let broker = open(&path);
+    let (entered, enters) = channel();
+    let (door, opened) = channel::<()>();
+    let stuck = broker.subscription().name("stuck").pattern("s").subscribe(move |_| {
+        let _ = entered.send(());
+        let _ = opened.recv();
+    });
+    let _stuck = stuck.expect("valid");
+    publish(&broker, "s", [0]);
+    next(&enters);
+    // A publisher still writes when the consumer is taken over.
+    let (writing, writes) = channel();
+    let (written, may_end) = channel::<()>();
+    let mut publisher = broker.publisher("s").expect("a topic");
+    let publishing = thread::spawn(move || {
+        let published = publisher.publish_in_place(|slot| {
+            let _ = writing.send(());
+            let _ = may_end.recv();
+            *slot = 7;
+        });
+        assert!(published.is_ok(), "{published:?}");
+    });
+    next(&writes);
+    let report = broker.shutdown(SHORT).expect("not inside of a closure");
+    assert_eq!((report.in_hand, report.kept), (1, 0));
+    drop(written);
+    publishing.join().expect("no panic");
+    let report = broker.shutdown(LIMIT).expect("not inside of a closure");
+    assert_eq!((handed_back(&report), report.kept), (vec![7], 1));
+    assert_eq!(
+        report.dead_letters.map(|status| (status.not_durable, status.state)),
+        Some((0, DurableState::Closed))
+    );
+    drop(door);
+    drop(broker);
+    assert_eq!(payloads(&reopen(&path)), [7]);
+}
+
+/// What takes its time to be copied.
+#[derive(Debug, Default)]
+struct Heavy(u64);
+
+/// Whether copies wait.
+static IS_HEAVY: AtomicBool = AtomicBool::new(false);
+
+impl Clone for Heavy {
+    fn clone(&self) -> Self {
+        while IS_HEAVY.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        Self(self.0)
+    }
+}
+
+#[test]
+fn what_is_copied_late_is_durable_once_a_later_shutdown_has_waited_for_it() {
+    let (_directory, path) = place();
+    let codec = || {
+        Codec::new(
+            |it: &Heavy| Ok::<_, Infallible>(it.0.to_string().into_bytes()),
+            |bytes| str::from_utf8(bytes).unwrap_or_default().parse().map(Heavy),
+        )
+    };
+    let open = || Broker::of().durable_dead_letters(DurableDeadLetters::at_with(&path, codec())).build();
+    let broker = open().expect("it opens");
+    let billing = broker.subscription().name("billing").pattern("a").subscribe(|_| ()).expect("valid");
+    billing.pause().expect("open");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in 0..20 {
+        let _ = publisher.publish(Heavy(number)).expect("room");
+    }
+    eventually("all wait", || broker.audit().total().count(Term::Backlogged) == 20);
+    IS_HEAVY.store(true, Ordering::Relaxed);
+    let report = broker.shutdown(SHORT).expect("not inside of a closure");
+    assert_eq!((report.undelivered.len(), report.kept), (20, 0));
+    IS_HEAVY.store(false, Ordering::Relaxed);
+    let report = broker.shutdown(LIMIT).expect("not inside of a closure");
+    assert_eq!(report.kept, 20);
+    assert_eq!(
+        report.dead_letters.map(|status| (status.not_durable, status.state)),
+        Some((0, DurableState::Closed))
+    );
+    drop((billing, publisher, broker));
+    assert_eq!(dead(&open().expect("it opens")).count(&Selection::all()), 20);
 }
 
 /// What is copied when it is kept: one of them panics, another never returns.

@@ -23,6 +23,13 @@ impl<P> Threads<P> {
         self.pending += usize::from(!unoffered.is_empty());
         unoffered
     }
+
+    /// Returns whether the store was offered all that will ever be handed back, and has said what it takes.
+    pub(super) fn is_all_offered(&self) -> bool {
+        let may_come = self.pending > 0 || !self.in_hand.is_empty();
+        let is_running = self.consumers.iter().any(|thread| thread.is_on_its_way());
+        !may_come && !is_running && self.offered == self.handed_back.len()
+    }
 }
 
 /// Has the store take copies, aside. Does not wait for it: the shutdown does, beside other things.

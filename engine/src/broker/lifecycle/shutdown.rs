@@ -230,15 +230,15 @@ impl<P> Threads<P> {
     }
 }
 
-/// Has all dead letters durable, if there is time for that. When all consumers have ended nothing changes any more but
-/// by hand, and their store is closed.
+/// Has all dead letters durable, if there is time for that. When all consumers have ended, and what they have left is
+/// copied and was offered, nothing changes any more but by hand, and their store is closed. Else a later call closes
+/// it, or the end of the broker, with what has come by then.
 #[cfg(feature = "durable-dead-letters")]
 fn end_writing<P>(core: &Core<P>, caller: &Caller) {
     let Some(store) = &core.dead_letters else { return };
     let soon = Instant::now() + OVERTIME;
     let until = caller.deadline.map_or(soon, |deadline| deadline.max(soon));
-    let is_last = !core.threads.lock().consumers.iter().any(|thread| thread.is_on_its_way());
-    if is_last {
+    if core.threads.lock().is_all_offered() {
         store.end_writing(until);
     } else {
         // What is missing is told by the report.
