@@ -30,6 +30,9 @@ pub struct Acknowledgement {
 
 impl Acknowledgement {
     /// Has each message settled within that time of the broker's clock, or it has failed. One message is in flight.
+    ///
+    /// It is the consumer who declares that, as soon as it looks. While it is in another call a token that is given
+    /// back after its time still settles its message, as it says.
     pub const fn within(limit: Duration) -> Self {
         Self { limit, in_flight: 1 }
     }
