@@ -376,8 +376,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     ///
     /// While a call is over its limit, the watchdog names it ([`on_stall`](crate::broker::BrokerBuilder::on_stall),
     /// [`Broker::stalls`](crate::broker::Broker::stalls)): at the subscription's own limit, be that shorter or longer
-    /// than what the broker was told ([`stall_after`](crate::broker::BrokerBuilder::stall_after)). It looks at all calls
-    /// about one delivery as one: where a filter, a fallback or a callback takes so long it is named as well, though
+    /// than what the broker was told ([`stall_after`](crate::broker::BrokerBuilder::stall_after)). It takes all calls
+    /// about one delivery for one: where a filter, a fallback or a callback takes so long it is named as well, though
     /// the handler is not late. Where the watchdog is switched off, and in a simulation, nobody is told before the call
     /// returns; all else holds.
     ///
