@@ -24,6 +24,8 @@
 //!   [`Undelivered`](crate::broker::FailureKind::Undelivered), as far as there is room beside the letters: none of
 //!   these makes room for it. [`ShutdownReport::kept`](crate::broker::ShutdownReport::kept) says how many. Another
 //!   process replays them; or purges them, where this one has handled what the report handed back.
+//!   What a shutdown has no time to copy is kept later, as long as the process lives: a later call waits for it, and
+//!   until then the file stays this broker's.
 //! * Where the disk is full, slow or broken, letters stay in memory within the store's bounds, the
 //!   [status](DurableStatus) says so and since when, and it is tried again, at most 5 seconds later each time. When it
 //!   goes well all is made up for.
