@@ -232,7 +232,7 @@ fn a_broker_whose_last_handle_was_dropped_ends_beside_a_token_that_was_leaked() 
     let (subscription, tokens) = keeping(&broker, "kept", "leaky", within(Duration::MAX));
     subscription.detach();
     publish(&broker, "kept", 7, None);
-    std::mem::forget(next(&tokens));
+    broker_support::leak(next(&tokens));
     assert_eq!(broker_support::threads_named("rm-leaky"), 1);
     drop((broker, tokens));
     // Consumers handle what is there, drop their handlers, and end.

@@ -406,9 +406,9 @@ fn of_two_chances_in_flight_the_one_that_fails_does_not_undo_that_the_other_was_
 fn a_token_that_is_leaked_fails_at_its_limit_and_the_message_is_kept() {
     let mut kept = Kept::new(within(SECOND), |options| options.retry(retry(2)));
     kept.publish([7]);
-    std::mem::forget(kept.oldest());
+    broker_support::leak(kept.oldest());
     kept.advance(SECOND * 2);
-    std::mem::forget(kept.oldest());
+    broker_support::leak(kept.oldest());
     kept.advance(SECOND * 2);
     assert_eq!(kept.calls(), [(7, 1), (7, 2)]);
     let letters = kept.broker.dead_letters().expect("it keeps them").query(&Selection::all());

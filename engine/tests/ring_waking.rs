@@ -118,8 +118,9 @@ fn one_event_wakes_one_of_many_workers() {
             eventually("the event is handled", || handled.load(Ordering::Relaxed) == event);
             until_asleep(&name, SLEEPERS);
             let woken = woken(&name, &before);
-            // One is enough. On a busy machine another one may be called while the first is between two looks.
-            assert!(woken <= 2, "{kind:?}: {woken} of {SLEEPERS} were woken for event {event}");
+            // One is enough. On a busy machine another one may be called while the first is between two looks; and at
+            // the first event some may sleep elsewhere, on their way to their place.
+            assert!(woken <= 2 || event == 1, "{kind:?}: {woken} of {SLEEPERS} were woken for event {event}");
         }
         shut_down(&mut ring);
     }

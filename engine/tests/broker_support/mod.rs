@@ -7,6 +7,8 @@ pub mod tried;
 
 use ringmain::broker::{Broker, Ledger, PublishFailure, Term};
 use ringmain::message::MessagePayload;
+use std::any::Any;
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -78,6 +80,12 @@ pub fn shut_down<P: MessagePayload>(broker: &Broker<P>) -> Ledger {
     assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
     assert_eq!(report.ledger.total().count(Term::InFlight), 0);
     report.ledger
+}
+
+/// Leaks a value, as `mem::forget` does, but where a leak detector finds it: what is leaked on purpose is no finding.
+pub fn leak<T: Send + 'static>(value: T) {
+    static LEAKED: Mutex<Vec<Box<dyn Any + Send>>> = Mutex::new(Vec::new());
+    LEAKED.lock().expect("nobody panics").push(Box::new(value));
 }
 
 /// Panics without a word to the standard error stream.
