@@ -120,17 +120,28 @@ impl<P: MessagePayload> PublisherCore<P> {
             return Err(PublishError::new(error.into(), fill.into_returned()));
         }
         let Some(Direct { route, target }) = &resolved.direct else {
-            return match (resolved.route.as_deref(), resolved.life) {
-                (None, _) => self.publish_to_nobody(fill),
-                (Some(_), Some(life)) => self.publish_for(life, resolved, fill, options, wait),
-                (Some(route), None) => self.publish_to_many(route, fill, options, wait),
-            };
+            return self.publish_elsewhere(resolved, fill, options, wait);
         };
         self.publish_to_one(*route, target, fill, options, wait)
     }
 
-    /// Publishes a message that is to live for so long, unless it is told itself.
+    /// Publishes to a topic that has no direct way to one ring.
     #[inline(never)]
+    fn publish_elsewhere<F: Fill<P>>(
+        &mut self,
+        resolved: &ResolvedTopic,
+        fill: F,
+        options: Option<&SendOptions<'_>>,
+        wait: WaitMode<'_>,
+    ) -> Result<Published, PublishError<F::Returned>> {
+        match (resolved.route.as_deref(), resolved.life) {
+            (None, _) => self.publish_to_nobody(fill),
+            (Some(_), Some(life)) => self.publish_for(life, resolved, fill, options, wait),
+            (Some(route), None) => self.publish_to_many(route, fill, options, wait),
+        }
+    }
+
+    /// Publishes a message that is to live for so long, unless it is told itself.
     fn publish_for<F: Fill<P>>(
         &mut self,
         life: Duration,
