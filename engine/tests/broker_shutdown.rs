@@ -14,6 +14,9 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How many times as slow a sanitizer makes what is copied and counted.
+const SLOWER: u32 = if cfg!(ringmain_sanitized) { 6 } else { 1 };
+
 /// So much later than its limit a shutdown returns at most.
 const LATER: Duration = Duration::from_millis(100);
 /// A machine that is busy with other things may hold a thread up. Not so often in a row.
@@ -450,7 +453,7 @@ fn the_shortest_limit_ends_the_shutdown_for_all() {
 
 #[test]
 fn sixty_four_stuck_consumers_share_one_time_limit() {
-    let limit = Duration::from_millis(500);
+    let limit = Duration::from_millis(500) * SLOWER;
     in_time(limit, || {
         let broker = numbers((0..64).map(|number| Dispatcher::new(&format!("d{number}")).capacity(16)));
         let door = Door::default();
@@ -483,7 +486,7 @@ fn what_was_not_delivered_is_handed_back_before_a_handler_is_dropped() {
     broker
         .subscribe("a", move |_| {
             let _captured = &captured;
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1) * SLOWER);
         })
         .expect("a pattern")
         .detach();
@@ -491,7 +494,7 @@ fn what_was_not_delivered_is_handed_back_before_a_handler_is_dropped() {
     for number in 0..300 {
         let _ = publisher.publish(number).expect("room");
     }
-    let report = broker.shutdown(Duration::from_millis(100)).expect("no closure");
+    let report = broker.shutdown(Duration::from_millis(100) * SLOWER).expect("no closure");
     // It is in the drop of what its handler had captured.
     assert_eq!(report.abandoned.len(), 1, "{:?}", report.abandoned);
     assert!(report.undelivered.len() > 100, "{} handed back", report.undelivered.len());
