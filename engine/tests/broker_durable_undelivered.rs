@@ -12,7 +12,7 @@ use ringmain::message::MessagePayload;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +64,17 @@ fn paused(broker: &Broker<u64>, name: &str) -> Subscription<u64> {
     let subscription = broker.subscription().name(name).pattern("a").subscribe(|_| ()).expect("valid");
     subscription.pause().expect("open");
     subscription
+}
+
+/// A subscription to "s" whose handler says when it is called, and does not return until its door is dropped.
+fn stuck(broker: &Broker<u64>) -> (Subscription<u64>, Receiver<()>, Sender<()>) {
+    let (entered, enters) = channel();
+    let (door, opened) = channel::<()>();
+    let stuck = broker.subscription().name("stuck").pattern("s").subscribe(move |_| {
+        let _ = entered.send(());
+        let _ = opened.recv();
+    });
+    (stuck.expect("valid"), enters, door)
 }
 
 /// Shuts a broker down that has all the time it needs.
@@ -143,13 +154,7 @@ fn a_message_that_was_to_be_tried_again_in_an_hour_keeps_its_attempts() {
 fn each_subscription_of_a_message_has_a_letter_of_its_own() {
     let (_directory, path) = place();
     let broker = open(&path);
-    let (entered, enters) = channel();
-    let (door, opened) = channel::<()>();
-    let stuck = broker.subscription().name("stuck").pattern("s").subscribe(move |_| {
-        let _ = entered.send(());
-        let _ = opened.recv();
-    });
-    let _stuck = stuck.expect("valid");
+    let (_stuck, enters, door) = stuck(&broker);
     let named = |name: &str| broker.subscription().name(name).pattern("a").subscribe(|_| ()).expect("valid");
     let _others = (named("mail"), named("billing"));
     publish(&broker, "s", [0]);
@@ -267,13 +272,7 @@ fn threads_that_shut_down_together_keep_each_message_once() {
 fn what_a_publisher_had_in_hand_is_kept_by_the_shutdown_that_hands_it_back() {
     let (_directory, path) = place();
     let broker = open(&path);
-    let (entered, enters) = channel();
-    let (door, opened) = channel::<()>();
-    let stuck = broker.subscription().name("stuck").pattern("s").subscribe(move |_| {
-        let _ = entered.send(());
-        let _ = opened.recv();
-    });
-    let _stuck = stuck.expect("valid");
+    let (_stuck, enters, door) = stuck(&broker);
     publish(&broker, "s", [0]);
     next(&enters);
     // A publisher still writes when the consumer is taken over.

@@ -94,6 +94,18 @@ fn until_stopped(bell: &Token<Payload>) {
     }
 }
 
+/// Publishes a message to "kept", and returns when it is being copied, meanwhile `then` is done.
+fn publish_and_copy(broker: &Broker<Payload>, manners: &Arc<Manners>, then: impl FnOnce() + Send + 'static) {
+    let (copying, is_copying) = channel();
+    let copied = move || {
+        let _ = copying.send(());
+        then();
+    };
+    *manners.at_clone.lock().unwrap() = Some((1, Box::new(copied)));
+    publish(broker, "kept", 7, Some(manners));
+    next(&is_copying);
+}
+
 /// A sanitizer makes everything slower.
 const SHORT: Duration = Duration::from_millis(if cfg!(ringmain_sanitized) { 4_000 } else { 400 });
 
@@ -127,16 +139,11 @@ fn a_payload_that_panics_when_it_is_not_handed_out_after_all_costs_no_consumer_i
     let (broker, _bell, bell) = with_bell(false);
     let (_subscription, _tokens) = keeping(&broker, "kept", "one", within(LIMIT));
     let manners = Arc::new(Manners::default());
-    let (copying, is_copying) = channel();
     let misbehaves = manners.clone();
-    let copied = move || {
-        let _ = copying.send(());
+    publish_and_copy(&broker, &manners, move || {
         until_stopped(&bell);
         misbehaves.drops_badly.store(true, SeqCst);
-    };
-    *manners.at_clone.lock().unwrap() = Some((1, Box::new(copied)));
-    publish(&broker, "kept", 7, Some(&manners));
-    next(&is_copying);
+    });
     let report = broker.shutdown(SHORT).expect("no closure");
     manners.drops_badly.store(false, SeqCst);
     assert_eq!(report.abandoned.len(), 0, "it came back in time");
@@ -148,15 +155,7 @@ fn a_payload_that_panics_when_it_is_not_handed_out_after_all_costs_no_consumer_i
 fn a_room_that_is_empty_after_a_shutdown_says_so() {
     let (broker, _bell, bell) = with_bell(false);
     let (_subscription, _tokens) = keeping(&broker, "kept", "one", within(LIMIT));
-    let manners = Arc::new(Manners::default());
-    let (copying, is_copying) = channel();
-    let copied = move || {
-        let _ = copying.send(());
-        until_stopped(&bell);
-    };
-    *manners.at_clone.lock().unwrap() = Some((1, Box::new(copied)));
-    publish(&broker, "kept", 7, Some(&manners));
-    next(&is_copying);
+    publish_and_copy(&broker, &Arc::default(), move || until_stopped(&bell));
     let report = broker.shutdown(SHORT).expect("no closure");
     assert_eq!((report.abandoned.len(), report.undelivered.len()), (0, 1), "it is handed back");
     assert_eq!(broker.drain(Duration::from_millis(200)), Ok(()), "nothing waits any more");

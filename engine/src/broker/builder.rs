@@ -127,8 +127,9 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     ///
     /// It holds for every publisher of the broker, also in handlers, and for dead letters that are
     /// [published again](crate::broker::dead_letters::DeadLetters::republish) without an expiry of their own. A batch
-    /// counts from its own call. What is published to such a topic costs what a
-    /// [publish with options](crate::broker::Publisher::publish_with) costs; all others cost what they did.
+    /// counts from its own call. What is published to such a topic goes the way of a
+    /// [publish with options](crate::broker::Publisher::publish_with), which reads the clock once more; no other
+    /// publish is concerned.
     ///
     /// ```
     /// # use ringmain::Broker;

@@ -5,7 +5,7 @@
 //! * [`Payload`]: bytes, inline when few, else in a buffer that a slot uses again and again
 //! * [`MessagePayload`]: what a broker's payload type has to be able to do
 //! * [`IntoPayload`]: what can be published as a payload, checked first and then written in place
-//! * [`Priority`]: how urgent it is; reserved
+//! * [`Priority`]: how urgent it is, for filters and handlers that look at it
 //! * [`CorrelationId`]: what ties the messages of one conversation together
 //! * [`Message`]: what a handler sees, read in place; [`OwnedMessage`]: a copy to keep
 //! * `JsonMessage` (feature `serde`): all of a message as JSON, without loss

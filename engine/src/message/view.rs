@@ -229,7 +229,7 @@ impl<'a, P> Message<'a, P> {
         self.envelope.attempt
     }
 
-    /// Returns its priority. Reserved: it is [`Priority::Normal`] for each message yet.
+    /// Returns how urgent its publisher has said it is. It changes nothing about the order of deliveries.
     pub fn priority(&self) -> Priority {
         self.envelope.priority
     }

@@ -39,7 +39,7 @@ macro_rules! closed_set {
 closed_set! {
     /// A term of a subscription's account: what has come of a message that was routed to it.
     ///
-    /// The terms' sum is what was routed. Those said to be reserved stay 0: nothing fills them yet.
+    /// The terms' sum is what was routed, and what was replayed.
     Term {
         /// The handler returned without an error.
         Delivered = "delivered",
@@ -93,8 +93,7 @@ closed_set! {
 }
 
 closed_set! {
-    /// The kind of a failed delivery. Those said to be reserved stay at 0: nothing fails in that
-    /// way yet.
+    /// The kind of a failed delivery, or why a message has become a dead letter without one.
     FailureKind {
         /// The handler returned an error.
         Handler = "handler",

@@ -10,5 +10,6 @@ pub(super) mod handler;
 pub(super) mod limit;
 pub(super) mod pause;
 pub(super) mod registry;
+pub(super) mod start;
 pub(super) mod subscription;
 pub(super) mod token;
