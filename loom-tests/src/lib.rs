@@ -71,6 +71,12 @@
 //! | `lease-return.light` | a call is both settled and in doubt | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
 //! | `lease-call.release` | another delivery is held in doubt | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
 //! | `lease-call.acquire` | the same | `lease::a_call_is_settled_or_in_doubt_and_never_both` |
+//! | `lease.heavy` | a call is both settled and in doubt, and two consumers go on | `lease::a_consumer_that_was_not_replaced_can_be_in_its_next_call` |
+//! | `lease-return.light` | the same | `lease::a_consumer_that_was_not_replaced_can_be_in_its_next_call` |
+//! | `keep-or-give` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
+//! | `lease-call.release` | who goes on starts at the wrong sequence | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
+//! | `lease-call.acquire` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
+//! | `one-fate` | two have a position that a third wants to stop | `lease::a_position_is_taken_over_or_goes_on_and_never_both` |
 //! | `release-after-loss` | what remains is overwritten while it is read | `lease::what_remains_is_not_overwritten` |
 //! | `claim-in-group.release` | a producer overwrites an event that a worker is reading | `groups::a_producer_waits_for_what_a_worker_has_in_hand` |
 //! | `claim-in-group.acquire` | the same | `groups::a_producer_waits_for_what_a_worker_has_in_hand` |

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::dead_letters::durable::{self, DurableDeadLetters, OpenError};
 use super::dead_letters::{DeadLetterOptions, SharedStore};
 use super::deliver::common::Common;
-use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer};
+use super::dispatcher::{Dispatcher, DispatcherState, PlannedConsumer, Rescue};
 use super::error::{BrokerBuildError, MAX_DISPATCHERS, check_name};
 use super::handle::Broker;
 use super::id::BrokerId;
@@ -14,7 +14,7 @@ use super::lifecycle::reclaimer::{self, ReclaimSignal, Round};
 use super::lifecycle::threads::ThreadRegistry;
 use super::publish::lifetimes::Lifetimes;
 use super::stall::report::Stall;
-use super::stall::watch::{StallOptions, Watch};
+use super::stall::watch::{MIN_LIMIT, StallOptions, Watch};
 use super::stall::watchdog;
 use super::subscribe::callbacks::{ErrorCallback, FailedDelivery};
 use super::subscribe::registry::Registry;
@@ -335,6 +335,9 @@ impl<P: MessagePayload> BrokerBuilder<P> {
             dispatchers.iter_mut().for_each(Dispatcher::refuse_when_full);
         }
         check(&dispatchers)?;
+        if !is_simulated {
+            check_rescues(&dispatchers, stalls.limit.is_some())?;
+        }
         let lifetimes = check_lifetimes(lifetimes)?;
         let clock = clock.unwrap_or_else(Clock::hardware);
         #[cfg(feature = "durable-dead-letters")]
@@ -378,6 +381,13 @@ impl<P: MessagePayload> BrokerBuilder<P> {
         } else {
             Watch::new(stalls, consumers, rings.len())
         };
+        if let Some(watch) = &watch {
+            for state in &states {
+                if let Rescue::After(age) = state.rescue {
+                    watch.look_within(age);
+                }
+            }
+        }
         let core = Arc::new(Core {
             id,
             origin,
@@ -454,6 +464,20 @@ impl Broker<Payload> {
     pub fn of<P: MessagePayload>() -> BrokerBuilder<P> {
         BrokerBuilder::new()
     }
+}
+
+/// Checks that somebody looks as often as dispatchers are to be rescued.
+fn check_rescues(dispatchers: &[Dispatcher], has_watchdog: bool) -> Result<(), BrokerBuildError> {
+    for dispatcher in dispatchers {
+        let Rescue::After(age) = dispatcher.rescue else { continue };
+        let problem = match () {
+            () if !has_watchdog => "there is no watchdog (stall_after) to do so; rescuable leaves it to you",
+            () if age < MIN_LIMIT => "it is to be at least 1 ms",
+            () => continue,
+        };
+        return Err(BrokerBuildError::Rescue { dispatcher: dispatcher.name.clone(), age, problem });
+    }
+    Ok(())
 }
 
 fn check_lifetimes(told: Vec<(String, Duration)>) -> Result<Lifetimes, BrokerBuildError> {

@@ -4,6 +4,7 @@ use super::account::consumer_tally::ConsumerTally;
 use super::deliver::common::Common;
 use super::deliver::consumer::Consumer;
 use super::deliver::handlers::HandlerTable;
+use super::deliver::lending::Lending;
 use super::deliver::mailbox::Mailbox;
 use super::error::{BrokerBuildError, MAX_CONSUMERS};
 use super::name::DispatcherName;
@@ -21,6 +22,7 @@ use crate::sync::atomic::{AtomicU32, AtomicU64};
 use crate::wait::WaitStrategy;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The default number of slots: half a mebibyte with 64-byte payloads, 256 MiB at the very most.
 const DEFAULT_CAPACITY: usize = 4_096;
@@ -41,6 +43,17 @@ pub struct Dispatcher {
     is_best_effort: bool,
     stages: Vec<usize>,
     slot_policy: SlotPolicy,
+    pub(super) rescue: Rescue,
+}
+
+/// Whether consumers of a dispatcher can be replaced while they are in a call of a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rescue {
+    Never,
+    /// By whoever asks for it.
+    ByHand,
+    /// Also by the watchdog, at that age of the call.
+    After(Duration),
 }
 
 impl Dispatcher {
@@ -56,6 +69,7 @@ impl Dispatcher {
             is_best_effort: false,
             stages: vec![1],
             slot_policy: SlotPolicy::default(),
+            rescue: Rescue::Never,
         }
     }
 
@@ -134,6 +148,72 @@ impl Dispatcher {
     }
 }
 
+impl Dispatcher {
+    /// Has its consumers replaced when a call of a handler does not return: when somebody asks for it, with
+    /// [`Broker::rescue`](crate::broker::Broker::rescue). [`rescue_after`](Self::rescue_after) does so by itself.
+    ///
+    /// A fresh thread then goes on with all that the stuck one had to do: its ring, its other subscriptions, what
+    /// waits, retries and dead letters. Nothing of it is lost, counted twice or out of order. The message that the
+    /// stuck handler was called with is [in doubt](crate::broker::Term::InDoubt), and what that call returns does not
+    /// count any more. What comes for the stuck subscription waits in its
+    /// [backlog](crate::broker::SubscriptionBuilder::backlog), and goes on when the call has returned after all; its
+    /// [status](crate::broker::SubscriptionStatus::is_away) says so. A shutdown gives it the time that it has.
+    ///
+    /// What it costs: every message of every subscription of this dispatcher is copied before its handler is called,
+    /// as one that has waited is, since a stuck handler would hold the slot otherwise. It allocates, and takes some
+    /// hundreds of nanoseconds. So a handler that may hang, such as one that calls a network, is best kept on a
+    /// dispatcher of its own, and this is for those that share it. A thread more runs for each handler that is stuck.
+    ///
+    /// What it does not help against: a filter, a key, a fallback or a payload's `Clone` that does not return holds the
+    /// slot; a callback, an error's `Display` or a payload's `Drop` that does not return is none of the handler's
+    /// calls. [`Broker::stalls`](crate::broker::Broker::stalls) tells of them, and a shutdown ends.
+    /// A later [stage](Self::stages) does not wait for handlers of this one: it sees a message when that was copied.
+    #[must_use]
+    pub fn rescuable(mut self) -> Self {
+        if self.rescue == Rescue::Never {
+            self.rescue = Rescue::ByHand;
+        }
+        self
+    }
+
+    /// Has the [watchdog](crate::broker::BrokerBuilder::stall_after) replace a consumer whose handler has been in a
+    /// call for so long: see [`rescuable`](Self::rescuable). 1 ms at least; it is late by a quarter of it at most, or
+    /// by 250 ms.
+    ///
+    /// ```
+    /// use ringmain::broker::Dispatcher;
+    /// use ringmain::Broker;
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// let shared = Dispatcher::new("shared").rescue_after(Duration::from_millis(20));
+    /// let broker = Broker::of::<u32>().dispatcher(shared).build()?;
+    /// let (go_on, until_then) = channel::<()>();
+    /// let (sender, received) = channel();
+    /// let stuck = broker.subscription().pattern("a").subscribe(move |_| _ = until_then.recv())?;
+    /// let other = broker.subscription().pattern("a").subscribe(move |number| _ = sender.send(**number))?;
+    ///
+    /// for number in 0..3 {
+    ///     let _ = broker.publisher("a")?.publish(number)?;
+    /// }
+    /// let limit = Duration::from_secs(5);
+    /// for number in 0..3 {
+    ///     assert_eq!(received.recv_timeout(limit)?, number);
+    /// }
+    /// assert!(stuck.status().is_away);
+    /// drop(go_on); // It returns after all: one message is in doubt, and the others are delivered.
+    /// let report = broker.shutdown(limit)?;
+    /// assert_eq!(report.ledger.total().count(ringmain::broker::Term::InDoubt), 1);
+    /// assert_eq!((stuck.delivered(), other.delivered()), (2, 3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn rescue_after(mut self, age: Duration) -> Self {
+        self.rescue = Rescue::After(age);
+        self
+    }
+}
+
 /// A ring as publishers and accounts know it.
 pub(crate) struct RingState<P> {
     pub(crate) ring: Ring<Envelope<P>>,
@@ -148,6 +228,7 @@ pub(crate) struct DispatcherState<P> {
     pub(crate) name: DispatcherName,
     /// Whether a message counts as published that it has no room for.
     pub(crate) is_best_effort: bool,
+    pub(crate) rescue: Rescue,
     /// Messages that its ring did not take. Written where a publish is refused.
     pub(crate) refused: AtomicU64,
     /// Who waits for room in its ring.
@@ -166,8 +247,17 @@ pub(crate) struct ConsumerState<P> {
     pub(crate) mailbox: Arc<Mailbox<P>>,
     pub(crate) waiting: Arc<WaitingRoom<P>>,
     pub(crate) tally: Arc<ConsumerTally>,
+    /// What another needs to take its place, if one may.
+    pub(crate) standby: Option<Standby<P>>,
     /// Subscriptions that it owns.
     pub(crate) subscriptions: AtomicU32,
+}
+
+/// What a consumer needs that takes another's place.
+pub(crate) struct Standby<P> {
+    pub(crate) common: Common<P>,
+    pub(crate) lending: Arc<Lending<P>>,
+    pub(crate) placement: Placement,
 }
 
 /// A consumer whose thread is yet to be started.
@@ -235,6 +325,7 @@ impl Dispatcher {
         let mut state = DispatcherState {
             name: self.name.as_str().into(),
             is_best_effort: self.is_best_effort,
+            rescue: self.rescue,
             refused: AtomicU64::new(0),
             waiting: WaitingPublishers::default(),
             ring,
@@ -282,12 +373,18 @@ impl Dispatcher {
         let thread = format!("rm-{}-{}", self.name, addr.number);
         common.threads.enter(addr, stage, &thread, poller.supervisor());
         let tally = Arc::new(ConsumerTally::default());
-        let handlers =
+        let mut handlers =
             HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone(), tally.clone());
+        let standby = (self.rescue != Rescue::Never).then(|| {
+            let lending = Arc::new(Lending::new(common, &mailbox, waiting.clone(), tally.clone()));
+            handlers.lend_to(lending.clone());
+            Standby { common: common.clone(), lending, placement }
+        });
         let consumer = Consumer::new(poller, handlers, tally.clone());
         let planned =
             PlannedConsumer { dispatcher: self.name.clone(), thread: thread.clone(), placement, consumer };
-        (ConsumerState { thread, mailbox, waiting, tally, subscriptions: AtomicU32::new(0) }, planned)
+        let subscriptions = AtomicU32::new(0);
+        (ConsumerState { thread, mailbox, waiting, tally, standby, subscriptions }, planned)
     }
 
     /// Returns where each of so many threads is to run.

@@ -13,6 +13,50 @@ pub(super) const MAX_CONSUMERS: usize = 256;
 /// The most dispatchers of one broker.
 pub(super) const MAX_DISPATCHERS: usize = 1_024;
 
+/// Why a consumer was not replaced ([`Broker::rescue`](super::Broker::rescue)). Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RescueError {
+    /// The stall tells of no call of a consumer of this broker.
+    #[error("the stall tells of no call of a consumer of this broker")]
+    NoCall,
+    /// Its dispatcher was not told so.
+    #[error(
+        "the consumers of dispatcher {dispatcher:?} hold what they handle in its slot, and cannot be replaced; \
+         Dispatcher::rescuable makes them so"
+    )]
+    NotRescuable {
+        /// The dispatcher.
+        dispatcher: String,
+    },
+    /// The call is none of a handler's: a filter, a copy, a callback, or the drop of something.
+    #[error("{thread} is in a call that is none of a handler's, and cannot be replaced during it")]
+    NotAHandler {
+        /// The thread.
+        thread: String,
+    },
+    /// The call has returned, or a shutdown has stopped the consumer.
+    #[error("{thread} is not in that call any more")]
+    Over {
+        /// The thread.
+        thread: String,
+    },
+    /// The broker shuts down.
+    #[error("the broker shuts down")]
+    Closed,
+    /// The system refuses a thread, or does not let it run where it should.
+    #[error("another thread in the place of {thread} could not be started: {kind}")]
+    Thread {
+        /// The thread that was to be replaced.
+        thread: String,
+        /// Why.
+        kind: std::io::ErrorKind,
+    },
+    /// This process is a child of the one that has built the broker, made by `fork`.
+    #[error("the broker's threads are those of the process that has built it; this one was made by fork")]
+    Forked,
+}
+
 /// Why a subscription was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -280,6 +324,16 @@ pub enum BrokerBuildError {
     TooManyDispatchers {
         /// How many there were.
         count: usize,
+    },
+    /// Consumers of a dispatcher are to be replaced by themselves, and nobody looks, or not that soon.
+    #[error("dispatcher {dispatcher:?} is to be rescued after {age:?}: {problem}")]
+    Rescue {
+        /// The dispatcher.
+        dispatcher: String,
+        /// The age of a call.
+        age: Duration,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// A dispatcher without stages, a stage without consumers, or too many consumers.
     #[error(

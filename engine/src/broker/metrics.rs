@@ -29,6 +29,7 @@ impl<P: MessagePayload> Broker<P> {
         let has_watchdog = watch.is_some_and(|watch| watch.is_running.load(Ordering::Relaxed));
         let background = usize::from(core.reclaim_signal.is_running()) + usize::from(has_watchdog);
         let threads = core.threads.running() + background;
+        let (replaced, away) = core.threads.replaced();
         let stall_panics = watch.map_or(0, |watch| watch.panics.load(Ordering::Relaxed));
         let sum = |counter: fn(&ConsumerTally) -> &Counter| {
             consumers().map(|consumer| counter(&consumer.tally).get()).sum::<u64>() as f64
@@ -56,6 +57,8 @@ impl<P: MessagePayload> Broker<P> {
             ("messaging.memory.bytes", memory as f64),
             ("messaging.stall_callback.panics", stall_panics as f64),
             ("messaging.threads.total", threads as f64),
+            ("messaging.threads.replaced", replaced as f64),
+            ("messaging.handlers.away", away as f64),
         ]
         .into();
         #[cfg(feature = "durable-dead-letters")]

@@ -83,7 +83,9 @@ pub use account::ledger::{Ledger, RingLedger, SubscriptionLedger};
 pub use account::term::{DropReason, FailureKind, Term};
 pub use builder::BrokerBuilder;
 pub use dispatcher::Dispatcher;
-pub use error::{BrokerBuildError, DrainError, PauseError, ShutdownError, SubscribeError, UnsubscribeError};
+pub use error::{
+    BrokerBuildError, DrainError, PauseError, RescueError, ShutdownError, SubscribeError, UnsubscribeError,
+};
 pub use explain::{Explanation, Match, NearMiss, SubscriptionInfo};
 pub use handle::{Broker, WeakBroker};
 pub use id::SubscriptionId;

@@ -8,7 +8,6 @@ use super::handle::Broker;
 use super::lifecycle::report::ShutdownReport;
 use super::lifecycle::shutdown;
 use crate::message::MessagePayload;
-use crate::ring::managed::drive::Turn;
 
 /// The consumers of a broker that has no threads.
 pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);
@@ -32,7 +31,7 @@ impl<P: MessagePayload> UnstartedConsumers<P> {
     /// Has each consumer read its mail and handle what is there, up to `max` events.
     pub fn turn(&mut self, max: u64) {
         for consumer in &mut self.0 {
-            consumer.turn(max);
+            consumer.turn_of_its_kind(max);
         }
     }
 }

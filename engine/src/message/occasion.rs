@@ -32,6 +32,16 @@ impl Occasion {
         Self { clock: clock.clone(), deadline: None, stop: Some(stop) }
     }
 
+    /// Goes with the consumer that makes a call on that occasion: another may have come in the place of the one before.
+    #[inline]
+    pub(crate) fn follow(&mut self, calls: &Self) {
+        if let (Some(mine), Some(theirs)) = (&mut self.stop, &calls.stop)
+            && !mine.is(theirs)
+        {
+            *mine = theirs.clone();
+        }
+    }
+
     /// Notes by when the next call is to have returned.
     pub(crate) fn set_deadline(&mut self, deadline: Timestamp) {
         self.deadline = Some(deadline);

@@ -65,7 +65,12 @@ impl Barrier {
         from < self.tombstones_end
     }
 
-    /// Returns the stages before this consumer that may change events.
+    /// Returns the stages before this consumer.
+    pub(super) fn dependencies(&self) -> &[Stage] {
+        &self.dependencies
+    }
+
+    /// Returns those of them that may change events.
     pub(super) fn writers(&self) -> &[Stage] {
         &self.writers
     }

@@ -29,6 +29,16 @@
 //! written before the call that it read (edge `LEASE_CALL`), and stays so; each event comes with
 //! its own stamp.
 //!
+//! A consumer in a *parked* call, which holds no event, can also be replaced by another that goes on
+//! where it stands ([`Supervisor::replace`]). That is one step, and can fail without harm: the
+//! supervisor says which call it wants, by its number, sets a bit of its own, heavy fence, and reads
+//! the call. If it is the one that is wanted, both sides swap the word that says so: the supervisor
+//! to take the call, the consumer to keep it when it has returned. Where the consumer is first it
+//! goes on as if nothing had been; else it is lost, as above, and never touches the ring again. The
+//! wish for one call says nothing about another, so this may be tried any number of times. Stops and
+//! replacements exclude each other: a stopped consumer is not replaced, and one that was replaced has
+//! nothing left to be stopped.
+//!
 //! There are three kinds of calls, and the call's word says which one runs. One handles an *event*:
 //! who takes it over has that event in doubt, and reads from there on. One *clears* the slot of an
 //! event that has been handled (`slot_policy.rs`), because that is user code too, and writes: whoever
@@ -40,14 +50,16 @@
 //! The ring's memory safety rests on this. Who has taken a position over reads slots that the
 //! stopped consumer has not released, so the stopped consumer must never again move its sequence;
 //! and nobody else may move it either, because the stuck call still holds a reference to its event.
+//! A parked call holds none, and all that its consumer had handled has been released. So who takes
+//! its place moves the sequence, and nobody else does: the one that was replaced is lost.
 //!
-//! Such a ring is at its end: what it holds can be read out as [`Takeover`], and it stays allocated
-//! until the stuck call has returned. It is this file and the poller that see to that, and not
-//! their caller: handlers get the lease as a shared reference, because a mutable one could be
-//! swapped with another poller's, and a sequence that a caller made up is never read below what the
-//! consumer has released.
+//! A ring whose position was taken over is at its end: what it holds can be read out as [`Takeover`],
+//! and it stays allocated until the stuck call has returned. It is this file and the poller that see
+//! to that, and not their caller: handlers get the lease as a shared reference, because a mutable one
+//! could be swapped with another poller's, and a sequence that a caller made up is never read below
+//! what the consumer has released.
 
-use super::barrier::finished;
+use super::barrier::{Barrier, finished};
 use super::control::Core;
 use super::gate::Stage;
 use super::position::Position;
@@ -55,7 +67,7 @@ use super::sequence::Sequence;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::edge::{self, LEASE, LEASE_CALL, LEASE_RETURN, POST_MAIL};
 use crate::sync::panics::discard_panic;
-use crate::sync::{CachePadded, fence, thread};
+use crate::sync::{CachePadded, Mutex, fence, thread};
 use crate::wait::Deadline;
 use std::cell::Cell;
 use std::fmt;
@@ -66,11 +78,18 @@ use std::time::Duration;
 /// Bits of the control word.
 const MAIL: u32 = 1;
 const STOP: u32 = 2;
+const REPLACE: u32 = 4;
 
 /// Values of the verdict.
 const OPEN: u32 = 0;
 const RETURNED: u32 = 1;
 const TAKEN: u32 = 2;
+
+/// What has become of a parked call that somebody wants: the lowest bits of that word, whose others have the call's
+/// number.
+const WANTED: u64 = 1;
+const GIVEN: u64 = 2;
+const KEPT: u64 = 3;
 
 /// The call's word when no call runs. Otherwise its lowest bits say of which kind it is, and the
 /// others have its number.
@@ -79,6 +98,7 @@ const EVENT: u64 = 1;
 const CLEARING: u64 = 2;
 const PARKED: u64 = 3;
 const KIND_BITS: u32 = 2;
+const KINDS: u64 = (1 << KIND_BITS) - 1;
 
 /// A call of user code under a [`Lease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +130,7 @@ impl Call {
     /// Reads the call's word. The delivery is the one that was stored before it.
     fn from_word(word: u64, delivery: u64) -> Option<Self> {
         let number = word >> KIND_BITS;
-        match word & ((1 << KIND_BITS) - 1) {
+        match word & KINDS {
             EVENT => Some(Self::Event { sequence: number, delivery }),
             CLEARING => Some(Self::Clearing { sequence: number }),
             PARKED => Some(Self::Parked { number, delivery }),
@@ -136,10 +156,28 @@ struct LeaseState {
     /// Which delivery the call makes; written before `call`.
     delivery: AtomicU64,
     verdict: AtomicU32,
+    /// The parked call that somebody has wanted last, to replace the consumer.
+    wanted: AtomicU64,
+    /// Where the consumer stands in a parked call; written before `call`.
+    parked_at: AtomicU64,
+    /// The tombstones that it has passed by then.
+    tombstones: AtomicU64,
+    /// What has become of the consumer. The consumer never takes this lock.
+    fate: Mutex<Fate>,
     /// The consumer's sequence, which guards the slots that a supervisor reads.
     released: Position,
-    /// The stages before this consumer that may change events.
+    /// All stages before this consumer.
+    dependencies: Vec<Stage>,
+    /// Those of them that may change events.
     writers: Vec<Stage>,
+}
+
+/// What supervisors have done with a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Nothing,
+    Stopped,
+    Replaced,
 }
 
 /// The consumer's side. See [`Poller::poll_leased`](super::Poller::poll_leased).
@@ -147,6 +185,27 @@ pub struct Lease {
     shared: Arc<LeaseState>,
     /// Whether a supervisor has taken the position over: the poller must not touch the ring again.
     lost: Cell<bool>,
+    /// Whether it has put another consumer in this one's place.
+    is_replaced: Cell<bool>,
+}
+
+impl LeaseState {
+    /// Swaps the word of a call that is wanted, for one that it is then. Returns whether nobody was before.
+    ///
+    /// Relaxed: it decides one word, and hands over nothing but itself.
+    fn decide(&self, number: u64, what: u64) -> bool {
+        let (wanted, decided) = (number << KIND_BITS | WANTED, number << KIND_BITS | what);
+        self.wanted.compare_exchange(wanted, decided, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Keeps a call that somebody may want. Returns whether it has been given away.
+    fn is_given_away(&self, number: u64) -> bool {
+        if edge::left_out("keep-or-give") {
+            return false;
+        }
+        // Behind the fence of the call that is wanted, what is read here is the wish for it, or what came of that.
+        !self.decide(number, KEPT) && self.wanted.load(Ordering::Relaxed) == number << KIND_BITS | GIVEN
+    }
 }
 
 /// The other side: posts mail, stops, takes over, watches. Cheap to clone.
@@ -199,18 +258,32 @@ pub struct Takeover<E> {
     guarded: Sequence,
 }
 
+/// The place of a consumer that was replaced in a parked call: all that another needs to go on there.
+pub(super) struct Vacated<E> {
+    pub(super) core: Arc<Core<E>>,
+    pub(super) barrier: Barrier,
+    pub(super) position: Position,
+    pub(super) next: Sequence,
+    pub(super) tombstones: u64,
+}
+
 impl Lease {
-    pub(super) fn new(released: Position, writers: Vec<Stage>) -> Self {
+    pub(super) fn new(released: Position, barrier: &Barrier) -> Self {
         fence::register();
         let shared = LeaseState {
             control: CachePadded::new(AtomicU32::new(0)),
             call: CachePadded::new(AtomicU64::new(NOTHING)),
             delivery: AtomicU64::new(0),
             verdict: AtomicU32::new(OPEN),
+            wanted: AtomicU64::new(0),
+            parked_at: AtomicU64::new(0),
+            tombstones: AtomicU64::new(0),
+            fate: Mutex::new(Fate::Nothing),
             released,
-            writers,
+            dependencies: barrier.dependencies().to_vec(),
+            writers: barrier.writers().to_vec(),
         };
-        Self { shared: Arc::new(shared), lost: Cell::new(false) }
+        Self { shared: Arc::new(shared), lost: Cell::new(false), is_replaced: Cell::new(false) }
     }
 
     pub(super) fn supervisor<E>(&self, core: &Arc<Core<E>>) -> Supervisor<E> {
@@ -219,6 +292,11 @@ impl Lease {
 
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.get()
+    }
+
+    /// Whether another consumer is in this one's place, and goes on.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.is_replaced.get()
     }
 
     /// Calls `f`, which handles the given delivery of the given event, unless the consumer has been
@@ -230,8 +308,18 @@ impl Lease {
     }
 
     /// Calls `f`, which handles the given delivery of what is parked under the given number, as
-    /// [`call`](Self::call) does. No event may be in hand.
-    pub(super) fn call_parked<R>(&self, number: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
+    /// [`call`](Self::call) does. No event may be in hand: all below `next` has been released, and that many tombstones
+    /// were among it.
+    pub(super) fn call_parked<R>(
+        &self,
+        number: u64,
+        delivery: u64,
+        (next, tombstones): (Sequence, u64),
+        f: impl FnOnce() -> R,
+    ) -> Called<R> {
+        // Edge `LEASE_CALL` hands them over with the call.
+        self.shared.parked_at.store(next, Ordering::Relaxed);
+        self.shared.tombstones.store(tombstones, Ordering::Relaxed);
         self.call_marked(number << KIND_BITS | PARKED, delivery, f)
     }
 
@@ -248,13 +336,13 @@ impl Lease {
         // Edge `LEASE_CALL`, release side.
         shared.call.store(call, LEASE_CALL.release());
         fence::light(&LEASE);
-        if shared.control.load(Ordering::Relaxed) & STOP != 0 {
+        if shared.control.load(Ordering::Relaxed) & (STOP | REPLACE) != 0 && self.may_not_call(call) {
             return self.refuse();
         }
         let outcome = catch_unwind(AssertUnwindSafe(f));
         shared.call.store(NOTHING, Ordering::Relaxed);
         fence::light(&LEASE_RETURN);
-        if shared.control.load(Ordering::Relaxed) & STOP != 0 && self.has_lost_the_verdict() {
+        if shared.control.load(Ordering::Relaxed) & (STOP | REPLACE) != 0 && self.has_lost(call) {
             // The outcome does not count any more, but dropping it is user code, and may panic.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(outcome))) {
                 discard_panic(payload);
@@ -264,15 +352,39 @@ impl Lease {
         Called::Returned(outcome)
     }
 
+    /// Returns whether a call that is about to begin is refused: the consumer has been stopped, or replaced.
+    #[cold]
+    fn may_not_call(&self, call: u64) -> bool {
+        let control = self.shared.control.load(Ordering::Relaxed);
+        self.has_lost_the_call(call, control) || control & STOP != 0
+    }
+
     /// The supervisor may have read the call that was about to begin: then the verdict tells
     /// whether it was believed.
     #[cold]
     fn refuse<R>(&self) -> Called<R> {
         self.shared.call.store(NOTHING, Ordering::Relaxed);
-        if self.has_lost_the_verdict() { Called::TakenOver } else { Called::Refused }
+        if self.lost.get() || self.has_lost_the_verdict() { Called::TakenOver } else { Called::Refused }
     }
 
+    /// Returns whether a call that has returned does not count, since the position is somebody else's.
     #[cold]
+    fn has_lost(&self, call: u64) -> bool {
+        let control = self.shared.control.load(Ordering::Relaxed);
+        self.has_lost_the_call(call, control) || control & STOP != 0 && self.has_lost_the_verdict()
+    }
+
+    /// Returns whether the call has been given away, to put another in this consumer's place. What is known of that and
+    /// of a stop is to be of one moment: who is replaced is also told to stop.
+    fn has_lost_the_call(&self, call: u64, control: u32) -> bool {
+        let may_be_wanted = control & REPLACE != 0 && call & KINDS == PARKED;
+        if may_be_wanted && self.shared.is_given_away(call >> KIND_BITS) {
+            self.lost.set(true);
+            self.is_replaced.set(true);
+        }
+        self.is_replaced.get()
+    }
+
     fn has_lost_the_verdict(&self) -> bool {
         let verdict = &self.shared.verdict;
         let previous = verdict.compare_exchange(OPEN, RETURNED, Ordering::Relaxed, Ordering::Relaxed);
@@ -299,6 +411,11 @@ impl Lease {
 }
 
 impl StopSign {
+    /// Whether both are the same consumer's.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether the consumer has been stopped. It stays so, and whoever takes a position over has stopped it first.
     pub(crate) fn is_set(&self) -> bool {
         // Relaxed: it says nothing but itself.
@@ -326,10 +443,16 @@ impl<E> Supervisor<E> {
 
     /// Stops the consumer: no further call begins. Where it is in a call, its position can be taken
     /// over until that call returns, by whoever stopped it first; a later stop is told
-    /// `BetweenCalls`. Makes a system call.
+    /// `BetweenCalls`, and so is one of a consumer that has been [replaced](Self::replace). Makes a system call.
     pub fn stop(&self) -> Stopped<E> {
         let shared = &*self.shared;
-        let is_first = shared.control.fetch_or(STOP, Ordering::Relaxed) & STOP == 0;
+        let mut fate = shared.fate.lock();
+        let is_first = *fate == Fate::Nothing || edge::left_out("one-fate");
+        if is_first {
+            *fate = Fate::Stopped;
+        }
+        drop(fate);
+        shared.control.fetch_or(STOP, Ordering::Relaxed);
         fence::heavy(&LEASE);
         self.core.control.signals.wake_consumers("wake-after-stop");
         let call = self.current_call();
@@ -338,6 +461,37 @@ impl<E> Supervisor<E> {
         let Some(call) = call.filter(|_| is_first) else { return Stopped::BetweenCalls };
         let (core, shared) = (self.core.clone(), self.shared.clone());
         Stopped::InCall(StoppedCall { core, shared, call })
+    }
+
+    /// Takes the consumer's place, if it is in the parked call of that number and has not been stopped. See
+    /// [`replace`](Self::replace).
+    pub(super) fn take_place(&self, number: u64) -> Option<Vacated<E>> {
+        let shared = &*self.shared;
+        let mut fate = shared.fate.lock();
+        if *fate != Fate::Nothing && !edge::left_out("one-fate") {
+            return None;
+        }
+        let call = number << KIND_BITS | PARKED;
+        let number = call >> KIND_BITS;
+        shared.wanted.store(number << KIND_BITS | WANTED, Ordering::Relaxed);
+        shared.control.fetch_or(REPLACE, Ordering::Relaxed);
+        fence::heavy(&LEASE);
+        // Edge `LEASE_CALL`, acquire side.
+        let is_in_it = shared.call.load(LEASE_CALL.acquire()) == call;
+        if !is_in_it || !shared.decide(number, GIVEN) {
+            shared.control.fetch_and(!REPLACE, Ordering::Relaxed);
+            return None;
+        }
+        *fate = Fate::Replaced;
+        // For who is in the call, and looks whether anybody waits for it.
+        shared.control.fetch_or(STOP, Ordering::Relaxed);
+        Some(Vacated {
+            core: self.core.clone(),
+            barrier: Barrier::new(shared.dependencies.clone(), shared.writers.clone()),
+            position: shared.released.clone(),
+            next: shared.parked_at.load(Ordering::Relaxed),
+            tombstones: shared.tombstones.load(Ordering::Relaxed),
+        })
     }
 
     /// The call that is running at this moment. A watcher's look, old when it returns: the delivery
@@ -363,7 +517,7 @@ impl<E> Supervisor<E> {
 
     /// Whether somebody has taken the position over from the consumer.
     pub fn is_taken_over(&self) -> bool {
-        self.shared.verdict.load(Ordering::Relaxed) == TAKEN
+        self.shared.verdict.load(Ordering::Relaxed) == TAKEN || *self.shared.fate.lock() == Fate::Replaced
     }
 }
 

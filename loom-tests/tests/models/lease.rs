@@ -257,3 +257,107 @@ fn only_the_first_of_two_stops_owns_the_position() {
     .saw_exactly([(vec![Fate::Settled], false), (vec![Fate::Refused], false), (vec![Fate::TakenOver], true)])
     .in_at_least(20);
 }
+
+/// What became of a parked call.
+fn parked(poller: &mut Poller<Pair>, number: u64) -> Fate {
+    match poller.call_parked(number, delivery(number), || ()) {
+        Called::Returned(Ok(())) => Fate::Settled,
+        Called::Returned(Err(panic)) => std::panic::resume_unwind(panic),
+        Called::Refused => Fate::Refused,
+        Called::TakenOver => Fate::TakenOver,
+    }
+}
+
+/// Handles the events that are there, and returns their sequences.
+fn handle(poller: &mut Poller<Pair>) -> Vec<u64> {
+    let mut handled = Vec::new();
+    poller.poll_leased(2, |event, sequence, _, _| {
+        assert_eq!(event.get(), sequence + 1, "a slot was overwritten");
+        handled.push(sequence);
+    });
+    handled
+}
+
+/// Somebody wants to put another consumer in the place of one that is between two polls, while a producer publishes
+/// as fast as there is room. Either the call is settled and its consumer goes on, or it is in doubt and the other does.
+#[test]
+fn a_consumer_goes_on_or_another_in_its_place_and_never_both() {
+    explore("replaced", Bound::Preemptions(3), || {
+        let (mut producer, mut poller, _ring) = single(1);
+        producer.publish(|event| event.set(1)).expect("an open ring with room");
+        let supervisor = poller.supervisor();
+        let consumer = thread::spawn(move || {
+            let mut handled = handle(&mut poller);
+            let fate = parked(&mut poller, PARKED);
+            handled.append(&mut handle(&mut poller));
+            (handled, fate, poller)
+        });
+        let writer = thread::spawn(move || producer.try_publish(|event| event.set(2)).is_ok());
+        let mut other = supervisor.replace(PARKED);
+        let mut by_other = other.as_mut().map(handle);
+        let (handled, fate, first) = consumer.join().expect("the consumer panicked");
+        let has_two = writer.join().expect("the writer panicked");
+        assert_eq!(other.is_some(), fate == Fate::TakenOver, "settled and in doubt, or neither");
+        if let (Some(other), Some(by_other)) = (&mut other, &mut by_other) {
+            by_other.append(&mut handle(other));
+        }
+        let mut last = other.unwrap_or(first);
+        let rest = handle(&mut last);
+        let all: Vec<_> = handled.iter().chain(by_other.iter().flatten()).chain(&rest).copied().collect();
+        let expected: &[u64] = if has_two { &[0, 1] } else { &[0] };
+        assert_eq!(all, expected, "an event was handled twice, or left out");
+        (fate, by_other.is_some_and(|by_other| !by_other.is_empty()))
+    })
+    .saw_exactly([(Fate::Settled, false), (Fate::TakenOver, false), (Fate::TakenOver, true)])
+    .in_at_least(100);
+}
+
+/// An attempt that comes too late leaves nothing behind that decides on the next call.
+#[test]
+fn a_consumer_that_was_not_replaced_can_be_in_its_next_call() {
+    explore("replaced later", Bound::Preemptions(3), || {
+        let (_producer, mut poller, _ring) = single(1);
+        let supervisor = poller.supervisor();
+        let consumer = thread::spawn(move || {
+            let first = parked(&mut poller, PARKED);
+            let second = (first == Fate::Settled).then(|| parked(&mut poller, PARKED + 1));
+            (first, second, poller)
+        });
+        let first = supervisor.replace(PARKED);
+        let second = first.is_none().then(|| supervisor.replace(PARKED + 1)).flatten();
+        let (fate, next, _poller) = consumer.join().expect("the consumer panicked");
+        assert_eq!(first.is_some(), fate == Fate::TakenOver, "the first call: {fate:?} {next:?}");
+        assert_eq!(second.is_some(), next == Some(Fate::TakenOver), "the second call: {fate:?} {next:?}");
+        (fate, next)
+    })
+    .saw_exactly([
+        (Fate::Settled, Some(Fate::Settled)),
+        (Fate::Settled, Some(Fate::TakenOver)),
+        (Fate::TakenOver, None),
+    ])
+    .in_at_least(50);
+}
+
+/// One wants to stop a consumer and to take it over, another to put a fresh one in its place.
+#[test]
+fn a_position_is_taken_over_or_goes_on_and_never_both() {
+    explore("replaced beside a stop", Bound::Preemptions(3), || {
+        let (_producer, mut poller, _ring) = single(1);
+        let (stopping, replacing) = (poller.supervisor(), poller.supervisor());
+        let consumer = thread::spawn(move || (parked(&mut poller, PARKED), poller));
+        let stopper = thread::spawn(move || take_over(&stopping).is_some());
+        let is_replaced = replacing.replace(PARKED).is_some();
+        let is_taken_over = stopper.join().expect("the stopper panicked");
+        let (fate, _poller) = consumer.join().expect("the consumer panicked");
+        assert!(!(is_taken_over && is_replaced), "two have the position");
+        assert_eq!(is_taken_over || is_replaced, fate == Fate::TakenOver, "settled and in doubt, or neither");
+        (fate, is_taken_over, is_replaced)
+    })
+    .saw_exactly([
+        (Fate::Settled, false, false),
+        (Fate::Refused, false, false),
+        (Fate::TakenOver, true, false),
+        (Fate::TakenOver, false, true),
+    ])
+    .in_at_least(50);
+}

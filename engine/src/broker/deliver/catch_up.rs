@@ -4,21 +4,26 @@ use super::delivery::Delivery;
 use super::failed::Ended;
 use super::handlers::HandlerTable;
 use super::keeping::{HandedOut, hand_out};
-use super::mailbox::OwnedSubscription;
+use super::left::Left;
+use super::left::Terms;
+use super::lending::{Lender, LentCall};
+use super::mailbox::{Command, Returning};
 use super::outcome::Outcome;
 use super::settle::settle_uncalled;
-use super::source::{Left, Source, Waited};
+use super::source::{Source, Waited};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::policy::breaker::circuit::{Admission, Permit};
 use crate::broker::policy::guarded::Guarded;
-use crate::broker::subscribe::handler::OwnedHandler;
+use crate::broker::subscribe::contract::{ALL, Asked};
+use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
 use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::parked::Parked;
 use crate::broker::waiting::side::Popped;
 use crate::clock::Clock;
-use crate::message::{Envelope, MessagePayload, Occasion};
+use crate::message::{Envelope, MessagePayload, Occasion, Origin};
 use crate::ring::{Called, Poller};
 use crate::sync::panics::guard;
+use std::sync::Arc;
 
 impl<P: MessagePayload> HandlerTable<P> {
     /// Delivers up to `max` messages that have waited and may be delivered by now, one of each subscription after
@@ -43,6 +48,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
             done += 1;
         }
+        self.is_behind = done == max;
         done
     }
 
@@ -57,14 +63,37 @@ impl<P: MessagePayload> HandlerTable<P> {
         if let Some(is_ours) = self.settle_kept(poller, tally, subscription) {
             return is_ours;
         }
-        let Self { consumer, common, occasion, owned, places, left, .. } = self;
-        let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
-        let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return true };
-        let (origin, clock) = (common.origin, &common.clock);
+        let Some(owned) = self.owned.get(subscription) else { return true };
         // What waits for one that has ended is settled when its release is read, and dead letters stay in the store.
-        if state.has_ended() {
+        if owned.state.has_ended() {
             return true;
         }
+        // Taken out: whoever replaces this consumer during a call is to have all others.
+        let Some(mut handler) = owned.handler.take() else { return true };
+        let state = owned.state.clone();
+        let is_ours = self.deliver_to(poller, tally, &state, &mut handler);
+        if poller.lease().is_replaced() {
+            let returning = Returning { subscription, handler };
+            if let Err(Command::ComeBack(returning)) = self.mailbox.post(Command::ComeBack(returning)) {
+                drop_handler(Some(returning.handler));
+            }
+        } else if let Some(owned) = self.owned.get(subscription) {
+            owned.handler = Some(handler);
+        }
+        is_ours
+    }
+
+    /// Delivers the next message of a subscription to its handler, if it may be. Returns whether the consumer still has
+    /// its position.
+    fn deliver_to(
+        &mut self,
+        poller: &mut Poller<Envelope<P>>,
+        tally: &ConsumerTally,
+        state: &Arc<SubscriptionState>,
+        handler: &mut OwnedHandler<P>,
+    ) -> bool {
+        let Self { consumer, common, occasion, owned, left, lending, last_lent, .. } = self;
+        let (origin, clock) = (common.origin, &common.clock);
         let is_held = state.waits_for(Reason::Paused) || state.waits_for(Reason::InFlight);
         if let Some(conflation) = handler.contract().and_then(|contract| contract.conflation.as_mut())
             && conflation.lets_by(poller.is_ready_leased())
@@ -72,10 +101,10 @@ impl<P: MessagePayload> HandlerTable<P> {
             left.waiting.look_later(state, None);
             return true;
         }
-        let asked = if is_held { Asked::Later } else { ask(handler.breaker(), state, clock, left) };
+        let asked = if is_held { Admitted::Later } else { ask(handler.breaker(), state, clock, left) };
         let (popped, permit) = match asked {
-            Asked::Go(permit) => (left.waiting.pop(state, || clock.now(), origin), permit),
-            Asked::Later => (left.waiting.take_expired(state, || clock.now(), origin), None),
+            Admitted::Go(permit) => (left.waiting.pop(state, || clock.now(), origin), permit),
+            Admitted::Later => (left.waiting.take_expired(state, || clock.now(), origin), None),
         };
         let parked = match popped {
             Some(Popped::Message(parked)) => Some(parked),
@@ -99,10 +128,25 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
             return true;
         };
-        let mut source = Waited { poller, number: left.waiting.call_number() };
+        let (id, letter) = (parked.id(origin), parked.replayed.clone());
+        let lender = lending.as_deref().map(|lending| {
+            let expired = handler.contract().and_then(|contract| contract.expired.clone());
+            let terms = Terms { backlog: handler.backlog(), expired };
+            let call = LentCall { subscription: state.id, is_settled: false, replayed: letter, terms };
+            Lender { lending, owned, call, last: last_lent }
+        });
+        let mut source = Waited { poller, number: left.waiting.call_number(), lender };
         let mut parked = parked;
         let mut uncalled = Outcome::uncalled(state, parked.has_expired(clock.now()));
-        if let Some(contract) = handler.contract() {
+        if parked.is_unasked && matches!(uncalled, Outcome::Undelivered) {
+            match ask_late(&mut source, state, &mut parked, handler, origin, occasion) {
+                Some(outcome) => uncalled = outcome,
+                None => {
+                    guard(|| drop(parked));
+                    return false;
+                }
+            }
+        } else if let Some(contract) = handler.contract() {
             // Somebody wants what is replayed handled, whether or not its like has been.
             let is_duplicate = contract.resume(parked.key) && parked.replayed.is_none();
             match uncalled {
@@ -122,6 +166,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         let message = parked.message(origin, occasion);
         let retried = parked.retried.as_deref();
         let mut delivery = Delivery { message: &message, source: &mut source, tally, clock, retried };
+        let has_panicked = matches!(uncalled, Outcome::Panicked(_));
         let outcome = match uncalled {
             Outcome::Undelivered if may_call => delivery.call_guarded(state, handler, permit, left),
             outcome => {
@@ -131,10 +176,48 @@ impl<P: MessagePayload> HandlerTable<P> {
                 Some(outcome)
             }
         };
-        let ended = outcome
-            .map_or(Ended::TakenOver, |outcome| delivery.end(state, handler.contract(), outcome, left));
+        if outcome.is_none() {
+            // Its outcome counts no more for those who ask this handler for it, should it be called again.
+            if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
+                guarded.circuit.give_back(permit);
+            }
+            if let Some(contract) = handler.contract() {
+                contract.release(contract.key, id);
+            }
+        }
+        // What a filter has failed is not tried again.
+        let contract = if has_panicked { None } else { handler.contract() };
+        let ended = outcome.map_or(Ended::TakenOver, |outcome| delivery.end(state, contract, outcome, left));
         common.conclude(*consumer, &mut source, state, parked, ended, left)
     }
+}
+
+/// Asks what was not asked of a message when it came, because its handler was away. Returns how the delivery ends, or
+/// that the handler may be called ([`Outcome::Undelivered`]); nothing where somebody else has the consumer's position.
+fn ask_late<P: MessagePayload>(
+    source: &mut Waited<'_, P>,
+    state: &SubscriptionState,
+    parked: &mut Parked<P>,
+    handler: &mut OwnedHandler<P>,
+    origin: Origin,
+    occasion: &Occasion,
+) -> Option<Outcome> {
+    parked.is_unasked = false;
+    let Some(contract) = handler.contract() else { return Some(Outcome::Undelivered) };
+    contract.key = None;
+    if contract.has_to_ask() {
+        match source.call(state.id, || contract.ask(&parked.message(origin, occasion), ALL)) {
+            Called::TakenOver => return None,
+            // The handler's call is refused as well.
+            Called::Refused | Called::Returned(Ok(Asked::Go)) => {}
+            Called::Returned(Ok(Asked::Filtered)) => return Some(Outcome::Filtered),
+            Called::Returned(Ok(Asked::Duplicate)) => return Some(Outcome::Duplicate),
+            Called::Returned(Err(panic)) => return Some(Outcome::Panicked(panic)),
+        }
+    }
+    parked.key = contract.key;
+    contract.count_first_attempt();
+    Some(Outcome::Undelivered)
 }
 
 /// What has come of a dead letter that is to be replayed.
@@ -159,7 +242,7 @@ fn copy_letter<P: MessagePayload>(
         return Copied::Nothing;
     };
     state.tally.replayed.bump();
-    let mut source = Waited { poller, number: left.waiting.call_number() };
+    let mut source = Waited { poller, number: left.waiting.call_number(), lender: None };
     let origin = left.origin;
     let again = || {
         let mut parked = Parked::again(&letter);
@@ -183,7 +266,7 @@ fn copy_letter<P: MessagePayload>(
 }
 
 /// What a breaker says to a message that has waited.
-enum Asked {
+enum Admitted {
     /// It may be delivered, if the subscription is not paused.
     Go(Option<Permit>),
     /// It goes on waiting.
@@ -196,24 +279,24 @@ fn ask<P: 'static>(
     state: &SubscriptionState,
     clock: &Clock,
     left: &mut Left<P>,
-) -> Asked {
-    let Some(guarded) = guarded else { return Asked::Go(None) };
+) -> Admitted {
+    let Some(guarded) = guarded else { return Admitted::Go(None) };
     if !guarded.has_room_in(left.waiting.turn()) {
         left.waiting.look_later(state, None);
-        return Asked::Later;
+        return Admitted::Later;
     }
     match guarded.circuit.admit(|| clock.now()) {
         Admission::Call(permit) => {
             guarded.take_room();
             state.set_breaker(guarded.circuit.state(), guarded.circuit.changes());
-            Asked::Go(Some(permit))
+            Admitted::Go(Some(permit))
         }
         Admission::Wait => {
             // Forced open, it has no moment: who resets it has the consumer look.
             if let Some(moment) = guarded.circuit.opens_until() {
                 left.waiting.look_later(state, Some(moment));
             }
-            Asked::Later
+            Admitted::Later
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::context::{self, Consuming};
 use super::handlers::HandlerTable;
+use super::lending::LentCall;
 use super::sampler::Sampler;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::threads::ThreadRegistry;
@@ -50,6 +51,20 @@ impl<P: MessagePayload> Consumer<P> {
         Self { poller, handlers, tally, sampler, has_finished: false, has_panicked: false }
     }
 
+    /// Makes a consumer that goes on in the place of one that was replaced during the call of that number. Returns also
+    /// what is known of the call.
+    pub(crate) fn going_on(
+        poller: Poller<Envelope<P>>,
+        mut handlers: HandlerTable<P>,
+        tally: Arc<ConsumerTally>,
+        number: u64,
+    ) -> (Self, Option<LentCall<P>>) {
+        let call = handlers.take_up(number);
+        // What has come to the mailbox was announced to the other.
+        poller.supervisor().announce_mail();
+        (Self::new(poller, handlers, tally), call)
+    }
+
     pub(crate) fn addr(&self) -> ConsumerAddr {
         self.handlers.consumer
     }
@@ -76,12 +91,7 @@ impl<P: MessagePayload> Consumer<P> {
         }
         match polled {
             Polled::Finished | Polled::Empty if done > 0 => Polled::Events(done),
-            // What handlers keep comes back, or its time is up.
-            Polled::Finished
-                if handlers.left.waiting.in_flight() > 0
-                    && !poller.lease().is_stopped()
-                    && !handlers.common.threads.are_left_alone() =>
-            {
+            Polled::Finished if handlers.wait_for_others(poller.lease()) => {
                 self.has_finished = true;
                 Polled::Empty
             }
@@ -97,6 +107,49 @@ impl<P: MessagePayload> Consumer<P> {
                 polled
             }
         }
+    }
+
+    /// Reads the mail, and handles up to `max` events.
+    #[inline]
+    fn poll(&mut self, max: u64) -> Polled {
+        let Self { poller, handlers, tally, sampler, .. } = self;
+        if poller.has_commands() {
+            handlers.read_mail(poller.lease());
+        }
+        #[cfg(all(test, not(ringmain_loom)))]
+        assert!(!std::mem::take(&mut handlers.panics_in_turn), "planted");
+        let handle = |envelope: &Envelope<P>, sequence, _, lease: &Lease| {
+            if sampler.takes(sequence) {
+                let clock = &handlers.common.clock;
+                let latency = clock.now().since(clock.moment(envelope.published_at));
+                tally.latency.record(latency.as_nanos() as u64);
+            }
+            handlers.handle(envelope, sequence, lease, tally);
+        };
+        // Counted before it is released: what others see released has been counted.
+        poller.poll_counted(max, handle, |next, tombstones| tally.pass(next, tombstones))
+    }
+
+    /// Takes a turn, of whichever kind the consumer's are.
+    pub(crate) fn turn_of_its_kind(&mut self, max: u64) -> Polled {
+        if self.handlers.lending.is_some() { self.turn_by_copies() } else { self.turn(max) }
+    }
+
+    /// A turn of a consumer that may be replaced: one event, whose copies are delivered before the next. So nothing
+    /// waits in its queues that would not wait without them.
+    #[cold]
+    #[inline(never)]
+    fn turn_by_copies(&mut self) -> Polled {
+        if self.poller.lease().is_replaced() {
+            // All is somebody else's: also the mail.
+            return Polled::Finished;
+        }
+        let polled = self.poll(u64::from(!self.handlers.is_behind));
+        if self.handlers.left.waiting.is_empty() && self.handlers.left.away.is_empty() {
+            self.handlers.is_behind = false;
+            return polled;
+        }
+        self.see_to_waiting(polled, EVENTS_PER_TURN)
     }
 
     /// Counts what a panic has kept from being counted before it was released.
@@ -115,7 +168,7 @@ impl<P: MessagePayload> Consumer<P> {
         self.handlers.die();
         let mut panics = 0;
         while panics < MAX_PANICS {
-            match guard(|| self.turn(EVENTS_PER_TURN)) {
+            match guard(|| self.turn_of_its_kind(EVENTS_PER_TURN)) {
                 Some(Polled::Finished) => return,
                 // A publisher has a slot in hand. Not as `drive` waits: that may be what panicked.
                 Some(Polled::Empty) => thread::sleep(Duration::from_millis(1)),
@@ -139,7 +192,7 @@ impl<P: MessagePayload> Consumer<P> {
         let part = self.poller.part().clone();
         inside(&part, || {
             context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: self.addr() });
-            let polled = guard(|| self.turn(EVENTS_PER_TURN));
+            let polled = guard(|| self.turn_of_its_kind(EVENTS_PER_TURN));
             context::leave_consumer();
             matches!(polled, Some(Polled::Events(_)))
         })
@@ -164,10 +217,20 @@ impl<P: MessagePayload> Consumer<P> {
     fn run_inside(mut self) {
         let (threads, addr) = (self.threads().clone(), self.addr());
         // Dropped last, whatever happens.
-        let _exit_guard = threads.exit_guard(addr);
+        let exit_guard = threads.exit_guard(addr);
         context::enter_consumer(Consuming { broker: self.handlers.common.id, consumer: addr });
         let ring = self.poller.core().clone();
-        let has_ended = guard(|| drive(&mut self, EVENTS_PER_TURN, &ring)).is_some();
+        let has_ended = match self.handlers.lending {
+            None => guard(|| drive(&mut self, EVENTS_PER_TURN, &ring)),
+            Some(_) => guard(|| drive(&mut ByCopies(&mut self), EVENTS_PER_TURN, &ring)),
+        };
+        let has_ended = has_ended.is_some();
+        if self.poller.lease().is_replaced() {
+            exit_guard.note_replaced(self.handlers.last_lent);
+            context::leave_consumer();
+            guard(|| drop(self));
+            return;
+        }
         if !has_ended || self.has_panicked {
             self.end_after_panic();
         }
@@ -185,23 +248,8 @@ impl<P: MessagePayload> Turn for Consumer<P> {
     /// the poller releases at once.
     #[inline]
     fn turn(&mut self, max: u64) -> Polled {
-        let Self { poller, handlers, tally, sampler, .. } = self;
-        let max = max.min((poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
-        if poller.has_commands() {
-            handlers.read_mail(poller.lease());
-        }
-        #[cfg(all(test, not(ringmain_loom)))]
-        assert!(!std::mem::take(&mut handlers.panics_in_turn), "planted");
-        let handle = |envelope: &Envelope<P>, sequence, _, lease: &Lease| {
-            if sampler.takes(sequence) {
-                let clock = &handlers.common.clock;
-                let latency = clock.now().since(clock.moment(envelope.published_at));
-                tally.latency.record(latency.as_nanos() as u64);
-            }
-            handlers.handle(envelope, sequence, lease, tally);
-        };
-        // Counted before it is released: what others see released has been counted.
-        let polled = poller.poll_counted(max, handle, |next, tombstones| tally.pass(next, tombstones));
+        let max = max.min((self.poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
+        let polled = self.poll(max);
         if self.handlers.left.waiting.is_empty() { polled } else { self.see_to_waiting(polled, max) }
     }
 
@@ -233,6 +281,35 @@ impl<P: MessagePayload> Turn for Consumer<P> {
 
     fn panicked(&mut self) {
         self.has_panicked = true;
+    }
+}
+
+/// A consumer that may be replaced. A type of its own, so that no other asks for that at each turn.
+struct ByCopies<'c, P>(&'c mut Consumer<P>);
+
+impl<P: MessagePayload> Turn for ByCopies<'_, P> {
+    fn turn(&mut self, _max: u64) -> Polled {
+        self.0.turn_by_copies()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.is_ready()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
+    }
+
+    fn next_due(&self) -> Deadline {
+        self.0.next_due()
+    }
+
+    fn sleeper(&self) -> Sleeper {
+        self.0.sleeper()
+    }
+
+    fn panicked(&mut self) {
+        self.0.panicked();
     }
 }
 

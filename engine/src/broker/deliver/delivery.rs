@@ -1,8 +1,9 @@
 //! One delivery: a message, and the call of a handler with it.
 
 use super::context;
+use super::left::Left;
 use super::outcome::Outcome;
-use super::source::{Left, Source};
+use super::source::Source;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::policy::breaker::circuit::{Permit, Verdict};
 use crate::broker::subscribe::handled::{HandlerError, is_of_the_message};
@@ -23,7 +24,12 @@ pub(super) struct Delivery<'d, 'm, P, S> {
     pub(super) retried: Option<&'d Retried>,
 }
 
-impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
+impl<P: MessagePayload, S: Source<P>> Delivery<'_, '_, P, S> {
+    /// Calls foreign code for this delivery, under the consumer's lease.
+    pub(super) fn call_foreign<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
+        self.source.call(mark, f)
+    }
+
     /// Calls the handler, and asks first what its contract wants of a message that comes as it is.
     #[inline(always)]
     pub(super) fn call(
@@ -31,9 +37,15 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         state: &SubscriptionState,
         handler: &mut dyn Callee<P>,
     ) -> Called<Result<(), HandlerError>> {
+        self.handle(|source, message| source.call(state.id, || handler.call(message)))
+    }
+
+    /// Makes a call of a handler, and says meanwhile what this thread handles.
+    #[inline(always)]
+    fn handle<R>(&mut self, call: impl FnOnce(&mut S, &Message<'_, P>) -> R) -> R {
         let message = self.message;
         context::begin_handling(message.id(), message.correlation());
-        let called = self.source.call(state.id, || handler.call(message));
+        let called = call(&mut self.source, message);
         context::end_handling();
         called
     }
@@ -50,7 +62,9 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
         let clock = self.clock;
         let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
         let begun = is_timed.then(|| clock.now());
-        let called = handler.call_bare(|handler| self.call(state, handler));
+        let called = handler.call_bare(|handler| {
+            self.handle(|source, message| source.call_handler(state.id, left, || handler.call(message)))
+        });
         let outcome = Outcome::of_call(called)?;
         let verdict = match (verdict_on(&outcome), begun, handler.breaker()) {
             (Verdict::Success, Some(begun), Some(guarded)) => {

@@ -1,9 +1,10 @@
 //! What becomes of a message whose delivery has failed: it is tried again, becomes a dead letter, or is given up.
 
 use super::delivery::Delivery;
+use super::left::{Left, Undropped};
 use super::outcome::{CallMark, Outcome};
 use super::settle::{Failure, Next, settle, settle_uncalled};
-use super::source::{Left, Source, Undropped, discard};
+use super::source::{Event, Source, discard};
 use crate::broker::account::term::FailureKind;
 use crate::broker::dead_letters::{Attempt, Put, SharedStore, error_text};
 use crate::broker::policy::retry::{Decision, FailedAttempt, GiveUp, RetryState};
@@ -59,7 +60,7 @@ pub(super) enum Then {
     Dead(FailureKind),
 }
 
-impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
+impl<P: MessagePayload, S: Source<P>> Delivery<'_, '_, P, S> {
     /// Settles, and sees to a failure.
     pub(super) fn end(
         &mut self,
@@ -196,6 +197,27 @@ impl<P: MessagePayload, S: Source> Delivery<'_, '_, P, S> {
     }
 }
 
+impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
+    /// Settles, and has the message wait for another attempt where it has failed. Returns whether the consumer still
+    /// has its position.
+    pub(super) fn end_event(
+        &mut self,
+        state: &Arc<SubscriptionState>,
+        contract: Option<&mut Contract<P>>,
+        outcome: Outcome,
+        left: &mut Left<P>,
+    ) -> bool {
+        match self.end(state, contract, outcome, left) {
+            Ended::Over => true,
+            Ended::Kept(kept) => {
+                let Kept { copy, how } = *kept;
+                copy.is_none_or(|parked| keep(&mut self.source, state, parked, how, self.clock, left))
+            }
+            Ended::TakenOver => false,
+        }
+    }
+}
+
 /// Decides whether a failed message is tried again, and whether as the head of all others. Which errors are tried again
 /// is for foreign code to say: where that panics, nothing is decided.
 fn decide<P>(
@@ -236,7 +258,7 @@ fn text_of(outcome: &Option<Outcome>) -> Option<Box<str>> {
 /// Has a message that has failed wait for its next attempt, or makes it a dead letter. Returns whether the consumer
 /// still has its position.
 pub(super) fn keep<P: MessagePayload>(
-    source: &mut impl Source,
+    source: &mut impl Source<P>,
     state: &Arc<SubscriptionState>,
     mut parked: Parked<P>,
     how: How,

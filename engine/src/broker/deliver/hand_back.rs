@@ -1,9 +1,9 @@
 //! Handing back what has waited, when the broker stops, and ending what handlers keep.
 
 use super::common::Common;
+use super::left::{Left, Undropped};
 use super::outcome::Outcome;
 use super::settle::{settle_delivered, settle_uncalled};
-use super::source::{Left, Undropped};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::tally::Tally;
 use crate::broker::account::term::FailureKind;

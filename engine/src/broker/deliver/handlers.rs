@@ -1,29 +1,27 @@
-//! A consumer's handler table: the handlers that it owns, its cache of routes, and the handling of
-//! one event.
+//! A consumer's handler table: the subscriptions that it owns, and the handling of one event and of its mail.
 
 use super::common::Common;
 use super::delivery::{Delivery, has_expired};
 use super::hand_back::{end_kept, hand_back_waiting};
-use super::mailbox::{Command, Mailbox, OwnedSubscription, Wish};
+use super::left::Away;
+use super::left::Left;
+use super::lending::{Lending, LentCall};
+use super::mailbox::{Command, Mailbox, OwnedSubscription, Returning, Wish};
 use super::outcome::Outcome;
-use super::route_cache::{CachedRoute, RouteCache};
+use super::owned::Owned;
 use super::settle::{settle_delivered, settle_uncalled};
-use super::source::{Event, Left};
+use super::source::Event;
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::lifecycle::report::Undelivered;
 use crate::broker::subscribe::handler::drop_handler;
-use crate::broker::subscribe::registry::SubscriptionState;
-use crate::broker::subscribe::token::Issuer;
+use crate::broker::subscribe::registry::{Reason, SubscriptionState};
 use crate::broker::waiting::room::WaitingRoom;
-use crate::broker::waiting::side::ConsumerSide;
 use crate::clock::Timestamp;
 use crate::message::{Envelope, Message, MessagePayload, Occasion};
 use crate::ring::{Called, Lease, Sequence};
 use crate::routing::{ConsumerAddr, RouteId};
 use crate::sync::edge;
 use crate::sync::panics::guard;
-use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What a consumer needs to handle events.
@@ -33,12 +31,14 @@ pub(crate) struct HandlerTable<P> {
     /// On which its handlers see messages.
     pub(super) occasion: Occasion,
     pub(crate) mailbox: Arc<Mailbox<P>>,
-    route_cache: RouteCache,
-    pub(super) owned: Vec<Option<OwnedSubscription<P>>>,
-    free: Vec<u32>,
-    /// Places in `owned` by subscription.
-    pub(super) places: HashMap<u64, u32, ahash::RandomState>,
+    pub(super) owned: Owned<P>,
     pub(super) left: Left<P>,
+    /// Where that is during calls, if this consumer may be replaced then.
+    pub(super) lending: Option<Arc<Lending<P>>>,
+    /// The number of the last such call.
+    pub(super) last_lent: u64,
+    /// Whether more that waits could be delivered at once than was in the last turn.
+    pub(super) is_behind: bool,
     #[cfg(all(test, not(ringmain_loom)))]
     pub(super) panics_in_turn: bool,
 }
@@ -51,34 +51,32 @@ impl<P: MessagePayload> HandlerTable<P> {
         room: Arc<WaitingRoom<P>>,
         tally: Arc<ConsumerTally>,
     ) -> Self {
-        let left = Left {
-            refused: Vec::new(),
-            undropped: Vec::new(),
-            waiting: ConsumerSide::new(room, common.registry.clone()),
-            dead_letters: common.dead_letters.clone(),
-            origin: common.origin,
-            tally,
-            issuer: Issuer {
-                home: mailbox.clone(),
-                origin: common.origin,
-                clock: common.clock.clone(),
-                process: common.process,
-            },
-        };
+        let left = Left::nothing(&common, &mailbox, room, tally);
         let occasion = Occasion::of_calls(&common.clock, mailbox.supervisor().stop_sign());
         Self {
             consumer,
             common,
             occasion,
             mailbox,
-            route_cache: RouteCache::default(),
-            owned: Vec::new(),
-            free: Vec::new(),
-            places: HashMap::default(),
+            owned: Owned::default(),
             left,
+            lending: None,
+            last_lent: 0,
+            is_behind: false,
             #[cfg(all(test, not(ringmain_loom)))]
             panics_in_turn: false,
         }
+    }
+
+    /// Has what this consumer has lent during calls, there: it may be replaced then.
+    pub(crate) fn lend_to(&mut self, lending: Arc<Lending<P>>) {
+        self.lending = Some(lending);
+    }
+
+    /// Takes up what the consumer had that was replaced during the call of that number. Returns what is known of the
+    /// call.
+    pub(crate) fn take_up(&mut self, number: u64) -> Option<LentCall<P>> {
+        self.lending.as_ref()?.take(number, &mut self.owned, &mut self.left)
     }
 
     /// Delivers one event to each of this consumer's subscriptions that it was routed to.
@@ -96,10 +94,10 @@ impl<P: MessagePayload> HandlerTable<P> {
         if lease.has_commands() && !edge::left_out("mail-before-message") {
             self.read_mail(lease);
         }
-        if !self.route_cache.is_cached(envelope.route) {
-            self.cache_route(envelope.route);
+        if !self.owned.knows(envelope.route) {
+            self.learn_route(envelope.route);
         }
-        let Some(cached) = self.route_cache.get(envelope.route.index) else { return };
+        let Some((cached, places)) = self.owned.on_route(envelope.route) else { return };
         let topic = &cached.route.topic;
         let message = Message::new(envelope, topic, self.common.origin, &self.occasion);
         let has_expired = envelope.extras().is_some() && has_expired(&message, &self.common.clock);
@@ -108,7 +106,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         let delivery =
             || Delivery { message: &message, source: Event { lease, sequence }, tally, clock, retried: None };
         for &place in &cached.deliveries {
-            let Some(Some(owned)) = self.owned.get_mut(place as usize) else { continue };
+            let Some(Some(owned)) = places.get_mut(place as usize) else { continue };
             let OwnedSubscription { state, handler, .. } = owned;
             let left = &mut self.left;
             let handler = match handler {
@@ -139,6 +137,14 @@ impl<P: MessagePayload> HandlerTable<P> {
         }
     }
 
+    /// Returns whether there is something that comes back, or whose time is up, and for which a consumer waits that is
+    /// at the end of its ring: messages that handlers keep, and handlers that are away.
+    pub(super) fn wait_for_others(&self, lease: &Lease) -> bool {
+        (self.left.waiting.in_flight() > 0 || !self.left.away.is_empty())
+            && !lease.is_stopped()
+            && !self.common.threads.are_left_alone()
+    }
+
     /// Hands everything back that waits: the broker stops.
     pub(super) fn hand_back(&mut self) {
         hand_back_waiting(self.consumer, &self.common, &mut self.left);
@@ -146,47 +152,21 @@ impl<P: MessagePayload> HandlerTable<P> {
 
     /// Finds out where a route leads among this consumer's subscriptions.
     #[cold]
-    fn cache_route(&mut self, id: RouteId) {
-        self.forget(id.index);
-        let Some(route) = self.common.routes.get(id) else {
-            debug_assert!(false, "a message travels a route that is not linked");
-            guard(|| {
-                tracing::error!(target: "ringmain::consumer", route = id.index, "a message travels an unknown route");
-            });
-            return;
-        };
-        let subscriptions: SmallVec<[u64; 8]> = route.destinations.of(self.consumer).collect();
-        let mut deliveries = SmallVec::new();
-        for subscription in subscriptions {
-            if let Some(place) = self.place_of(subscription) {
-                if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
-                    owned.routes += 1;
-                }
-                deliveries.push(place);
+    fn learn_route(&mut self, id: RouteId) {
+        self.owned.forget(id.index);
+        match self.common.routes.get(id) {
+            Some(route) => self.owned.learn(id, route, self.consumer, &self.common.registry),
+            None => {
+                debug_assert!(false, "a message travels a route that is not linked");
+                guard(|| {
+                    tracing::error!(
+                        target: "ringmain::consumer",
+                        route = id.index,
+                        "a message travels an unknown route"
+                    );
+                });
             }
         }
-        self.route_cache.insert(id, CachedRoute::new(id, route, deliveries));
-    }
-
-    /// Where a subscription is kept. One that has been released already comes back without its
-    /// handler, so that what is dropped for it is counted.
-    fn place_of(&mut self, subscription: u64) -> Option<u32> {
-        if let Some(&place) = self.places.get(&subscription) {
-            return Some(place);
-        }
-        let state = self.common.registry.find(subscription)?;
-        Some(self.insert(OwnedSubscription { state, handler: None, routes: 0 }))
-    }
-
-    fn insert(&mut self, owned: OwnedSubscription<P>) -> u32 {
-        let subscription = owned.state.id;
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.owned.push(None);
-            (self.owned.len() - 1) as u32
-        });
-        self.owned[place as usize] = Some(owned);
-        self.places.insert(subscription, place);
-        place
     }
 
     /// Carries out all commands. A panic there is the end of this consumer.
@@ -222,12 +202,17 @@ impl<P: MessagePayload> HandlerTable<P> {
     fn read(&mut self, command: Command<P>) {
         match command {
             Command::Adopt(owned) => {
-                self.insert(*owned);
+                self.owned.insert(*owned);
             }
             Command::Release { subscription, done } => {
                 self.release(subscription);
-                done.open();
+                match self.left.away.get_mut(&subscription) {
+                    // Not before its handler has come back, and was dropped.
+                    Some(away) => away.dropped = Some(done),
+                    None => done.open(),
+                }
             }
+            Command::ComeBack(returning) => self.come_back(returning),
             Command::Heed(wish) => self.heed(wish),
             Command::TakeBack(returned) => {
                 if let Some(unwanted) = self.left.waiting.note_returned(returned) {
@@ -237,8 +222,8 @@ impl<P: MessagePayload> HandlerTable<P> {
             Command::Replay { state, letters } => self.replay(&state, letters),
             Command::Forget(routes) => {
                 for id in routes.iter() {
-                    if self.route_cache.is_cached(*id) {
-                        self.forget(id.index);
+                    if self.owned.knows(*id) {
+                        self.owned.forget(id.index);
                     }
                 }
             }
@@ -250,19 +235,47 @@ impl<P: MessagePayload> HandlerTable<P> {
     }
 
     fn replay(&mut self, state: &Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)>) {
-        let place = self.places.get(&state.id).copied();
-        let owned = place.and_then(|place| self.owned.get(place as usize)?.as_ref());
-        if owned.is_some_and(|owned| owned.handler.is_some()) {
+        // To one that is away as well: they wait for it.
+        let has_handler =
+            |owned: &mut OwnedSubscription<P>| owned.handler.is_some() || state.waits_for(Reason::Away);
+        if self.owned.get(state.id).is_some_and(has_handler) {
             self.left.waiting.replay(state, letters);
         } else {
             self.left.cancel_replays(letters.into_iter().map(|(_, number)| number));
         }
     }
 
+    /// Has a handler again that was away.
+    fn come_back(&mut self, Returning { subscription, mut handler }: Returning<P>) {
+        let Self { owned, left, .. } = self;
+        let away = left.away.remove(&subscription);
+        let (Some(Away { released, force, dropped: None, .. }), Some(owned)) =
+            (&away, owned.get(subscription))
+        else {
+            drop_handler(Some(handler));
+            away.and_then(|away| away.dropped).into_iter().for_each(|done| done.open());
+            return;
+        };
+        if let Some(contract) = handler.contract() {
+            for &(key, id) in released {
+                contract.release(Some(key), id);
+            }
+            if let Some(guarded) = &mut contract.breaker {
+                force.iter().for_each(|force| guarded.force(*force));
+                left.waiting.note_breaker(&owned.state, &guarded.circuit);
+            }
+        }
+        owned.handler = Some(handler);
+        owned.state.set(Reason::Away, false);
+        left.waiting.look_at(&owned.state);
+    }
+
     fn heed(&mut self, Wish { state, is_paused, breaker, done }: Wish) {
-        let Self { owned, places, left, .. } = self;
-        let owned = places.get(&state.id).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
-        let guarded = owned.and_then(|owned| owned.handler.as_mut()?.breaker());
+        let Self { owned, left, .. } = self;
+        if let Some(away) = left.away.get_mut(&state.id) {
+            away.force = breaker.or(away.force.take());
+        }
+        let guarded = owned.get(state.id).and_then(|owned| owned.handler.as_mut()?.breaker());
         if let (Some(guarded), Some(force)) = (guarded, breaker) {
             guarded.force(force);
             left.waiting.note_breaker(&state, &guarded.circuit);
@@ -275,8 +288,7 @@ impl<P: MessagePayload> HandlerTable<P> {
 
     /// Drops a subscription's handler, and what waits for it, here and now.
     fn release(&mut self, subscription: u64) {
-        let Some(&place) = self.places.get(&subscription) else { return };
-        if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
+        if let Some(owned) = self.owned.get(subscription) {
             let clock = &self.common.clock;
             let ended = end_kept(&mut self.left, Some(subscription), clock);
             let (waited, replays) = self.left.waiting.close(subscription);
@@ -287,33 +299,12 @@ impl<P: MessagePayload> HandlerTable<P> {
             self.left.cancel_replays(replays);
             self.left.waiting.settled();
             self.left.waiting.let_go(subscription);
+            owned.state.set(Reason::Away, false);
             drop_handler(owned.handler.take());
             waited.into_iter().for_each(|parked| _ = guard(|| drop(parked)));
             ended.drop_one_by_one();
         }
-        self.discard_if_unused(place);
-    }
-
-    fn forget(&mut self, index: u32) {
-        let Some(cached) = self.route_cache.remove(index) else { return };
-        for place in cached.deliveries {
-            if let Some(Some(owned)) = self.owned.get_mut(place as usize) {
-                owned.routes -= 1;
-            }
-            self.discard_if_unused(place);
-        }
-    }
-
-    fn discard_if_unused(&mut self, place: u32) {
-        let slot = &mut self.owned[place as usize];
-        if let Some(owned) = slot
-            && owned.handler.is_none()
-            && owned.routes == 0
-        {
-            self.places.remove(&owned.state.id);
-            *slot = None;
-            self.free.push(place);
-        }
+        self.owned.discard(subscription);
     }
 
     /// The end: all handlers are dropped, and no further command is taken. In that order: whoever
@@ -326,7 +317,7 @@ impl<P: MessagePayload> HandlerTable<P> {
             guard(|| drop(undropped));
         }
         loop {
-            for owned in self.owned.iter_mut().flatten() {
+            for owned in self.owned.all() {
                 drop_handler(owned.handler.take());
             }
             if self.mailbox.close_if_empty() {
@@ -335,6 +326,10 @@ impl<P: MessagePayload> HandlerTable<P> {
             while let Some(command) = self.mailbox.fetch() {
                 self.read(command);
             }
+        }
+        // Nobody is to wait for what may never come back: who is in that call drops it.
+        for away in std::mem::take(&mut self.left.away).into_values() {
+            away.dropped.into_iter().for_each(|done| done.open());
         }
     }
 }

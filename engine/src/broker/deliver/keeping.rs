@@ -3,10 +3,11 @@
 use super::context;
 use super::delivery::{Delivery, verdict_on};
 use super::handlers::HandlerTable;
+use super::left::{Left, Undropped};
 use super::mailbox::OwnedSubscription;
 use super::outcome::{CallMark, Outcome};
 use super::settle::settle_uncalled;
-use super::source::{Left, Source, Undropped, Waited};
+use super::source::{Source, Waited};
 use crate::broker::account::consumer_tally::ConsumerTally;
 use crate::broker::account::term::FailureKind;
 use crate::broker::policy::breaker::circuit::{Permit, Verdict};
@@ -34,7 +35,7 @@ pub(super) enum HandedOut<P> {
 
 /// Calls a handler that keeps messages.
 pub(super) fn hand_out<P: MessagePayload>(
-    source: &mut impl Source,
+    source: &mut impl Source<P>,
     state: &Arc<SubscriptionState>,
     contract: &mut Contract<P>,
     parked: Parked<P>,
@@ -54,7 +55,7 @@ pub(super) fn hand_out<P: MessagePayload>(
     left.waiting.hand_out(state, held.clone(), permit, until, terms.in_flight);
     let own = held.clone();
     let mut token = Some(Token::new(held, number, terms.limit, state.clone(), &left.issuer));
-    let called = source.call(CallMark::handed_out(state.id), || {
+    let called = source.call_handler(CallMark::handed_out(state.id), left, || {
         let token = token.take()?;
         let (id, correlation) = (token.message().id(), token.message().correlation());
         context::begin_handling(id, correlation);
@@ -101,9 +102,10 @@ impl<P: MessagePayload> HandlerTable<P> {
         tally: &ConsumerTally,
         subscription: u64,
     ) -> Option<bool> {
-        let Self { consumer, common, occasion, owned, places, left, .. } = self;
-        let owned = places.get(&subscription).and_then(|&place| owned.get_mut(place as usize)?.as_mut());
-        let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned else { return None };
+        let Self { consumer, common, occasion, owned, left, .. } = self;
+        let Some(OwnedSubscription { state, handler: Some(handler), .. }) = owned.get(subscription) else {
+            return None;
+        };
         let clock = &common.clock;
         let (held, permit, outcome) = match left.waiting.take_back(state) {
             Some((said, (held, permit))) => {
@@ -120,7 +122,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 (held, permit, Outcome::TimedOut)
             }
         };
-        let mut source = Waited { poller, number: left.waiting.next_call_number() };
+        let mut source = Waited { poller, number: left.waiting.next_call_number(), lender: None };
         let took = clock.now().since(held.begun);
         let parked = match Arc::try_unwrap(held) {
             Ok(held) => held.parked,

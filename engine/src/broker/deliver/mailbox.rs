@@ -5,6 +5,9 @@
 //! decided under the mailbox's lock. So of one subscription there is never more than one such command.
 //! New handlers are fetched first, so that whom another command is about is there. Commands are fetched
 //! one by one: what has been fetched cannot be taken out again.
+//!
+//! Whom mail is announced to is under the same lock: where another consumer has come in the place of the one that was
+//! there (`broker/rescue/`), who has put something in before tells the earlier, and the later looks first of all.
 
 use crate::broker::policy::guarded::Force;
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
@@ -28,6 +31,12 @@ pub(crate) struct OwnedSubscription<P> {
     pub(crate) routes: usize,
 }
 
+/// A handler that comes back to its subscription.
+pub(crate) struct Returning<P> {
+    pub(crate) subscription: u64,
+    pub(crate) handler: OwnedHandler<P>,
+}
+
 /// What a consumer can be sent.
 pub(crate) enum Command<P> {
     /// Own this subscription's handler from now on.
@@ -40,6 +49,8 @@ pub(crate) enum Command<P> {
     Replay { state: Arc<SubscriptionState>, letters: Vec<(Timestamp, u64)> },
     /// A token has come back.
     TakeBack(Returned<P>),
+    /// A handler has, from a call on a thread that was replaced.
+    ComeBack(Returning<P>),
     /// No message will carry these routes any more.
     Forget(Arc<[RouteId]>),
     /// Panic, as only a fault of this crate does.
@@ -60,6 +71,8 @@ struct Inner<P> {
     commands: VecDeque<Command<P>>,
     /// Whether the consumer has gone and nobody will read.
     closed: bool,
+    /// The consumer's.
+    supervisor: Supervisor<Envelope<P>>,
 }
 
 /// What is wanted of a subscription.
@@ -80,10 +93,7 @@ impl<P> Inner<P> {
 }
 
 /// The mailbox of one consumer. Anybody may post; only its consumer fetches.
-pub(crate) struct Mailbox<P> {
-    inner: Mutex<Inner<P>>,
-    supervisor: Supervisor<Envelope<P>>,
-}
+pub(crate) struct Mailbox<P>(Mutex<Inner<P>>);
 
 impl<P> Mailbox<P> {
     pub(crate) fn new(supervisor: Supervisor<Envelope<P>>) -> Self {
@@ -92,14 +102,15 @@ impl<P> Mailbox<P> {
             wishes: BTreeMap::new(),
             commands: VecDeque::new(),
             closed: false,
+            supervisor,
         };
-        Self { inner: Mutex::new(inner), supervisor }
+        Self(Mutex::new(inner))
     }
 
     /// Puts a command in and tells the consumer. Hands it back when the consumer has gone.
     pub(crate) fn post(&self, command: Command<P>) -> Result<(), Command<P>> {
-        {
-            let mut inner = self.inner.lock();
+        let supervisor = {
+            let mut inner = self.0.lock();
             if inner.closed {
                 return Err(command);
             }
@@ -109,8 +120,9 @@ impl<P> Mailbox<P> {
                 }
                 other => inner.commands.push_back(other),
             }
-        }
-        self.supervisor.announce_mail();
+            inner.supervisor.clone()
+        };
+        supervisor.announce_mail();
         Ok(())
     }
 
@@ -140,8 +152,8 @@ impl<P> Mailbox<P> {
     /// Has something wanted of a subscription: of nobody, where the consumer has gone.
     fn wish(&self, state: &Arc<SubscriptionState>, want: impl FnOnce(Option<&mut Wish>)) -> Arc<Latch> {
         let done = Arc::new(Latch::new());
-        let done = {
-            let mut inner = self.inner.lock();
+        let (done, supervisor) = {
+            let mut inner = self.0.lock();
             if inner.closed {
                 want(None);
                 done.open();
@@ -150,9 +162,9 @@ impl<P> Mailbox<P> {
             let first = || Wish { state: state.clone(), is_paused: None, breaker: None, done };
             let wish = inner.wishes.entry(state.id).or_insert_with(first);
             want(Some(&mut *wish));
-            wish.done.clone()
+            (wish.done.clone(), inner.supervisor.clone())
         };
-        self.supervisor.announce_mail();
+        supervisor.announce_mail();
         done
     }
 
@@ -160,8 +172,8 @@ impl<P> Mailbox<P> {
     /// has not read of it.
     pub(crate) fn release(&self, subscription: u64) -> Released<P> {
         let dropped = Arc::new(Latch::new());
-        {
-            let mut inner = self.inner.lock();
+        let supervisor = {
+            let mut inner = self.0.lock();
             if inner.closed {
                 // It has dropped its handlers when it went.
                 dropped.open();
@@ -175,14 +187,15 @@ impl<P> Mailbox<P> {
                 return Released { dropped, withdrawn };
             }
             inner.commands.push_back(Command::Release { subscription, done: dropped.clone() });
-        }
-        self.supervisor.announce_mail();
+            inner.supervisor.clone()
+        };
+        supervisor.announce_mail();
         Released { dropped, withdrawn: None }
     }
 
     /// Returns the next command.
     pub(crate) fn fetch(&self) -> Option<Command<P>> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.0.lock();
         // Whom a command is about is there before the command.
         let command = inner.unread.pop_first().map(|(_, owned)| Command::Adopt(owned));
         let command = command.or_else(|| inner.commands.pop_front());
@@ -197,18 +210,24 @@ impl<P> Mailbox<P> {
 
     /// Returns whether no command waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.inner.lock().is_empty()
+        self.0.lock().is_empty()
     }
 
     /// Takes no further command, if none is left. Returns whether that is so.
     pub(crate) fn close_if_empty(&self) -> bool {
-        let mut inner = self.inner.lock();
+        let mut inner = self.0.lock();
         inner.closed = inner.is_empty();
         inner.closed
     }
 
-    pub(crate) fn supervisor(&self) -> &Supervisor<Envelope<P>> {
-        &self.supervisor
+    /// Returns the supervisor of the consumer that reads it at this moment.
+    pub(crate) fn supervisor(&self) -> Supervisor<Envelope<P>> {
+        self.0.lock().supervisor.clone()
+    }
+
+    /// Says that another consumer reads it from now on: it is to look first of all.
+    pub(crate) fn hand_to(&self, supervisor: Supervisor<Envelope<P>>) {
+        self.0.lock().supervisor = supervisor;
     }
 }
 

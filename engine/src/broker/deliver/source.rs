@@ -1,27 +1,28 @@
-//! Where a message that is being delivered comes from, and what deliveries leave with their consumer.
+//! Where a message that is being delivered comes from, as its consumer's lease is told of it.
 //!
 //! Everything foreign is called under the consumer's lease, as a handler is: it may panic, and it may never return.
 
-use super::outcome::{CallMark, Outcome};
-use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::dead_letters::{DeadLetter, Put, SharedStore};
+use super::left::{Left, Undropped};
+use super::lending::Lender;
+use super::outcome::CallMark;
 use crate::broker::subscribe::registry::SubscriptionState;
-use crate::broker::subscribe::token::Issuer;
-use crate::broker::waiting::held::{Held, Said};
 use crate::broker::waiting::parked::Parked;
-use crate::broker::waiting::side::ConsumerSide;
-use crate::message::{Envelope, Origin};
+use crate::message::{Envelope, MessagePayload};
 use crate::ring::{Called, Lease, Poller, Sequence};
 use crate::sync::panics::guard;
-use std::sync::Arc;
 
 /// What is being delivered, as the consumer's lease is told of it.
-pub(super) trait Source {
+pub(super) trait Source<P> {
     /// Whether the message was copied out of its slot.
     const IS_COPY: bool;
 
     /// Calls foreign code under the lease, for the delivery that is marked so.
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R>;
+
+    /// Calls a handler so. Where its consumer may be replaced meanwhile, what that has is with others.
+    fn call_handler<R>(&mut self, mark: u64, _left: &mut Left<P>, f: impl FnOnce() -> R) -> Called<R> {
+        self.call(mark, f)
+    }
 }
 
 /// An event, in its slot.
@@ -30,7 +31,7 @@ pub(super) struct Event<'l> {
     pub(super) sequence: Sequence,
 }
 
-impl Source for Event<'_> {
+impl<P> Source<P> for Event<'_> {
     const IS_COPY: bool = false;
 
     #[inline(always)]
@@ -39,11 +40,15 @@ impl Source for Event<'_> {
     }
 }
 
-impl<S: Source> Source for &mut S {
+impl<P, S: Source<P>> Source<P> for &mut S {
     const IS_COPY: bool = S::IS_COPY;
 
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
         (**self).call(mark, f)
+    }
+
+    fn call_handler<R>(&mut self, mark: u64, left: &mut Left<P>, f: impl FnOnce() -> R) -> Called<R> {
+        (**self).call_handler(mark, left, f)
     }
 }
 
@@ -51,67 +56,35 @@ impl<S: Source> Source for &mut S {
 pub(super) struct Waited<'p, P> {
     pub(super) poller: &'p mut Poller<Envelope<P>>,
     pub(super) number: u64,
+    /// Nothing where the consumer is not to be replaced.
+    pub(super) lender: Option<Lender<'p, P>>,
 }
 
-impl<P> Source for Waited<'_, P> {
+impl<P: MessagePayload> Source<P> for Waited<'_, P> {
     const IS_COPY: bool = true;
 
     fn call<R>(&mut self, mark: u64, f: impl FnOnce() -> R) -> Called<R> {
         self.poller.call_parked(self.number, mark, f)
     }
-}
 
-/// What deliveries leave with their consumer.
-pub(super) struct Left<P> {
-    /// The names of the subscriptions to which the message at hand is not delivered, since the consumer has been
-    /// stopped.
-    pub(super) refused: Vec<Box<str>>,
-    pub(super) undropped: Vec<Undropped<P>>,
-    pub(super) waiting: ConsumerSide<P>,
-    /// Where what has failed goes, if it is kept.
-    pub(super) dead_letters: Option<Arc<SharedStore<P>>>,
-    pub(super) origin: Origin,
-    /// The consumer's own.
-    pub(super) tally: Arc<ConsumerTally>,
-    /// What tokens are made of.
-    pub(super) issuer: Issuer<P>,
-}
-
-impl<P> Left<P> {
-    /// Leaves a dead letter in the store, to be replayed again, whose message has waited in vain.
-    pub(super) fn release_letter(&self, parked: &Parked<P>) {
-        if let (Some(store), Some(key)) = (&self.dead_letters, &parked.replayed) {
-            store.release(key);
+    fn call_handler<R>(&mut self, mark: u64, left: &mut Left<P>, f: impl FnOnce() -> R) -> Called<R> {
+        let Some(lender) = &mut self.lender else { return self.call(mark, f) };
+        // Of its own: who replaces a consumer is to find it in no other call.
+        self.number = left.waiting.next_call_number();
+        lender.lend(left, self.number, CallMark::from_lease(mark).is_settled);
+        let called = self.poller.call_parked(self.number, mark, f);
+        // Else it is another consumer's, and what is here is hollow.
+        if !self.poller.lease().is_replaced() {
+            lender.take_back(left);
+            self.number = left.waiting.next_call_number();
         }
+        called
     }
-
-    /// Leaves dead letters in the store that were to be replayed.
-    pub(super) fn cancel_replays(&self, numbers: impl IntoIterator<Item = u64>) {
-        if let Some(store) = &self.dead_letters {
-            store.cancel(numbers);
-        }
-    }
-}
-
-/// What was to be dropped at the moment of the stop.
-pub(super) enum Undropped<P> {
-    /// What a handler failed with.
-    Outcome(#[expect(dead_code, reason = "it is to be dropped")] Outcome),
-    /// A message that has waited.
-    Parked(#[expect(dead_code, reason = "it is to be dropped")] Parked<P>),
-    /// What the store of dead letters has let go of.
-    Letters(#[expect(dead_code, reason = "it is to be dropped")] Put<P>),
-    /// A message that its handler has kept.
-    Held(#[expect(dead_code, reason = "it is to be dropped")] Arc<Held<P>>),
-    /// What a token has said.
-    Said(#[expect(dead_code, reason = "it is to be dropped")] Said),
-    /// A dead letter whose replay is over.
-    Letter(#[expect(dead_code, reason = "it is to be dropped")] Arc<DeadLetter<P>>),
 }
 
 /// Drops messages that have waited and have been settled. Returns whether the consumer still has its position.
 pub(super) fn discard<P>(
-    source: &mut impl Source,
+    source: &mut impl Source<P>,
     state: &SubscriptionState,
     mut settled: Vec<Parked<P>>,
     left: &mut Left<P>,

@@ -2,7 +2,8 @@
 
 use super::common::Common;
 use super::failed::{Ended, keep};
-use super::source::{Left, Source, Undropped, discard};
+use super::left::{Left, Undropped};
+use super::source::{Source, discard};
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::broker::waiting::parked::Parked;
 use crate::message::MessagePayload;
@@ -15,7 +16,7 @@ impl<P: MessagePayload> Common<P> {
     pub(super) fn conclude(
         &self,
         consumer: ConsumerAddr,
-        source: &mut impl Source,
+        source: &mut impl Source<P>,
         state: &Arc<SubscriptionState>,
         parked: Parked<P>,
         ended: Ended<P>,

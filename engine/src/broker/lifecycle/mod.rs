@@ -8,6 +8,7 @@ mod keep;
 mod quiesce;
 pub(super) mod reclaimer;
 pub(super) mod report;
+pub(super) mod rescue;
 pub(super) mod shutdown;
 mod taken;
 mod takeover;

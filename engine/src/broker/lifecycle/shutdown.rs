@@ -38,7 +38,7 @@ use super::report::Undelivered;
 use super::report::{Abandoned, ShutdownReport};
 use super::taken::{InHand, Taken};
 use super::takeover::{account_for, account_for_in_hand};
-use super::threads::{Caller, Stop, Threads};
+use super::threads::{Caller, ReplacedThread, Stop, Threads};
 use crate::broker::core::Core;
 use crate::broker::deliver::context;
 use crate::broker::error::ShutdownError;
@@ -296,6 +296,8 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
         };
         unlogged.abandoned.extend(outside.iter().cloned());
         abandoned.extend(outside);
+        // Those were logged when they were replaced.
+        abandoned.extend(threads.replaced.iter().map(ReplacedThread::abandoned));
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
         let in_doubt = threads.in_doubt.clone();
         let in_hand = threads.in_hand.iter().map(InHand::count).sum();

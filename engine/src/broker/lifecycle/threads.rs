@@ -5,12 +5,14 @@
 
 use super::report::{Abandoned, InDoubt, Undelivered};
 use super::taken::InHand;
+use crate::broker::stall::report::Stall;
 use crate::message::Envelope;
 use crate::ring::{StoppedCall, Supervisor};
 use crate::routing::ConsumerAddr;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::panics::guard;
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,7 +58,41 @@ pub(super) struct ConsumerThread<P> {
     has_died: bool,
 }
 
+/// A thread that is in a call of a handler, and whose consumer goes on on another.
+pub(super) struct ReplacedThread {
+    pub(super) addr: ConsumerAddr,
+    /// The call's.
+    pub(super) number: u64,
+    /// What was told of it, and when.
+    pub(super) stall: Stall,
+    pub(super) since: Instant,
+}
+
+impl ReplacedThread {
+    /// Says what it is at a shutdown.
+    pub(super) fn abandoned(&self) -> Abandoned {
+        let Stall { thread, subscription, message, topic, .. } = &self.stall;
+        Abandoned {
+            thread: thread.to_string(),
+            subscription: subscription.as_deref().unwrap_or_default().to_owned(),
+            message: *message,
+            topic: topic.clone(),
+        }
+    }
+
+    /// Says what it is at this moment.
+    fn stall(&self) -> Stall {
+        let age = self.stall.age + self.since.elapsed();
+        Stall { age, call_age: Some(age), is_replaced: true, behind: 0, call: None, ..self.stall.clone() }
+    }
+}
+
 impl<P> ConsumerThread<P> {
+    /// Returns whether it runs, and nobody has asked it to end.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.phase == Phase::Running && self.shutdowns == 0 && self.stop.is_none() && !self.has_died
+    }
+
     /// Returns whether there is something to wait for: that it ends.
     pub(super) fn is_on_its_way(&self) -> bool {
         matches!(self.phase, Phase::Running | Phase::Leaving) && !self.is_taken_over
@@ -96,6 +132,9 @@ pub(super) struct Threads<P> {
     pub(super) kept: u64,
     /// What handlers kept.
     pub(super) in_doubt: Vec<InDoubt>,
+    /// Threads that were replaced and are in their calls still, and how many there have been.
+    pub(super) replaced: Vec<ReplacedThread>,
+    pub(super) replaced_so_far: u64,
     /// Messages that have been counted as undelivered, and have not been handed back.
     pub(super) withheld: u64,
     /// What publishers had in hand when a consumer was taken over, and nobody has accounted for.
@@ -138,7 +177,7 @@ impl<P> Threads<P> {
         }
     }
 
-    fn consumer(&mut self, addr: ConsumerAddr) -> Option<&mut ConsumerThread<P>> {
+    pub(super) fn consumer(&mut self, addr: ConsumerAddr) -> Option<&mut ConsumerThread<P>> {
         // They were entered in this order.
         let key = |addr: ConsumerAddr| (addr.dispatcher, addr.number);
         let index = self.consumers.binary_search_by_key(&key(addr), |thread| key(thread.addr)).ok()?;
@@ -180,6 +219,8 @@ impl<P> ThreadRegistry<P> {
                 #[cfg(feature = "durable-dead-letters")]
                 kept: 0,
                 in_doubt: Vec::new(),
+                replaced: Vec::new(),
+                replaced_so_far: 0,
                 withheld: 0,
                 in_hand: Vec::new(),
             }),
@@ -225,7 +266,7 @@ impl<P> ThreadRegistry<P> {
 
     /// Returns what says, when it is dropped, that a consumer's thread has ended.
     pub(crate) fn exit_guard(&self, addr: ConsumerAddr) -> ExitGuard<'_, P> {
-        ExitGuard { registry: self, addr }
+        ExitGuard { registry: self, addr, replaced_in: Cell::new(None) }
     }
 
     fn change(&self, addr: ConsumerAddr, f: impl FnOnce(&mut ConsumerThread<P>)) {
@@ -270,7 +311,19 @@ impl<P> ThreadRegistry<P> {
     /// Returns how many threads run.
     pub(crate) fn running(&self) -> usize {
         let runs = |thread: &&ConsumerThread<P>| matches!(thread.phase, Phase::Running | Phase::Leaving);
-        self.threads.lock().consumers.iter().filter(runs).count()
+        let threads = self.threads.lock();
+        threads.consumers.iter().filter(runs).count() + threads.replaced.len()
+    }
+
+    /// Returns what stands still on threads that were replaced.
+    pub(crate) fn stalls(&self) -> Vec<Stall> {
+        self.threads.lock().replaced.iter().map(ReplacedThread::stall).collect()
+    }
+
+    /// Returns how many threads have been replaced, and how many of them are in their calls still.
+    pub(crate) fn replaced(&self) -> (u64, usize) {
+        let threads = self.threads.lock();
+        (threads.replaced_so_far, threads.replaced.len())
     }
 
     /// Returns the name of a thread whose consumer calls no handler any more, though its ring has
@@ -337,11 +390,24 @@ impl<P> ThreadRegistry<P> {
 pub(crate) struct ExitGuard<'a, P> {
     registry: &'a ThreadRegistry<P>,
     addr: ConsumerAddr,
+    /// The call that it was replaced in, if it was.
+    replaced_in: Cell<Option<u64>>,
+}
+
+impl<P> ExitGuard<'_, P> {
+    /// Says that its consumer goes on on another thread, since that call.
+    pub(crate) fn note_replaced(&self, call: u64) {
+        self.replaced_in.set(Some(call));
+    }
 }
 
 impl<P> Drop for ExitGuard<'_, P> {
     fn drop(&mut self) {
-        self.registry.change(self.addr, |thread| thread.phase = Phase::Ended);
+        let Some(number) = self.replaced_in.get() else {
+            return self.registry.change(self.addr, |thread| thread.phase = Phase::Ended);
+        };
+        let mut threads = self.registry.threads.lock();
+        threads.replaced.retain(|thread| (thread.addr, thread.number) != (self.addr, number));
     }
 }
 

@@ -1,15 +1,16 @@
 //! A look at all consumers and rings. Runs no foreign code, and allocates only where something stands still.
 
-use super::report::{Stall, StallCause, StallKind};
+use super::report::{Stall, StallCause, StallKind, StalledCall};
 use super::watch::{Seen, Watch};
 use super::watchdog::Telling;
 use crate::broker::core::Core;
 use crate::broker::deliver::outcome::CallMark;
-use crate::broker::dispatcher::ConsumerState;
+use crate::broker::dispatcher::{ConsumerState, Rescue};
 use crate::broker::handle::Broker;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::{MessageId, MessagePayload};
 use crate::ring::Call;
+use crate::routing::ConsumerAddr;
 use crate::topic::Topic;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,7 @@ impl<P: MessagePayload> Core<P> {
             cause: StallCause::Call,
             age: track.age(),
             call_age: Some(track.age()),
+            call: self.stalled_call(place, call),
             ..self.stall_of(place, consumer, described)
         })
     }
@@ -157,9 +159,28 @@ impl<P: MessagePayload> Core<P> {
             None => StallCause::NotRunning,
         };
         let stall = self.stall_of(place, consumer, described);
+        let stalled = call.and_then(|call| self.stalled_call(place, call));
         let sequence = stall.sequence.or(Some(released));
         let call_age = call.map(|_| calls.age());
-        Some(Stall { kind: StallKind::Publisher, cause, age, call_age, sequence, ..stall })
+        Some(Stall { kind: StallKind::Publisher, cause, age, call_age, sequence, call: stalled, ..stall })
+    }
+
+    fn stalled_call(&self, place: Place, call: Call) -> Option<StalledCall> {
+        let (dispatcher, number) = (place.dispatcher.try_into().ok()?, place.number.try_into().ok()?);
+        Some(StalledCall { origin: self.origin, addr: ConsumerAddr { dispatcher, number }, call })
+    }
+
+    /// Returns the calls that are over the age at which their dispatchers' consumers are to be replaced.
+    pub(super) fn overdue(&self, watch: &Watch) -> Vec<Stall> {
+        if !self.dispatchers.iter().any(|dispatcher| matches!(dispatcher.rescue, Rescue::After(_))) {
+            return Vec::new();
+        }
+        let seen = watch.seen.lock();
+        let is_overdue = |place: &Place| match self.dispatchers[place.dispatcher].rescue {
+            Rescue::After(most) => seen.calls[place.index].age() >= most,
+            Rescue::Never | Rescue::ByHand => false,
+        };
+        self.places().filter(is_overdue).filter_map(|place| self.call_stall(&seen, place)).collect()
     }
 
     fn consumer_at(&self, place: Place) -> Option<&ConsumerState<P>> {
@@ -185,6 +206,8 @@ impl<P: MessagePayload> Core<P> {
             time_limit,
             behind,
             waiting_publishers: dispatcher.waiting.now(),
+            is_replaced: false,
+            call: None,
         }
     }
 
@@ -263,7 +286,8 @@ impl<P: MessagePayload> Broker<P> {
     ///
     /// From any thread, also one that is in a handler; waits for nobody. Disturbs no publisher and no consumer. Locks
     /// briefly; allocates, and makes a system call, for each stall. Empty where the watchdog is switched off, of a
-    /// simulated broker, and in a child made by `fork`. What a shutdown has abandoned is not listed: its report is.
+    /// simulated broker, and in a child made by `fork`. What a shutdown has abandoned is not listed: its report is. A
+    /// call whose consumer goes on on another thread [is listed](Stall::is_replaced) until it returns.
     ///
     /// ```
     /// # use ringmain::Broker;
@@ -278,7 +302,11 @@ impl<P: MessagePayload> Broker<P> {
     pub fn stalls(&self) -> Vec<Stall> {
         let core = self.core();
         match &core.watch {
-            Some(watch) if !core.is_forked() => core.find_stalls(watch),
+            Some(watch) if !core.is_forked() => {
+                let mut stalls = core.find_stalls(watch);
+                stalls.extend(core.threads.stalls());
+                stalls
+            }
             _ => Vec::new(),
         }
     }

@@ -1,7 +1,9 @@
 //! What is told of a stall.
 
 use crate::broker::name::DispatcherName;
-use crate::message::MessageId;
+use crate::message::{MessageId, Origin};
+use crate::ring::Call;
+use crate::routing::ConsumerAddr;
 use crate::topic::Topic;
 use std::fmt;
 use std::sync::Arc;
@@ -74,6 +76,20 @@ pub struct Stall {
     pub behind: u64,
     /// How many publishers wait for room in that ring.
     pub waiting_publishers: u32,
+    /// Whether another thread goes on in the place of this one, which is left with this call alone
+    /// ([`Broker::rescue`](crate::broker::Broker::rescue)).
+    pub is_replaced: bool,
+    /// Which call it is, for who wants the consumer replaced.
+    pub(crate) call: Option<StalledCall>,
+}
+
+/// A call that does not return, as its broker finds it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StalledCall {
+    /// The broker's.
+    pub(crate) origin: Origin,
+    pub(crate) addr: ConsumerAddr,
+    pub(crate) call: Call,
 }
 
 impl fmt::Display for Stall {
@@ -88,6 +104,9 @@ impl fmt::Display for Stall {
                 // It may have been met first when its subscription had ended, and be told at the broker's limit.
                 if let Some(limit) = self.time_limit.filter(|limit| *age >= *limit) {
                     write!(f, ", over its time limit of {limit:?}")?;
+                }
+                if self.is_replaced {
+                    return write!(f, "; another thread goes on in its place");
                 }
                 write!(f, "; it is {behind} messages behind")
             }
@@ -163,6 +182,8 @@ mod tests {
             time_limit,
             behind: 1,
             waiting_publishers: 0,
+            is_replaced: false,
+            call: None,
         };
         let said = |age, time_limit| stall(age, time_limit).to_string();
         let call = "rm-d-0 has been in a call of subscription billing, sequence 7 for at least 2.0s";

@@ -126,6 +126,8 @@ mod tests {
             time_limit: None,
             behind: 0,
             waiting_publishers: 0,
+            is_replaced: false,
+            call: None,
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The age at which something is a stall, unless told otherwise.
 pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
 
-const MIN_LIMIT: Duration = Duration::from_millis(1);
+pub(crate) const MIN_LIMIT: Duration = Duration::from_millis(1);
 
 /// What is called for each stall.
 pub(crate) type StallCallback = Arc<dyn Fn(&Stall) + Send + Sync>;
@@ -108,6 +108,11 @@ impl Watch {
     /// Says that such a subscription has ended.
     pub(crate) fn look_within_no_longer(&self, limit: Duration) {
         self.limits.remove(limit, self.limit, &self.signal);
+    }
+
+    /// Forgets the call of the consumer of that number among all: it is not over, and told of no more.
+    pub(crate) fn forget_call(&self, consumer: usize) {
+        self.seen.lock().calls.get_mut(consumer).into_iter().for_each(Track::forget);
     }
 
     /// Says that nothing more is to be told.

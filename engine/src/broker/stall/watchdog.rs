@@ -3,6 +3,7 @@
 use super::report::{Stall, StallKind};
 use super::watch::Watch;
 use crate::broker::core::Core;
+use crate::broker::lifecycle::rescue::rescue_all;
 use crate::message::MessagePayload;
 use crate::sync::atomic::Ordering;
 use crate::sync::panics::guard;
@@ -37,7 +38,17 @@ pub(crate) fn start<P: MessagePayload>(core: &Arc<Core<P>>, watch: &Arc<Watch>) 
 fn run<P: MessagePayload>(core: &Weak<Core<P>>, watch: &Watch) {
     while watch.signal.wait() {
         // Not kept while it tells: a callback that hangs is to keep nothing but its thread.
-        let Some(to_tell) = core.upgrade().map(|core| core.find_what_to_tell(watch)) else { return };
+        let look = |core: Arc<Core<P>>| {
+            let to_tell = core.find_what_to_tell(watch);
+            let overdue = core.overdue(watch);
+            if !overdue.is_empty() {
+                watch.set_telling(true);
+                rescue_all(&core, &overdue);
+                watch.set_telling(false);
+            }
+            to_tell
+        };
+        let Some(to_tell) = core.upgrade().map(look) else { return };
         if !to_tell.is_empty() {
             watch.set_telling(true);
             to_tell.iter().for_each(|telling| tell(watch, telling));

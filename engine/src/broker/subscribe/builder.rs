@@ -132,7 +132,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     }
 
     /// Bounds what may wait of its messages, and says what happens to one for which there is no room.
-    /// Messages wait while the subscription is [paused](Subscription::pause), has an open
+    /// Messages wait while the subscription is [paused](crate::broker::Subscription::pause), has an open
     /// [breaker](Self::breaker), retries [in order](Retry::in_order), and until those before them are
     /// delivered. By default at most 1,024 wait, of 4 MiB together; what finds no room becomes a dead
     /// letter where the broker keeps them, and is dropped and counted where it does not.
@@ -375,7 +375,7 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// The time is that of the handler's own call, by the broker's clock: filters, keys, fallbacks and callbacks do not
     /// count. A call that takes exactly its limit is in time. With [tokens](Self::subscribe_with_tokens) the time runs
     /// until the message is settled, and the shorter of this limit and the
-    /// [token's](crate::broker::Acknowledgement::within) holds, which [`extend`](Token::extend) renews.
+    /// [token's](crate::broker::Acknowledgement::within) holds, which [`extend`](crate::broker::Token::extend) renews.
     ///
     /// Costs a call two looks at the clock; and the watchdog looks four times within the shortest limit, at most once a
     /// millisecond. A subscription without a limit pays nothing.
@@ -534,13 +534,15 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         if let Some(limit) = self.time_limit.filter(|limit| !LIMITS.contains(limit)) {
             return Err(SubscribeError::TimeLimit { limit, least: *LIMITS.start(), most: *LIMITS.end() });
         }
+        let place = self.place()?;
         let nature = Nature {
+            is_rescuable: core.consumer(place).standby.is_some(),
             has_breaker: self.breaker.is_some(),
             conflates: self.conflation.is_some(),
             has_tokens: terms.is_some(),
             time_limit: self.time_limit,
         };
-        let state = core.registry.enter(name, patterns, self.place()?, nature)?;
+        let state = core.registry.enter(name, patterns, place, nature)?;
         core.consumer(state.destination.consumer).subscriptions.fetch_add(1, Ordering::Relaxed);
         if let (Some(watch), Some(limit)) = (&core.watch, state.time_limit) {
             watch.look_within(limit);

@@ -43,6 +43,7 @@ impl TimeLimit {
         call: impl FnOnce(&Message<'_, P>) -> Result<(), HandlerError>,
     ) -> Result<(), HandlerError> {
         let Self { limit, occasion } = self;
+        occasion.follow(message.occasion());
         let begun = occasion.clock.now();
         occasion.set_deadline(begun.after(*limit));
         let outcome = call(&message.on(occasion));

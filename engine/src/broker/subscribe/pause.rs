@@ -18,6 +18,9 @@ use std::time::Duration;
 pub struct SubscriptionStatus {
     /// Whether it is paused: no call of its handler begins.
     pub is_paused: bool,
+    /// Whether its handler is in a call that does not return, on a thread that
+    /// [was replaced](crate::broker::Dispatcher::rescuable): what comes waits until it does.
+    pub is_away: bool,
     /// Whether it is behind: what comes waits behind what came before.
     pub is_catching_up: bool,
     /// Messages in its backlog.
@@ -141,6 +144,7 @@ impl<P: MessagePayload> Subscription<P> {
         let sizes = self.core.consumer(self.state.destination.consumer).waiting.sizes_of(self.state.id);
         SubscriptionStatus {
             is_paused: self.state.waits_for(Reason::Paused),
+            is_away: self.state.waits_for(Reason::Away),
             is_catching_up: self.state.waits_for(Reason::CatchingUp),
             backlogged: sizes.backlogged as u64,
             retrying: sizes.retrying as u64,

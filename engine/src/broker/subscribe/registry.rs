@@ -91,6 +91,10 @@ pub(crate) enum Reason {
     Conflating = 1 << 6,
     /// As many are in flight as may be.
     InFlight = 1 << 7,
+    /// Its consumer may be replaced during a call, which then has to have a copy: it always holds.
+    Copied = 1 << 10,
+    /// Its handler is in a call on a thread that was replaced.
+    Away = 1 << 11,
 }
 
 /// The states of a breaker: two bits, which are 0 where there is none or it is closed.
@@ -104,7 +108,12 @@ impl Reason {
         | Self::RetryHead as u32
         | Self::Breaker as u32
         | Self::Conflating as u32
-        | Self::InFlight as u32;
+        | Self::InFlight as u32
+        | Self::Copied as u32
+        | Self::Away as u32;
+
+    /// What always holds where it holds at all: a message goes through the queue, and need not stay there.
+    const ALWAYS: u32 = Self::Conflating as u32 | Self::Copied as u32;
 }
 
 impl SubscriptionState {
@@ -131,11 +140,16 @@ impl SubscriptionState {
         self.flags.load(Ordering::Relaxed) & Reason::ANY != 0
     }
 
-    /// Returns whether newer messages taking the places of older ones is all that a message that comes now has to wait
-    /// for.
-    pub(crate) fn only_conflates(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & Reason::ANY & !(Reason::CatchingUp as u32)
-            == Reason::Conflating as u32
+    /// Returns whether a message that comes now goes through the queue although it has nothing to wait for but its
+    /// turn.
+    pub(crate) fn only_takes_its_turn(&self) -> bool {
+        let reasons = self.flags.load(Ordering::Relaxed) & Reason::ANY;
+        reasons & Reason::ALWAYS != 0 && reasons & !(Reason::ALWAYS | Reason::CatchingUp as u32) == 0
+    }
+
+    /// Returns whether a message that comes now is delivered at once, as a copy: nothing else waits.
+    pub(crate) fn is_only_copied(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & Reason::ANY == Reason::Copied as u32
     }
 
     /// Returns whether messages wait for that reason.
@@ -189,6 +203,8 @@ pub(crate) struct Nature {
     pub(crate) has_breaker: bool,
     /// Whether newer messages take the places of older ones.
     pub(crate) conflates: bool,
+    /// Whether its consumer may be replaced during a call.
+    pub(crate) is_rescuable: bool,
     /// Whether its handler keeps messages.
     pub(crate) has_tokens: bool,
     /// The time limit of its handler's calls.
@@ -198,8 +214,9 @@ pub(crate) struct Nature {
 impl Nature {
     fn flags(self) -> u32 {
         let conflates = if self.conflates { Reason::Conflating as u32 } else { 0 };
+        let copied = if self.is_rescuable { Reason::Copied as u32 } else { 0 };
         let has_tokens = if self.has_tokens { HAS_TOKENS } else { 0 };
-        conflates | has_tokens
+        conflates | copied | has_tokens
     }
 }
 

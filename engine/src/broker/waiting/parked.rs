@@ -21,6 +21,8 @@ pub(crate) struct Parked<P> {
     pub(crate) key: Option<Key>,
     /// Which message of its subscription it is, where newer ones take the places of older ones.
     pub(crate) order: u64,
+    /// Whether nobody has asked yet what its subscription wants asked of a message that arrives.
+    pub(crate) is_unasked: bool,
 }
 
 /// What is known of a message that has failed.
@@ -38,12 +40,12 @@ impl<P: MessagePayload> Parked<P> {
     /// Copies a message. Runs the payload's `Default` and `Clone`.
     pub(crate) fn copy(message: &Message<'_, P>, key: Option<Key>) -> Self {
         let (envelope, topic) = (message.envelope().copy(), message.topic().clone());
-        Self { envelope, topic, retried: None, replayed: None, key, order: 0 }
+        Self { envelope, topic, retried: None, replayed: None, key, order: 0, is_unasked: false }
     }
 
     /// Copies one that its handler keeps. Runs the payload's `Default` and `Clone`.
     pub(crate) fn duplicate(&self) -> Self {
-        let Self { envelope, topic, retried, replayed, key, order } = self;
+        let Self { envelope, topic, retried, replayed, key, order, is_unasked } = self;
         let (envelope, topic) = (envelope.copy(), topic.clone());
         Self {
             envelope,
@@ -52,6 +54,7 @@ impl<P: MessagePayload> Parked<P> {
             replayed: replayed.clone(),
             key: *key,
             order: *order,
+            is_unasked: *is_unasked,
         }
     }
 
@@ -59,7 +62,15 @@ impl<P: MessagePayload> Parked<P> {
     pub(crate) fn again(letter: &DeadLetter<P>) -> Self {
         let envelope = Envelope::again(&letter.message, letter.published_ticks);
         let topic = letter.message.topic.clone();
-        Self { envelope, topic, retried: None, replayed: Some(letter.key()), key: None, order: 0 }
+        Self {
+            envelope,
+            topic,
+            retried: None,
+            replayed: Some(letter.key()),
+            key: None,
+            order: 0,
+            is_unasked: false,
+        }
     }
 }
 

@@ -182,7 +182,7 @@ impl<P: 'static> ConsumerSide<P> {
         if let Some(moment) = expires_at {
             self.schedule.add_at(moment, state.id);
         }
-        if state.waits_for(Reason::Conflating) {
+        if state.only_takes_its_turn() {
             self.schedule.add(state.id);
         }
         outdated
@@ -458,5 +458,7 @@ impl<P: 'static> ConsumerSide<P> {
 
 /// Whether nothing of a subscription may be delivered for a reason of its own, beside what came before.
 fn is_held(state: &SubscriptionState) -> bool {
-    [Reason::Paused, Reason::Breaker, Reason::InFlight].into_iter().any(|reason| state.waits_for(reason))
+    [Reason::Paused, Reason::Breaker, Reason::InFlight, Reason::Away]
+        .into_iter()
+        .any(|reason| state.waits_for(reason))
 }

@@ -7,7 +7,7 @@ use super::visit::{Each, EachCounted, EachLeased, Slices, Visit};
 use crate::ring::barrier::Barrier;
 use crate::ring::control::Core;
 use crate::ring::gate::Stage;
-use crate::ring::lease::{Called, Lease, Supervisor};
+use crate::ring::lease::{Called, Lease, Supervisor, Vacated};
 use crate::ring::overflow::{Missed, Overflow};
 use crate::ring::part::{Part, Role};
 use crate::ring::position::Position;
@@ -71,7 +71,7 @@ impl<E> Poller<E> {
         // What is held may be a quarter of the ring at most.
         let part = core.control.capacity / if can_miss { 4 } else { 8 };
         let max_run = part.clamp(1, MAX_RUN);
-        let lease = Lease::new(position.clone(), barrier.writers().to_vec());
+        let lease = Lease::new(position.clone(), &barrier);
         let is_special = can_miss || core.policy == SlotPolicy::Clear;
         let part = Part::new(core.filler.ring(), Role::Consumes(position.clone()));
         Self { core, barrier, position, next, max_run, can_miss, is_special, tombstones: 0, lease, part }
@@ -119,12 +119,13 @@ impl<E> Poller<E> {
 
     /// Calls `f`, which handles a delivery of what is kept outside of the ring, between two polls. It
     /// is called under the [`Lease`], as handlers of events are: refused after a stop, its panic
-    /// caught, and taken over when it does not return. Number and delivery are what a
+    /// caught, and taken over when it does not return; also by a consumer that goes on in this one's
+    /// place ([`Supervisor::replace`]). Number and delivery are what a
     /// [`Supervisor`] is told of it ([`Call::Parked`](crate::ring::Call::Parked)); the number is to
     /// be below 2^62.
     pub fn call_parked<R>(&mut self, number: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
-        let Self { part, lease, .. } = self;
-        reentrancy::inside(part, || lease.call_parked(number, delivery, f))
+        let Self { part, lease, next, tombstones, .. } = self;
+        reentrancy::inside(part, || lease.call_parked(number, delivery, (*next, *tombstones), f))
     }
 
     /// Polls as [`poll`](Self::poll) does, with slices of events that lie side by side. In a
@@ -403,6 +404,50 @@ impl<E> Poller<E> {
     /// it returns.
     pub fn lag(&self) -> u64 {
         self.core.control.claimed().saturating_sub(self.next)
+    }
+}
+
+impl<E> Supervisor<E> {
+    /// Puts another consumer in the place of this one, if it is in the parked call of that number and has not been
+    /// stopped: returns a poller that goes on where it stands. The call is in doubt from then on. When it returns, its
+    /// consumer is told [`Called::TakenOver`], and finds its ring finished.
+    ///
+    /// No other call may have that number, or the consumer may be found in one that was not meant. Where it is not in
+    /// that call any more nothing happens: it goes on. Makes a system call, and may allocate; waits for nobody but
+    /// another supervisor's stop or replacement, which is as short.
+    ///
+    /// ```
+    /// use ringmain::ring::{Called, Polled, RingBuilder};
+    /// use std::sync::mpsc::channel;
+    ///
+    /// let mut graph = RingBuilder::new(8, || 0_u32)?.graph()?;
+    /// let (_id, mut poller) = graph.poller(&[])?;
+    /// let (mut producer, _ring) = graph.build_single_producer()?;
+    /// producer.publish(|event| *event = 7)?;
+    ///
+    /// let supervisor = poller.supervisor();
+    /// let (stuck, is_stuck) = channel();
+    /// let (let_go, until_let_go) = channel::<()>();
+    /// let thread = std::thread::spawn(move || {
+    ///     poller.call_parked(1, 0, || {
+    ///         stuck.send(()).ok();
+    ///         until_let_go.recv().ok();
+    ///     })
+    /// });
+    /// is_stuck.recv()?;
+    /// let mut other = supervisor.replace(1).ok_or("it has returned")?;
+    /// assert_eq!(other.poll(8, |event, _, _| assert_eq!(*event, 7)), Polled::Events(1));
+    ///
+    /// let_go.send(())?;
+    /// assert!(matches!(thread.join(), Ok(Called::TakenOver)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "the ring fills when its new consumer is not polled"]
+    pub fn replace(&self, number: u64) -> Option<Poller<E>> {
+        let Vacated { core, barrier, position, next, tombstones } = self.take_place(number)?;
+        let mut poller = Poller::new(core, barrier, position, next);
+        poller.tombstones = tombstones;
+        Some(poller)
     }
 }
 

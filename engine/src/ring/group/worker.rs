@@ -103,7 +103,7 @@ impl<E> Worker<E> {
             }
         };
         // Nobody takes over a worker's calls, so the position in the lease is never used.
-        let lease = Lease::new(Position::new(0), Vec::new());
+        let lease = Lease::new(Position::new(0), &Barrier::new(Vec::new(), Vec::new()));
         let role = match &share {
             Share::Raced(group, in_hand) => Role::Works(in_hand.word(), group.clone()),
             Share::Keyed { .. } => Role::Belongs(stage.clone()),

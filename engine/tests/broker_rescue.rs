@@ -1,0 +1,693 @@
+//! The rescue: a handler that does not return costs its own delivery, and nobody else on its thread anything.
+
+mod broker_support;
+
+use broker_support::{LIMIT, Random, eventually, next, panic_quietly, shut_down, thread_count, within};
+use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
+use ringmain::broker::{
+    Acknowledgement, Backlog, Breaker, BreakerState, Broker, BrokerBuildError, BrokerBuilder, Dispatcher,
+    DropReason, FailureKind, Idempotency, PublishOptions, RescueError, Retry, Stall, Subscription, Term,
+    Token, UnsubscribeError, WhenFull, filter, key,
+};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// At which age a call is rescued here.
+const AGE: Duration = Duration::from_millis(20);
+
+/// A door that handlers wait at, each message by its number, until it is opened for that.
+#[derive(Clone, Default)]
+struct Doors(Arc<(Mutex<BTreeMap<u64, bool>>, Condvar)>);
+
+impl Doors {
+    /// Waits at the door of that number, if it is closed.
+    fn pass(&self, number: u64) {
+        let (doors, changed) = &*self.0;
+        let deadline = Instant::now() + LIMIT;
+        let mut doors = doors.lock().expect("no panic");
+        while doors.get(&number) == Some(&true) && Instant::now() < deadline {
+            doors = changed.wait_timeout(doors, LIMIT).expect("no panic").0;
+        }
+    }
+
+    fn close(&self, number: u64) {
+        self.0.0.lock().expect("no panic").insert(number, true);
+    }
+
+    fn open(&self, number: u64) {
+        self.0.0.lock().expect("no panic").insert(number, false);
+        self.0.1.notify_all();
+    }
+}
+
+fn builder() -> BrokerBuilder<u64> {
+    Broker::of()
+        .dispatcher(Dispatcher::new("shared").rescue_after(AGE))
+        .dead_letters(DeadLetterOptions::default())
+}
+
+/// A broker whose only dispatcher is rescued by itself.
+fn broker() -> Broker<u64> {
+    builder().build().expect("valid options")
+}
+
+/// A broker whose only dispatcher is rescued when somebody asks for it.
+fn by_hand() -> Broker<u64> {
+    let shared = Dispatcher::new("shared").rescuable();
+    Broker::of().dispatcher(shared).stall_after(AGE).build().expect("valid options")
+}
+
+/// A subscription that sends what it gets, behind doors.
+fn at(broker: &Broker<u64>, name: &str, doors: &Doors) -> (Subscription<u64>, Receiver<u64>) {
+    let (sender, received) = channel();
+    let doors = doors.clone();
+    let handler = move |message: &ringmain::message::Message<'_, u64>| {
+        doors.pass(**message);
+        let _ = sender.send(**message);
+    };
+    (broker.subscription().name(name).pattern("a").subscribe(handler).expect("valid"), received)
+}
+
+fn publish(broker: &Broker<u64>, numbers: impl IntoIterator<Item = u64>) {
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in numbers {
+        let _ = publisher.publish(number).expect("room");
+    }
+}
+
+fn take(received: &Receiver<u64>, count: u64) -> Vec<u64> {
+    (0..count).map(|_| next(received)).collect()
+}
+
+fn wait_until_away(subscription: &Subscription<u64>) {
+    eventually("its consumer is replaced", || subscription.status().is_away);
+}
+
+fn count(broker: &Broker<u64>, subscription: &Subscription<u64>, term: Term) -> u64 {
+    let ledger = broker.audit();
+    let account = ledger.named(subscription.name()).expect("it is there");
+    account.count(term)
+}
+
+/// The first stall of a call that a look finds.
+fn stall(broker: &Broker<u64>) -> Stall {
+    within("a stall is found", {
+        let broker = broker.clone();
+        move || loop {
+            if let Some(stall) = broker.stalls().into_iter().find(|stall| !stall.is_replaced) {
+                return stall;
+            }
+            thread::yield_now();
+        }
+    })
+}
+
+#[test]
+fn the_others_of_a_stuck_consumer_go_on_and_it_does_when_its_call_returns() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(2);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    let (other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, 0..10);
+    assert_eq!(take(&received, 10), (0..10).collect::<Vec<_>>());
+    assert_eq!(take(&late, 2), [0, 1]);
+    assert!(stuck.status().is_away && !other.status().is_away);
+    eventually("the rest waits for it", || stuck.status().backlogged == 7);
+    assert_eq!(count(&broker, &stuck, Term::InDoubt), 1);
+    assert_eq!(broker.metrics().values["messaging.handlers.away"], 1.0);
+    let [stall] = &broker.stalls()[..] else {
+        panic!("it is told as long as it lasts: {:?}", broker.stalls())
+    };
+    assert_eq!((stall.subscription.as_deref(), stall.is_replaced), (Some("stuck"), true));
+    assert!(stall.age >= AGE && stall.message.is_some() && stall.topic.is_some(), "{stall:?}");
+    assert!(stall.to_string().ends_with("another thread goes on in its place"), "{stall}");
+
+    doors.open(2);
+    assert_eq!(take(&late, 8), (2..10).collect::<Vec<_>>());
+    eventually("it is back", || !stuck.status().is_away && broker.stalls().is_empty());
+    eventually("its thread ends", || broker.metrics().values["messaging.handlers.away"] == 0.0);
+    assert_eq!(broker.metrics().values["messaging.threads.replaced"], 1.0);
+    publish(&broker, 10..12);
+    assert_eq!(take(&late, 2), [10, 11]);
+    let ledger = shut_down(&broker);
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    let of = |name| ledger.named(name).expect("it is there");
+    assert_eq!((of("stuck").delivered(), of("stuck").count(Term::InDoubt)), (11, 1), "{ledger:#?}");
+    assert_eq!(of("other").delivered(), 12);
+}
+
+#[test]
+fn a_rescue_by_hand_does_what_one_by_itself_does_and_says_what_it_cannot() {
+    let (broker, doors) = (by_hand(), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    let (_other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, 0..3);
+    let stall = stall(&broker);
+    assert!(received.try_recv().is_err(), "nobody has asked for it");
+    broker.rescue(&stall).expect("it is in a handler's call");
+    assert_eq!(take(&received, 3), [0, 1, 2]);
+    assert!(stuck.status().is_away);
+    let thread = "rm-shared-0".to_owned();
+    assert_eq!(broker.rescue(&stall), Err(RescueError::Over { thread }), "it is in another's place now");
+    assert_eq!(
+        broker.rescue(&broker.stalls()[0]),
+        Err(RescueError::NoCall),
+        "what was replaced is no consumer's call"
+    );
+    assert_eq!(by_hand().rescue(&stall), Err(RescueError::NoCall), "another broker's");
+    doors.open(0);
+    assert_eq!(take(&late, 3), [0, 1, 2]);
+    assert!(shut_down(&broker).is_balanced());
+    assert_eq!(broker.rescue(&stall), Err(RescueError::Over { thread: "rm-shared-0".to_owned() }));
+}
+
+#[test]
+fn a_call_that_has_returned_or_is_no_handlers_is_not_rescued() {
+    let broker = by_hand();
+    let (go_on, until_then) = channel::<()>();
+    let until_then = Mutex::new(until_then);
+    let hangs = filter::payload(move |_: &u64| {
+        let _ = until_then.lock().expect("no panic").recv();
+        true
+    });
+    let (sender, received) = channel();
+    let handler = move |message: &ringmain::message::Message<'_, u64>| _ = sender.send(**message);
+    let _filtered = broker.subscription().pattern("a").filter(hangs).subscribe(handler).expect("valid");
+    publish(&broker, [7]);
+    let stall = stall(&broker);
+    let thread = "rm-shared-0".to_owned();
+    assert_eq!(broker.rescue(&stall), Err(RescueError::NotAHandler { thread: thread.clone() }));
+    go_on.send(()).expect("it waits");
+    assert_eq!(next(&received), 7);
+    eventually("it is over", || broker.stalls().is_empty());
+    assert_eq!(broker.rescue(&stall), Err(RescueError::Over { thread }));
+    drop(go_on);
+    let ledger = shut_down(&broker);
+    assert_eq!((ledger.total().delivered(), ledger.total().count(Term::InDoubt)), (1, 0));
+}
+
+#[test]
+fn a_dispatcher_that_was_not_told_so_is_not_rescued() {
+    let broker: Broker<u64> = Broker::of().stall_after(AGE).build().expect("valid");
+    let doors = Doors::default();
+    doors.close(0);
+    let (_stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    let error = broker.rescue(&stall(&broker)).expect_err("it holds its slot");
+    assert_eq!(error, RescueError::NotRescuable { dispatcher: "default".to_owned() });
+    assert!(error.to_string().contains("Dispatcher::rescuable"), "{error}");
+    doors.open(0);
+    assert_eq!(next(&late), 0);
+}
+
+#[test]
+fn a_rescue_that_nobody_would_make_is_refused_when_the_broker_is_built() {
+    let after = |age| Broker::of::<u64>().dispatcher(Dispatcher::new("d").rescue_after(age));
+    let too_soon = after(Duration::from_micros(999)).build().expect_err("too soon");
+    assert!(matches!(&too_soon, BrokerBuildError::Rescue { dispatcher, .. } if dispatcher == "d"));
+    let error = after(AGE).stall_after(None).build().expect_err("nobody looks");
+    assert!(error.to_string().contains("stall_after"), "{error}");
+    assert!(
+        Broker::of::<u64>().dispatcher(Dispatcher::new("d").rescuable()).stall_after(None).build().is_ok()
+    );
+}
+
+#[test]
+fn what_waits_for_a_handler_that_never_returns_is_handed_back_and_its_thread_named() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    let (_other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, 0..5);
+    assert_eq!(take(&received, 5), [0, 1, 2, 3, 4]);
+    let (begun, limit) = (Instant::now(), Duration::from_millis(200));
+    let report = broker.shutdown(limit).expect("not in a closure");
+    assert!(begun.elapsed() >= limit / 2, "it is given the time to come back");
+    let [abandoned] = &report.abandoned[..] else { panic!("{:?}", report.abandoned) };
+    assert_eq!((&*abandoned.thread, &*abandoned.subscription), ("rm-shared-0", "stuck"));
+    assert!(abandoned.message.is_some() && abandoned.topic.is_some());
+    let handed_back: Vec<_> = report.undelivered.iter().map(|one| one.message.payload).collect();
+    assert_eq!(handed_back, [1, 2, 3, 4]);
+    assert!(report.ledger.is_balanced(), "{:#?}", report.ledger);
+    assert_eq!(count(&broker, &stuck, Term::InDoubt), 1);
+    doors.open(0);
+    assert_eq!(next(&late), 0);
+    eventually("nobody is left", || broker.metrics().values["messaging.threads.total"] == 0.0);
+    assert!(broker.shutdown(LIMIT).expect("not in a closure").abandoned.is_empty(), "it has come back");
+}
+
+#[test]
+fn as_many_handlers_as_there_are_may_be_stuck_each_on_a_thread_of_its_own() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let stuck: Vec<_> = (0..4).map(|number| at(&broker, &format!("stuck {number}"), &doors)).collect();
+    let (_other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, 0..3);
+    assert_eq!(take(&received, 3), [0, 1, 2]);
+    eventually("all are away", || stuck.iter().all(|(one, _)| one.status().is_away));
+    assert_eq!(broker.metrics().values["messaging.handlers.away"], 4.0);
+    assert_eq!(broker.stalls().len(), 4);
+    doors.open(0);
+    for (_, late) in &stuck {
+        assert_eq!(take(late, 3), [0, 1, 2]);
+    }
+    eventually("their threads end", || broker.metrics().values["messaging.handlers.away"] == 0.0);
+    let ledger = shut_down(&broker);
+    assert_eq!((ledger.total().delivered(), ledger.total().count(Term::InDoubt)), (2 * 4 + 3, 4));
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+}
+
+#[test]
+fn a_stuck_subscription_that_is_ended_is_waited_for_and_dropped_when_its_call_returns() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let witness = Arc::new(());
+    let (at_door, owned) = (doors.clone(), witness.clone());
+    let stuck = broker.subscription().name("stuck").pattern("a").subscribe(move |message| {
+        let _owned = &owned;
+        at_door.pass(**message);
+    });
+    let stuck = stuck.expect("valid");
+    publish(&broker, 0..3);
+    wait_until_away(&stuck);
+    eventually("the rest waits", || stuck.status().backlogged == 2);
+    let refused = stuck.unsubscribe_timeout(Duration::from_millis(10));
+    assert!(matches!(refused, Err(UnsubscribeError::TimedOut { .. })), "{refused:?}");
+    assert_eq!(Arc::strong_count(&witness), 2);
+    doors.open(0);
+    eventually("it is dropped", || Arc::strong_count(&witness) == 1);
+    let ledger = shut_down(&broker);
+    let total = ledger.total();
+    assert_eq!(
+        (total.count(Term::InDoubt), total.dropped_for(DropReason::Unsubscribed)),
+        (1, 2),
+        "{ledger:#?}"
+    );
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+}
+
+#[test]
+fn the_bounds_of_a_backlog_hold_while_its_handler_is_away_and_do_not_concern_what_is_handled_at_once() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (sender, late) = channel();
+    let at_door = doors.clone();
+    let backlog = Backlog::new(3).when_full(WhenFull::DropOldest);
+    let stuck = broker.subscription().name("stuck").pattern("a").backlog(backlog).subscribe(move |message| {
+        at_door.pass(**message);
+        let _ = sender.send(**message);
+    });
+    let stuck = stuck.expect("valid");
+    let none = broker.subscription().name("none").pattern("a").backlog(Backlog::new(0)).subscribe(|_| ());
+    let none = none.expect("valid");
+    publish(&broker, 0..10);
+    eventually("all have come", || none.delivered() == 10);
+    assert_eq!((stuck.status().backlogged, count(&broker, &stuck, Term::InDoubt)), (3, 1));
+    doors.open(0);
+    assert_eq!(take(&late, 4), [0, 7, 8, 9]);
+    let ledger = shut_down(&broker);
+    let account = ledger.named("stuck").expect("it is there");
+    assert_eq!((account.delivered(), account.dropped_for(DropReason::Overflow)), (3, 6), "{account:#?}");
+    assert!(ledger.is_balanced());
+}
+
+#[test]
+fn what_came_while_a_handler_was_away_is_asked_about_when_it_is_back() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (sender, late) = channel();
+    let at_door = doors.clone();
+    let even = filter::payload(|number: &u64| number.is_multiple_of(2));
+    let keys = Idempotency::by(key::of(|message: &ringmain::message::Message<'_, u64>| Some(**message)));
+    let stuck = broker.subscription().name("stuck").pattern("a").filter(even).idempotent(keys).subscribe(
+        move |message| {
+            at_door.pass(**message);
+            let _ = sender.send(**message);
+        },
+    );
+    let stuck = stuck.expect("valid");
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    publish(&broker, [1, 2, 2, 3, 4, 0]);
+    eventually("all of it waits", || stuck.status().backlogged == 6);
+    doors.open(0);
+    // The message in doubt was not handled, as far as is known: its like is no duplicate.
+    assert_eq!(take(&late, 4), [0, 2, 4, 0]);
+    let ledger = shut_down(&broker);
+    let account = ledger.named("stuck").expect("it is there");
+    assert_eq!((account.count(Term::Filtered), account.count(Term::Duplicate)), (2, 1), "{account:#?}");
+    assert_eq!((account.delivered(), account.count(Term::InDoubt)), (3, 1));
+    assert!(ledger.is_balanced());
+}
+
+#[test]
+fn retries_and_a_breaker_go_on_where_they_were() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(3);
+    let at_door = doors.clone();
+    let (sender, calls) = channel();
+    let stuck = broker
+        .subscription()
+        .name("stuck")
+        .pattern("a")
+        .retry(Retry::constant(Duration::from_millis(1)).attempts(2).in_order())
+        .breaker(
+            Breaker::consecutive(4).probes(1).open_for(Duration::from_millis(20)..=Duration::from_millis(20)),
+        )
+        .subscribe(move |message| {
+            let _ = sender.send((**message, message.attempt()));
+            at_door.pass(**message);
+            if **message < 4 { Err("no") } else { Ok(()) }
+        })
+        .expect("valid");
+    publish(&broker, 0..6);
+    wait_until_away(&stuck);
+    eventually("the rest waits", || stuck.status().backlogged == 2);
+    // Two calls of 0, then of 1: four in a row have failed, and it opens. Its probe is 2; the call of 3 is stuck.
+    doors.open(3);
+    eventually("all is over", || stuck.delivered() == 2);
+    let calls: Vec<_> = calls.try_iter().collect();
+    assert_eq!(calls.first(), Some(&(0, 1)));
+    assert_eq!(
+        calls.iter().filter(|(number, _)| *number == 3).count(),
+        1,
+        "what is in doubt is not tried again"
+    );
+    assert_eq!(stuck.status().breaker, Some(BreakerState::Closed));
+    let ledger = shut_down(&broker);
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    let account = ledger.named("stuck").expect("it is there");
+    assert_eq!((account.count(Term::DeadLettered), account.count(Term::InDoubt)), (3, 1), "{account:#?}");
+}
+
+#[test]
+fn what_is_wanted_of_a_subscription_whose_handler_is_away_is_done_when_it_is_back() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let at_door = doors.clone();
+    let stuck = broker
+        .subscription()
+        .pattern("a")
+        .breaker(Breaker::consecutive(100))
+        .subscribe(move |message| at_door.pass(**message))
+        .expect("valid");
+    publish(&broker, 0..3);
+    wait_until_away(&stuck);
+    stuck.open_breaker();
+    stuck.pause_timeout(LIMIT).expect("its consumer goes on");
+    doors.open(0);
+    eventually("it is back", || !stuck.status().is_away);
+    assert_eq!((stuck.status().is_paused, stuck.status().breaker), (true, Some(BreakerState::Open)));
+    stuck.resume();
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(stuck.delivered(), 0, "its breaker is open");
+    stuck.close_breaker();
+    eventually("the rest is delivered", || stuck.delivered() == 2);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn a_stuck_handler_that_keeps_messages_leaves_them_in_flight() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let at_door = doors.clone();
+    let (sender, tokens) = channel();
+    let terms = Acknowledgement::within(LIMIT).in_flight(2);
+    let stuck = broker.subscription().name("stuck").pattern("a").subscribe_with_tokens(
+        terms,
+        move |token: Token<u64>| {
+            let number = *token.message();
+            let _ = sender.send(token);
+            at_door.pass(number);
+        },
+    );
+    let stuck = stuck.expect("valid");
+    publish(&broker, 0..3);
+    let first = next(&tokens);
+    wait_until_away(&stuck);
+    assert_eq!((stuck.status().in_flight, count(&broker, &stuck, Term::InDoubt)), (1, 0));
+    first.ack().expect("in time");
+    doors.open(0);
+    for _ in 0..2 {
+        next(&tokens).ack().expect("in time");
+    }
+    eventually("all are delivered", || stuck.delivered() == 3);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn dead_letters_for_a_stuck_subscription_wait_and_one_in_doubt_stays_in_the_store() {
+    let (broker, doors) = (broker(), Doors::default());
+    let (at_door, is_mended) = (doors.clone(), Arc::new(AtomicBool::new(false)));
+    let mended = is_mended.clone();
+    let stuck = broker.subscription().name("stuck").pattern("a").subscribe(move |message| {
+        at_door.pass(**message);
+        if mended.load(Ordering::Relaxed) { Ok(()) } else { Err("no") }
+    });
+    let stuck = stuck.expect("valid");
+    publish(&broker, 0..3);
+    let dead = broker.dead_letters().expect("it keeps them");
+    eventually("all have failed", || dead.count(&Selection::all()) == 3);
+    is_mended.store(true, Ordering::Relaxed);
+    doors.close(1);
+    let replayed =
+        dead.replay(&Selection::all(), Replay::to_subscription()).expect("its subscription is there");
+    assert_eq!(replayed.letters, 3);
+    wait_until_away(&stuck);
+    let again =
+        dead.replay(&Selection::all(), Replay::to_subscription()).expect("one is in doubt, and stays there");
+    assert_eq!((again.letters, again.already_replaying), (1, 1));
+    doors.open(1);
+    eventually("all are delivered", || dead.count(&Selection::all()) == 0);
+    let ledger = shut_down(&broker);
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    assert_eq!(ledger.total().failures_of(FailureKind::Handler), 3);
+}
+
+#[test]
+fn a_stuck_call_learns_that_nobody_waits_and_the_next_does_not() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let at_door = doors.clone();
+    let (sender, seen) = channel();
+    let stuck = broker.subscription().pattern("a").time_limit(LIMIT).subscribe(move |message| {
+        let before = message.is_cancelled();
+        at_door.pass(**message);
+        let _ = sender.send((before, message.is_cancelled()));
+    });
+    let stuck = stuck.expect("valid");
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    publish(&broker, [1]);
+    doors.open(0);
+    assert_eq!((next(&seen), next(&seen)), ((false, true), (false, false)));
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn a_stuck_handler_that_panics_in_the_end_costs_nothing_more() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let at_door = doors.clone();
+    let stuck = broker.subscription().pattern("a").subscribe(move |message| {
+        at_door.pass(**message);
+        assert_ne!(**message, 0, "planted");
+    });
+    let stuck = stuck.expect("valid");
+    publish(&broker, 0..3);
+    wait_until_away(&stuck);
+    doors.open(0);
+    eventually("it goes on", || stuck.delivered() == 2);
+    let ledger = shut_down(&broker);
+    assert_eq!((ledger.total().failures_of(FailureKind::Panic), ledger.total().count(Term::InDoubt)), (0, 1));
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+}
+
+#[test]
+fn what_was_never_published_is_counted_once_by_both_consumers() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let mut leave_a_tombstone = || {
+        let publishing = catch_unwind(AssertUnwindSafe(|| publisher.publish_in_place(|_| panic_quietly())));
+        assert!(publishing.is_err());
+    };
+    leave_a_tombstone();
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    leave_a_tombstone();
+    publish(&broker, [1]);
+    doors.open(0);
+    assert_eq!(take(&late, 2), [0, 1]);
+    let ledger = shut_down(&broker);
+    assert!(ledger.is_balanced(), "{ledger:#?}");
+    assert_eq!(ledger.rings[0].tombstones, 2, "{:?}", ledger.rings);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_call_in_doubt() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (stuck, _late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    broker.drain(LIMIT).expect("it is nobody's any more");
+    doors.open(0);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn who_subscribes_beside_a_stuck_handler_gets_what_comes_then() {
+    let (broker, doors) = (by_hand(), Doors::default());
+    doors.close(0);
+    let (_stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    let stall = stall(&broker);
+    let (newcomer, received) = at(&broker, "newcomer", &Doors::default());
+    broker.rescue(&stall).expect("it is in a handler's call");
+    publish(&broker, [1]);
+    assert_eq!(next(&received), 1);
+    doors.open(0);
+    assert_eq!(take(&late, 2), [0, 1]);
+    assert_eq!(newcomer.delivered(), 1);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn what_a_shutdown_has_stopped_is_not_rescued() {
+    let (broker, doors) = (by_hand(), Doors::default());
+    doors.close(0);
+    let (_stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0, 1]);
+    let stall = stall(&broker);
+    let report = broker.shutdown(Duration::from_millis(20)).expect("not in a closure");
+    assert_eq!((report.abandoned.len(), report.undelivered.len()), (1, 1));
+    assert_eq!(broker.rescue(&stall), Err(RescueError::Closed));
+    doors.open(0);
+    assert_eq!(next(&late), 0);
+    assert!(broker.audit().is_balanced());
+}
+
+#[test]
+fn a_handler_comes_back_to_a_subscription_to_which_no_route_leads_any_more() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    // The publisher has gone, and with it the topic.
+    eventually("the route is free", || broker.metrics().values["messaging.broker.routes"] == 0.0);
+    let (other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, [1]);
+    assert_eq!(next(&received), 1);
+    drop(other);
+    eventually("the route is free", || broker.metrics().values["messaging.broker.routes"] == 0.0);
+    doors.open(0);
+    eventually("it is back", || !stuck.status().is_away);
+    publish(&broker, [2]);
+    assert_eq!(take(&late, 3), [0, 1, 2]);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn what_expires_while_its_handler_is_away_gives_its_key_back() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(1);
+    let at_door = doors.clone();
+    let (sender, late) = channel();
+    let keys = Idempotency::by(key::of(|message: &ringmain::message::Message<'_, u64>| Some(**message)));
+    let stuck =
+        broker.subscription().name("stuck").pattern("a").idempotent(keys).backlog(Backlog::new(2)).subscribe(
+            move |message| {
+                at_door.pass(**message);
+                let _ = sender.send(**message);
+            },
+        );
+    let stuck = stuck.expect("valid");
+    stuck.pause_timeout(LIMIT).expect("its consumer is free");
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let soon = Duration::from_millis(200);
+    let _ = publisher.publish(1).expect("room");
+    let _ = publisher.publish_with(2, &PublishOptions::new().expires_after(soon)).expect("room");
+    eventually("both wait", || stuck.status().backlogged == 2);
+    stuck.resume();
+    wait_until_away(&stuck);
+    thread::sleep(soon);
+    // What has expired gives way.
+    publish(&broker, [3, 4]);
+    eventually("they wait", || count(&broker, &stuck, Term::Expired) == 1);
+    doors.open(1);
+    eventually("it is back", || stuck.delivered() == 2);
+    publish(&broker, [2]);
+    assert_eq!(take(&late, 4), [1, 3, 4, 2], "the one that expired was not handled");
+    assert!(shut_down(&broker).is_balanced());
+}
+
+/// What each of many subscriptions has seen.
+type Seen = Arc<Mutex<Vec<(u64, u64)>>>;
+
+/// Publishers at full speed, handlers that are stuck now and then, subscriptions that come, pause and go: everything is
+/// in one place, each subscription sees each publisher's messages in order, and nothing is left.
+#[test]
+fn a_storm_of_stuck_handlers_loses_and_repeats_nothing() {
+    let mut random = Random::new();
+    let before = thread_count();
+    for _ in 0..4 {
+        let stages: &[usize] = if random.below(2) == 0 { &[1] } else { &[2] };
+        let shared = Dispatcher::new("s").capacity(64).stages(stages).rescue_after(Duration::from_millis(2));
+        let broker: Broker<u64> = Broker::of().dispatcher(shared).build().expect("valid");
+        let stuck = Arc::new(AtomicU64::new(0));
+        let subscriptions: Vec<(Subscription<u64>, Seen)> = (0..6)
+            .map(|number| {
+                let seen = Seen::default();
+                let (own, stuck, odds) = (seen.clone(), stuck.clone(), 150 + 100 * number);
+                let mut random = Random::seeded(random.next());
+                let handler = move |message: &ringmain::message::Message<'_, u64>| {
+                    own.lock().expect("no panic").push((**message >> 32, **message & u64::from(u32::MAX)));
+                    if random.below(odds) == 0 {
+                        stuck.fetch_add(1, Ordering::Relaxed);
+                        thread::sleep(Duration::from_millis(random.below(12)));
+                    }
+                };
+                let backlog = Backlog::new(100_000).bytes(1 << 30);
+                let builder = broker.subscription().pattern("a").backlog(backlog);
+                (builder.subscribe(handler).expect("valid"), seen)
+            })
+            .collect();
+        let publishers: Vec<_> = (0..2_u64)
+            .map(|publisher| {
+                let broker = broker.clone();
+                thread::spawn(move || publish(&broker, (0..1_500).map(|number| publisher << 32 | number)))
+            })
+            .collect();
+        for _ in 0..20 {
+            let (one, _) = &subscriptions[random.below(6) as usize];
+            let _ = one.pause_timeout(Duration::from_millis(5));
+            one.resume();
+        }
+        publishers.into_iter().for_each(|publisher| publisher.join().expect("it does not panic"));
+        eventually("all is handled", || broker.drain(LIMIT).is_ok());
+        let ledger = shut_down(&broker);
+        assert!(ledger.is_balanced(), "{ledger:#?}");
+        let in_doubt = ledger.total().count(Term::InDoubt);
+        assert!(in_doubt > 0, "nobody was rescued, of {} stuck", stuck.load(Ordering::Relaxed));
+        for (subscription, seen) in &subscriptions {
+            let account = ledger.named(subscription.name()).expect("it is there");
+            assert_eq!(account.delivered() + account.count(Term::InDoubt), 3_000, "{account:#?}");
+            let seen = seen.lock().expect("no panic");
+            assert_eq!(seen.len(), 3_000, "each was called once");
+            for publisher in 0..2 {
+                let numbers = seen.iter().filter(|(of, _)| *of == publisher).map(|(_, number)| *number);
+                assert!(numbers.eq(0..1_500), "out of order");
+            }
+        }
+    }
+    eventually("no thread is left", || thread_count() <= before);
+}
