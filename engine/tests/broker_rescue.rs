@@ -9,6 +9,7 @@ use ringmain::broker::{
     DropReason, FailureKind, Idempotency, PublishOptions, RescueError, Retry, Stall, Subscription, Term,
     Token, UnsubscribeError, WhenFull, filter, key,
 };
+use ringmain::clock::Clock;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 const AGE: Duration = Duration::from_millis(20);
 
 /// A door that handlers wait at, each message by its number, until it is opened for that.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Doors(Arc<(Mutex<BTreeMap<u64, bool>>, Condvar)>);
 
 impl Doors {
@@ -627,6 +628,64 @@ fn what_expires_while_its_handler_is_away_gives_its_key_back() {
     eventually("it is back", || stuck.delivered() == 2);
     publish(&broker, [2]);
     assert_eq!(take(&late, 4), [1, 3, 4, 2], "the one that expired was not handled");
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn a_probe_that_is_in_doubt_gives_the_next_its_turn() {
+    let (clock, time) = Clock::manual();
+    let broker = builder().clock(clock).build().expect("valid options");
+    let doors = Doors::default();
+    doors.close(1);
+    let at_door = doors.clone();
+    let stuck = broker
+        .subscription()
+        .pattern("a")
+        .breaker(Breaker::consecutive(1).probes(1).exact())
+        .subscribe(move |message| {
+            at_door.pass(**message);
+            if **message == 0 { Err("no") } else { Ok(()) }
+        })
+        .expect("valid");
+    publish(&broker, 0..3);
+    eventually("it is open", || stuck.status().breaker == Some(BreakerState::Open));
+    time.advance(Duration::from_secs(3_600));
+    wait_until_away(&stuck);
+    doors.open(1);
+    // The clock stands still: nobody may wait until the probe's time is up.
+    eventually("the next is the probe", || stuck.delivered() == 1);
+    assert_eq!(stuck.status().breaker, Some(BreakerState::Closed));
+    assert!(shut_down(&broker).is_balanced());
+}
+
+/// An error that says what it is when it may.
+#[derive(Debug)]
+struct Hesitant(Doors);
+
+impl std::fmt::Display for Hesitant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.pass(0);
+        f.write_str("no")
+    }
+}
+
+impl std::error::Error for Hesitant {}
+
+#[test]
+fn what_comes_after_a_handlers_call_is_not_rescued() {
+    let shared = Dispatcher::new("shared").rescuable();
+    let builder = Broker::of().dispatcher(shared).stall_after(AGE).dead_letters(DeadLetterOptions::default());
+    let (broker, doors): (Broker<u64>, _) = (builder.build().expect("valid options"), Doors::default());
+    doors.close(0);
+    let error = doors.clone();
+    let failing =
+        broker.subscription().pattern("a").subscribe(move |_| Err::<(), _>(Hesitant(error.clone())));
+    let _failing = failing.expect("valid");
+    publish(&broker, [0]);
+    let thread = "rm-shared-0".to_owned();
+    assert_eq!(broker.rescue(&stall(&broker)), Err(RescueError::NotAHandler { thread }));
+    doors.open(0);
+    eventually("it is a dead letter", || broker.audit().total().count(Term::DeadLettered) == 1);
     assert!(shut_down(&broker).is_balanced());
 }
 
