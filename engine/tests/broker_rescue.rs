@@ -294,6 +294,23 @@ fn a_stuck_subscription_that_is_ended_is_waited_for_and_dropped_when_its_call_re
 }
 
 #[test]
+fn who_leaves_with_messages_in_hand_leaves_nothing_behind() {
+    let mut random = Random::new();
+    let broker = broker();
+    for round in 0..200 {
+        let own = broker.subscription().pattern("a").subscribe(|_| ()).expect("valid");
+        let name = own.name().to_owned();
+        publish(&broker, 0..random.below(8));
+        drop(own);
+        broker.drain(LIMIT).expect("nothing is left that would be waited for");
+        let ledger = broker.audit();
+        assert_eq!(ledger.total().count(Term::Backlogged), 0, "round {round}: {ledger:#?}");
+        assert!(ledger.is_balanced());
+        eventually("its record goes with its routes", || broker.audit().named(&name).is_none());
+    }
+}
+
+#[test]
 fn the_bounds_of_a_backlog_hold_while_its_handler_is_away_and_do_not_concern_what_is_handled_at_once() {
     let (broker, doors) = (broker(), Doors::default());
     doors.close(0);

@@ -7,7 +7,11 @@ use super::error::BrokerBuildError;
 use super::handle::Broker;
 use super::lifecycle::report::ShutdownReport;
 use super::lifecycle::shutdown;
+use super::stall::report::{Stall, StallCause, StallKind};
 use crate::message::MessagePayload;
+use crate::ring::Call;
+use crate::routing::ConsumerAddr;
+use std::time::Duration;
 
 /// The consumers of a broker that has no threads.
 pub struct UnstartedConsumers<P>(Vec<Consumer<P>>);
@@ -46,6 +50,36 @@ impl<P: MessagePayload> Broker<P> {
     /// once. Returns whether there were any. The others hand over by themselves in their next turns.
     pub fn cut_short(&self) -> bool {
         shutdown::cut_short(self.core())
+    }
+
+    /// Puts another consumer in the place of the only one, if that is in a call of a handler: a rescue, whose new consumer
+    /// takes its turns where the model says so.
+    pub fn replace_stuck(&self) -> Option<UnstartedConsumers<P>> {
+        let (core, addr) = (self.core(), ConsumerAddr::default());
+        let consumer = core.consumer(addr);
+        let lending = &consumer.standby.as_ref()?.lending;
+        let call = consumer.mailbox.supervisor().current_call()?;
+        let Call::Parked { number, .. } = call else { return None };
+        let stall = Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            dispatcher: core.dispatcher(0).name.clone(),
+            thread: consumer.thread.as_str().into(),
+            subscription: None,
+            message: None,
+            topic: None,
+            sequence: None,
+            age: Duration::ZERO,
+            call_age: None,
+            time_limit: None,
+            behind: 0,
+            waiting_publishers: 0,
+            is_replaced: false,
+            call: None,
+        };
+        let is_lent = lending.is_lent(number);
+        let (fresh, _) = is_lent.then(|| core.replace(addr, number, &stall).ok()).flatten()?;
+        Some(UnstartedConsumers(vec![fresh]))
     }
 
     /// Says what the shutdown has come to by now, when what was taken over has been copied.

@@ -18,6 +18,8 @@ mod pausing;
 mod publish;
 #[cfg(ringmain_loom)]
 mod queues;
+#[cfg(ringmain_loom)]
+mod rescue;
 mod routing;
 mod stages;
 #[cfg(ringmain_loom)]

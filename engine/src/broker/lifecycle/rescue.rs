@@ -78,7 +78,7 @@ impl<P: MessagePayload> Core<P> {
 
     /// Puts another consumer in the place of one that is in the lending call of that number. It is to be run. Returns
     /// also the subscription that is stuck.
-    fn replace(
+    pub(crate) fn replace(
         &self,
         addr: ConsumerAddr,
         number: u64,

@@ -172,8 +172,9 @@ impl<P: 'static> ConsumerSide<P> {
         outdated
     }
 
-    /// Puts a message in, for which room has been made. Returns the one whose place it has taken.
+    /// Puts a message in, for which room has been made, or that needs none. Returns the one whose place it has taken.
     pub(crate) fn push(&mut self, state: &Arc<SubscriptionState>, parked: Parked<P>) -> Option<Parked<P>> {
+        self.hold(state);
         let expires_at = parked.expires_at();
         let outdated = self.room.push(state, parked);
         if outdated.is_none() {
