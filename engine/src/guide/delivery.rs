@@ -110,7 +110,7 @@
 //! | waiting for a pause, a breaker, or a later attempt | handed back in [`undelivered`](crate::broker::ShutdownReport::undelivered): [`Term::Undelivered`]. No attempt is made early, and none is given up |
 //! | waiting, and expired | [`Term::Expired`] |
 //! | kept with a token | waited for, as long as the limit allows; then [`Term::InDoubt`], and [listed](crate::broker::ShutdownReport::in_doubt) |
-//! | in a call that does not return | [`Term::InDoubt`]; the report [names it](crate::broker::ShutdownReport::abandoned) |
+//! | in a call that does not return | [`Term::InDoubt`]; the report [names it](crate::broker::ShutdownReport::abandoned), also if its consumer [was replaced](crate::broker::Dispatcher::rescuable) |
 //! | behind a call that does not return | handed back |
 //! | a dead letter, being replayed or not | in the store, which can still be asked |
 //! | handed back, and dead letters [outlive the process](crate::broker::BrokerBuilder::durable_dead_letters) | kept there as well, of kind [`Undelivered`](crate::broker::FailureKind::Undelivered), if there is room beside the letters; [`kept`](crate::broker::ShutdownReport::kept) says how many. It can be replayed by another process |

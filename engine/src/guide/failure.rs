@@ -84,6 +84,7 @@
 //! | a handler that may be slow | a [`Dispatcher`](crate::broker::Dispatcher) of its own |
 //! | what comes too late is of no use, or a slow call is to be known at once | a [`time_limit`](crate::broker::SubscriptionBuilder::time_limit), and [`is_cancelled`](crate::message::Message::is_cancelled) in the handler |
 //! | a handler that may hang | the same, and a limit for all that waits for it: [`pause_timeout`], [`unsubscribe_timeout`], `shutdown` |
+//! | the same, and others share its dispatcher | [`rescue_after`](crate::broker::Dispatcher::rescue_after): they go on on another thread |
 //!
 //! # Faults
 //!
@@ -116,7 +117,9 @@
 //! | a late call panics | it has panicked | [`FailureKind::Panic`] | `broker_time_limits::a_late_call_that_panics_has_panicked` |
 //! | what a late call returned panics when it is discarded | caught; the call is late | as before | `broker_time_limits::an_error_that_panics_when_it_is_discarded_changes_nothing` |
 //! | a handler never returns | a shutdown returns in time, names it, and hands back what came behind | [`Term::InDoubt`] for the call, [`Term::Undelivered`] behind it | `broker_faults::shutdown_with_a_stuck_handler_returns_in_time_names_it_and_hands_the_rest_back` |
-//! | the same, and its subscription ends | [`unsubscribe_timeout`] gives up at its limit; it ends when the call does | [`Term::Unsubscribed`] for what was behind | `broker_faults::unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_later` |
+//! | the same, on a [rescuable](crate::broker::Dispatcher::rescuable) dispatcher | another thread goes on with all that shares its own; what comes for it waits until it is back | [`Term::InDoubt`] for the call, [`Term::Backlogged`] meanwhile | `broker_rescue::the_others_of_a_stuck_consumer_go_on_and_it_does_when_its_call_returns` |
+//! | a filter, or what comes after a handler's call, never returns there | it is not rescued, and who asks for it is told so | as a handler | `broker_rescue::a_call_that_has_returned_or_is_no_handlers_is_not_rescued`, `broker_rescue::what_comes_after_a_handlers_call_is_not_rescued` |
+//! | a handler never returns, and its subscription ends | [`unsubscribe_timeout`] gives up at its limit; it ends when the call does | [`Term::Unsubscribed`] for what was behind | `broker_faults::unsubscribing_from_a_stuck_handler_gives_up_at_its_limit_and_takes_effect_later` |
 //! | a filter never returns | as a handler | as a handler | `broker_filters::a_filter_that_hangs_is_taken_over_like_a_handler` |
 //! | a ring is full, and rejects | the publisher gets an error and its payload back | [`refused`](crate::broker::SubscriptionLedger::refused) | `broker::a_full_ring_that_rejects_hands_the_payload_back`, `broker_refused::refusals_of_an_only_ring_are_counted_and_outlive_the_route` |
 //! | a ring is full, and has the publisher wait | it waits, as long as it was told to | [`refused`](crate::broker::SubscriptionLedger::refused), when the time is up | `broker::a_publish_waits_for_room_and_a_limited_wait_ends` |

@@ -27,7 +27,9 @@ use std::fmt;
 /// | `messaging.route_cache.misses` | topics | that were not in the cache of such a publisher and had to be resolved, whatever came of the message; of a batch, one |
 /// | `messaging.memory.bytes` | bytes | of the rings, their retained payload buffers not included |
 /// | `messaging.stall_callback.panics` | calls | of [`on_stall`](crate::broker::BrokerBuilder::on_stall)'s callback that panicked |
-/// | `messaging.threads.total` | threads | that run for the broker: its consumers, the reclaimer, the watchdog, and what writes durable dead letters. Those that a shutdown starts for a moment, to copy messages aside, are not counted |
+/// | `messaging.threads.replaced` | threads | that were replaced since the broker was built, because a handler did not return ([`Dispatcher::rescuable`](crate::broker::Dispatcher::rescuable)) |
+/// | `messaging.handlers.away` | handlers | that are in such a call still, each on a thread of its own |
+/// | `messaging.threads.total` | threads | that run for the broker: its consumers, those that were replaced and have not come back, the reclaimer, the watchdog, and what writes durable dead letters. Those that a shutdown starts for a moment, to copy messages aside, are not counted |
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Metrics {
