@@ -17,7 +17,8 @@ pub(super) const MAX_DISPATCHERS: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RescueError {
-    /// The stall tells of no call of a consumer of this broker.
+    /// The stall tells of no call of a consumer of this broker, or of one that [was
+    /// replaced](super::Stall::is_replaced) already.
     #[error("the stall tells of no call of a consumer of this broker")]
     NoCall,
     /// Its dispatcher was not told so.
@@ -35,7 +36,7 @@ pub enum RescueError {
         /// The thread.
         thread: String,
     },
-    /// The call has returned, or a shutdown has stopped the consumer.
+    /// The call has returned, its consumer was replaced already, or a shutdown has stopped it.
     #[error("{thread} is not in that call any more")]
     Over {
         /// The thread.

@@ -287,7 +287,8 @@ impl<P: MessagePayload> Broker<P> {
     /// From any thread, also one that is in a handler; waits for nobody. Disturbs no publisher and no consumer. Locks
     /// briefly; allocates, and makes a system call, for each stall. Empty where the watchdog is switched off, of a
     /// simulated broker, and in a child made by `fork`. What a shutdown has abandoned is not listed: its report is. A
-    /// call whose consumer goes on on another thread [is listed](Stall::is_replaced) until it returns.
+    /// call whose consumer goes on on another thread [is listed](Stall::is_replaced) from then until it returns,
+    /// however old it is, also when a shutdown has reported it.
     ///
     /// ```
     /// # use ringmain::Broker;

@@ -54,8 +54,10 @@ pub struct Stall {
     /// The subscription whose code the thread runs. Nothing where it is in no call, or clears a slot.
     pub subscription: Option<Arc<str>>,
     /// The message that the call is about. Only of one that was copied out of the ring: one that has waited, is tried
-    /// again or replayed, or that a handler gets with a token. A message that is handled in its slot cannot be read by
-    /// others, since the slot is used again as soon as the call returns; the [`sequence`](Self::sequence) is told.
+    /// again or replayed, that a handler gets with a token, or that is of a
+    /// [rescuable](crate::broker::Dispatcher::rescuable) dispatcher. A message that is handled in its slot cannot be
+    /// read by others, since the slot is used again as soon as the call returns; the [`sequence`](Self::sequence) is
+    /// told.
     pub message: Option<MessageId>,
     /// The topic of that message. Of one that is handled in its slot it is told where only one topic can be meant: the
     /// subscription's pattern has no wildcard, or of all the topics that publishers hold it matches one.
@@ -77,7 +79,8 @@ pub struct Stall {
     /// How many publishers wait for room in that ring.
     pub waiting_publishers: u32,
     /// Whether another thread goes on in the place of this one, which is left with this call alone
-    /// ([`Broker::rescue`](crate::broker::Broker::rescue)).
+    /// ([`Broker::rescue`](crate::broker::Broker::rescue)). Only in what [`stalls`](crate::broker::Broker::stalls)
+    /// returns: a callback is told of no call that was replaced before.
     pub is_replaced: bool,
     /// Which call it is, for who wants the consumer replaced.
     pub(crate) call: Option<StalledCall>,
