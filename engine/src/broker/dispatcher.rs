@@ -154,10 +154,14 @@ impl Dispatcher {
     ///
     /// A fresh thread then goes on with all that the stuck one had to do: its ring, its other subscriptions, what
     /// waits, retries and dead letters. Nothing of it is lost, counted twice or out of order. The message that the
-    /// stuck handler was called with is [in doubt](crate::broker::Term::InDoubt), and what that call returns does not
-    /// count any more. What comes for the stuck subscription waits in its
+    /// stuck handler was called with is [in doubt](crate::broker::Term::InDoubt), for good: it is not tried again, no
+    /// dead letter is made of it, the breaker does not count it, and what that call returns is discarded, be it after
+    /// the subscription's [time limit](crate::broker::SubscriptionBuilder::time_limit) or not. The call is told
+    /// ([`is_cancelled`](crate::message::Message::is_cancelled)). What comes for the stuck subscription waits in its
     /// [backlog](crate::broker::SubscriptionBuilder::backlog), and goes on when the call has returned after all; its
-    /// [status](crate::broker::SubscriptionStatus::is_away) says so. A shutdown gives it the time that it has.
+    /// [status](crate::broker::SubscriptionStatus::is_away) says so. A shutdown waits for it until shortly before its
+    /// limit, then names it ([`abandoned`](crate::broker::ShutdownReport::abandoned)), and hands back what waits. A
+    /// [drain](crate::broker::Broker::drain) waits for what waits behind it, and not for the call itself.
     ///
     /// What it costs: every message of every subscription of this dispatcher is copied before its handler is called,
     /// as one that has waited is, since a stuck handler would hold the slot otherwise. It allocates, and takes some
@@ -177,8 +181,16 @@ impl Dispatcher {
     }
 
     /// Has the [watchdog](crate::broker::BrokerBuilder::stall_after) replace a consumer whose handler has been in a
-    /// call for so long: see [`rescuable`](Self::rescuable). 1 ms at least; it is late by a quarter of it at most, or
-    /// by 250 ms.
+    /// call for so long: see [`rescuable`](Self::rescuable). At least 1 ms. It comes up to two looks of the watchdog
+    /// later, which looks four times within this age, at most once a millisecond and at least every 250 ms. While the
+    /// watchdog's thread is in [`on_stall`](crate::broker::BrokerBuilder::on_stall) or in the log nothing is replaced
+    /// by itself. In a simulation nothing is.
+    ///
+    /// Of a call that is replaced before the broker's [`stall_after`](crate::broker::BrokerBuilder::stall_after), or
+    /// its own time limit, `on_stall` is not told: the log is (target `ringmain::rescue`), and
+    /// [`Broker::stalls`](crate::broker::Broker::stalls) lists it, with the message's id, until it returns.
+    ///
+    /// Without a watchdog (`stall_after(None)`), or below 1 ms, building the broker is an error.
     ///
     /// ```
     /// use ringmain::broker::Dispatcher;

@@ -53,6 +53,7 @@
 //! | a message that has to wait | yes | briefly | no | no |
 //! | `metrics`, `audit` | yes | briefly | no | no |
 //! | `stalls` | yes | briefly | for each stall | no |
+//! | `rescue` | yes | briefly | to start a thread | until it runs on its core, where it is pinned to one |
 //! | `shutdown` | yes | yes | yes | at most for its limit |
 
 #![forbid(unsafe_code)]

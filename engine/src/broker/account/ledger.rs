@@ -60,7 +60,8 @@ pub struct SubscriptionLedger {
     pub retries: u64,
     /// Beside the sum: calls that have returned after their [time
     /// limit](crate::broker::SubscriptionBuilder::time_limit), and tokens that were given back after their message's
-    /// time was up. The message stands in the sum under what became of it then.
+    /// time was up. The message stands in the sum under what became of it then. A call whose message is in doubt by
+    /// then does not count.
     pub late: u64,
     /// Beside the sum: each failed delivery also stands in it under what became of the message.
     failures: [u64; FailureKind::ALL.len()],

@@ -62,8 +62,9 @@ closed_set! {
         DeadLettered = "dead_lettered",
         /// The shutdown handed the message back.
         Undelivered = "undelivered",
-        /// The call had not returned, or the token had not come back, when the broker stopped waiting for it, or the
-        /// subscription ended.
+        /// The call had not returned, or the token had not come back, when the broker stopped waiting for it: at a
+        /// shutdown, when its consumer [was replaced](crate::broker::Dispatcher::rescuable), or when the subscription
+        /// ended.
         InDoubt = "in_doubt",
         /// The message waits for another attempt. A size, not a count.
         Retrying = "retrying",

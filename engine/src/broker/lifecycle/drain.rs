@@ -63,6 +63,8 @@ impl<P: MessagePayload> Broker<P> {
     /// `limit`. So it does not end while a subscription is paused for which messages wait. Publishers may go on
     /// meanwhile; where they rest, an [`audit`](Self::audit) after it is exact. What handlers publish meanwhile is
     /// not waited for: where one dispatcher's handlers publish to another's, drain as often as the chain is long.
+    /// Nor is a call whose consumer [was replaced](crate::broker::Dispatcher::rescuable): its message is in doubt by
+    /// then. What waits behind it is waited for.
     /// Spins, yields and sleeps.
     ///
     /// # Errors

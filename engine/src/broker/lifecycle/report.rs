@@ -25,15 +25,18 @@ pub struct ShutdownReport<P> {
     /// Where every message has gone. Exact, unless a consumer was left running: because its own
     /// handler has shut the broker down, or because it was abandoned outside of a handler.
     pub ledger: Ledger,
-    /// Consumers that did not come back: their threads are left to themselves.
+    /// Consumers that did not come back, and calls of [replaced](crate::broker::Dispatcher::rescuable) ones that have
+    /// not returned by now: their threads are left to themselves.
     pub abandoned: Vec<Abandoned>,
-    /// Messages that handlers kept with tokens which had not come back, or had come back as failed and were not seen to
-    /// any more: they are counted as in doubt. A token that comes back later is told that its subscription has ended.
+    /// Of the messages in doubt, those that handlers kept with tokens which had not come back, or had come back as
+    /// failed and were not seen to any more: they are counted as in doubt. A token that comes back later is told that
+    /// its subscription has ended.
     pub in_doubt: Vec<InDoubt>,
     /// Consumers that have died, by their threads' names: code of this crate panicked there. What
     /// the message at hand was still to be delivered to is in no account.
     pub dead: Vec<String>,
-    /// Messages that were accepted and not delivered, in order for each consumer.
+    /// Messages that were accepted and not delivered, in order for each consumer. One that several subscriptions did
+    /// not get may stand here several times, each time with others of them.
     pub undelivered: Vec<Arc<Undelivered<P>>>,
     /// How many more there are, which could not be copied in time: the payload's `Clone` panicked,
     /// or did not return.

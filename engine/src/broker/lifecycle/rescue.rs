@@ -171,7 +171,10 @@ impl<P: MessagePayload> Broker<P> {
     /// handler goes on, on a fresh one: see [`Dispatcher::rescuable`](crate::broker::Dispatcher::rescuable). For who
     /// decides by himself; [`rescue_after`](crate::broker::Dispatcher::rescue_after) needs nobody.
     ///
-    /// From any thread. Starts a thread, locks briefly, and waits for no consumer.
+    /// From any thread, that of [`on_stall`](crate::broker::BrokerBuilder::on_stall) too. Starts a thread, locks
+    /// briefly, and waits for no consumer. What has come of it is logged (target `ringmain::rescue`), also where the
+    /// call has been replaced already. Of what [`stalls`](Self::stalls) lists leave out what
+    /// [is replaced](Stall::is_replaced).
     ///
     /// ```
     /// use ringmain::Broker;
@@ -200,9 +203,49 @@ impl<P: MessagePayload> Broker<P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// The callback of stalls can decide too. It is there before its broker is, and so is told of it later:
+    ///
+    /// ```
+    /// use ringmain::Broker;
+    /// use ringmain::broker::{Dispatcher, StallKind, WeakBroker};
+    /// use std::sync::mpsc::channel;
+    /// use std::sync::{Arc, OnceLock};
+    /// use std::time::Duration;
+    ///
+    /// let weak: Arc<OnceLock<WeakBroker<u32>>> = Arc::default();
+    /// let told = weak.clone();
+    /// let broker = Broker::of::<u32>()
+    ///     .dispatcher(Dispatcher::new("shared").rescuable())
+    ///     .stall_after(Duration::from_millis(10))
+    ///     .on_stall(move |stall| {
+    ///         let is_meant = stall.kind == StallKind::Call && stall.subscription.as_deref() == Some("payments");
+    ///         if let Some(broker) = told.get().and_then(WeakBroker::upgrade).filter(|_| is_meant)
+    ///             && let Err(reason) = broker.rescue(stall)
+    ///         {
+    ///             eprintln!("{stall}, and {reason}"); // told again at the double age
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// let _ = weak.set(broker.downgrade());
+    ///
+    /// let (answer, bank) = channel::<()>();
+    /// let payments = broker.subscription().name("payments").pattern("a").subscribe(move |_| _ = bank.recv())?;
+    /// let (sender, received) = channel();
+    /// let _audit = broker.subscribe("a", move |number| sender.send(**number))?;
+    /// for number in [1, 2] {
+    ///     let _ = broker.publisher("a")?.publish(number)?;
+    /// }
+    /// assert_eq!(received.recv_timeout(Duration::from_secs(5))?, 1);
+    /// assert_eq!(received.recv_timeout(Duration::from_secs(5))?, 2);
+    /// assert!(payments.status().is_away);
+    /// drop(answer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
-    /// The dispatcher was not told to be rescuable; the call is none of a handler's, or has returned; the broker shuts
-    /// down; or the system refuses a thread. Nothing has changed then.
+    /// The dispatcher was not told to be rescuable; the call is none of a handler's, or has returned, or another thread
+    /// is in its consumer's place already; the stall tells of no call, or is another broker's; the broker shuts down;
+    /// the system refuses a thread; or this is a child made by `fork`. Nothing has changed then.
     pub fn rescue(&self, stall: &Stall) -> Result<(), RescueError> {
         let core = self.core();
         if core.is_forked() {

@@ -131,11 +131,11 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
         self
     }
 
-    /// Bounds what may wait of its messages, and says what happens to one for which there is no room.
-    /// Messages wait while the subscription is [paused](crate::broker::Subscription::pause), has an open
-    /// [breaker](Self::breaker), retries [in order](Retry::in_order), and until those before them are
-    /// delivered. By default at most 1,024 wait, of 4 MiB together; what finds no room becomes a dead
-    /// letter where the broker keeps them, and is dropped and counted where it does not.
+    /// Bounds what may wait of its messages, and says what happens to one for which there is no room. Messages wait
+    /// while the subscription is [paused](crate::broker::Subscription::pause), has an open [breaker](Self::breaker),
+    /// retries [in order](Retry::in_order), while its handler [is away](crate::broker::SubscriptionStatus::is_away),
+    /// and until those before them are delivered. By default at most 1,024 wait, of 4 MiB together; what finds no room
+    /// becomes a dead letter where the broker keeps them, and is dropped and counted where it does not.
     ///
     /// A handler that is merely slow makes nothing wait here: what it has not come to stays in the ring, which fills
     /// up. A slow reader that is to miss messages [conflates](Self::conflate), or takes

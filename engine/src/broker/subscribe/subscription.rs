@@ -173,7 +173,8 @@ impl<P: MessagePayload> Subscription<P> {
     /// since that might be for itself: it takes effect when the running call ends. Where a handler
     /// never returns, of this subscription or another of its consumer, it waits for ever, be it
     /// after a shutdown that has reported that handler:
-    /// [`unsubscribe_timeout`](Self::unsubscribe_timeout) does not.
+    /// [`unsubscribe_timeout`](Self::unsubscribe_timeout) does not. Where the consumer of that handler
+    /// [was replaced](crate::broker::Dispatcher::rescuable), only the stuck subscription itself waits.
     pub fn unsubscribe(self) {
         let core = self.core.clone();
         unsubscribe_all(&core, std::iter::once(self));
