@@ -156,11 +156,8 @@ fn a_rescue_by_hand_does_what_one_by_itself_does_and_says_what_it_cannot() {
     assert!(stuck.status().is_away);
     let thread = "rm-shared-0".to_owned();
     assert_eq!(broker.rescue(&stall), Err(RescueError::Over { thread }), "it is in another's place now");
-    assert_eq!(
-        broker.rescue(&broker.stalls()[0]),
-        Err(RescueError::NoCall),
-        "what was replaced is no consumer's call"
-    );
+    let thread = "rm-shared-0".to_owned();
+    assert_eq!(broker.rescue(&broker.stalls()[0]), Err(RescueError::AlreadyReplaced { thread }));
     assert_eq!(by_hand().rescue(&stall), Err(RescueError::NoCall), "another broker's");
     doors.open(0);
     assert_eq!(take(&late, 3), [0, 1, 2]);
@@ -649,7 +646,7 @@ fn what_expires_while_its_handler_is_away_gives_its_key_back() {
 }
 
 #[test]
-fn a_probe_that_is_in_doubt_gives_the_next_its_turn() {
+fn a_call_in_doubt_counts_as_failed_for_its_breaker() {
     let (clock, time) = Clock::manual();
     let broker = builder().clock(clock).build().expect("valid options");
     let doors = Doors::default();
@@ -658,20 +655,73 @@ fn a_probe_that_is_in_doubt_gives_the_next_its_turn() {
     let stuck = broker
         .subscription()
         .pattern("a")
-        .breaker(Breaker::consecutive(1).probes(1).exact())
+        .breaker(Breaker::consecutive(2).probes(1).exact())
         .subscribe(move |message| {
             at_door.pass(**message);
             if **message == 0 { Err("no") } else { Ok(()) }
         })
         .expect("valid");
     publish(&broker, 0..3);
-    eventually("it is open", || stuck.status().breaker == Some(BreakerState::Open));
-    time.advance(Duration::from_secs(3_600));
     wait_until_away(&stuck);
+    assert_eq!(stuck.status().breaker, Some(BreakerState::Closed));
     doors.open(1);
-    // The clock stands still: nobody may wait until the probe's time is up.
+    eventually("it is open", || stuck.status().breaker == Some(BreakerState::Open));
+    assert_eq!((stuck.delivered(), stuck.status().backlogged), (0, 1));
+    time.advance(Duration::from_secs(3_600));
     eventually("the next is the probe", || stuck.delivered() == 1);
     assert_eq!(stuck.status().breaker, Some(BreakerState::Closed));
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
+fn a_stuck_handler_behind_which_nothing_waits_is_all_that_a_shutdown_leaves() {
+    let (broker, doors) = (broker(), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    let report = broker.shutdown(Duration::from_millis(100)).expect("not in a closure");
+    let abandoned: Vec<_> = report.abandoned.iter().map(|one| &*one.subscription).collect();
+    assert_eq!(abandoned, ["stuck"], "{:?}", report.abandoned);
+    let [in_doubt] = &report.in_doubt[..] else { panic!("{:?}", report.in_doubt) };
+    assert_eq!((&*in_doubt.subscription, Some(in_doubt.message)), ("stuck", report.abandoned[0].message));
+    eventually("the stuck one is all", || broker.metrics().values["messaging.threads.total"] == 1.0);
+    doors.open(0);
+    assert_eq!(next(&late), 0);
+    eventually("it ends", || broker.metrics().values["messaging.threads.total"] == 0.0);
+    let report = broker.shutdown(LIMIT).expect("not in a closure");
+    assert_eq!((report.abandoned.len(), report.in_doubt.len()), (0, 1), "it is in doubt for good");
+}
+
+#[test]
+fn a_rescue_waits_for_no_callback_which_is_told_of_it_and_of_what_goes_on() {
+    let (told, stalls) = channel();
+    let doors = Doors::default();
+    doors.close(7);
+    let (at_door, told) = (doors.clone(), Mutex::new(told));
+    let broker = builder().stall_after(AGE / 2).on_stall(move |stall| {
+        let _ = told.lock().expect("no panic").send(stall.clone());
+        at_door.pass(7);
+    });
+    let broker = broker.build().expect("valid options");
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    let (_other, received) = at(&broker, "other", &Doors::default());
+    publish(&broker, 0..3);
+    let first = next(&stalls);
+    assert!(!first.is_replaced, "it was told before: {first}");
+    assert_eq!(take(&received, 3), [0, 1, 2]);
+    assert!(stuck.status().is_away && stalls.try_recv().is_err());
+    doors.open(7);
+    // That it was done, and then that it lasts.
+    for _ in 0..3 {
+        let stall = next(&stalls);
+        assert!(stall.is_replaced && stall.message.is_some(), "{stall}");
+        assert_eq!(stall.subscription.as_deref(), Some("stuck"));
+    }
+    doors.open(0);
+    assert_eq!(take(&late, 3), [0, 1, 2]);
+    eventually("it is over", || broker.stalls().is_empty());
     assert!(shut_down(&broker).is_balanced());
 }
 

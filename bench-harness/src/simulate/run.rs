@@ -13,7 +13,8 @@ use ringmain::broker::dead_letters::{
 use ringmain::broker::filter::{header, priority_at_least};
 use ringmain::broker::simulation::Simulation;
 use ringmain::broker::{
-    BreakerState, Broker, Ledger, PublishOptions, SubscribeError, Subscription, SubscriptionId, TokenError,
+    BreakerState, Broker, Dispatcher, Ledger, PublishOptions, SubscribeError, Subscription, SubscriptionId,
+    TokenError,
 };
 use toml::Spanned;
 
@@ -126,6 +127,9 @@ impl<'s> Run<'s> {
         if let Some(store) = &scenario.dead_letters {
             let options = DeadLetterOptions::new().entries(store.messages).bytes(STORE_BYTES);
             builder = builder.dead_letters(options);
+        }
+        if scenario.rescuable {
+            builder = builder.dispatcher(Dispatcher::new("default").rescuable());
         }
         let simulation = builder.simulate()?;
         let broker = simulation.broker();

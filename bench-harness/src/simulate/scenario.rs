@@ -16,6 +16,9 @@ pub(super) struct Scenario {
     #[serde(default = "first_seed")]
     pub(super) seed: u64,
     pub(super) dead_letters: Option<Store>,
+    /// Whether handlers are called with copies, as where consumers may be replaced.
+    #[serde(default)]
+    pub(super) rescuable: bool,
     #[serde(default, rename = "subscription")]
     pub(super) subscriptions: Vec<SubscriptionForm>,
     #[serde(default, rename = "step")]

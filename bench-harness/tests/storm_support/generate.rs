@@ -117,6 +117,9 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     }
     let last = if random.often(50) { Step::Shutdown } else { Step::Advance(random.millis(1, 50)) };
     add(random, &mut scenario, last);
+    // How much is conflated depends on how many come at a time.
+    let conflates = |one: &Subscription| one.backlog.as_ref().is_some_and(|it| it.conflate_by.is_some());
+    scenario.is_rescuable = random.often(30) && !scenario.subscriptions.iter().any(conflates);
     scenario
 }
 

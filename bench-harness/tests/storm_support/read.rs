@@ -20,6 +20,7 @@ pub(crate) fn read(text: &str) -> Scenario {
     Scenario {
         seed: table.get("seed").map_or(1, number),
         store: table.get("dead_letters").map(|store| number(&store["messages"]) as usize),
+        is_rescuable: table.get("rescuable").is_some_and(|told| told.as_bool() == Some(true)),
         subscriptions: subscriptions.iter().map(|table| subscription(table)).collect(),
         steps: tables(&table, "step").into_iter().map(|table| step(table, &place)).collect(),
     }

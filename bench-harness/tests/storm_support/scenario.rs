@@ -14,6 +14,8 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// How many letters the store holds, if there is one.
     pub(crate) store: Option<usize>,
+    /// Whether handlers are called with copies, which is to change nothing.
+    pub(crate) is_rescuable: bool,
     pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) steps: Vec<Step>,
 }
@@ -273,6 +275,9 @@ impl fmt::Display for Scenario {
         writeln!(f, "seed = {}", self.seed)?;
         if let Some(messages) = self.store {
             writeln!(f, "dead_letters = {{ messages = {messages} }}")?;
+        }
+        if self.is_rescuable {
+            writeln!(f, "rescuable = true")?;
         }
         for (place, subscription) in self.subscriptions.iter().enumerate() {
             writeln!(f, "\n[[subscription]]\nname = \"{}\"\n{subscription}", name(place))?;

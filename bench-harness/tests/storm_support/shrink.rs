@@ -76,6 +76,7 @@ fn shorter(scenario: &Scenario) -> Vec<Scenario> {
         }
     }
     add(&|shorter| shorter.store = None);
+    add(&|shorter| shorter.is_rescuable = false);
     // What has changed nothing would be tried for ever.
     let text = scenario.to_string();
     all.retain(|shorter| shorter.to_string() != text);

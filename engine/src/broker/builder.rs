@@ -220,9 +220,8 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     ///
     /// What stands still is told as a warning (target `ringmain::stall`) with the names of subscription, topic and
     /// thread, at this age and at each doubling of it; when it is over, that is told once. It is also told to the
-    /// [callback](Self::on_stall), and [listed](crate::broker::Broker::stalls). Of a call whose consumer [was
-    /// replaced](crate::broker::Dispatcher::rescuable) nothing more is told, and its end is not; it is listed until it
-    /// returns.
+    /// [callback](Self::on_stall), and [listed](crate::broker::Broker::stalls); also of a call whose consumer [was
+    /// replaced](crate::broker::Dispatcher::rescuable), until it returns.
     ///
     /// A thread of its own, `rm-watchdog`, looks four times within this time, and at least every 250 ms. Deliveries
     /// and publishes do nothing for it. An age is told late, by up to two such intervals, never too high: it is the
@@ -251,11 +250,13 @@ impl<P: MessagePayload> BrokerBuilder<P> {
     /// Has a callback called for each [stall](Stall), whenever it is logged: at
     /// [its limit](Self::stall_after), and at each doubling of its age. A later one takes the place of an earlier one.
     ///
-    /// It is called on the watchdog's thread, where it may block: meanwhile no stall is told, no consumer is replaced
-    /// by itself ([`rescue_after`](crate::broker::Dispatcher::rescue_after)), and nothing else is held up. A panic of
-    /// it is caught, and counted in `messaging.stall_callback.panics` ([`Metrics`](crate::observe::Metrics)). What it
-    /// captures lives as long as the broker: a handle of it should be a [`WeakBroker`](crate::broker::WeakBroker). One
-    /// that hangs holds no shutdown up: its thread is left to itself.
+    /// It is also called when a consumer was [replaced by itself](crate::broker::Dispatcher::rescue_after), with
+    /// [`is_replaced`](Stall::is_replaced) set.
+    ///
+    /// It is called on the watchdog's thread, where it may block: meanwhile no stall is told, and nothing else is held
+    /// up. A panic of it is caught, and counted in `messaging.stall_callback.panics`
+    /// ([`Metrics`](crate::observe::Metrics)). What it captures lives as long as the broker: a handle of it should be a
+    /// [`WeakBroker`](crate::broker::WeakBroker). One that hangs holds no shutdown up: its thread is left to itself.
     ///
     /// ```
     /// use ringmain::Broker;

@@ -154,9 +154,10 @@ impl Dispatcher {
     ///
     /// A fresh thread then goes on with all that the stuck one had to do: its ring, its other subscriptions, what
     /// waits, retries and dead letters. Nothing of it is lost, counted twice or out of order. The message that the
-    /// stuck handler was called with is [in doubt](crate::broker::Term::InDoubt), for good: it is not tried again, no
-    /// dead letter is made of it, the breaker does not count it, and what that call returns is discarded, be it after
-    /// the subscription's [time limit](crate::broker::SubscriptionBuilder::time_limit) or not. The call is told
+    /// stuck handler was called with is [in doubt](crate::broker::Term::InDoubt), for good, and listed as such by a
+    /// shutdown: it is not tried again, no dead letter is made of it, and what that call returns is discarded, be it
+    /// after the subscription's [time limit](crate::broker::SubscriptionBuilder::time_limit) or not. When the call has
+    /// returned, the [breaker](crate::broker::SubscriptionBuilder::breaker) counts it as failed. The call is told
     /// ([`is_cancelled`](crate::message::Message::is_cancelled)). What comes for the stuck subscription waits in its
     /// [backlog](crate::broker::SubscriptionBuilder::backlog), and goes on when the call has returned after all; its
     /// [status](crate::broker::SubscriptionStatus::is_away) says so. A shutdown waits for it until shortly before its
@@ -182,13 +183,12 @@ impl Dispatcher {
 
     /// Has the [watchdog](crate::broker::BrokerBuilder::stall_after) replace a consumer whose handler has been in a
     /// call for so long: see [`rescuable`](Self::rescuable). At least 1 ms. It comes up to two looks of the watchdog
-    /// later, which looks four times within this age, at most once a millisecond and at least every 250 ms. While the
-    /// watchdog's thread is in [`on_stall`](crate::broker::BrokerBuilder::on_stall) or in the log nothing is replaced
-    /// by itself. In a simulation nothing is.
+    /// later, which looks four times within this age, at most once a millisecond and at least every 250 ms. A thread of
+    /// its own, `rm-rescuer`, does it, which waits for no callback and no log. In a simulation nothing is replaced.
     ///
-    /// Of a call that is replaced before the broker's [`stall_after`](crate::broker::BrokerBuilder::stall_after), or
-    /// its own time limit, `on_stall` is not told: the log is (target `ringmain::rescue`), and
-    /// [`Broker::stalls`](crate::broker::Broker::stalls) lists it, with the message's id, until it returns.
+    /// That it was done is logged (target `ringmain::rescue`), and told to
+    /// [`on_stall`](crate::broker::BrokerBuilder::on_stall), with the message's id; that it cannot be done is logged,
+    /// once for each call. [`Broker::stalls`](crate::broker::Broker::stalls) lists the call until it returns.
     ///
     /// Without a watchdog (`stall_after(None)`), or below 1 ms, building the broker is an error.
     ///

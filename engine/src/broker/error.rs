@@ -17,8 +17,7 @@ pub(super) const MAX_DISPATCHERS: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RescueError {
-    /// The stall tells of no call of a consumer of this broker, or of one that [was
-    /// replaced](super::Stall::is_replaced) already.
+    /// The stall tells of no call of a consumer of this broker.
     #[error("the stall tells of no call of a consumer of this broker")]
     NoCall,
     /// Its dispatcher was not told so.
@@ -36,7 +35,13 @@ pub enum RescueError {
         /// The thread.
         thread: String,
     },
-    /// The call has returned, its consumer was replaced already, or a shutdown has stopped it.
+    /// Another thread goes on in its place already, as [`Stall::is_replaced`](super::Stall::is_replaced) says.
+    #[error("another thread goes on in the place of {thread} already")]
+    AlreadyReplaced {
+        /// The thread that is in the call.
+        thread: String,
+    },
+    /// The call has returned, its consumer was replaced since the stall was told, or a shutdown has stopped it.
     #[error("{thread} is not in that call any more")]
     Over {
         /// The thread.

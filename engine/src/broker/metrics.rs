@@ -26,8 +26,8 @@ impl<P: MessagePayload> Broker<P> {
         let dead_letters = core.dead_letters.as_ref().map(|store| store.counts()).unwrap_or_default();
         let waiting: Sizes = consumers().map(|consumer| consumer.waiting.total()).sum();
         let watch = core.watch.as_ref();
-        let has_watchdog = watch.is_some_and(|watch| watch.is_running.load(Ordering::Relaxed));
-        let background = usize::from(core.reclaim_signal.is_running()) + usize::from(has_watchdog);
+        let watching = watch.map_or(0, |watch| watch.threads.load(Ordering::Relaxed)) as usize;
+        let background = usize::from(core.reclaim_signal.is_running()) + watching;
         let threads = core.threads.running() + background;
         let (replaced, away) = core.threads.replaced();
         let stall_panics = watch.map_or(0, |watch| watch.panics.load(Ordering::Relaxed));

@@ -52,8 +52,8 @@ impl<P: MessagePayload> Broker<P> {
         shutdown::cut_short(self.core())
     }
 
-    /// Puts another consumer in the place of the only one, if that is in a call of a handler: a rescue, whose new consumer
-    /// takes its turns where the model says so.
+    /// Puts another consumer in the place of the only one, if that is in a call of a handler: a rescue, whose new
+    /// consumer takes its turns where the model says so.
     pub fn replace_stuck(&self) -> Option<UnstartedConsumers<P>> {
         let (core, addr) = (self.core(), ConsumerAddr::default());
         let consumer = core.consumer(addr);
@@ -78,7 +78,7 @@ impl<P: MessagePayload> Broker<P> {
             call: None,
         };
         let is_lent = lending.is_lent(number);
-        let (fresh, _) = is_lent.then(|| core.replace(addr, number, &stall).ok()).flatten()?;
+        let fresh = is_lent.then(|| core.replace(addr, number, &stall).ok()).flatten()?;
         Some(UnstartedConsumers(vec![fresh]))
     }
 

@@ -32,14 +32,9 @@ impl Occasion {
         Self { clock: clock.clone(), deadline: None, stop: Some(stop) }
     }
 
-    /// Goes with the consumer that makes a call on that occasion: another may have come in the place of the one before.
-    #[inline]
+    /// Learns from another consumer's occasion whether that has been stopped, and no more from the one before.
     pub(crate) fn follow(&mut self, calls: &Self) {
-        if let (Some(mine), Some(theirs)) = (&mut self.stop, &calls.stop)
-            && !mine.is(theirs)
-        {
-            *mine = theirs.clone();
-        }
+        self.stop.clone_from(&calls.stop);
     }
 
     /// Notes by when the next call is to have returned.

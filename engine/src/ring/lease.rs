@@ -304,7 +304,7 @@ impl Lease {
     /// after one, it cannot be taken over.
     #[inline(always)]
     pub fn call<R>(&self, sequence: Sequence, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
-        self.call_marked(sequence << KIND_BITS | EVENT, delivery, f)
+        self.call_marked::<R, false>(sequence << KIND_BITS | EVENT, delivery, f)
     }
 
     /// Calls `f`, which handles the given delivery of what is parked under the given number, as
@@ -320,29 +320,38 @@ impl Lease {
         // Edge `LEASE_CALL` hands them over with the call.
         self.shared.parked_at.store(next, Ordering::Relaxed);
         self.shared.tombstones.store(tombstones, Ordering::Relaxed);
-        self.call_marked(number << KIND_BITS | PARKED, delivery, f)
+        self.call_marked::<R, true>(number << KIND_BITS | PARKED, delivery, f)
     }
 
     /// Calls `f`, which clears the slot of an event that has been handled, as [`call`](Self::call)
     /// does. Where it is taken over, that slot is out of bounds, and nothing is in doubt.
     pub(super) fn call_clearing<R>(&self, sequence: Sequence, f: impl FnOnce() -> R) -> Called<R> {
-        self.call_marked(sequence << KIND_BITS | CLEARING, 0, f)
+        self.call_marked::<R, false>(sequence << KIND_BITS | CLEARING, 0, f)
     }
 
+    /// Makes a call. Only in a parked one the consumer may be replaced: all others do not ask for that.
     #[inline(always)]
-    fn call_marked<R>(&self, call: u64, delivery: u64, f: impl FnOnce() -> R) -> Called<R> {
+    fn call_marked<R, const IS_PARKED: bool>(
+        &self,
+        call: u64,
+        delivery: u64,
+        f: impl FnOnce() -> R,
+    ) -> Called<R> {
         let shared = &*self.shared;
+        let watched = if IS_PARKED { STOP | REPLACE } else { STOP };
         shared.delivery.store(delivery, Ordering::Relaxed);
         // Edge `LEASE_CALL`, release side.
         shared.call.store(call, LEASE_CALL.release());
         fence::light(&LEASE);
-        if shared.control.load(Ordering::Relaxed) & (STOP | REPLACE) != 0 && self.may_not_call(call) {
+        if shared.control.load(Ordering::Relaxed) & watched != 0 && (!IS_PARKED || self.may_not_call(call)) {
             return self.refuse();
         }
         let outcome = catch_unwind(AssertUnwindSafe(f));
         shared.call.store(NOTHING, Ordering::Relaxed);
         fence::light(&LEASE_RETURN);
-        if shared.control.load(Ordering::Relaxed) & (STOP | REPLACE) != 0 && self.has_lost(call) {
+        if shared.control.load(Ordering::Relaxed) & watched != 0
+            && (if IS_PARKED { self.has_lost(call) } else { self.has_lost_the_verdict() })
+        {
             // The outcome does not count any more, but dropping it is user code, and may panic.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(outcome))) {
                 discard_panic(payload);
@@ -352,7 +361,7 @@ impl Lease {
         Called::Returned(outcome)
     }
 
-    /// Returns whether a call that is about to begin is refused: the consumer has been stopped, or replaced.
+    /// Returns whether a parked call that is about to begin is refused: the consumer has been stopped, or replaced.
     #[cold]
     fn may_not_call(&self, call: u64) -> bool {
         let control = self.shared.control.load(Ordering::Relaxed);
@@ -367,7 +376,7 @@ impl Lease {
         if self.lost.get() || self.has_lost_the_verdict() { Called::TakenOver } else { Called::Refused }
     }
 
-    /// Returns whether a call that has returned does not count, since the position is somebody else's.
+    /// Returns whether a parked call that has returned does not count, since the position is somebody else's.
     #[cold]
     fn has_lost(&self, call: u64) -> bool {
         let control = self.shared.control.load(Ordering::Relaxed);
@@ -377,14 +386,14 @@ impl Lease {
     /// Returns whether the call has been given away, to put another in this consumer's place. What is known of that and
     /// of a stop is to be of one moment: who is replaced is also told to stop.
     fn has_lost_the_call(&self, call: u64, control: u32) -> bool {
-        let may_be_wanted = control & REPLACE != 0 && call & KINDS == PARKED;
-        if may_be_wanted && self.shared.is_given_away(call >> KIND_BITS) {
+        if control & REPLACE != 0 && self.shared.is_given_away(call >> KIND_BITS) {
             self.lost.set(true);
             self.is_replaced.set(true);
         }
         self.is_replaced.get()
     }
 
+    #[cold]
     fn has_lost_the_verdict(&self) -> bool {
         let verdict = &self.shared.verdict;
         let previous = verdict.compare_exchange(OPEN, RETURNED, Ordering::Relaxed, Ordering::Relaxed);
@@ -411,11 +420,6 @@ impl Lease {
 }
 
 impl StopSign {
-    /// Whether both are the same consumer's.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
     /// Whether the consumer has been stopped. It stays so, and whoever takes a position over has stopped it first.
     pub(crate) fn is_set(&self) -> bool {
         // Relaxed: it says nothing but itself.

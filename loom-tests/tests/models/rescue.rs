@@ -1,5 +1,5 @@
-//! A consumer is replaced while it may be in a call of a handler: it goes on, or another does in its place. With a whole
-//! broker, which only models can have without threads.
+//! A consumer is replaced while it may be in a call of a handler: it goes on, or another does in its place. With a
+//! whole broker, which only models can have without threads.
 
 use ringmain::broker::unstarted::UnstartedConsumers;
 use ringmain::broker::{Broker, Dispatcher, Subscription, Term};

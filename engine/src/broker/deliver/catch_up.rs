@@ -12,7 +12,7 @@ use super::outcome::Outcome;
 use super::settle::settle_uncalled;
 use super::source::{Source, Waited};
 use crate::broker::account::consumer_tally::ConsumerTally;
-use crate::broker::policy::breaker::circuit::{Admission, Permit};
+use crate::broker::policy::breaker::circuit::{Admission, Permit, Verdict};
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::subscribe::contract::{ALL, Asked};
 use crate::broker::subscribe::handler::{OwnedHandler, drop_handler};
@@ -177,9 +177,9 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
         };
         if outcome.is_none() {
-            // Its outcome counts no more for those who ask this handler for it, should it be called again.
+            // Nobody knows what came of it, should this handler be called again; for a breaker it took too long.
             if let (Some(guarded), Some(permit)) = (handler.breaker(), permit) {
-                guarded.circuit.give_back(permit);
+                guarded.circuit.record(permit, Verdict::Failure, || clock.now());
             }
             if let Some(contract) = handler.contract() {
                 contract.release(contract.key, id);

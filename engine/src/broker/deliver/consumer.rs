@@ -261,7 +261,7 @@ impl<P: MessagePayload> Turn for Consumer<P> {
         let waiting = &handlers.left.waiting;
         let is_due = || {
             waiting.is_due(|| handlers.common.clock.now())
-                || !waiting.is_empty() && poller.lease().is_stopped()
+                || (!waiting.is_empty() || !handlers.left.away.is_empty()) && poller.lease().is_stopped()
         };
         !self.has_finished && poller.is_ready_leased() || has_mail() || is_due()
     }

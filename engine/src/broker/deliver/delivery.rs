@@ -37,15 +37,9 @@ impl<P: MessagePayload, S: Source<P>> Delivery<'_, '_, P, S> {
         state: &SubscriptionState,
         handler: &mut dyn Callee<P>,
     ) -> Called<Result<(), HandlerError>> {
-        self.handle(|source, message| source.call(state.id, || handler.call(message)))
-    }
-
-    /// Makes a call of a handler, and says meanwhile what this thread handles.
-    #[inline(always)]
-    fn handle<R>(&mut self, call: impl FnOnce(&mut S, &Message<'_, P>) -> R) -> R {
         let message = self.message;
         context::begin_handling(message.id(), message.correlation());
-        let called = call(&mut self.source, message);
+        let called = self.source.call(state.id, || handler.call(message));
         context::end_handling();
         called
     }
@@ -62,9 +56,11 @@ impl<P: MessagePayload, S: Source<P>> Delivery<'_, '_, P, S> {
         let clock = self.clock;
         let is_timed = handler.breaker().is_some_and(|guarded| guarded.circuit.needs_clock());
         let begun = is_timed.then(|| clock.now());
-        let called = handler.call_bare(|handler| {
-            self.handle(|source, message| source.call_handler(state.id, left, || handler.call(message)))
-        });
+        let message = self.message;
+        context::begin_handling(message.id(), message.correlation());
+        let called =
+            handler.call_bare(|handler| self.source.call_handler(state.id, left, || handler.call(message)));
+        context::end_handling();
         let outcome = Outcome::of_call(called)?;
         let verdict = match (verdict_on(&outcome), begun, handler.breaker()) {
             (Verdict::Success, Some(begun), Some(guarded)) => {

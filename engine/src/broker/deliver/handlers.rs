@@ -76,7 +76,11 @@ impl<P: MessagePayload> HandlerTable<P> {
     /// Takes up what the consumer had that was replaced during the call of that number. Returns what is known of the
     /// call.
     pub(crate) fn take_up(&mut self, number: u64) -> Option<LentCall<P>> {
-        self.lending.as_ref()?.take(number, &mut self.owned, &mut self.left)
+        let call = self.lending.as_ref()?.take(number, &mut self.owned, &mut self.left);
+        for handler in self.owned.all().filter_map(|owned| owned.handler.as_mut()) {
+            handler.go_with(&self.occasion);
+        }
+        call
     }
 
     /// Delivers one event to each of this consumer's subscriptions that it was routed to.
@@ -247,7 +251,7 @@ impl<P: MessagePayload> HandlerTable<P> {
 
     /// Has a handler again that was away.
     fn come_back(&mut self, Returning { subscription, mut handler }: Returning<P>) {
-        let Self { owned, left, .. } = self;
+        let Self { owned, left, occasion, .. } = self;
         let away = left.away.remove(&subscription);
         let (Some(Away { released, force, dropped: None, .. }), Some(owned)) =
             (&away, owned.get(subscription))
@@ -265,6 +269,7 @@ impl<P: MessagePayload> HandlerTable<P> {
                 left.waiting.note_breaker(&owned.state, &guarded.circuit);
             }
         }
+        handler.go_with(occasion);
         owned.handler = Some(handler);
         owned.state.set(Reason::Away, false);
         left.waiting.look_at(&owned.state);

@@ -73,8 +73,9 @@ impl<P: MessagePayload> Broker<P> {
     /// [`shutdown`](Self::shutdown), but those that handlers make on their consumers' threads. Waits until all is
     /// quiet: no message is in a ring, is being handled or kept with a token, and none that waits could be delivered
     /// now. So a chain of handlers, each of which publishes for the next, comes to its end, however long it is; what
-    /// waits for a pause, an open breaker or a later attempt is not waited for. A `shutdown` afterwards finds nothing
-    /// but that.
+    /// waits for a pause, an open breaker or a later attempt is not waited for; nor is a call whose consumer
+    /// [was replaced](crate::broker::Dispatcher::rescuable), and whose message is in doubt. A `shutdown` afterwards
+    /// finds nothing but that.
     ///
     /// It holds for good. What a handler has other threads publish is refused. A publish that is under way when it
     /// begins goes on.

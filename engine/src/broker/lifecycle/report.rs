@@ -28,9 +28,11 @@ pub struct ShutdownReport<P> {
     /// Consumers that did not come back, and calls of [replaced](crate::broker::Dispatcher::rescuable) ones that have
     /// not returned by now: their threads are left to themselves.
     pub abandoned: Vec<Abandoned>,
-    /// Of the messages in doubt, those that handlers kept with tokens which had not come back, or had come back as
-    /// failed and were not seen to any more: they are counted as in doubt. A token that comes back later is told that
-    /// its subscription has ended.
+    /// Messages in doubt beside those of [`abandoned`](Self::abandoned) consumers: those that handlers kept with tokens
+    /// which had not come back, or had come back as failed and were not seen to any more, and whose token is told that
+    /// its subscription has ended when it comes back later; and those at which consumers
+    /// [were replaced](crate::broker::Dispatcher::rescuable), whether or not their calls have returned since: the last
+    /// 1,024 of these. The [ledger](Self::ledger) has their exact number.
     pub in_doubt: Vec<InDoubt>,
     /// Consumers that have died, by their threads' names: code of this crate panicked there. What
     /// the message at hand was still to be delivered to is in no account.

@@ -17,6 +17,7 @@
 //! When the call returns, its thread sends the handler to the consumer's mailbox, and ends. The subscription goes on
 //! with what has waited. So a subscription has one handler, which is called once at a time, on whatever thread.
 
+use super::report::InDoubt;
 use super::threads::ReplacedThread;
 use crate::broker::core::Core;
 use crate::broker::deliver::consumer::Consumer;
@@ -28,19 +29,22 @@ use crate::broker::dispatcher::{ConsumerState, Standby};
 use crate::broker::error::RescueError;
 use crate::broker::handle::Broker;
 use crate::broker::stall::report::{Stall, StalledCall};
-use crate::broker::subscribe::registry::{Reason, SubscriptionState};
+use crate::broker::subscribe::registry::Reason;
+use crate::broker::waiting::room::InCall;
 use crate::message::MessagePayload;
 use crate::ring::{BuildError, Call, spawn_pinned};
 use crate::routing::ConsumerAddr;
 use crate::sync::panics::guard;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 impl<P: MessagePayload> Core<P> {
-    /// Replaces the consumer that a stall tells of. Runs no foreign code. Returns the subscription that is stuck.
-    pub(crate) fn rescue(&self, stall: &Stall) -> Result<Option<Arc<SubscriptionState>>, RescueError> {
+    /// Replaces the consumer that a stall tells of. Runs no foreign code.
+    pub(crate) fn rescue(&self, stall: &Stall) -> Result<(), RescueError> {
+        if stall.is_replaced {
+            return Err(RescueError::AlreadyReplaced { thread: stall.thread.to_string() });
+        }
         let stalled = stall.call.as_ref().filter(|stalled| stalled.origin == self.origin);
         let Some(StalledCall { addr, call, .. }) = stalled.cloned() else { return Err(RescueError::NoCall) };
         let consumer = self.consumer(addr);
@@ -66,24 +70,23 @@ impl<P: MessagePayload> Core<P> {
                 _ => io::ErrorKind::Other,
             },
         })?;
-        let (fresh, stuck) = self.replace(addr, number, stall)?;
+        let fresh = self.replace(addr, number, stall)?;
         if let Some(watch) = &self.watch {
             watch.forget_call(self.consumers_before(addr));
         }
         // The thread has been started, and waits for nothing else.
         let sent = hand_over.send(fresh);
         debug_assert!(sent.is_ok(), "a thread that waits is there");
-        Ok(stuck)
+        Ok(())
     }
 
-    /// Puts another consumer in the place of one that is in the lending call of that number. It is to be run. Returns
-    /// also the subscription that is stuck.
+    /// Puts another consumer in the place of one that is in the lending call of that number. It is to be run.
     pub(crate) fn replace(
         &self,
         addr: ConsumerAddr,
         number: u64,
         stall: &Stall,
-    ) -> Result<(Consumer<P>, Option<Arc<SubscriptionState>>), RescueError> {
+    ) -> Result<Consumer<P>, RescueError> {
         let consumer = self.consumer(addr);
         let ConsumerState { mailbox, waiting, tally, .. } = consumer;
         let over = || RescueError::Over { thread: consumer.thread.clone() };
@@ -96,12 +99,8 @@ impl<P: MessagePayload> Core<P> {
             let running = threads.consumer(addr).filter(|running| running.is_at_work()).ok_or_else(over)?;
             let poller = running.supervisor.replace(number).ok_or_else(over)?;
             running.supervisor = poller.supervisor();
-            threads.replaced.push(ReplacedThread {
-                addr,
-                number,
-                stall: stall.clone(),
-                since: Instant::now(),
-            });
+            let (next, since) = (stall.age * 2, Instant::now());
+            threads.replaced.push(ReplacedThread { addr, number, stall: stall.clone(), since, next });
             threads.replaced_so_far += 1;
             poller
         };
@@ -110,13 +109,17 @@ impl<P: MessagePayload> Core<P> {
             HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone(), tally.clone());
         handlers.lend_to(lending.clone());
         let (fresh, call) = Consumer::going_on(poller, handlers, tally.clone(), number);
-        let mut stuck = None;
         if let Some(LentCall { subscription, is_settled, replayed, .. }) = call {
-            stuck = self.registry.find(subscription);
-            if let Some(state) = &stuck {
+            if let Some(state) = self.registry.find(subscription) {
                 state.set(Reason::Away, true);
                 if !is_settled {
                     settle_uncalled(&state.tally, &Outcome::InDoubt);
+                    let in_doubt = waiting.in_call().map(|InCall { message, topic, .. }| InDoubt {
+                        subscription: state.name.clone(),
+                        message,
+                        topic,
+                    });
+                    in_doubt.into_iter().for_each(|it| self.threads.lock().list_replaced(it));
                 }
             }
             if let (Some(store), Some(letter)) = (&self.dead_letters, replayed) {
@@ -125,7 +128,7 @@ impl<P: MessagePayload> Core<P> {
         }
         // After the count, as whoever looks there believes.
         waiting.settled();
-        Ok((fresh, stuck))
+        Ok(fresh)
     }
 
     /// Returns how many consumers come before that one.
@@ -135,35 +138,35 @@ impl<P: MessagePayload> Core<P> {
     }
 }
 
-/// Replaces the consumers that stalls tell of, and logs what has come of it. The log is foreign code.
-pub(crate) fn rescue_all<P: MessagePayload>(core: &Arc<Core<P>>, stalls: &[Stall]) {
-    let outcomes: Vec<_> = stalls.iter().map(|stall| (stall, core.rescue(stall))).collect();
-    outcomes.into_iter().for_each(|(stall, outcome)| log(stall, &outcome.map(drop)));
-}
-
-fn log(stall: &Stall, outcome: &Result<(), RescueError>) {
+/// Logs what has come of a rescue.
+pub(crate) fn log_rescue(stall: &Stall, refused: Option<&RescueError>) {
     let (dispatcher, thread, subscription) =
         (&*stall.dispatcher, &*stall.thread, stall.subscription.as_deref());
-    guard(|| match outcome {
-        Ok(()) => tracing::warn!(
+    let message_id = stall.message.map(tracing::field::display);
+    let topic = stall.topic.as_ref().map(tracing::field::display);
+    match refused {
+        None => tracing::warn!(
             target: "ringmain::rescue",
             dispatcher,
             thread,
             subscription,
+            topic,
+            message_id,
             at_least = ?stall.age,
-            "a handler does not return: another thread goes on with all else"
+            "a handler does not return: another thread goes on with all else, and the message is in doubt"
         ),
-        // It has returned meanwhile, or all ends.
-        Err(RescueError::Over { .. } | RescueError::Closed) => {}
-        Err(reason) => tracing::warn!(
+        Some(reason) => tracing::warn!(
             target: "ringmain::rescue",
             dispatcher,
             thread,
             subscription,
+            topic,
+            message_id,
+            at_least = ?stall.age,
             %reason,
             "a consumer could not be replaced"
         ),
-    });
+    }
 }
 
 impl<P: MessagePayload> Broker<P> {
@@ -172,9 +175,7 @@ impl<P: MessagePayload> Broker<P> {
     /// decides by himself; [`rescue_after`](crate::broker::Dispatcher::rescue_after) needs nobody.
     ///
     /// From any thread, that of [`on_stall`](crate::broker::BrokerBuilder::on_stall) too. Starts a thread, locks
-    /// briefly, and waits for no consumer. What has come of it is logged (target `ringmain::rescue`), also where the
-    /// call has been replaced already. Of what [`stalls`](Self::stalls) lists leave out what
-    /// [is replaced](Stall::is_replaced).
+    /// briefly, and waits for no consumer. That it was done is logged, as a warning with target `ringmain::rescue`.
     ///
     /// ```
     /// use ringmain::Broker;
@@ -251,8 +252,8 @@ impl<P: MessagePayload> Broker<P> {
         if core.is_forked() {
             return Err(RescueError::Forked);
         }
-        let outcome = core.rescue(stall).map(drop);
-        log(stall, &outcome);
-        outcome
+        core.rescue(stall)?;
+        guard(|| log_rescue(stall, None));
+        Ok(())
     }
 }

@@ -66,6 +66,19 @@ pub(super) struct ReplacedThread {
     /// What was told of it, and when.
     pub(super) stall: Stall,
     pub(super) since: Instant,
+    /// The age at which it is told again.
+    pub(super) next: Duration,
+}
+
+/// The most calls in doubt that are listed, and that have come back and are to be told.
+const MOST_LISTED: usize = 1_024;
+
+/// What is to be told of threads that were replaced.
+pub(crate) struct Replaced {
+    /// Calls that have not returned.
+    pub(crate) stuck: Vec<Stall>,
+    /// Calls that have.
+    pub(crate) back: Vec<Stall>,
 }
 
 impl ReplacedThread {
@@ -83,7 +96,7 @@ impl ReplacedThread {
     /// Says what it is at this moment.
     fn stall(&self) -> Stall {
         let age = self.stall.age + self.since.elapsed();
-        Stall { age, call_age: Some(age), is_replaced: true, behind: 0, call: None, ..self.stall.clone() }
+        Stall { age, call_age: Some(age), is_replaced: true, behind: 0, ..self.stall.clone() }
     }
 }
 
@@ -135,6 +148,8 @@ pub(super) struct Threads<P> {
     /// Threads that were replaced and are in their calls still, and how many there have been.
     pub(super) replaced: Vec<ReplacedThread>,
     pub(super) replaced_so_far: u64,
+    /// Calls of such threads that have returned, and of which nobody has told.
+    back: Vec<Stall>,
     /// Messages that have been counted as undelivered, and have not been handed back.
     pub(super) withheld: u64,
     /// What publishers had in hand when a consumer was taken over, and nobody has accounted for.
@@ -152,6 +167,14 @@ impl<P> Threads<P> {
                     && other.addr.dispatcher == thread.addr.dispatcher
                     && other.stage < thread.stage
             })
+    }
+
+    /// Lists a message whose handler's call was replaced: of too many, the last.
+    pub(super) fn list_replaced(&mut self, in_doubt: InDoubt) {
+        if self.in_doubt.len() >= MOST_LISTED {
+            self.in_doubt.remove(0);
+        }
+        self.in_doubt.push(in_doubt);
     }
 
     /// Takes back a message that was withheld.
@@ -221,6 +244,7 @@ impl<P> ThreadRegistry<P> {
                 in_doubt: Vec::new(),
                 replaced: Vec::new(),
                 replaced_so_far: 0,
+                back: Vec::new(),
                 withheld: 0,
                 in_hand: Vec::new(),
             }),
@@ -315,6 +339,22 @@ impl<P> ThreadRegistry<P> {
         threads.consumers.iter().filter(runs).count() + threads.replaced.len()
     }
 
+    /// Returns what is to be told of threads that were replaced: of a call that does not return at each doubling of its
+    /// age, from that limit on, and once that it has returned.
+    pub(crate) fn replaced_to_tell(&self, limit: Duration) -> Replaced {
+        let mut threads = self.threads.lock();
+        let back = std::mem::take(&mut threads.back);
+        let mut stuck = Vec::new();
+        for thread in &mut threads.replaced {
+            let stall = thread.stall();
+            if stall.age >= thread.next.max(limit) {
+                thread.next = stall.age * 2;
+                stuck.push(stall);
+            }
+        }
+        Replaced { stuck, back }
+    }
+
     /// Returns what stands still on threads that were replaced.
     pub(crate) fn stalls(&self) -> Vec<Stall> {
         self.threads.lock().replaced.iter().map(ReplacedThread::stall).collect()
@@ -407,7 +447,13 @@ impl<P> Drop for ExitGuard<'_, P> {
             return self.registry.change(self.addr, |thread| thread.phase = Phase::Ended);
         };
         let mut threads = self.registry.threads.lock();
-        threads.replaced.retain(|thread| (thread.addr, thread.number) != (self.addr, number));
+        let is_it = |thread: &ReplacedThread| (thread.addr, thread.number) == (self.addr, number);
+        if let Some(at) = threads.replaced.iter().position(is_it) {
+            let stall = threads.replaced.remove(at).stall();
+            if threads.back.len() < MOST_LISTED {
+                threads.back.push(stall);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::watchdog::Telling;
 use crate::broker::core::Core;
 use crate::broker::deliver::outcome::CallMark;
 use crate::broker::dispatcher::{ConsumerState, Rescue};
+use crate::broker::error::RescueError;
 use crate::broker::handle::Broker;
 use crate::broker::subscribe::registry::SubscriptionState;
 use crate::message::{MessageId, MessagePayload};
@@ -32,6 +33,13 @@ impl<P: MessagePayload> Core<P> {
         let mut seen = watch.seen.lock();
         self.look(watch, &mut seen);
         let mut to_tell: Vec<_> = seen.over.drain(..).map(Telling::Over).collect();
+        to_tell.extend(seen.rescues.drain(..).map(|(stall, refused)| match refused {
+            None => Telling::Rescued(stall),
+            Some(reason) => Telling::NotRescued(stall, reason),
+        }));
+        let replaced = self.threads.replaced_to_tell(watch.limit);
+        to_tell.extend(replaced.stuck.into_iter().map(Telling::Stalled));
+        to_tell.extend(replaced.back.into_iter().map(Telling::Over));
         for place in self.places() {
             if seen.calls[place.index].is_due()
                 && let Some(stall) = self.call_stall(&seen, place)
@@ -170,17 +178,35 @@ impl<P: MessagePayload> Core<P> {
         Some(StalledCall { origin: self.origin, addr: ConsumerAddr { dispatcher, number }, call })
     }
 
-    /// Returns the calls that are over the age at which their dispatchers' consumers are to be replaced.
-    pub(super) fn overdue(&self, watch: &Watch) -> Vec<Stall> {
-        if !self.dispatchers.iter().any(|dispatcher| matches!(dispatcher.rescue, Rescue::After(_))) {
-            return Vec::new();
-        }
-        let seen = watch.seen.lock();
+    /// Returns whether consumers of a dispatcher are to be replaced by themselves.
+    pub(super) fn has_rescues(&self) -> bool {
+        self.dispatchers.iter().any(|dispatcher| matches!(dispatcher.rescue, Rescue::After(_)))
+    }
+
+    /// Looks, and returns the calls that are over the age at which their consumers are to be replaced.
+    pub(super) fn find_overdue(&self, watch: &Watch) -> Vec<Stall> {
+        let mut seen = watch.seen.lock();
+        self.look(watch, &mut seen);
         let is_overdue = |place: &Place| match self.dispatchers[place.dispatcher].rescue {
             Rescue::After(most) => seen.calls[place.index].age() >= most,
             Rescue::Never | Rescue::ByHand => false,
         };
         self.places().filter(is_overdue).filter_map(|place| self.call_stall(&seen, place)).collect()
+    }
+
+    /// Notes what has come of a rescue, for the watchdog to tell: of one that is not possible, once.
+    pub(super) fn note_rescue(&self, watch: &Watch, stall: Stall, refused: Option<RescueError>) {
+        // It has returned meanwhile, or all ends.
+        if matches!(refused, Some(RescueError::Over { .. } | RescueError::Closed)) {
+            return;
+        }
+        let mut seen = watch.seen.lock();
+        let Some(StalledCall { addr, call, .. }) = stall.call else { return };
+        let is_told = refused.is_some() && seen.unrescued.insert(addr, call) == Some(call);
+        if !is_told {
+            let is_replaced = refused.is_none();
+            seen.rescues.push((Stall { is_replaced, ..stall }, refused));
+        }
     }
 
     fn consumer_at(&self, place: Place) -> Option<&ConsumerState<P>> {

@@ -79,8 +79,7 @@ pub struct Stall {
     /// How many publishers wait for room in that ring.
     pub waiting_publishers: u32,
     /// Whether another thread goes on in the place of this one, which is left with this call alone
-    /// ([`Broker::rescue`](crate::broker::Broker::rescue)). Only in what [`stalls`](crate::broker::Broker::stalls)
-    /// returns: a callback is told of no call that was replaced before.
+    /// ([`Dispatcher::rescuable`](crate::broker::Dispatcher::rescuable)). The message at hand is in doubt then.
     pub is_replaced: bool,
     /// Which call it is, for who wants the consumer replaced.
     pub(crate) call: Option<StalledCall>,

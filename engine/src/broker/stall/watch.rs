@@ -4,9 +4,12 @@ use super::limits::{Limits, interval_for};
 use super::report::Stall;
 use super::signal::Signal;
 use super::track::Track;
+use crate::broker::error::RescueError;
 use crate::ring::{Call, Sequence};
+use crate::routing::ConsumerAddr;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::atomic::{AtomicU32, AtomicU64};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,8 +46,8 @@ pub(crate) struct Watch {
     pub(super) signal: Signal,
     /// Callbacks that have panicked.
     pub(crate) panics: AtomicU64,
-    /// Whether its thread runs.
-    pub(crate) is_running: AtomicBool,
+    /// How many threads run for it.
+    pub(crate) threads: AtomicU32,
 }
 
 /// What lies under the lock.
@@ -55,6 +58,10 @@ pub(super) struct Seen {
     pub(super) rings: Vec<Ring>,
     /// What has been told of and is over.
     pub(super) over: Vec<Stall>,
+    /// Calls whose consumers were replaced, or could not be and why, and that is to be told.
+    pub(super) rescues: Vec<(Stall, Option<RescueError>)>,
+    /// The last call of each consumer that could not be rescued: it is told once.
+    pub(super) unrescued: BTreeMap<ConsumerAddr, Call>,
     clock: WatchClock,
 }
 
@@ -93,10 +100,17 @@ impl Watch {
             limit,
             limits: Limits::default(),
             callback,
-            seen: Mutex::new(Seen { calls, rings, over: Vec::new(), clock }),
+            seen: Mutex::new(Seen {
+                calls,
+                rings,
+                over: Vec::new(),
+                rescues: Vec::new(),
+                unrescued: BTreeMap::new(),
+                clock,
+            }),
             signal: Signal::new(interval_for(limit)),
             panics: AtomicU64::new(0),
-            is_running: AtomicBool::new(false),
+            threads: AtomicU32::new(0),
         })
     }
 

@@ -11,7 +11,7 @@ use super::handled::{HandlerError, IntoHandled};
 use super::limit::TimeLimit;
 use crate::broker::policy::guarded::Guarded;
 use crate::broker::waiting::backlog::Backlog;
-use crate::message::Message;
+use crate::message::{Message, Occasion};
 use crate::sync::panics::guard;
 use std::sync::Arc;
 
@@ -28,6 +28,9 @@ pub(crate) trait Callee<P>: Send {
 
     /// Returns what its subscription was told, if it was told anything.
     fn contract(&mut self) -> Option<&mut Contract<P>>;
+
+    /// Goes with another consumer from now on, which has taken the place of the one before.
+    fn go_with(&mut self, calls: &Occasion);
 
     /// Drops it. What it has captured is foreign, and so may panic: it is dropped one by one, since two panics at once
     /// would end the process.
@@ -93,6 +96,8 @@ impl<P: 'static, R: IntoHandled, H: FnMut(&Message<'_, P>) -> R + Send> Callee<P
         self.contract.as_deref_mut()
     }
 
+    fn go_with(&mut self, _calls: &Occasion) {}
+
     fn dismantle(self: Box<Self>) {
         let Self { handler, contract } = *self;
         guard(|| drop(handler));
@@ -118,6 +123,11 @@ impl<P: 'static> Callee<P> for Limited<P> {
         self.handler.contract()
     }
 
+    fn go_with(&mut self, calls: &Occasion) {
+        self.limit.go_with(calls);
+        self.handler.go_with(calls);
+    }
+
     fn dismantle(self: Box<Self>) {
         self.handler.dismantle();
     }
@@ -137,6 +147,10 @@ impl<P: 'static> Callee<P> for Watched<P> {
 
     fn contract(&mut self) -> Option<&mut Contract<P>> {
         self.handler.contract()
+    }
+
+    fn go_with(&mut self, calls: &Occasion) {
+        self.handler.go_with(calls);
     }
 
     fn dismantle(self: Box<Self>) {
@@ -182,6 +196,10 @@ impl<P: 'static, const WHAT: u8> Callee<P> for Asking<P, WHAT> {
 
     fn contract(&mut self) -> Option<&mut Contract<P>> {
         Some(&mut self.contract)
+    }
+
+    fn go_with(&mut self, calls: &Occasion) {
+        self.handler.go_with(calls);
     }
 
     fn dismantle(self: Box<Self>) {

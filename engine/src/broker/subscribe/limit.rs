@@ -35,6 +35,11 @@ impl TimeLimit {
         Self { limit, occasion }
     }
 
+    /// Goes with another consumer from now on, whose calls are made on that occasion.
+    pub(super) fn go_with(&mut self, calls: &Occasion) {
+        self.occasion.follow(calls);
+    }
+
     /// Makes a call, whose outcome does not count where it returns after the limit.
     #[inline]
     pub(super) fn keep<P>(
@@ -43,7 +48,6 @@ impl TimeLimit {
         call: impl FnOnce(&Message<'_, P>) -> Result<(), HandlerError>,
     ) -> Result<(), HandlerError> {
         let Self { limit, occasion } = self;
-        occasion.follow(message.occasion());
         let begun = occasion.clock.now();
         occasion.set_deadline(begun.after(*limit));
         let outcome = call(&message.on(occasion));
