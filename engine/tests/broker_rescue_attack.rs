@@ -1,0 +1,140 @@
+//! The rescue under attack: what happens beside one, and what is said of it.
+
+mod broker_support;
+
+use broker_support::{LIMIT, eventually, next, within};
+use ringmain::broker::{Broker, Dispatcher, RescueError, Stall, StallKind, Subscription, Term, filter};
+use ringmain::message::Message;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// At which age a call is rescued here.
+const AGE: Duration = Duration::from_millis(20);
+
+/// A door that handlers wait at as long as it is closed.
+#[derive(Clone, Default)]
+struct Door(Arc<(Mutex<bool>, Condvar)>);
+
+impl Door {
+    fn pass(&self) {
+        let deadline = Instant::now() + LIMIT;
+        let mut is_closed = self.0.0.lock().expect("no panic");
+        while *is_closed && Instant::now() < deadline {
+            is_closed = self.0.1.wait_timeout(is_closed, LIMIT).expect("no panic").0;
+        }
+    }
+
+    fn close(&self) {
+        *self.0.0.lock().expect("no panic") = true;
+    }
+
+    fn open(&self) {
+        *self.0.0.lock().expect("no panic") = false;
+        self.0.1.notify_all();
+    }
+}
+
+fn closed() -> Door {
+    let door = Door::default();
+    door.close();
+    door
+}
+
+fn broker() -> Broker<u64> {
+    Broker::of().dispatcher(Dispatcher::new("shared").rescue_after(AGE)).build().expect("valid options")
+}
+
+fn by_hand() -> Broker<u64> {
+    let shared = Dispatcher::new("shared").capacity(4).rescuable();
+    Broker::of().dispatcher(shared).stall_after(AGE).build().expect("valid options")
+}
+
+fn at(broker: &Broker<u64>, name: &str, door: &Door) -> (Subscription<u64>, Receiver<u64>) {
+    let (sender, received) = channel();
+    let door = door.clone();
+    let handler = move |message: &Message<'_, u64>| {
+        door.pass();
+        let _ = sender.send(**message);
+    };
+    (broker.subscription().name(name).pattern("a").subscribe(handler).expect("valid"), received)
+}
+
+fn publish(broker: &Broker<u64>, numbers: impl IntoIterator<Item = u64>) {
+    let mut publisher = broker.publisher("a").expect("a topic");
+    for number in numbers {
+        let _ = publisher.publish(number).expect("room");
+    }
+}
+
+fn wait_until_away(subscription: &Subscription<u64>) {
+    eventually("its consumer is replaced", || subscription.status().is_away);
+}
+
+fn stall_of(broker: &Broker<u64>, kind: StallKind) -> Stall {
+    let broker = broker.clone();
+    within("a stall is found", move || {
+        loop {
+            if let Some(stall) =
+                broker.stalls().into_iter().find(|stall| !stall.is_replaced && stall.kind == kind)
+            {
+                return stall;
+            }
+            thread::yield_now();
+        }
+    })
+}
+
+#[test]
+fn a_broker_whose_last_handle_goes_while_a_handler_is_away_leaves_no_thread() {
+    let (broker, door) = (broker(), closed());
+    let (stuck, late) = at(&broker, "stuck", &door);
+    let (other, received) = at(&broker, "other", &Door::default());
+    publish(&broker, 0..3);
+    wait_until_away(&stuck);
+    assert_eq!((next(&received), next(&received), next(&received)), (0, 1, 2));
+    drop((stuck, other));
+    drop(broker);
+    within("the other handler is dropped", move || while received.recv().is_ok() {});
+    door.open();
+    within("and the stuck one too", move || while late.recv().is_ok() {});
+}
+
+#[test]
+fn rescues_of_one_stall_by_many_replace_one() {
+    let (broker, door) = (by_hand(), closed());
+    let (stuck, late) = at(&broker, "stuck", &door);
+    publish(&broker, 0..3);
+    let stall = stall_of(&broker, StallKind::Call);
+    let rescuers: Vec<_> = (0..4)
+        .map(|_| {
+            let (broker, stall) = (broker.clone(), stall.clone());
+            thread::spawn(move || broker.rescue(&stall))
+        })
+        .collect();
+    let outcomes: Vec<_> = rescuers.into_iter().map(|rescuer| rescuer.join().expect("no panic")).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(RescueError::Over { .. }))));
+    door.open();
+    assert_eq!((next(&late), next(&late), next(&late)), (0, 1, 2));
+    assert!(!stuck.status().is_away);
+}
+
+#[test]
+fn what_was_copied_for_a_subscription_that_ends_before_its_turn_is_accounted_for() {
+    let dispatcher = Dispatcher::new("shared").rescuable();
+    let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
+    let door = closed();
+    let (_first, received) = at(&broker, "first", &door);
+    let (second, none) = at(&broker, "second", &Door::default());
+    publish(&broker, [0]);
+    eventually("the first one is called, and the other's copy waits", || second.status().backlogged == 1);
+    let _ = second.unsubscribe_timeout(Duration::ZERO);
+    door.open();
+    assert_eq!(next(&received), 0);
+    eventually("it is over", || broker.drain(Duration::from_millis(100)).is_ok());
+    let ledger = broker.audit();
+    assert!(ledger.is_balanced() && none.try_recv().is_err(), "{ledger:#?}");
+    assert_eq!((ledger.total().dropped(), ledger.total().count(Term::InFlight)), (1, 0), "{ledger:#?}");
+}
