@@ -87,6 +87,18 @@ fn stall_of(broker: &Broker<u64>, kind: StallKind) -> Stall {
 }
 
 #[test]
+fn a_shutdown_stops_a_consumer_that_only_waits_for_a_handler_to_come_back() {
+    let (broker, door) = (broker(), closed());
+    let (stuck, _late) = at(&broker, "stuck", &door);
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    let report = broker.shutdown(Duration::from_millis(400)).expect("not in a closure");
+    let abandoned: Vec<_> = report.abandoned.iter().map(|one| &*one.subscription).collect();
+    assert_eq!(abandoned, ["stuck"], "nobody else was stuck");
+    door.open();
+}
+
+#[test]
 fn a_broker_whose_last_handle_goes_while_a_handler_is_away_leaves_no_thread() {
     let (broker, door) = (broker(), closed());
     let (stuck, late) = at(&broker, "stuck", &door);

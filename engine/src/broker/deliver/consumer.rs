@@ -263,7 +263,13 @@ impl<P: MessagePayload> Turn for Consumer<P> {
             waiting.is_due(|| handlers.common.clock.now())
                 || (!waiting.is_empty() || !handlers.left.away.is_empty()) && poller.lease().is_stopped()
         };
-        !self.has_finished && poller.is_ready_leased() || has_mail() || is_due()
+        // It waits for others no longer when it is stopped, or left alone.
+        let has_ring = if self.has_finished {
+            !handlers.wait_for_others(poller.lease())
+        } else {
+            poller.is_ready_leased()
+        };
+        has_ring || has_mail() || is_due()
     }
 
     fn is_stopping(&self) -> bool {
