@@ -72,6 +72,10 @@ fn wait_until_away(subscription: &Subscription<u64>) {
     eventually("its consumer is replaced", || subscription.status().is_away);
 }
 
+fn away(broker: &Broker<u64>) -> f64 {
+    broker.metrics().values["messaging.handlers.away"]
+}
+
 fn stall_of(broker: &Broker<u64>, kind: StallKind) -> Stall {
     let broker = broker.clone();
     within("a stall is found", move || {
@@ -87,6 +91,28 @@ fn stall_of(broker: &Broker<u64>, kind: StallKind) -> Stall {
 }
 
 #[test]
+fn a_thread_that_was_replaced_ends_although_nothing_more_comes() {
+    for round in 0..20 {
+        let (broker, door) = (broker(), closed());
+        let (stuck, late) = at(&broker, "stuck", &door);
+        // It is delivered in a turn that finds nothing in the ring.
+        stuck.pause_timeout(LIMIT).expect("its consumer is free");
+        publish(&broker, [0]);
+        eventually("it waits", || stuck.status().backlogged == 1);
+        stuck.resume();
+        wait_until_away(&stuck);
+        door.open();
+        assert_eq!(next(&late), 0);
+        eventually("it is back", || !stuck.status().is_away);
+        let until = Instant::now() + Duration::from_secs(2);
+        while away(&broker) > 0.0 {
+            assert!(Instant::now() < until, "round {round}: its thread is left: {:?}", broker.stalls());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
 fn a_shutdown_stops_a_consumer_that_only_waits_for_a_handler_to_come_back() {
     let (broker, door) = (broker(), closed());
     let (stuck, _late) = at(&broker, "stuck", &door);
@@ -96,6 +122,79 @@ fn a_shutdown_stops_a_consumer_that_only_waits_for_a_handler_to_come_back() {
     let abandoned: Vec<_> = report.abandoned.iter().map(|one| &*one.subscription).collect();
     assert_eq!(abandoned, ["stuck"], "nobody else was stuck");
     door.open();
+}
+
+#[test]
+fn what_is_said_of_a_replaced_thread_is_of_its_call_whatever_stall_was_rescued() {
+    let (broker, door) = (by_hand(), closed());
+    let (stuck, _late) = at(&broker, "stuck", &door);
+    let publishing = {
+        let broker = broker.clone();
+        thread::spawn(move || publish(&broker, 0..20))
+    };
+    let stall = stall_of(&broker, StallKind::Publisher);
+    broker.rescue(&stall).expect("it is in a handler's call");
+    publishing.join().expect("there is room again");
+    eventually("all wait", || stuck.status().backlogged == 19);
+    let stalls = broker.stalls();
+    let [stall] = &stalls[..] else { panic!("{stalls:?}") };
+    assert!(stall.is_replaced);
+    assert_eq!(
+        (stall.kind, stall.waiting_publishers),
+        (StallKind::Call, 0),
+        "nobody waits for room: {stall}"
+    );
+    door.open();
+}
+
+#[test]
+fn a_thread_whose_call_has_returned_is_not_abandoned() {
+    for round in 0..300 {
+        let dispatcher = Dispatcher::new("shared").rescue_after(Duration::from_millis(1));
+        let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
+        let door = closed();
+        let (stuck, _late) = at(&broker, "stuck", &door);
+        publish(&broker, 0..2);
+        wait_until_away(&stuck);
+        let opens = door.clone();
+        let opening = thread::spawn(move || opens.open());
+        let report = broker.shutdown(LIMIT).expect("not in a closure");
+        opening.join().expect("no panic");
+        assert_eq!(report.ledger.total().delivered(), 1);
+        assert!(report.abandoned.is_empty(), "round {round}: {:?}", report.abandoned);
+    }
+}
+
+#[test]
+fn a_publish_into_the_ring_of_a_replaced_thread_waits_for_nobody_who_waits_for_it() {
+    let dispatcher = Dispatcher::new("shared").capacity(4).rescue_after(AGE);
+    let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
+    let door = closed();
+    let at_door = door.clone();
+    let (sender, results) = channel();
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let stuck = broker
+        .subscription()
+        .name("stuck")
+        .pattern("a")
+        .subscribe(move |message: &Message<'_, u64>| {
+            at_door.pass();
+            if **message < 2 {
+                let refused = (0..20).filter(|_| publisher.publish(9).is_err()).count();
+                let _ = sender.send(refused);
+            }
+        })
+        .expect("valid");
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    publish(&broker, [1]);
+    door.open();
+    // On the old thread, then on the new one: it returns.
+    let _ = next(&results);
+    let _ = next(&results);
+    eventually("all is over", || broker.drain(Duration::from_millis(200)).is_ok());
+    let report = broker.shutdown(LIMIT).expect("not in a closure");
+    assert!(report.ledger.is_balanced() && report.abandoned.is_empty(), "{report:#?}");
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         let state = owned.state.clone();
         let is_ours = self.deliver_to(poller, tally, &state, &mut handler);
         if poller.lease().is_replaced() {
+            self.common.threads.note_returned(self.consumer, self.last_lent);
             let returning = Returning { subscription, handler };
             if let Err(Command::ComeBack(returning)) = self.mailbox.post(Command::ComeBack(returning)) {
                 drop_handler(Some(returning.handler));

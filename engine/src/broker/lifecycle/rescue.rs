@@ -71,9 +71,6 @@ impl<P: MessagePayload> Core<P> {
             },
         })?;
         let fresh = self.replace(addr, number, stall)?;
-        if let Some(watch) = &self.watch {
-            watch.forget_call(self.consumers_before(addr));
-        }
         // The thread has been started, and waits for nothing else.
         let sent = hand_over.send(fresh);
         debug_assert!(sent.is_ok(), "a thread that waits is there");
@@ -99,11 +96,21 @@ impl<P: MessagePayload> Core<P> {
             let running = threads.consumer(addr).filter(|running| running.is_at_work()).ok_or_else(over)?;
             let poller = running.supervisor.replace(number).ok_or_else(over)?;
             running.supervisor = poller.supervisor();
-            let (next, since) = (stall.age * 2, Instant::now());
-            threads.replaced.push(ReplacedThread { addr, number, stall: stall.clone(), since, next });
+            threads.replaced.push(ReplacedThread {
+                addr,
+                number,
+                stall: stall.clone(),
+                since: Instant::now(),
+                next: stall.age * 2,
+                has_returned: false,
+            });
             threads.replaced_so_far += 1;
             poller
         };
+        // Before the other consumer is there to be looked at: the call is not over, as one is that another follows.
+        if let Some(watch) = &self.watch {
+            watch.forget_call(self.consumers_before(addr));
+        }
         mailbox.hand_to(poller.supervisor());
         let mut handlers =
             HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone(), tally.clone());

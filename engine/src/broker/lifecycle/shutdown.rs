@@ -297,7 +297,7 @@ fn report<P: MessagePayload>(core: &Core<P>, outside: Vec<Abandoned>) -> (Shutdo
         unlogged.abandoned.extend(outside.iter().cloned());
         abandoned.extend(outside);
         // Those were logged when they were replaced.
-        abandoned.extend(threads.replaced.iter().map(ReplacedThread::abandoned));
+        abandoned.extend(threads.stuck().map(ReplacedThread::abandoned));
         let (undelivered, withheld) = (threads.handed_back.clone(), threads.withheld);
         let in_doubt = threads.in_doubt.clone();
         let in_hand = threads.in_hand.iter().map(InHand::count).sum();

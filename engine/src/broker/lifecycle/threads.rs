@@ -5,7 +5,7 @@
 
 use super::report::{Abandoned, InDoubt, Undelivered};
 use super::taken::InHand;
-use crate::broker::stall::report::Stall;
+use crate::broker::stall::report::{Stall, StallCause, StallKind};
 use crate::message::Envelope;
 use crate::ring::{StoppedCall, Supervisor};
 use crate::routing::ConsumerAddr;
@@ -68,6 +68,8 @@ pub(super) struct ReplacedThread {
     pub(super) since: Instant,
     /// The age at which it is told again.
     pub(super) next: Duration,
+    /// Whether the call has returned: the thread has nothing to do any more but to end.
+    pub(super) has_returned: bool,
 }
 
 /// The most calls in doubt that are listed, and that have come back and are to be told.
@@ -93,10 +95,22 @@ impl ReplacedThread {
         }
     }
 
-    /// Says what it is at this moment.
+    /// Says what it is at this moment: a call, whether it was found as one or as what keeps publishers waiting.
     fn stall(&self) -> Stall {
-        let age = self.stall.age + self.since.elapsed();
-        Stall { age, call_age: Some(age), is_replaced: true, behind: 0, ..self.stall.clone() }
+        let age = self.stall.call_age.unwrap_or(self.stall.age) + self.since.elapsed();
+        Stall {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            age,
+            call_age: Some(age),
+            // Its message is a copy, and its place in the ring another's.
+            sequence: None,
+            behind: 0,
+            waiting_publishers: 0,
+            is_replaced: true,
+            call: None,
+            ..self.stall.clone()
+        }
     }
 }
 
@@ -145,7 +159,7 @@ pub(super) struct Threads<P> {
     pub(super) kept: u64,
     /// What handlers kept.
     pub(super) in_doubt: Vec<InDoubt>,
-    /// Threads that were replaced and are in their calls still, and how many there have been.
+    /// Threads that were replaced and have not ended, and how many there have been.
     pub(super) replaced: Vec<ReplacedThread>,
     pub(super) replaced_so_far: u64,
     /// Calls of such threads that have returned, and of which nobody has told.
@@ -198,6 +212,11 @@ impl<P> Threads<P> {
                 stop.at_most_until = stop.at_most_until.max(until);
             }
         }
+    }
+
+    /// Returns the threads that were replaced and are in their calls still.
+    pub(super) fn stuck(&self) -> impl Iterator<Item = &ReplacedThread> {
+        self.replaced.iter().filter(|thread| !thread.has_returned)
     }
 
     pub(super) fn consumer(&mut self, addr: ConsumerAddr) -> Option<&mut ConsumerThread<P>> {
@@ -345,7 +364,7 @@ impl<P> ThreadRegistry<P> {
         let mut threads = self.threads.lock();
         let back = std::mem::take(&mut threads.back);
         let mut stuck = Vec::new();
-        for thread in &mut threads.replaced {
+        for thread in threads.replaced.iter_mut().filter(|thread| !thread.has_returned) {
             let stall = thread.stall();
             if stall.age >= thread.next.max(limit) {
                 thread.next = stall.age * 2;
@@ -357,13 +376,27 @@ impl<P> ThreadRegistry<P> {
 
     /// Returns what stands still on threads that were replaced.
     pub(crate) fn stalls(&self) -> Vec<Stall> {
-        self.threads.lock().replaced.iter().map(ReplacedThread::stall).collect()
+        self.threads.lock().stuck().map(ReplacedThread::stall).collect()
     }
 
     /// Returns how many threads have been replaced, and how many of them are in their calls still.
     pub(crate) fn replaced(&self) -> (u64, usize) {
         let threads = self.threads.lock();
-        (threads.replaced_so_far, threads.replaced.len())
+        (threads.replaced_so_far, threads.stuck().count())
+    }
+
+    /// Says that the call has returned in which a consumer was replaced. Before its handler comes back: who finds that
+    /// all is over is not to be told of a stuck thread.
+    pub(crate) fn note_returned(&self, addr: ConsumerAddr, call: u64) {
+        let mut threads = self.threads.lock();
+        let Threads { replaced, back, .. } = &mut *threads;
+        let mut those = replaced.iter_mut().filter(|thread| (thread.addr, thread.number) == (addr, call));
+        if let Some(thread) = those.next() {
+            thread.has_returned = true;
+            if back.len() < MOST_LISTED {
+                back.push(thread.stall());
+            }
+        }
     }
 
     /// Returns the name of a thread whose consumer calls no handler any more, though its ring has
@@ -447,13 +480,7 @@ impl<P> Drop for ExitGuard<'_, P> {
             return self.registry.change(self.addr, |thread| thread.phase = Phase::Ended);
         };
         let mut threads = self.registry.threads.lock();
-        let is_it = |thread: &ReplacedThread| (thread.addr, thread.number) == (self.addr, number);
-        if let Some(at) = threads.replaced.iter().position(is_it) {
-            let stall = threads.replaced.remove(at).stall();
-            if threads.back.len() < MOST_LISTED {
-                threads.back.push(stall);
-            }
-        }
+        threads.replaced.retain(|thread| (thread.addr, thread.number) != (self.addr, number));
     }
 }
 
