@@ -5,6 +5,7 @@ mod broker_support;
 use broker_support::{LIMIT, eventually, next, within};
 use ringmain::broker::{Broker, Dispatcher, RescueError, Stall, StallKind, Subscription, Term, filter};
 use ringmain::message::Message;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -145,6 +146,55 @@ fn what_is_said_of_a_replaced_thread_is_of_its_call_whatever_stall_was_rescued()
         "nobody waits for room: {stall}"
     );
     door.open();
+}
+
+/// Counts what is logged of rescues.
+struct Log;
+static RESCUES: AtomicU64 = AtomicU64::new(0);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "ringmain::rescue"
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Reason(bool);
+        impl tracing::field::Visit for Reason {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 |= field.name() == "dispatcher" && format!("{value:?}").contains("flooded");
+            }
+        }
+        let mut reason = Reason(false);
+        event.record(&mut reason);
+        if reason.0 {
+            RESCUES.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_rescued_is_not_logged_at_every_look() {
+    tracing::subscriber::set_global_default(Log).expect("the only one");
+    let dispatcher = Dispatcher::new("flooded").rescue_after(Duration::from_millis(4));
+    let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
+    let door = closed();
+    let at_door = door.clone();
+    let hangs = filter::payload(move |_: &u64| {
+        at_door.pass();
+        true
+    });
+    let _stuck = broker.subscription().pattern("a").filter(hangs).subscribe(|_| ()).expect("valid");
+    publish(&broker, [0]);
+    thread::sleep(Duration::from_secs(1));
+    door.open();
+    let logged = RESCUES.load(Ordering::Relaxed);
+    assert!(logged <= 10, "{logged} times in a second");
 }
 
 #[test]

@@ -183,30 +183,33 @@ impl<P: MessagePayload> Core<P> {
         self.dispatchers.iter().any(|dispatcher| matches!(dispatcher.rescue, Rescue::After(_)))
     }
 
-    /// Looks, and returns the calls that are over the age at which their consumers are to be replaced.
+    /// Looks, and returns the calls that are over the age at which their consumers are to be replaced. Each anew only at
+    /// twice its age: what cannot be rescued is not tried, and logged, at every look.
     pub(super) fn find_overdue(&self, watch: &Watch) -> Vec<Stall> {
         let mut seen = watch.seen.lock();
         self.look(watch, &mut seen);
-        let is_overdue = |place: &Place| match self.dispatchers[place.dispatcher].rescue {
-            Rescue::After(most) => seen.calls[place.index].age() >= most,
+        let is_overdue = |seen: &Seen, place: Place| match self.dispatchers[place.dispatcher].rescue {
+            Rescue::After(most) => seen.calls[place.index].is_overdue(most),
             Rescue::Never | Rescue::ByHand => false,
         };
-        self.places().filter(is_overdue).filter_map(|place| self.call_stall(&seen, place)).collect()
+        let mut overdue = Vec::new();
+        for place in self.places() {
+            if is_overdue(&seen, place) {
+                overdue.extend(self.call_stall(&seen, place));
+                seen.calls[place.index].note_tried();
+            }
+        }
+        overdue
     }
 
-    /// Notes what has come of a rescue, for the watchdog to tell: of one that is not possible, once.
+    /// Notes what has come of a rescue, for the watchdog to tell.
     pub(super) fn note_rescue(&self, watch: &Watch, stall: Stall, refused: Option<RescueError>) {
         // It has returned meanwhile, or all ends.
         if matches!(refused, Some(RescueError::Over { .. } | RescueError::Closed)) {
             return;
         }
-        let mut seen = watch.seen.lock();
-        let Some(StalledCall { addr, call, .. }) = stall.call else { return };
-        let is_told = refused.is_some() && seen.unrescued.insert(addr, call) == Some(call);
-        if !is_told {
-            let is_replaced = refused.is_none();
-            seen.rescues.push((Stall { is_replaced, ..stall }, refused));
-        }
+        let is_replaced = refused.is_none();
+        watch.seen.lock().rescues.push((Stall { is_replaced, ..stall }, refused));
     }
 
     fn consumer_at(&self, place: Place) -> Option<&ConsumerState<P>> {

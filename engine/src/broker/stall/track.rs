@@ -21,6 +21,8 @@ struct Seen<K> {
     told: Option<Stall>,
     /// The age at which it is told next.
     next: Duration,
+    /// The age at which a rescue may be tried again.
+    next_try: Duration,
 }
 
 impl<K: PartialEq + Copy> Track<K> {
@@ -48,7 +50,7 @@ impl<K: PartialEq + Copy> Track<K> {
         let over = self.seen.take();
         self.seen = key.map(|key| {
             let limit = limit(key);
-            Seen { key, since: now, until: now, limit, told: None, next: limit }
+            Seen { key, since: now, until: now, limit, told: None, next: limit, next_try: Duration::ZERO }
         });
         over.and_then(|Seen { since, until, told, .. }| Some(Stall { age: until - since, ..told? }))
     }
@@ -85,6 +87,18 @@ impl<K: PartialEq + Copy> Track<K> {
     /// Returns whether it is to be told now.
     pub(super) fn is_due(&self) -> bool {
         self.seen.as_ref().is_some_and(|seen| seen.until - seen.since >= seen.next)
+    }
+
+    /// Returns whether it is as old as that, and a rescue is to be tried.
+    pub(super) fn is_overdue(&self, most: Duration) -> bool {
+        self.seen.as_ref().is_some_and(|seen| self.age() >= most.max(seen.next_try))
+    }
+
+    /// Says that a rescue is tried: next, should nothing have come of it, at twice its age.
+    pub(super) fn note_tried(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.next_try = (seen.until - seen.since).saturating_mul(2);
+        }
     }
 
     /// Says that it has been told: next at twice its age, or the first power of two of it that is still to come.

@@ -6,10 +6,8 @@ use super::signal::Signal;
 use super::track::Track;
 use crate::broker::error::RescueError;
 use crate::ring::{Call, Sequence};
-use crate::routing::ConsumerAddr;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU32, AtomicU64};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,8 +58,6 @@ pub(super) struct Seen {
     pub(super) over: Vec<Stall>,
     /// Calls whose consumers were replaced, or could not be and why, and that is to be told.
     pub(super) rescues: Vec<(Stall, Option<RescueError>)>,
-    /// The last call of each consumer that could not be rescued: it is told once.
-    pub(super) unrescued: BTreeMap<ConsumerAddr, Call>,
     clock: WatchClock,
 }
 
@@ -105,7 +101,6 @@ impl Watch {
                 rings,
                 over: Vec::new(),
                 rescues: Vec::new(),
-                unrescued: BTreeMap::new(),
                 clock,
             }),
             signal: Signal::new(interval_for(limit)),
