@@ -216,6 +216,18 @@ fn a_thread_whose_call_has_returned_is_not_abandoned() {
 }
 
 #[test]
+fn a_quiesce_does_not_wait_for_what_waits_for_a_handler_that_is_away() {
+    let (broker, door) = (broker(), closed());
+    let (stuck, _late) = at(&broker, "stuck", &door);
+    publish(&broker, 0..3);
+    wait_until_away(&stuck);
+    eventually("the rest waits", || stuck.status().backlogged == 2);
+    let quiet = broker.quiesce(Duration::from_secs(1));
+    door.open();
+    assert_eq!(quiet, Ok(()), "it could not be delivered now");
+}
+
+#[test]
 fn a_publish_into_the_ring_of_a_replaced_thread_waits_for_nobody_who_waits_for_it() {
     let dispatcher = Dispatcher::new("shared").capacity(4).rescue_after(AGE);
     let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");

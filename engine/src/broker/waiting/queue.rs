@@ -223,7 +223,8 @@ impl<P: 'static> Queue<P> {
     /// Returns whether nothing of it is being handled, or could be at this moment: what waits waits for something that
     /// may be long in coming.
     pub(super) fn is_quiet(&self, now: Timestamp) -> bool {
-        let is_held = self.state.waits_for(Reason::Paused) || self.state.waits_for(Reason::Breaker);
+        let reasons = [Reason::Paused, Reason::Breaker, Reason::Away];
+        let is_held = reasons.into_iter().any(|reason| self.state.waits_for(reason));
         let is_due = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= now);
         let retry = self.deferred.keys().next().map(|&(due, _)| due);
         let replay = self.replays.front().map(|&(due, _)| due);
