@@ -404,3 +404,30 @@ fn a_newer_value_does_not_overtake_what_came_while_its_handler_was_away() {
     let seen: Vec<_> = seen.try_iter().collect();
     assert_eq!(seen.last(), Some(&7), "the latest value comes last: {seen:?}");
 }
+
+#[test]
+fn a_consumer_that_is_behind_hands_its_ring_back_although_a_handler_is_away() {
+    let (broker, door) = (broker(), closed());
+    let (stuck, _late) = at(&broker, "stuck", &door);
+    let (sender, seen) = channel();
+    let slow = move |message: &Message<'_, u64>| {
+        thread::sleep(Duration::from_millis(2));
+        let _ = sender.send(**message);
+    };
+    let slow = broker.subscription().name("slow").pattern("a").subscribe(slow).expect("valid");
+    slow.pause_timeout(LIMIT).expect("its consumer is free");
+    publish(&broker, [0]);
+    wait_until_away(&stuck);
+    publish(&broker, 1..400);
+    eventually("all wait", || slow.status().backlogged == 400);
+    slow.resume();
+    // More than a turn's deliveries: what comes now stays in the ring.
+    eventually("it is behind", || seen.try_iter().any(|number| number > 130));
+    publish(&broker, 400..450);
+    let report = broker.shutdown(Duration::from_millis(100)).expect("not in a closure");
+    let abandoned: Vec<_> = report.abandoned.iter().map(|one| &*one.subscription).collect();
+    let total = report.ledger.total();
+    door.open();
+    assert_eq!(abandoned, ["stuck"], "nobody else was");
+    assert_eq!(total.count(Term::InFlight), 0, "{total:#?}");
+}

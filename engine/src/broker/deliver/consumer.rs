@@ -144,7 +144,9 @@ impl<P: MessagePayload> Consumer<P> {
             // All is somebody else's: also the mail.
             return Polled::Finished;
         }
-        let polled = self.poll(u64::from(!self.handlers.is_behind));
+        // One that was stopped delivers nothing more: it hands its ring back.
+        let may_poll = !self.handlers.is_behind || self.poller.lease().is_stopped();
+        let polled = self.poll(u64::from(may_poll));
         if self.handlers.left.waiting.is_empty() && self.handlers.left.away.is_empty() {
             self.handlers.is_behind = false;
             return polled;
