@@ -6,8 +6,8 @@ use broker_support::{LIMIT, Random, eventually, next, panic_quietly, shut_down, 
 use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
 use ringmain::broker::{
     Acknowledgement, Backlog, Breaker, BreakerState, Broker, BrokerBuildError, BrokerBuilder, Dispatcher,
-    DropReason, FailureKind, Idempotency, PublishOptions, RescueError, Retry, Stall, Subscription, Term,
-    Token, UnsubscribeError, WhenFull, filter, key,
+    DropReason, FailureKind, Idempotency, PauseError, PublishOptions, RescueError, Retry, Stall,
+    Subscription, Term, Token, UnsubscribeError, WhenFull, filter, key,
 };
 use ringmain::clock::Clock;
 use std::collections::BTreeMap;
@@ -415,8 +415,10 @@ fn what_is_wanted_of_a_subscription_whose_handler_is_away_is_done_when_it_is_bac
     publish(&broker, 0..3);
     wait_until_away(&stuck);
     stuck.open_breaker();
-    stuck.pause_timeout(LIMIT).expect("its consumer goes on");
+    let paused = stuck.pause_timeout(Duration::from_millis(10));
+    assert!(matches!(paused, Err(PauseError::TimedOut { .. })), "its call runs still: {paused:?}");
     doors.open(0);
+    stuck.pause_timeout(LIMIT).expect("its call has returned");
     eventually("it is back", || !stuck.status().is_away);
     assert_eq!((stuck.status().is_paused, stuck.status().breaker), (true, Some(BreakerState::Open)));
     stuck.resume();

@@ -4,7 +4,8 @@ mod broker_support;
 
 use broker_support::{LIMIT, eventually, next, within};
 use ringmain::broker::{
-    Backlog, Broker, Dispatcher, RescueError, Retry, Stall, StallKind, Subscription, Term, filter, key,
+    Backlog, Broker, Dispatcher, PauseError, RescueError, Retry, Stall, StallKind, Subscription, Term,
+    filter, key,
 };
 use ringmain::message::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -394,7 +395,7 @@ fn a_newer_value_does_not_overtake_what_came_while_its_handler_was_away() {
     wait_until_away(&stuck);
     publish(&broker, [3, 5]);
     eventually("they wait", || stuck.status().backlogged >= 2 && broker.audit().rings[0].depth == 0);
-    stuck.pause_timeout(LIMIT).expect("its consumer goes on");
+    let _ = stuck.pause_timeout(Duration::ZERO);
     door.open();
     eventually("it is back", || !stuck.status().is_away);
     publish(&broker, [7]);
@@ -430,4 +431,24 @@ fn a_consumer_that_is_behind_hands_its_ring_back_although_a_handler_is_away() {
     door.open();
     assert_eq!(abandoned, ["stuck"], "nobody else was");
     assert_eq!(total.count(Term::InFlight), 0, "{total:#?}");
+}
+
+#[test]
+fn a_pause_waits_for_the_call_that_was_rescued() {
+    let (broker, door) = (broker(), closed());
+    let (stuck, _late) = at(&broker, "stuck", &door);
+    publish(&broker, [0]);
+    let (paused, is_paused) = channel();
+    thread::scope(|scope| {
+        // One that has begun before, and one that begins while its handler is away.
+        scope.spawn(|| paused.send(stuck.pause_timeout(LIMIT)));
+        wait_until_away(&stuck);
+        let refused = stuck.pause_timeout(Duration::from_millis(50));
+        assert!(matches!(refused, Err(PauseError::TimedOut { .. })), "its handler runs: {refused:?}");
+        let before = is_paused.try_recv();
+        door.open();
+        assert!(before.is_err(), "its handler ran: {before:?}");
+        assert_eq!(next(&is_paused), Ok(()));
+    });
+    stuck.pause_timeout(LIMIT).expect("it is back");
 }

@@ -252,7 +252,9 @@ impl<P: MessagePayload> HandlerTable<P> {
     /// Has a handler again that was away.
     fn come_back(&mut self, Returning { subscription, mut handler }: Returning<P>) {
         let Self { owned, left, occasion, .. } = self;
-        let away = left.away.remove(&subscription);
+        let mut away = left.away.remove(&subscription);
+        // Its call is over.
+        away.iter_mut().flat_map(|away| away.paused.drain(..)).for_each(|paused| paused.open());
         let (Some(Away { released, force, dropped: None, .. }), Some(owned)) =
             (&away, owned.get(subscription))
         else {
@@ -277,8 +279,18 @@ impl<P: MessagePayload> HandlerTable<P> {
 
     fn heed(&mut self, Wish { state, is_paused, breaker, done }: Wish) {
         let Self { owned, left, .. } = self;
+        let mut done = Some(done);
         if let Some(away) = left.away.get_mut(&state.id) {
             away.force = breaker.or(away.force.take());
+            match is_paused {
+                Some(true) => {
+                    // As bounded as those who wait: some have given up.
+                    away.paused.retain(|paused| Arc::strong_count(paused) > 1);
+                    away.paused.extend(done.take());
+                }
+                Some(false) => away.paused.drain(..).for_each(|paused| paused.open()),
+                None => {}
+            }
         }
         let guarded = owned.get(state.id).and_then(|owned| owned.handler.as_mut()?.breaker());
         if let (Some(guarded), Some(force)) = (guarded, breaker) {
@@ -288,7 +300,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         if is_paused.is_some() {
             left.waiting.look_at(&state);
         }
-        done.open();
+        done.into_iter().for_each(|done| done.open());
     }
 
     /// Drops a subscription's handler, and what waits for it, here and now.
@@ -334,7 +346,7 @@ impl<P: MessagePayload> HandlerTable<P> {
         }
         // Nobody is to wait for what may never come back: who is in that call drops it.
         for away in std::mem::take(&mut self.left.away).into_values() {
-            away.dropped.into_iter().for_each(|done| done.open());
+            away.dropped.into_iter().chain(away.paused).for_each(|done| done.open());
         }
     }
 }

@@ -85,6 +85,8 @@ pub(super) struct Away<P> {
     pub(super) released: Vec<(Key, MessageId)>,
     /// What its breaker is to do.
     pub(super) force: Option<Force>,
+    /// Who has paused the subscription, and waits for the end of that call.
+    pub(super) paused: Vec<Arc<Latch>>,
     /// The subscription has ended, and somebody waits for the drop of its handler.
     pub(super) dropped: Option<Arc<Latch>>,
 }

@@ -69,7 +69,8 @@ impl<P: MessagePayload> Lending<P> {
         std::mem::swap(&mut inner.owned, owned);
         std::mem::swap(&mut inner.left, left);
         let terms = call.terms.clone();
-        left.away.insert(call.subscription, Away { terms, released: Vec::new(), force: None, dropped: None });
+        let (released, paused) = (Vec::new(), Vec::new());
+        left.away.insert(call.subscription, Away { terms, released, force: None, paused, dropped: None });
         Some(call)
     }
 }
