@@ -436,8 +436,14 @@ fn a_consumer_that_is_behind_hands_its_ring_back_although_a_handler_is_away() {
 #[test]
 fn a_pause_waits_for_the_call_that_was_rescued() {
     let (broker, door) = (broker(), closed());
-    let (stuck, _late) = at(&broker, "stuck", &door);
+    let (at_door, (called, is_called)) = (door.clone(), channel());
+    let handler = move |_: &Message<'_, u64>| {
+        let _ = called.send(());
+        at_door.pass();
+    };
+    let stuck = broker.subscription().pattern("a").subscribe(handler).expect("valid");
     publish(&broker, [0]);
+    next(&is_called);
     let (paused, is_paused) = channel();
     thread::scope(|scope| {
         // One that has begun before, and one that begins while its handler is away.

@@ -34,7 +34,8 @@
 //! supervisor says which call it wants, by its number, sets a bit of its own, heavy fence, and reads
 //! the call. If it is the one that is wanted, both sides swap the word that says so: the supervisor
 //! to take the call, the consumer to keep it when it has returned. Where the consumer is first it
-//! goes on as if nothing had been; else it is lost, as above, and never touches the ring again. The
+//! goes on as if nothing had been; else it is lost, as above, and never touches the ring again. A call
+//! that is about to begin is not wanted: it says that it was not refused, and only then can be taken. The
 //! wish for one call says nothing about another, so this may be tried any number of times. Stops and
 //! replacements exclude each other: a stopped consumer is not replaced, and one that was replaced has
 //! nothing left to be stopped.
@@ -156,6 +157,8 @@ struct LeaseState {
     /// Which delivery the call makes; written before `call`.
     delivery: AtomicU64,
     verdict: AtomicU32,
+    /// The last parked call that was not refused: its word.
+    begun: AtomicU64,
     /// The parked call that somebody has wanted last, to replace the consumer.
     wanted: AtomicU64,
     /// Where the consumer stands in a parked call; written before `call`.
@@ -275,6 +278,7 @@ impl Lease {
             call: CachePadded::new(AtomicU64::new(NOTHING)),
             delivery: AtomicU64::new(0),
             verdict: AtomicU32::new(OPEN),
+            begun: AtomicU64::new(NOTHING),
             wanted: AtomicU64::new(0),
             parked_at: AtomicU64::new(0),
             tombstones: AtomicU64::new(0),
@@ -320,7 +324,11 @@ impl Lease {
         // Edge `LEASE_CALL` hands them over with the call.
         self.shared.parked_at.store(next, Ordering::Relaxed);
         self.shared.tombstones.store(tombstones, Ordering::Relaxed);
-        self.call_marked::<R, true>(number << KIND_BITS | PARKED, delivery, f)
+        let call = number << KIND_BITS | PARKED;
+        self.call_marked::<R, true>(call, delivery, || {
+            self.shared.begun.store(call, Ordering::Relaxed);
+            f()
+        })
     }
 
     /// Calls `f`, which clears the slot of an event that has been handled, as [`call`](Self::call)
@@ -482,6 +490,8 @@ impl<E> Supervisor<E> {
         fence::heavy(&LEASE);
         // Edge `LEASE_CALL`, acquire side.
         let is_in_it = shared.call.load(LEASE_CALL.acquire()) == call;
+        // One that is about to begin would be refused, and in doubt although it was never made.
+        let is_in_it = is_in_it && shared.begun.load(Ordering::Relaxed) == call;
         if !is_in_it || !shared.decide(number, GIVEN) {
             shared.control.fetch_and(!REPLACE, Ordering::Relaxed);
             return None;

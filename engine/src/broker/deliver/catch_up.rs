@@ -48,7 +48,6 @@ impl<P: MessagePayload> HandlerTable<P> {
             }
             done += 1;
         }
-        self.is_behind = done == max;
         done
     }
 

@@ -82,9 +82,7 @@ impl<P: MessagePayload> Consumer<P> {
         if poller.lease().is_lost() {
             return polled;
         }
-        // Twice as many, so that a backlog shrinks beside a ring that is never empty.
-        let done =
-            if poller.lease().is_stopped() { 0 } else { handlers.deliver_waiting(poller, tally, 2 * max) };
+        let done = if poller.lease().is_stopped() { 0 } else { handlers.deliver_waiting(poller, tally, max) };
         if poller.lease().is_lost() && !edge::left_out("leave-what-was-taken-over") {
             // It may have been in a call of what has waited: what else waits is somebody else's to count.
             return polled;
@@ -136,7 +134,7 @@ impl<P: MessagePayload> Consumer<P> {
     }
 
     /// A turn of a consumer that may be replaced: one event, whose copies are delivered before the next. So nothing
-    /// waits in its queues that would not wait without them.
+    /// waits in its queues that would not wait without them, and they do not grow: it delivers more than it copies.
     #[cold]
     #[inline(never)]
     fn turn_by_copies(&mut self) -> Polled {
@@ -144,14 +142,14 @@ impl<P: MessagePayload> Consumer<P> {
             // All is somebody else's: also the mail.
             return Polled::Finished;
         }
-        // One that was stopped delivers nothing more: it hands its ring back.
-        let may_poll = !self.handlers.is_behind || self.poller.lease().is_stopped();
-        let polled = self.poll(u64::from(may_poll));
-        if self.handlers.left.waiting.is_empty() && self.handlers.left.away.is_empty() {
-            self.handlers.is_behind = false;
+        self.handlers.left.copies = 0;
+        let polled = self.poll(1);
+        let left = &self.handlers.left;
+        if left.waiting.is_empty() && left.away.is_empty() {
             return polled;
         }
-        self.see_to_waiting(polled, EVENTS_PER_TURN)
+        let max = left.copies + EVENTS_PER_TURN;
+        self.see_to_waiting(polled, max)
     }
 
     /// Counts what a panic has kept from being counted before it was released.
@@ -252,7 +250,8 @@ impl<P: MessagePayload> Turn for Consumer<P> {
     fn turn(&mut self, max: u64) -> Polled {
         let max = max.min((self.poller.capacity() / 8).clamp(1, EVENTS_PER_TURN));
         let polled = self.poll(max);
-        if self.handlers.left.waiting.is_empty() { polled } else { self.see_to_waiting(polled, max) }
+        // Twice as many, so that a backlog shrinks beside a ring that is never empty.
+        if self.handlers.left.waiting.is_empty() { polled } else { self.see_to_waiting(polled, 2 * max) }
     }
 
     fn is_ready(&self) -> bool {

@@ -37,8 +37,6 @@ pub(crate) struct HandlerTable<P> {
     pub(super) lending: Option<Arc<Lending<P>>>,
     /// The number of the last such call.
     pub(super) last_lent: u64,
-    /// Whether more that waits could be delivered at once than was in the last turn.
-    pub(super) is_behind: bool,
     #[cfg(all(test, not(ringmain_loom)))]
     pub(super) panics_in_turn: bool,
 }
@@ -62,7 +60,6 @@ impl<P: MessagePayload> HandlerTable<P> {
             left,
             lending: None,
             last_lent: 0,
-            is_behind: false,
             #[cfg(all(test, not(ringmain_loom)))]
             panics_in_turn: false,
         }

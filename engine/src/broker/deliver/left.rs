@@ -27,6 +27,8 @@ pub(super) struct Left<P> {
     /// The subscriptions whose handlers are in calls that do not return, on threads that were replaced.
     pub(super) away: BTreeMap<u64, Away<P>>,
     pub(super) waiting: ConsumerSide<P>,
+    /// How many messages have been copied in this turn to be delivered at once.
+    pub(super) copies: u64,
     /// Where what has failed goes, if it is kept.
     pub(super) dead_letters: Option<Arc<SharedStore<P>>>,
     pub(super) origin: Origin,
@@ -49,6 +51,7 @@ impl<P: MessagePayload> Left<P> {
             undropped: Vec::new(),
             away: BTreeMap::new(),
             waiting: ConsumerSide::new(room, common.registry.clone()),
+            copies: 0,
             dead_letters: common.dead_letters.clone(),
             origin: common.origin,
             tally,

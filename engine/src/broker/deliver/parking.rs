@@ -104,6 +104,7 @@ impl<P: MessagePayload> Delivery<'_, '_, P, Event<'_>> {
         }
         let (size, key) = (Parked::size_of(self.message), waiting.key());
         let made = if state.is_only_copied() {
+            left.copies += 1;
             GivenUp { expired: Vec::new(), dropped: Vec::new(), has_room: true }
         } else {
             left.waiting.make_room(state, size, key, waiting.backlog(), self.clock.now())
