@@ -117,10 +117,10 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     }
     let last = if random.often(50) { Step::Shutdown } else { Step::Advance(random.millis(1, 50)) };
     add(random, &mut scenario, last);
-    // How much is conflated depends on how many come at a time, and so does what comes before a retry without delay.
+    // How many come at a time decides what is conflated or finds no room, and what comes before a retry without delay.
     let is_apart = |one: &Subscription| {
-        let conflates = one.backlog.as_ref().is_some_and(|it| it.conflate_by.is_some());
-        conflates || one.retry.as_ref().is_some_and(|retry| !retry.in_order && retry.delay == 0)
+        let is_bounded = one.backlog.as_ref().is_some_and(|it| it.conflate_by.is_some() || it.messages < 100);
+        is_bounded || one.retry.as_ref().is_some_and(|retry| !retry.in_order && retry.delay == 0)
     };
     scenario.is_rescuable = random.often(30) && !scenario.subscriptions.iter().any(is_apart);
     scenario

@@ -111,9 +111,6 @@ impl Reason {
         | Self::InFlight as u32
         | Self::Copied as u32
         | Self::Away as u32;
-
-    /// What always holds where it holds at all: a message goes through the queue, and need not stay there.
-    const ALWAYS: u32 = Self::Conflating as u32 | Self::Copied as u32;
 }
 
 impl SubscriptionState {
@@ -141,10 +138,12 @@ impl SubscriptionState {
     }
 
     /// Returns whether a message that comes now goes through the queue although it has nothing to wait for but its
-    /// turn.
+    /// turn: as a copy beside which nothing waits, or so that newer ones can take its place.
     pub(crate) fn only_takes_its_turn(&self) -> bool {
         let reasons = self.flags.load(Ordering::Relaxed) & Reason::ANY;
-        reasons & Reason::ALWAYS != 0 && reasons & !(Reason::ALWAYS | Reason::CatchingUp as u32) == 0
+        let conflates =
+            reasons & !(Reason::CatchingUp as u32 | Reason::Copied as u32) == Reason::Conflating as u32;
+        conflates || reasons == Reason::Copied as u32
     }
 
     /// Returns whether a message that comes now is delivered at once, as a copy: nothing else waits.

@@ -183,7 +183,7 @@ impl<P: 'static> ConsumerSide<P> {
         if let Some(moment) = expires_at {
             self.schedule.add_at(moment, state.id);
         }
-        if state.only_takes_its_turn() {
+        if state.waits_for(Reason::Conflating) || state.is_only_copied() {
             self.schedule.add(state.id);
         }
         outdated
