@@ -7,7 +7,7 @@ use ringmain::broker::dead_letters::{DeadLetterOptions, Replay, Selection};
 use ringmain::broker::{
     Acknowledgement, Backlog, Breaker, BreakerState, Broker, BrokerBuildError, BrokerBuilder, Dispatcher,
     DropReason, FailureKind, Idempotency, PauseError, PublishOptions, RescueError, Retry, Stall,
-    Subscription, Term, Token, UnsubscribeError, WhenFull, filter, key,
+    SubscribeError, Subscription, Term, Token, UnsubscribeError, WhenFull, filter, key,
 };
 use ringmain::clock::Clock;
 use std::collections::BTreeMap;
@@ -202,6 +202,18 @@ fn a_dispatcher_that_was_not_told_so_is_not_rescued() {
     assert!(error.to_string().contains("Dispatcher::rescuable"), "{error}");
     doors.open(0);
     assert_eq!(next(&late), 0);
+}
+
+#[test]
+fn a_subscription_that_conflates_is_refused_where_a_stuck_handler_could_not_be_asked_for_keys() {
+    let refused = broker().subscription().pattern("a").conflate(key::topic()).subscribe(|_| ());
+    let error = refused.expect_err("it would not hold");
+    assert_eq!(error, SubscribeError::ConflationOnRescuable { dispatcher: "shared".to_owned() });
+    assert!(
+        error
+            .to_string()
+            .starts_with("conflation does not go with dispatcher \"shared\", which is rescuable")
+    );
 }
 
 #[test]
@@ -546,6 +558,27 @@ fn what_was_never_published_is_counted_once_by_both_consumers() {
     let ledger = shut_down(&broker);
     assert!(ledger.is_balanced(), "{ledger:#?}");
     assert_eq!(ledger.rings[0].tombstones, 2, "{:?}", ledger.rings);
+}
+
+#[test]
+fn a_turn_delivers_more_than_it_copies() {
+    let broker = broker();
+    let seen = Arc::new(AtomicU64::new(0));
+    let subscriptions: Vec<_> = (0..200)
+        .map(|_| {
+            let seen = seen.clone();
+            let counting =
+                move |_: &ringmain::message::Message<'_, u64>| _ = seen.fetch_add(1, Ordering::Relaxed);
+            broker.subscription().pattern("a").subscribe(counting).expect("valid")
+        })
+        .collect();
+    publish(&broker, 0..500);
+    eventually("all are delivered", || {
+        let most = subscriptions.iter().map(|one| one.status().backlogged).max();
+        assert!(most <= Some(1), "what is copied piles up: {most:?}");
+        seen.load(Ordering::Relaxed) == 200 * 500
+    });
+    assert!(shut_down(&broker).is_balanced());
 }
 
 #[test]

@@ -74,6 +74,7 @@
 //! | `lease.heavy` | a call is both settled and in doubt, and two consumers go on | `lease::a_consumer_that_was_not_replaced_can_be_in_its_next_call` |
 //! | `lease-return.light` | the same | `lease::a_consumer_that_was_not_replaced_can_be_in_its_next_call` |
 //! | `keep-or-give` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
+//! | `replace-what-has-begun` | a message is in doubt for which no handler was called | `rescue::each_message_is_handled_once_by_one_consumer_or_the_other` |
 //! | `keep-or-give` | a message is delivered and in doubt, and two consumers go on | `rescue::each_message_is_handled_once_by_one_consumer_or_the_other` |
 //! | `lease-call.release` | who goes on starts at the wrong sequence | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
 //! | `lease-call.acquire` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |

@@ -172,6 +172,10 @@ impl Dispatcher {
     /// What it does not help against: a filter, a key, a fallback or a payload's `Clone` that does not return holds the
     /// slot; a callback, an error's `Display` or a payload's `Drop` that does not return is none of the handler's
     /// calls. [`Broker::stalls`](crate::broker::Broker::stalls) tells of them, and a shutdown ends.
+    ///
+    /// A subscription that [conflates](crate::broker::SubscriptionBuilder::conflate) is refused here: while its handler
+    /// is stuck nobody can be asked for keys. What a filter and a key for idempotency would be asked then is asked when
+    /// the handler is back; until then an unwanted message takes a place in the backlog.
     /// A later [stage](Self::stages) does not wait for handlers of this one: it sees a message when that was copied.
     #[must_use]
     pub fn rescuable(mut self) -> Self {

@@ -96,6 +96,16 @@ pub enum SubscribeError {
         /// The name.
         name: String,
     },
+    /// Newer messages are to take the places of older ones, and its dispatcher is
+    /// [rescuable](super::Dispatcher::rescuable).
+    #[error(
+        "conflation does not go with dispatcher {dispatcher:?}, which is rescuable: while a handler is stuck nobody \
+         can be asked which messages are newer ones of which"
+    )]
+    ConflationOnRescuable {
+        /// The dispatcher.
+        dispatcher: String,
+    },
     /// There is no such dispatcher.
     #[error("there is no dispatcher named {name:?}; there are {known}")]
     NoSuchDispatcher {

@@ -491,7 +491,9 @@ impl<E> Supervisor<E> {
         // Edge `LEASE_CALL`, acquire side.
         let is_in_it = shared.call.load(LEASE_CALL.acquire()) == call;
         // One that is about to begin would be refused, and in doubt although it was never made.
-        let is_in_it = is_in_it && shared.begun.load(Ordering::Relaxed) == call;
+        let has_begun =
+            shared.begun.load(Ordering::Relaxed) == call || edge::left_out("replace-what-has-begun");
+        let is_in_it = is_in_it && has_begun;
         if !is_in_it || !shared.decide(number, GIVEN) {
             shared.control.fetch_and(!REPLACE, Ordering::Relaxed);
             return None;

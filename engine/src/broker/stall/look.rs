@@ -183,8 +183,8 @@ impl<P: MessagePayload> Core<P> {
         self.dispatchers.iter().any(|dispatcher| matches!(dispatcher.rescue, Rescue::After(_)))
     }
 
-    /// Looks, and returns the calls that are over the age at which their consumers are to be replaced. Each anew only at
-    /// twice its age: what cannot be rescued is not tried, and logged, at every look.
+    /// Looks, and returns the calls that are over the age at which their consumers are to be replaced. Each anew only
+    /// at twice its age: what cannot be rescued is not tried, and logged, at every look.
     pub(super) fn find_overdue(&self, watch: &Watch) -> Vec<Stall> {
         let mut seen = watch.seen.lock();
         self.look(watch, &mut seen);

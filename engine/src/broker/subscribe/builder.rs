@@ -535,8 +535,13 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
             return Err(SubscribeError::TimeLimit { limit, least: *LIMITS.start(), most: *LIMITS.end() });
         }
         let place = self.place()?;
+        let is_rescuable = core.consumer(place).standby.is_some();
+        if is_rescuable && self.conflation.is_some() {
+            let dispatcher = core.dispatcher(place.dispatcher).name.to_string();
+            return Err(SubscribeError::ConflationOnRescuable { dispatcher });
+        }
         let nature = Nature {
-            is_rescuable: core.consumer(place).standby.is_some(),
+            is_rescuable,
             has_breaker: self.breaker.is_some(),
             conflates: self.conflation.is_some(),
             has_tokens: terms.is_some(),

