@@ -31,6 +31,7 @@ fn each_feature_has_a_row_with_its_pairs_and_their_spread() {
         "conflation, nothing to conflate",
         "backlog, armed",
         "dead letters, on",
+        "rescuable, nothing stuck",
         "on_error, never called",
         "a second subscription",
         "publish_with, no options",

@@ -25,6 +25,8 @@ pub(super) struct Arm {
     /// `None` where nothing is told: the shortest way.
     pub(super) published: Option<Published>,
     pub(super) dead_letters: Option<fn() -> DeadLetterOptions>,
+    /// Whether their consumer may be replaced during a call.
+    pub(super) rescuable: bool,
 }
 
 /// A feature, on and off.
@@ -37,7 +39,8 @@ pub(super) struct Case {
 
 impl Arm {
     /// One subscription with a pattern and a handler, and a publish with a payload.
-    const PLAIN: Self = Self { subscriptions: 1, told: |plain| plain, published: None, dead_letters: None };
+    const PLAIN: Self =
+        Self { subscriptions: 1, told: |plain| plain, published: None, dead_letters: None, rescuable: false };
 
     const fn told(self, told: Told) -> Self {
         Self { told, ..self }
@@ -92,6 +95,7 @@ pub(super) fn all() -> Vec<Case> {
         ),
         beside_plain("backlog, armed", PLAIN.told(|told| told.backlog(Backlog::new(1_000)))),
         beside_plain("dead letters, on", Arm { dead_letters: Some(DeadLetterOptions::new), ..PLAIN }),
+        beside_plain("rescuable, nothing stuck", Arm { rescuable: true, ..PLAIN }),
         beside_plain(
             "on_error, never called",
             PLAIN.told(|told| {

@@ -96,7 +96,9 @@ struct Bench {
 
 impl Bench {
     fn new(arm: &Arm) -> Result<Self, Error> {
-        let mut builder = Broker::of::<Event>().dispatcher(Dispatcher::new("cost").capacity(CAPACITY));
+        let dispatcher = Dispatcher::new("cost").capacity(CAPACITY);
+        let dispatcher = if arm.rescuable { dispatcher.rescuable() } else { dispatcher };
+        let mut builder = Broker::of::<Event>().dispatcher(dispatcher);
         if let Some(options) = arm.dead_letters {
             builder = builder.dead_letters(options());
         }

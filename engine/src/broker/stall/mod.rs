@@ -38,7 +38,8 @@
 //! A look (`look.rs`) runs no foreign code, and holds a lock that none is held beside. The log and the callback are
 //! foreign, and are called on the watchdog's own thread (`watchdog.rs`) without any lock: what hangs there stops
 //! what is told, and nothing else. A shutdown does not wait for that thread. Whoever asks what is stalled makes a
-//! look of its own.
+//! look of its own. So does the rescuer, a thread that is there where consumers are to be replaced by themselves
+//! (`lifecycle/rescue.rs`): it leaves what has come of that for the watchdog to tell.
 
 mod limits;
 pub(super) mod look;

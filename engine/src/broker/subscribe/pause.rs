@@ -43,15 +43,13 @@ impl<P: MessagePayload> Subscription<P> {
     /// at once: there it holds when the running call ends. What was in the ring by then and has not been
     /// delivered moves into the backlog as the consumer comes to it, and counts there.
     ///
-    /// Where the subscription's handler [is away](SubscriptionStatus::is_away) it returns as well, though that call
-    /// runs: no other begins.
-    ///
     /// Others of the same consumer go on: a message that waits is copied, so that its slot is free.
     /// Pausing twice is pausing once. What waits when the broker shuts down is handed back; what waits
     /// when the subscription ends is dropped and counted so.
     ///
     /// Where a handler of the same consumer never returns, it waits for ever, as
-    /// [`unsubscribe`](Self::unsubscribe) does: [`pause_timeout`](Self::pause_timeout) does not.
+    /// [`unsubscribe`](Self::unsubscribe) does: [`pause_timeout`](Self::pause_timeout) does not. After
+    /// [a rescue](crate::broker::Dispatcher::rescuable) only the stuck subscription itself waits.
     ///
     /// # Errors
     /// In a child made by `fork`.
