@@ -561,6 +561,25 @@ fn what_was_never_published_is_counted_once_by_both_consumers() {
 }
 
 #[test]
+fn a_rescue_before_anything_is_a_stall_is_told_all_the_same() {
+    let (told, stalls) = channel();
+    let told = Mutex::new(told);
+    let broker = builder().stall_after(LIMIT).on_stall(move |stall| {
+        let _ = told.lock().expect("no panic").send(stall.clone());
+    });
+    let (broker, doors) = (broker.build().expect("valid options"), Doors::default());
+    doors.close(0);
+    let (stuck, late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    let stall = next(&stalls);
+    assert!(stall.is_replaced && stall.message.is_some() && stall.age < LIMIT, "{stall}");
+    assert!(stuck.status().is_away);
+    doors.open(0);
+    assert_eq!(next(&late), 0);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
 fn a_turn_delivers_more_than_it_copies() {
     let broker = broker();
     let seen = Arc::new(AtomicU64::new(0));

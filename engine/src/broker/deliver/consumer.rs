@@ -262,7 +262,7 @@ impl<P: MessagePayload> Turn for Consumer<P> {
         let waiting = &handlers.left.waiting;
         let is_due = || {
             waiting.is_due(|| handlers.common.clock.now())
-                || (!waiting.is_empty() || !handlers.left.away.is_empty()) && poller.lease().is_stopped()
+                || !waiting.is_empty() && poller.lease().is_stopped()
         };
         // It waits for others no longer when it is stopped, or left alone.
         let has_ring = if self.has_finished {
