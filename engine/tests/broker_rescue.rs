@@ -630,6 +630,24 @@ fn who_subscribes_beside_a_stuck_handler_gets_what_comes_then() {
 }
 
 #[test]
+fn who_subscribes_beside_a_stuck_handler_is_not_told_of_that_ones_stop() {
+    let (broker, doors) = (by_hand(), Doors::default());
+    doors.close(0);
+    let (_stuck, _late) = at(&broker, "stuck", &doors);
+    publish(&broker, [0]);
+    let stall = stall(&broker);
+    let (sender, seen) = channel();
+    let newcomer = broker.subscription().pattern("a").time_limit(LIMIT);
+    let newcomer = newcomer.subscribe(move |message| _ = sender.send(message.is_cancelled())).expect("valid");
+    broker.rescue(&stall).expect("it is in a handler's call");
+    publish(&broker, [1]);
+    assert!(!next(&seen), "its consumer goes on");
+    assert_eq!(newcomer.name(), "subscription-1");
+    doors.open(0);
+    assert!(shut_down(&broker).is_balanced());
+}
+
+#[test]
 fn what_a_shutdown_has_stopped_is_not_rescued() {
     let (broker, doors) = (by_hand(), Doors::default());
     doors.close(0);

@@ -202,7 +202,11 @@ impl<P: MessagePayload> HandlerTable<P> {
 
     fn read(&mut self, command: Command<P>) {
         match command {
-            Command::Adopt(owned) => {
+            Command::Adopt(mut owned) => {
+                if let (Some(_), Some(handler)) = (&self.lending, &mut owned.handler) {
+                    // It was made for the consumer that was there then.
+                    handler.go_with(&self.occasion);
+                }
                 self.owned.insert(*owned);
             }
             Command::Release { subscription, done } => {
