@@ -116,25 +116,24 @@ impl<P: MessagePayload> Core<P> {
             HandlerTable::new(addr, common.clone(), mailbox.clone(), waiting.clone(), tally.clone());
         handlers.lend_to(lending.clone());
         let (fresh, call) = Consumer::going_on(poller, handlers, tally.clone(), number);
-        if let Some(LentCall { subscription, is_settled, replayed, .. }) = call {
-            if let Some(state) = self.registry.find(subscription) {
-                state.set(Reason::Away, true);
-                if !is_settled {
-                    settle_uncalled(&state.tally, &Outcome::InDoubt);
-                    let in_doubt = waiting.in_call().map(|InCall { message, topic, .. }| InDoubt {
-                        subscription: state.name.clone(),
-                        message,
-                        topic,
-                    });
-                    in_doubt.into_iter().for_each(|it| self.threads.lock().list_replaced(it));
-                }
-            }
-            if let (Some(store), Some(letter)) = (&self.dead_letters, replayed) {
-                store.release(&letter);
-            }
+        let Some(LentCall { subscription, is_settled, replayed, .. }) = call else { return Ok(fresh) };
+        let state = self.registry.find(subscription);
+        if let Some(state) = state.as_ref().filter(|_| !is_settled) {
+            settle_uncalled(&state.tally, &Outcome::InDoubt);
+            let in_doubt = waiting.in_call().map(|InCall { message, topic, .. }| InDoubt {
+                subscription: state.name.clone(),
+                message,
+                topic,
+            });
+            in_doubt.into_iter().for_each(|it| self.threads.lock().list_replaced(it));
+        }
+        if let (Some(store), Some(letter)) = (&self.dead_letters, replayed) {
+            store.release(&letter);
         }
         // After the count, as whoever looks there believes.
         waiting.settled();
+        // Last: who finds it away finds all of this done.
+        state.into_iter().for_each(|state| state.set(Reason::Away, true));
         Ok(fresh)
     }
 
