@@ -76,8 +76,6 @@
 //! | `keep-or-give` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
 //! | `replace-what-has-begun` | a message is in doubt for which no handler was called | `rescue::each_message_is_handled_once_by_one_consumer_or_the_other` |
 //! | `keep-or-give` | a message is delivered and in doubt, and two consumers go on | `rescue::each_message_is_handled_once_by_one_consumer_or_the_other` |
-//! | `lease-call.release` | who goes on starts at the wrong sequence | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
-//! | `lease-call.acquire` | the same | `lease::a_consumer_goes_on_or_another_in_its_place_and_never_both` |
 //! | `one-fate` | two have a position that a third wants to stop | `lease::a_position_is_taken_over_or_goes_on_and_never_both` |
 //! | `release-after-loss` | what remains is overwritten while it is read | `lease::what_remains_is_not_overwritten` |
 //! | `claim-in-group.release` | a producer overwrites an event that a worker is reading | `groups::a_producer_waits_for_what_a_worker_has_in_hand` |
