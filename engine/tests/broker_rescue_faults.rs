@@ -2,101 +2,23 @@
 
 mod broker_support;
 
+use broker_support::stuck::*;
 use broker_support::{LIMIT, eventually, next, within};
-use ringmain::broker::{
-    Broker, Dispatcher, PauseError, RescueError, Stall, StallKind, Subscription, Term, filter,
-};
+use ringmain::broker::{Broker, Dispatcher, PauseError, RescueError, StallKind, Term, filter};
 use ringmain::message::Message;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// At which age a call is rescued here.
-const AGE: Duration = Duration::from_millis(20);
-
-/// A door that handlers wait at as long as it is closed.
-#[derive(Clone, Default)]
-struct Door(Arc<(Mutex<bool>, Condvar)>);
-
-impl Door {
-    fn pass(&self) {
-        let deadline = Instant::now() + LIMIT;
-        let mut is_closed = self.0.0.lock().expect("no panic");
-        while *is_closed && Instant::now() < deadline {
-            is_closed = self.0.1.wait_timeout(is_closed, LIMIT).expect("no panic").0;
-        }
-    }
-
-    fn close(&self) {
-        *self.0.0.lock().expect("no panic") = true;
-    }
-
-    fn open(&self) {
-        *self.0.0.lock().expect("no panic") = false;
-        self.0.1.notify_all();
-    }
-}
-
-fn closed() -> Door {
-    let door = Door::default();
-    door.close();
-    door
-}
-
-fn broker() -> Broker<u64> {
-    Broker::of().dispatcher(Dispatcher::new("shared").rescue_after(AGE)).build().expect("valid options")
-}
-
-fn by_hand() -> Broker<u64> {
-    let shared = Dispatcher::new("shared").capacity(4).rescuable();
-    Broker::of().dispatcher(shared).stall_after(AGE).build().expect("valid options")
-}
-
-fn at(broker: &Broker<u64>, name: &str, door: &Door) -> (Subscription<u64>, Receiver<u64>) {
-    let (sender, received) = channel();
-    let door = door.clone();
-    let handler = move |message: &Message<'_, u64>| {
-        door.pass();
-        let _ = sender.send(**message);
-    };
-    (broker.subscription().name(name).pattern("a").subscribe(handler).expect("valid"), received)
-}
-
-fn publish(broker: &Broker<u64>, numbers: impl IntoIterator<Item = u64>) {
-    let mut publisher = broker.publisher("a").expect("a topic");
-    for number in numbers {
-        let _ = publisher.publish(number).expect("room");
-    }
-}
-
-fn wait_until_away(subscription: &Subscription<u64>) {
-    eventually("its consumer is replaced", || subscription.status().is_away);
-}
 
 fn away(broker: &Broker<u64>) -> f64 {
     broker.metrics().values["messaging.handlers.away"]
 }
 
-fn stall_of(broker: &Broker<u64>, kind: StallKind) -> Stall {
-    let broker = broker.clone();
-    within("a stall is found", move || {
-        loop {
-            if let Some(stall) =
-                broker.stalls().into_iter().find(|stall| !stall.is_replaced && stall.kind == kind)
-            {
-                return stall;
-            }
-            thread::yield_now();
-        }
-    })
-}
-
 #[test]
 fn a_thread_that_was_replaced_ends_although_nothing_more_comes() {
     for round in 0..20 {
-        let (broker, door) = (broker(), closed());
+        let (broker, door) = (broker(), Door::closed());
         let (stuck, late) = at(&broker, "stuck", &door);
         // It is delivered in a turn that finds nothing in the ring.
         stuck.pause_timeout(LIMIT).expect("its consumer is free");
@@ -117,7 +39,7 @@ fn a_thread_that_was_replaced_ends_although_nothing_more_comes() {
 
 #[test]
 fn a_shutdown_stops_a_consumer_that_only_waits_for_a_handler_to_come_back() {
-    let (broker, door) = (broker(), closed());
+    let (broker, door) = (broker(), Door::closed());
     let (stuck, _late) = at(&broker, "stuck", &door);
     publish(&broker, [0]);
     wait_until_away(&stuck);
@@ -129,7 +51,7 @@ fn a_shutdown_stops_a_consumer_that_only_waits_for_a_handler_to_come_back() {
 
 #[test]
 fn what_is_said_of_a_replaced_thread_is_of_its_call_whatever_stall_was_rescued() {
-    let (broker, door) = (by_hand(), closed());
+    let (broker, door) = (by_hand(), Door::closed());
     let (stuck, _late) = at(&broker, "stuck", &door);
     let publishing = {
         let broker = broker.clone();
@@ -150,13 +72,22 @@ fn what_is_said_of_a_replaced_thread_is_of_its_call_whatever_stall_was_rescued()
     door.open();
 }
 
-/// Counts what is logged of rescues.
+/// Keeps what is logged of stalls and rescues, an event a line.
 struct Log;
-static RESCUES: AtomicU64 = AtomicU64::new(0);
+static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The fields of an event.
+struct Fields(String);
+
+impl tracing::field::Visit for Fields {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
 
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "ringmain::rescue"
+        ["ringmain::rescue", "ringmain::stall"].contains(&metadata.target())
     }
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
         tracing::span::Id::from_u64(1)
@@ -166,37 +97,70 @@ impl tracing::Subscriber for Log {
     fn enter(&self, _: &tracing::span::Id) {}
     fn exit(&self, _: &tracing::span::Id) {}
     fn event(&self, event: &tracing::Event<'_>) {
-        struct Reason(bool);
-        impl tracing::field::Visit for Reason {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 |= field.name() == "dispatcher" && format!("{value:?}").contains("flooded");
-            }
-        }
-        let mut reason = Reason(false);
-        event.record(&mut reason);
-        if reason.0 {
-            RESCUES.fetch_add(1, Ordering::Relaxed);
-        }
+        let mut fields = Fields(format!("{} {}", event.metadata().level(), event.metadata().target()));
+        event.record(&mut fields);
+        LOGGED.lock().expect("no panic").push(fields.0);
     }
 }
 
+/// What was logged of a dispatcher of that name by now. To be called before the first of it may be.
+fn logged(dispatcher: &str) -> Vec<String> {
+    // Others may have set it.
+    let _ = tracing::subscriber::set_global_default(Log);
+    let of_it = format!("dispatcher=\"{dispatcher}\"");
+    LOGGED.lock().expect("no panic").iter().filter(|line| line.contains(&of_it)).cloned().collect()
+}
+
 #[test]
-fn what_cannot_be_rescued_is_not_logged_at_every_look() {
-    tracing::subscriber::set_global_default(Log).expect("the only one");
+fn what_cannot_be_rescued_is_logged_at_each_doubling_of_its_age_and_not_at_every_look() {
+    assert!(logged("flooded").is_empty());
     let dispatcher = Dispatcher::new("flooded").rescue_after(Duration::from_millis(4));
     let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
-    let door = closed();
+    let door = Door::closed();
     let at_door = door.clone();
     let hangs = filter::payload(move |_: &u64| {
         at_door.pass();
         true
     });
     let _stuck = broker.subscription().pattern("a").filter(hangs).subscribe(|_| ()).expect("valid");
+    let begun = Instant::now();
     publish(&broker, [0]);
-    thread::sleep(Duration::from_secs(1));
+    let refusals =
+        || logged("flooded").iter().filter(|line| line.starts_with("WARN ringmain::rescue")).count();
+    eventually("it is told that it cannot be", || refusals() >= 6);
+    // At 4, 8, 16, 32, 64 and 128 ms at the soonest.
+    assert!(begun.elapsed() >= Duration::from_millis(128), "six times after {:?}", begun.elapsed());
     door.open();
-    let logged = RESCUES.load(Ordering::Relaxed);
-    assert!(logged <= 10, "{logged} times in a second");
+    let line = &logged("flooded")[0];
+    assert!(line.contains("none of a handler's") && line.contains("could not be replaced"), "{line}");
+}
+
+#[test]
+fn a_rescue_is_logged_with_what_is_in_doubt_and_so_is_its_end() {
+    assert!(logged("told").is_empty());
+    let dispatcher = Dispatcher::new("told").rescue_after(AGE);
+    let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
+    let door = Door::closed();
+    let (stuck, late) = at(&broker, "stuck", &door);
+    let mut publisher = broker.publisher("a").expect("a topic");
+    let id = publisher.publish(0).expect("room").id;
+    wait_until_away(&stuck);
+    eventually("it is told", || !logged("told").is_empty());
+    let line = logged("told").remove(0);
+    for part in [
+        "WARN ringmain::rescue",
+        "subscription=\"stuck\"",
+        "topic=a",
+        &format!("message_id={id}"),
+        "in doubt",
+    ] {
+        assert!(line.contains(part), "no {part} in: {line}");
+    }
+    assert!(!line.contains("reason"), "{line}");
+    door.open();
+    assert_eq!(next(&late), 0);
+    let is_over = |line: &String| line.starts_with("INFO ringmain::stall") && line.contains("is over");
+    eventually("its end is told", || logged("told").iter().any(is_over));
 }
 
 #[test]
@@ -204,7 +168,7 @@ fn a_thread_whose_call_has_returned_is_not_abandoned() {
     for round in 0..300 {
         let dispatcher = Dispatcher::new("shared").rescue_after(Duration::from_millis(1));
         let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
-        let door = closed();
+        let door = Door::closed();
         let (stuck, _late) = at(&broker, "stuck", &door);
         publish(&broker, 0..2);
         wait_until_away(&stuck);
@@ -219,7 +183,7 @@ fn a_thread_whose_call_has_returned_is_not_abandoned() {
 
 #[test]
 fn a_quiesce_does_not_wait_for_what_waits_for_a_handler_that_is_away() {
-    let (broker, door) = (broker(), closed());
+    let (broker, door) = (broker(), Door::closed());
     let (stuck, _late) = at(&broker, "stuck", &door);
     publish(&broker, 0..3);
     wait_until_away(&stuck);
@@ -233,7 +197,7 @@ fn a_quiesce_does_not_wait_for_what_waits_for_a_handler_that_is_away() {
 fn a_publish_into_the_ring_of_a_replaced_thread_waits_for_nobody_who_waits_for_it() {
     let dispatcher = Dispatcher::new("shared").capacity(4).rescue_after(AGE);
     let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
-    let door = closed();
+    let door = Door::closed();
     let at_door = door.clone();
     let (sender, results) = channel();
     let mut publisher = broker.publisher("a").expect("a topic");
@@ -263,7 +227,7 @@ fn a_publish_into_the_ring_of_a_replaced_thread_waits_for_nobody_who_waits_for_i
 
 #[test]
 fn a_broker_whose_last_handle_goes_while_a_handler_is_away_leaves_no_thread() {
-    let (broker, door) = (broker(), closed());
+    let (broker, door) = (broker(), Door::closed());
     let (stuck, late) = at(&broker, "stuck", &door);
     let (other, received) = at(&broker, "other", &Door::default());
     publish(&broker, 0..3);
@@ -278,7 +242,7 @@ fn a_broker_whose_last_handle_goes_while_a_handler_is_away_leaves_no_thread() {
 
 #[test]
 fn rescues_of_one_stall_by_many_replace_one() {
-    let (broker, door) = (by_hand(), closed());
+    let (broker, door) = (by_hand(), Door::closed());
     let (stuck, late) = at(&broker, "stuck", &door);
     publish(&broker, 0..3);
     let stall = stall_of(&broker, StallKind::Call);
@@ -300,7 +264,7 @@ fn rescues_of_one_stall_by_many_replace_one() {
 fn what_was_copied_for_a_subscription_that_ends_before_its_turn_is_accounted_for() {
     let dispatcher = Dispatcher::new("shared").rescuable();
     let broker: Broker<u64> = Broker::of().dispatcher(dispatcher).build().expect("valid");
-    let door = closed();
+    let door = Door::closed();
     let (_first, received) = at(&broker, "first", &door);
     let (second, none) = at(&broker, "second", &Door::default());
     publish(&broker, [0]);
@@ -316,7 +280,7 @@ fn what_was_copied_for_a_subscription_that_ends_before_its_turn_is_accounted_for
 
 #[test]
 fn a_consumer_that_is_behind_hands_its_ring_back_although_a_handler_is_away() {
-    let (broker, door) = (broker(), closed());
+    let (broker, door) = (broker(), Door::closed());
     let (stuck, _late) = at(&broker, "stuck", &door);
     let (sender, seen) = channel();
     let slow = move |message: &Message<'_, u64>| {
@@ -345,7 +309,7 @@ fn a_consumer_that_is_behind_hands_its_ring_back_although_a_handler_is_away() {
 
 #[test]
 fn a_pause_waits_for_the_call_that_was_rescued() {
-    let (broker, door) = (broker(), closed());
+    let (broker, door) = (broker(), Door::closed());
     let (at_door, (called, is_called)) = (door.clone(), channel());
     let handler = move |_: &Message<'_, u64>| {
         let _ = called.send(());

@@ -177,6 +177,7 @@ impl Dispatcher {
     /// A subscription that [conflates](crate::broker::SubscriptionBuilder::conflate) is refused here: while its handler
     /// is stuck nobody can be asked for keys. What a filter and a key for idempotency would be asked then is asked when
     /// the handler is back; until then an unwanted message takes a place in the backlog.
+    ///
     /// A later [stage](Self::stages) does not wait for handlers of this one: it sees a message when that was copied.
     #[must_use]
     pub fn rescuable(mut self) -> Self {

@@ -7,7 +7,7 @@ use super::error::BrokerBuildError;
 use super::handle::Broker;
 use super::lifecycle::report::ShutdownReport;
 use super::lifecycle::shutdown;
-use super::stall::report::{Stall, StallCause, StallKind};
+use super::stall::report::Stall;
 use crate::message::MessagePayload;
 use crate::ring::Call;
 use crate::routing::ConsumerAddr;
@@ -60,23 +60,7 @@ impl<P: MessagePayload> Broker<P> {
         let lending = &consumer.standby.as_ref()?.lending;
         let call = consumer.mailbox.supervisor().current_call()?;
         let Call::Parked { number, .. } = call else { return None };
-        let stall = Stall {
-            kind: StallKind::Call,
-            cause: StallCause::Call,
-            dispatcher: core.dispatcher(0).name.clone(),
-            thread: consumer.thread.as_str().into(),
-            subscription: None,
-            message: None,
-            topic: None,
-            sequence: None,
-            age: Duration::ZERO,
-            call_age: None,
-            time_limit: None,
-            behind: 0,
-            waiting_publishers: 0,
-            is_replaced: false,
-            call: None,
-        };
+        let stall = Stall::of_a_call(core.dispatcher(0).name.clone(), &consumer.thread, Duration::ZERO);
         let is_lent = lending.is_lent(number);
         let fresh = is_lent.then(|| core.replace(addr, number, &stall).ok()).flatten()?;
         Some(UnstartedConsumers(vec![fresh]))

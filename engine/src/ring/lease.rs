@@ -165,7 +165,7 @@ struct LeaseState {
     parked_at: AtomicU64,
     /// The tombstones that it has passed by then.
     tombstones: AtomicU64,
-    /// What has become of the consumer. The consumer never takes this lock.
+    /// What has become of the consumer. It takes this lock only where it stops itself: no call waits for it.
     fate: Mutex<Fate>,
     /// The consumer's sequence, which guards the slots that a supervisor reads.
     released: Position,
@@ -326,6 +326,7 @@ impl Lease {
         self.shared.tombstones.store(tombstones, Ordering::Relaxed);
         let call = number << KIND_BITS | PARKED;
         self.call_marked::<R, true>(call, delivery, || {
+            // Relaxed: who does not see it yet does not take the call, which is no harm.
             self.shared.begun.store(call, Ordering::Relaxed);
             f()
         })
@@ -485,6 +486,7 @@ impl<E> Supervisor<E> {
         }
         let call = number << KIND_BITS | PARKED;
         let number = call >> KIND_BITS;
+        // Relaxed, as the bit: the fences decide who sees them.
         shared.wanted.store(number << KIND_BITS | WANTED, Ordering::Relaxed);
         shared.control.fetch_or(REPLACE, Ordering::Relaxed);
         fence::heavy(&LEASE);
@@ -505,6 +507,7 @@ impl<E> Supervisor<E> {
             core: self.core.clone(),
             barrier: Barrier::new(shared.dependencies.clone(), shared.writers.clone()),
             position: shared.released.clone(),
+            // Edge `LEASE_CALL` has handed over both.
             next: shared.parked_at.load(Ordering::Relaxed),
             tombstones: shared.tombstones.load(Ordering::Relaxed),
         })

@@ -3,6 +3,7 @@
 // Each test binary uses some of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod stuck;
 pub mod tried;
 
 use ringmain::broker::{Broker, Ledger, PublishFailure, Term};

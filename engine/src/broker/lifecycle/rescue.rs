@@ -62,6 +62,7 @@ impl<P: MessagePayload> Core<P> {
         };
         // Before anything is done that cannot be taken back.
         let (hand_over, handed_over) = channel::<Consumer<P>>();
+        // It waits as long as this call lasts at most: without a consumer, the other end is gone then.
         let wait = move || handed_over.recv().into_iter().for_each(Consumer::run);
         spawn_pinned(&consumer.thread, *placement, wait).map(drop).map_err(|reason| RescueError::Thread {
             thread: thread(),
@@ -101,7 +102,7 @@ impl<P: MessagePayload> Core<P> {
                 number,
                 stall: stall.clone(),
                 since: Instant::now(),
-                next: stall.age * 2,
+                next: stall.age.saturating_mul(2),
                 has_returned: false,
             });
             threads.replaced_so_far += 1;
@@ -150,35 +151,29 @@ pub(crate) fn log_rescue(stall: &Stall, refused: Option<&RescueError>) {
         (&*stall.dispatcher, &*stall.thread, stall.subscription.as_deref());
     let message_id = stall.message.map(tracing::field::display);
     let topic = stall.topic.as_ref().map(tracing::field::display);
-    match refused {
-        None => tracing::warn!(
-            target: "ringmain::rescue",
-            dispatcher,
-            thread,
-            subscription,
-            topic,
-            message_id,
-            at_least = ?stall.age,
+    let what = match refused {
+        None => {
             "a handler does not return: another thread goes on with all else, and the message is in doubt"
-        ),
-        Some(reason) => tracing::warn!(
-            target: "ringmain::rescue",
-            dispatcher,
-            thread,
-            subscription,
-            topic,
-            message_id,
-            at_least = ?stall.age,
-            %reason,
-            "a consumer could not be replaced"
-        ),
-    }
+        }
+        Some(_) => "a consumer could not be replaced",
+    };
+    tracing::warn!(
+        target: "ringmain::rescue",
+        dispatcher,
+        thread,
+        subscription,
+        topic,
+        message_id,
+        at_least = ?stall.age,
+        reason = refused.map(tracing::field::display),
+        "{what}"
+    );
 }
 
 impl<P: MessagePayload> Broker<P> {
     /// Replaces the consumer that a [stall](Self::stalls) tells of, so that all that shares its thread with the stuck
-    /// handler goes on, on a fresh one: see [`Dispatcher::rescuable`](crate::broker::Dispatcher::rescuable). For who
-    /// decides by himself; [`rescue_after`](crate::broker::Dispatcher::rescue_after) needs nobody.
+    /// handler goes on, on a fresh one: see [`Dispatcher::rescuable`](crate::broker::Dispatcher::rescuable). It is for
+    /// programs that decide themselves; with [`rescue_after`](crate::broker::Dispatcher::rescue_after) the broker does.
     ///
     /// From any thread, that of [`on_stall`](crate::broker::BrokerBuilder::on_stall) too. Starts a thread, locks
     /// briefly, and waits for no consumer. That it was done is logged, as a warning with target `ringmain::rescue`.

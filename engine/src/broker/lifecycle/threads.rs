@@ -367,7 +367,7 @@ impl<P> ThreadRegistry<P> {
         for thread in threads.replaced.iter_mut().filter(|thread| !thread.has_returned) {
             let stall = thread.stall();
             if stall.age >= thread.next.max(limit) {
-                thread.next = stall.age * 2;
+                thread.next = stall.age.saturating_mul(2);
                 stuck.push(stall);
             }
         }

@@ -1,7 +1,7 @@
 //! A look at all consumers and rings. Runs no foreign code, and allocates only where something stands still.
 
 use super::report::{Stall, StallCause, StallKind, StalledCall};
-use super::watch::{Seen, Watch};
+use super::watch::{MOST_RESCUES, Seen, Watch};
 use super::watchdog::Telling;
 use crate::broker::core::Core;
 use crate::broker::deliver::outcome::CallMark;
@@ -209,7 +209,10 @@ impl<P: MessagePayload> Core<P> {
             return;
         }
         let is_replaced = refused.is_none();
-        watch.seen.lock().rescues.push((Stall { is_replaced, ..stall }, refused));
+        let mut seen = watch.seen.lock();
+        if seen.rescues.len() < MOST_RESCUES {
+            seen.rescues.push((Stall { is_replaced, ..stall }, refused));
+        }
     }
 
     fn consumer_at(&self, place: Place) -> Option<&ConsumerState<P>> {

@@ -94,6 +94,30 @@ pub(crate) struct StalledCall {
     pub(crate) call: Call,
 }
 
+#[cfg(any(test, ringmain_loom))]
+impl Stall {
+    /// A call of nothing in particular.
+    pub(crate) fn of_a_call(dispatcher: DispatcherName, thread: &str, age: Duration) -> Self {
+        Self {
+            kind: StallKind::Call,
+            cause: StallCause::Call,
+            dispatcher,
+            thread: thread.into(),
+            subscription: None,
+            message: None,
+            topic: None,
+            sequence: None,
+            age,
+            call_age: Some(age),
+            time_limit: None,
+            behind: 0,
+            waiting_publishers: 0,
+            is_replaced: false,
+            call: None,
+        }
+    }
+}
+
 impl fmt::Display for Stall {
     /// One sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,21 +195,11 @@ mod tests {
     fn a_call_is_said_to_be_over_its_limit_only_when_it_is() {
         let second = Duration::from_secs(1);
         let stall = |age, time_limit| Stall {
-            kind: StallKind::Call,
-            cause: StallCause::Call,
-            dispatcher: "d".into(),
-            thread: "rm-d-0".into(),
             subscription: Some("billing".into()),
-            message: None,
-            topic: None,
             sequence: Some(7),
-            age,
-            call_age: Some(age),
             time_limit,
             behind: 1,
-            waiting_publishers: 0,
-            is_replaced: false,
-            call: None,
+            ..Stall::of_a_call("d".into(), "rm-d-0", age)
         };
         let said = |age, time_limit| stall(age, time_limit).to_string();
         let call = "rm-d-0 has been in a call of subscription billing, sequence 7 for at least 2.0s";

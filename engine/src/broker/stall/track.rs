@@ -117,7 +117,6 @@ impl<K: PartialEq + Copy> Track<K> {
 #[cfg(all(test, not(ringmain_loom)))]
 mod tests {
     use super::*;
-    use crate::broker::stall::report::{StallCause, StallKind};
 
     const LIMIT: Duration = Duration::from_millis(100);
 
@@ -126,23 +125,7 @@ mod tests {
     }
 
     fn stall(age: Duration) -> Stall {
-        Stall {
-            kind: StallKind::Call,
-            cause: StallCause::Call,
-            dispatcher: "d".into(),
-            thread: "t".into(),
-            subscription: None,
-            message: None,
-            topic: None,
-            sequence: None,
-            age,
-            call_age: None,
-            time_limit: None,
-            behind: 0,
-            waiting_publishers: 0,
-            is_replaced: false,
-            call: None,
-        }
+        Stall::of_a_call("d".into(), "t", age)
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) const DEFAULT_LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) const MIN_LIMIT: Duration = Duration::from_millis(1);
 
+/// The most rescues that wait to be told.
+pub(super) const MOST_RESCUES: usize = 1_024;
+
 /// What is called for each stall.
 pub(crate) type StallCallback = Arc<dyn Fn(&Stall) + Send + Sync>;
 
@@ -56,7 +59,8 @@ pub(super) struct Seen {
     pub(super) rings: Vec<Ring>,
     /// What has been told of and is over.
     pub(super) over: Vec<Stall>,
-    /// Calls whose consumers were replaced, or could not be and why, and that is to be told.
+    /// Calls whose consumers were replaced, or could not be and why, and that is to be told: the first
+    /// [`MOST_RESCUES`], should nobody come to tell them.
     pub(super) rescues: Vec<(Stall, Option<RescueError>)>,
     clock: WatchClock,
 }

@@ -219,7 +219,8 @@ impl<P: MessagePayload> SubscriptionBuilder<P> {
     /// after at most 1,024 events. Messages without a key are all delivered.
     ///
     /// Each message is copied into the backlog, behind a lock: a subscription that conflates costs more than one that
-    /// does not, and pays where its handler is slower than its messages come.
+    /// does not, and pays where its handler is slower than its messages come. Not on a
+    /// [rescuable](crate::broker::Dispatcher::rescuable) dispatcher, where it would not hold.
     ///
     /// ```
     /// # use ringmain::Broker;
